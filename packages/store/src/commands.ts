@@ -1,0 +1,254 @@
+/** The commands of the transitions and the closed set of outcomes that each may have. */
+import type {
+  Failure,
+  FenceOutcome,
+  LeaseRef,
+  MemoEntry,
+  Payload,
+  Run,
+  RunStatus,
+  StepKind,
+  WorkerStatus,
+} from './model.js';
+
+export type WorkflowIdReusePolicy = 'ALLOW' | 'ALLOW_IF_FAILED' | 'REJECT' | 'TERMINATE_EXISTING';
+
+export interface StartRun {
+  /** UUIDv7. When the caller's request id is a UUIDv7 it is the run id too, so the primary key refuses a repeat. */
+  readonly runId: string;
+  readonly namespace: string;
+  readonly workflowId: string;
+  readonly workflowType: string;
+  readonly taskQueue: string;
+  readonly input: Payload | null;
+  /** Null when there is none or when it is the run id. */
+  readonly requestId: string | null;
+  readonly priority: number;
+  readonly version: string;
+  readonly reusePolicy: WorkflowIdReusePolicy;
+  readonly startDelayMs: number;
+  /** 0: none. */
+  readonly runTimeoutMs: number;
+  /** 0: none. */
+  readonly executionTimeoutMs: number;
+  readonly maxLostLeases: number;
+}
+export type StartRunOutcome =
+  | { readonly kind: 'started'; readonly runId: string; readonly delayed: boolean }
+  | { readonly kind: 'existing'; readonly runId: string }
+  | { readonly kind: 'already_exists'; readonly runId: string; readonly status: RunStatus }
+  | { readonly kind: 'namespace_not_found' };
+
+/** One free slot of a worker. */
+export interface ClaimSlot {
+  readonly workerId: string;
+}
+/** Slots that may be served together: same namespace, queue and types. */
+export interface ClaimRuns {
+  readonly namespace: string;
+  readonly taskQueue: string;
+  readonly workflowTypes: readonly string[];
+  readonly slots: readonly ClaimSlot[];
+}
+export interface ClaimedRun {
+  readonly run: Run;
+  readonly leaseMs: number;
+  /** The database's time of the claim. */
+  readonly now: Date;
+  readonly memo: readonly MemoEntry[];
+  readonly nextMemoCursor: MemoCursor | null;
+}
+/** Where a memo page ended. */
+export interface MemoCursor {
+  readonly entries: number;
+  readonly bytes: number;
+}
+export type ClaimOutcome =
+  | { readonly kind: 'claimed'; readonly claim: ClaimedRun }
+  | { readonly kind: 'empty' }
+  | { readonly kind: 'worker_not_registered' }
+  | { readonly kind: 'worker_draining' };
+
+export interface BeginStep extends LeaseRef {
+  readonly stepId: string;
+  readonly seq: number;
+  readonly stepKind: StepKind;
+  readonly attemptNumber: number;
+  readonly tryNumber: number;
+  readonly maxTries: number;
+  /** 0: none. Grace for the worker's own timer is added by the server. */
+  readonly timeoutMs: number;
+  readonly input: Payload | null;
+  readonly uncancellable: boolean;
+}
+/** Recorded with another kind or position. */
+export interface StepMismatch {
+  readonly kind: 'step_mismatch';
+  readonly recordedKind: StepKind;
+  readonly recordedSeq: number;
+}
+/** The attempt is not open, or not the one that may come next. */
+export interface WrongAttempt {
+  readonly kind: 'wrong_attempt';
+  readonly latestAttempt: number;
+  readonly latestStatus: string;
+}
+export type BeginStepOutcome =
+  | FenceOutcome
+  | StepMismatch
+  | WrongAttempt
+  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'begun' | 'already_begun'; readonly startedAt: Date };
+
+export interface CompleteStep extends LeaseRef {
+  readonly stepId: string;
+  readonly attemptNumber: number;
+  readonly output: Payload | null;
+  readonly eventSeq: number;
+}
+export type CompleteStepOutcome =
+  | FenceOutcome
+  | WrongAttempt
+  | { readonly kind: 'step_not_found' }
+  | { readonly kind: 'not_due'; readonly remainingMs: number }
+  | {
+      readonly kind: 'completed' | 'already_completed';
+      readonly finishedAt: Date;
+      readonly cancelRequested: boolean;
+    };
+
+export interface FailStep extends LeaseRef {
+  readonly stepId: string;
+  readonly attemptNumber: number;
+  readonly failure: Failure;
+  /** Null: no attempt follows. */
+  readonly retryAfterMs: number | null;
+  /** 0 when an attempt follows. */
+  readonly eventSeq: number;
+}
+export type FailStepOutcome =
+  | FenceOutcome
+  | WrongAttempt
+  | { readonly kind: 'step_not_found' }
+  | {
+      readonly kind: 'failed' | 'already_failed';
+      readonly finishedAt: Date;
+      readonly nextRetryAt: Date | null;
+      readonly cancelRequested: boolean;
+    };
+
+export interface ScheduleSleep extends LeaseRef {
+  readonly stepId: string;
+  readonly seq: number;
+  /** Exactly one of the two is set. */
+  readonly durationMs: number | null;
+  readonly until: Date | null;
+  readonly uncancellable: boolean;
+}
+export type ScheduleSleepOutcome =
+  | FenceOutcome
+  | StepMismatch
+  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'scheduled' | 'already_scheduled'; readonly firesAt: Date; readonly remainingMs: number };
+
+export interface WaitCondition {
+  readonly stepId: string;
+  readonly on: 'TIMER' | 'RETRY';
+}
+export interface SuspendRun extends LeaseRef {
+  readonly waits: readonly WaitCondition[];
+}
+export type SuspendRunOutcome =
+  | FenceOutcome
+  | { readonly kind: 'suspended' | 'already_suspended'; readonly wakeAt: Date | null }
+  | { readonly kind: 'not_suspended'; readonly readyStepIds: readonly string[]; readonly cancelRequested: boolean }
+  | { readonly kind: 'unknown_wait'; readonly stepIds: readonly string[] };
+
+export type FinishRun = LeaseRef &
+  (
+    | { readonly end: 'COMPLETED'; readonly output: Payload | null; readonly hasOpenSteps: boolean }
+    | { readonly end: 'FAILED'; readonly failure: Failure }
+    | { readonly end: 'CANCELLED' }
+  );
+export type FinishRunOutcome =
+  | FenceOutcome
+  /** CANCELLED without a requested cancel. */
+  | { readonly kind: 'cancel_not_requested' }
+  | { readonly kind: 'finished' | 'already_finished' };
+
+export interface RetryRunAttempt extends LeaseRef {
+  readonly failure: Failure;
+  readonly retryAfterMs: number;
+  readonly reopenStepIds: readonly string[];
+}
+export type RetryRunAttemptOutcome = FenceOutcome | { readonly kind: 'retrying' | 'already_retrying' };
+
+export interface ReleaseRun extends LeaseRef {
+  readonly delayMs: number;
+  readonly reason: string;
+}
+export type ReleaseRunOutcome = FenceOutcome | { readonly kind: 'released' | 'already_released' };
+
+export interface RenewLease extends LeaseRef {}
+export type RenewLeaseOutcome = FenceOutcome | { readonly kind: 'renewed'; readonly cancelRequested: boolean };
+
+export interface RecordStepHeartbeat extends LeaseRef {
+  readonly stepId: string;
+  readonly attemptNumber: number;
+  readonly detail: Payload;
+}
+export type RecordStepHeartbeatOutcome = { readonly kind: 'recorded' | 'ignored' };
+
+export interface CancelRun {
+  readonly namespace: string;
+  readonly runId: string;
+  readonly reason: string;
+}
+export interface WrongRunState {
+  readonly kind: 'wrong_state';
+  readonly status: RunStatus;
+}
+export type CancelRunOutcome =
+  | { readonly kind: 'run_not_found' }
+  | WrongRunState
+  | {
+      readonly kind: 'cancelled' | 'requested' | 'already_requested';
+      readonly status: RunStatus;
+      readonly taskQueue: string;
+    };
+
+export interface TerminateRun {
+  readonly namespace: string;
+  readonly runId: string;
+  readonly reason: string;
+}
+export type TerminateRunOutcome =
+  | { readonly kind: 'run_not_found' }
+  | WrongRunState
+  | { readonly kind: 'terminated' | 'already_terminated' };
+
+export interface RegisterWorker {
+  readonly workerId: string;
+  readonly namespace: string;
+  readonly taskQueue: string;
+  readonly workflowTypes: readonly string[];
+  readonly version: string;
+  readonly identity: string;
+  readonly slots: number;
+  readonly leaseMs: number;
+}
+export type RegisterWorkerOutcome =
+  | { readonly kind: 'registered' }
+  | { readonly kind: 'namespace_not_found' }
+  /** The id belongs to another namespace. */
+  | { readonly kind: 'worker_not_found' };
+
+export interface WorkerRef {
+  readonly namespace: string;
+  readonly workerId: string;
+}
+export type TouchWorkerOutcome =
+  | { readonly kind: 'alive'; readonly status: WorkerStatus }
+  | { readonly kind: 'not_registered' };
+export type DrainWorkerOutcome = { readonly kind: 'worker_not_found' } | { readonly kind: 'draining' | 'offline' };
+export type DeregisterWorkerOutcome = { readonly kind: 'worker_not_found' } | { readonly kind: 'deregistered' };

@@ -1,0 +1,52 @@
+/** The database cannot be reached or gave no answer; whether the statement took effect is unknown. */
+export class DatabaseUnavailableError extends Error {
+  override readonly name = 'DatabaseUnavailableError';
+}
+
+/** PostgreSQL refuses a value that one of the commands carried; the others are not at fault. */
+export class DataError extends Error {
+  override readonly name = 'DataError';
+}
+
+/** SQLSTATEs after which a single statement is simply run again: serialization failure and deadlock. */
+export const RETRYABLE_STATES: ReadonlySet<string> = new Set(['40001', '40P01']);
+
+/** The driver's own codes and those of sockets that mean: no connection, or it broke. */
+const CONNECTION_CODES: ReadonlySet<string> = new Set([
+  'CONNECTION_CLOSED',
+  'CONNECTION_ENDED',
+  'CONNECTION_DESTROYED',
+  'CONNECT_TIMEOUT',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOENT',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ERR_STREAM_DESTROYED',
+]);
+
+/** The SQLSTATE or driver code of an error, or the empty string. */
+export function codeOf(error: unknown): string {
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === 'string' ? code : '';
+}
+
+/**
+ * Classifies what the driver threw: connection exceptions (class 08), operator intervention (57P), lack of resources (53),
+ * a server that turned read-only under us after a fail-over (25006) → unavailable; data exceptions (22), integrity (23)
+ * and limits (54) → data; anything else stays as it is.
+ */
+export function classifyError(error: unknown): unknown {
+  const code = codeOf(error);
+  const message = error instanceof Error ? error.message : String(error);
+  if (CONNECTION_CODES.has(code) || /^(08|53|57P|25006|58)/.test(code) || code === '57014') {
+    return new DatabaseUnavailableError(`PostgreSQL is unavailable (${code}): ${message}`, { cause: error });
+  }
+  if (/^(22|23|54)/.test(code))
+    return new DataError(`PostgreSQL refused a value (${code}): ${message}`, { cause: error });
+  return error;
+}

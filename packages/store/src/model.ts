@@ -1,0 +1,166 @@
+/** What the store speaks of. Names and meanings are those of `proto/perdure/v1/types.proto`. */
+
+export const RUN_STATUSES = [
+  'PENDING',
+  'RUNNING',
+  'SLEEPING',
+  'WAITING',
+  'PAUSED',
+  'COMPLETED',
+  'FAILED',
+  'CANCELLED',
+  'TERMINATED',
+] as const;
+export type RunStatus = (typeof RUN_STATUSES)[number];
+
+export const TERMINAL_STATUSES = ['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'] as const;
+export type TerminalStatus = (typeof TERMINAL_STATUSES)[number];
+
+export const STEP_STATUSES = ['RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED', 'SKIPPED'] as const;
+export type StepStatus = (typeof STEP_STATUSES)[number];
+
+export const STEP_KINDS = ['FUNCTION', 'SLEEP', 'SIGNAL', 'CHILD', 'HUMAN', 'TRANSACTION', 'VERSION'] as const;
+export type StepKind = (typeof STEP_KINDS)[number];
+
+export const WORKER_STATUSES = ['ONLINE', 'DRAINING', 'OFFLINE'] as const;
+export type WorkerStatus = (typeof WORKER_STATUSES)[number];
+
+/** How a run last left RUNNING, or why it has not been there yet. */
+export const YIELD_REASONS = ['START_DELAY', 'SUSPEND', 'RELEASE', 'RUN_RETRY', 'RECLAIM', 'STEP_TIMEOUT'] as const;
+export type YieldReason = (typeof YIELD_REASONS)[number];
+
+export const FAILURE_REASONS = [
+  'APPLICATION',
+  'STEP_TIMEOUT',
+  'HEARTBEAT_TIMEOUT',
+  'RUN_TIMEOUT',
+  'EXECUTION_TIMEOUT',
+  'WORKER_LOST',
+  'TOO_MANY_LOST_LEASES',
+  'NON_DETERMINISM',
+  'CANCELLED',
+  'TERMINATED',
+  'PAYLOAD_TOO_LARGE',
+  'INVALID_INPUT',
+] as const;
+export type FailureReason = (typeof FAILURE_REASONS)[number];
+
+/** Opaque bytes and how their codec calls itself. */
+export interface Payload {
+  readonly data: Uint8Array;
+  readonly encoding: string;
+}
+
+/** A structured error as it lies in the `failure` columns (jsonb). NUL characters are replaced before they get here. */
+export interface Failure {
+  readonly type: string;
+  readonly message: string;
+  readonly stack?: string;
+  readonly code?: string;
+  readonly reason: FailureReason;
+  /** `data` is base64. */
+  readonly details?: { readonly data: string; readonly encoding: string };
+  readonly cause?: Failure;
+  readonly nonRetryable?: boolean;
+}
+
+export interface Run {
+  readonly runId: string;
+  readonly namespace: string;
+  readonly workflowId: string;
+  readonly workflowType: string;
+  readonly version: string;
+  readonly taskQueue: string;
+  readonly priority: number;
+  readonly status: RunStatus;
+  readonly yieldReason: YieldReason | null;
+  readonly attempt: number;
+  readonly leaseToken: number;
+  readonly lockedBy: string | null;
+  readonly lockedUntil: Date | null;
+  readonly availableAt: Date | null;
+  readonly wakeAt: Date | null;
+  readonly runDeadlineAt: Date | null;
+  readonly executionDeadlineAt: Date | null;
+  readonly cancelRequestedAt: Date | null;
+  readonly cancelReason: string | null;
+  readonly lostLeases: number;
+  readonly createdAt: Date;
+  readonly startedAt: Date | null;
+  readonly updatedAt: Date;
+  readonly finishedAt: Date | null;
+  /** Absent in lists. */
+  readonly input?: Payload | null;
+  /** Absent in lists. */
+  readonly output?: Payload | null;
+  readonly failure: Failure | null;
+}
+
+export interface StepAttempt {
+  readonly runId: string;
+  readonly stepId: string;
+  readonly seq: number;
+  readonly kind: StepKind;
+  readonly attemptNumber: number;
+  readonly tryNumber: number;
+  readonly maxTries: number;
+  readonly isLatest: boolean;
+  readonly status: StepStatus;
+  readonly workerId: string | null;
+  readonly leaseToken: number;
+  readonly eventSeq: number | null;
+  readonly startedAt: Date;
+  readonly finishedAt: Date | null;
+  readonly nextRetryAt: Date | null;
+  readonly firesAt: Date | null;
+  readonly deadlineAt: Date | null;
+  readonly failure: Failure | null;
+  /** The payloads are absent unless asked for. */
+  readonly input?: Payload | null;
+  readonly output?: Payload | null;
+  readonly heartbeat?: Payload | null;
+}
+
+/** The latest attempt of a step as a replay needs it. */
+export interface MemoEntry {
+  readonly runId: string;
+  readonly stepId: string;
+  readonly seq: number;
+  readonly kind: StepKind;
+  readonly attemptNumber: number;
+  readonly tryNumber: number;
+  readonly status: StepStatus;
+  readonly output: Payload | null;
+  readonly failure: Failure | null;
+  readonly finishedAt: Date | null;
+  readonly nextRetryAt: Date | null;
+  readonly firesAt: Date | null;
+  readonly heartbeat: Payload | null;
+}
+
+export interface Worker {
+  readonly workerId: string;
+  readonly namespace: string;
+  readonly taskQueue: string;
+  readonly workflowTypes: readonly string[];
+  readonly version: string;
+  readonly identity: string;
+  readonly slots: number;
+  readonly leaseMs: number;
+  readonly status: WorkerStatus;
+  readonly registeredAt: Date;
+  readonly lastSeenAt: Date;
+}
+
+/** What fences a write: the run and the token of the lease under which the writer acts. */
+export interface LeaseRef {
+  readonly namespace: string;
+  readonly runId: string;
+  readonly leaseToken: number;
+}
+
+/** Refused by the fence; nothing was changed. */
+export type FenceOutcome = { readonly kind: 'run_not_found' } | { readonly kind: 'lease_lost' };
+
+/** The server's own limit for timers and timeouts: 10 years, in ms. */
+export const MAX_DELAY_MS = 10 * 365 * 24 * 3_600_000;

@@ -1,0 +1,15 @@
+/** Which of these runs have ended: one look for everyone who waits for a result. */
+import type { Database } from '../database/database.js';
+import { plainArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+
+const FINISHED_AMONG = defineStatement(
+  'finished_among',
+  'select r.run_id from perdure.workflow_runs r where r.run_id = any($1::uuid[]) and r.finished_at is not null',
+);
+
+export async function finishedAmong(db: Database, runIds: readonly string[]): Promise<readonly string[]> {
+  if (runIds.length === 0) return [];
+  const rows = await db.query<{ run_id: string }>(FINISHED_AMONG, [plainArray(runIds)]);
+  return rows.map((row) => row.run_id);
+}

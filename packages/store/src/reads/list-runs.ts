@@ -1,0 +1,65 @@
+/**
+ * Lists and counts runs. Newest first by run id, which is what pages go on after: a run is never skipped or repeated by
+ * runs that come or change meanwhile.
+ */
+import type { Database, Parameter } from '../database/database.js';
+import { textArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+import type { RunStatus } from '../model.js';
+import type { RunFilter, RunPage, StatusCount } from './queries.js';
+import { RUN_COLUMNS, type RunRow, runOf } from './run-row.js';
+
+const FILTER = `r.namespace = $1
+    and ($2::text[] is null or r.status = any($2::text[]))
+    and ($3::text is null or r.workflow_type = $3)
+    and ($4::text is null or r.task_queue = $4)
+    and ($5::text is null or r.workflow_id = $5)
+    and ($6::text is null or r.version = $6)
+    and ($7::timestamptz is null or r.created_at >= $7)
+    and ($8::timestamptz is null or r.created_at < $8)`;
+
+const LIST_RUNS = defineStatement(
+  'list_runs',
+  `select ${RUN_COLUMNS} from perdure.workflow_runs r
+  where ${FILTER} and ($9::uuid is null or r.run_id < $9::uuid)
+  order by r.run_id desc
+  limit $10::int`,
+);
+
+const COUNT_RUNS = defineStatement(
+  'count_runs',
+  `select r.status, count(*)::float8 as count from perdure.workflow_runs r where ${FILTER} group by r.status order by r.status`,
+);
+
+function filterParameters(filter: RunFilter): Parameter[] {
+  return [
+    filter.namespace,
+    filter.statuses.length === 0 ? null : textArray(filter.statuses),
+    filter.workflowType,
+    filter.taskQueue,
+    filter.workflowId,
+    filter.version,
+    filter.createdAfter?.toISOString() ?? null,
+    filter.createdBefore?.toISOString() ?? null,
+  ];
+}
+
+/**
+ * @param page `limit` runs, those after the run id `after`
+ * @returns runs without payloads, newest first
+ */
+export async function listRuns(
+  db: Database,
+  filter: RunFilter,
+  page: { readonly limit: number; readonly after: string | null },
+): Promise<RunPage> {
+  const rows = await db.query<RunRow>(LIST_RUNS, [...filterParameters(filter), page.after, page.limit + 1]);
+  const runs = rows.slice(0, page.limit).map(runOf);
+  return { runs, next: rows.length > page.limit ? (runs.at(-1)?.runId ?? null) : null };
+}
+
+/** @returns a count for each status that occurs */
+export async function countRuns(db: Database, filter: RunFilter): Promise<readonly StatusCount[]> {
+  const rows = await db.query<{ status: RunStatus; count: number }>(COUNT_RUNS, filterParameters(filter));
+  return rows.map(({ status, count }) => ({ status, count }));
+}

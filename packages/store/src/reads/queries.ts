@@ -1,0 +1,99 @@
+/** Parameters and results of the read queries. */
+import type { MemoCursor } from '../commands.js';
+import type { MemoEntry, Run, RunStatus, StepAttempt, Worker, WorkerStatus } from '../model.js';
+
+/** Exactly one of the two names the run; a workflow id means its open run, else the newest one. */
+export interface RunRef {
+  readonly namespace: string;
+  readonly runId: string | null;
+  readonly workflowId: string | null;
+}
+
+export interface RunFilter {
+  readonly namespace: string;
+  readonly statuses: readonly RunStatus[];
+  readonly workflowType: string | null;
+  readonly taskQueue: string | null;
+  readonly workflowId: string | null;
+  readonly version: string | null;
+  readonly createdAfter: Date | null;
+  readonly createdBefore: Date | null;
+}
+export interface RunPage {
+  readonly runs: readonly Run[];
+  /** Run id to go on after; null on the last page. */
+  readonly next: string | null;
+}
+
+export interface StatusCount {
+  readonly status: RunStatus;
+  readonly count: number;
+}
+
+/** Position in a history: after this (seq, stepId, attemptNumber). */
+export interface HistoryCursor {
+  readonly seq: number;
+  readonly stepId: string;
+  readonly attemptNumber: number;
+}
+export interface HistoryPage {
+  readonly steps: readonly StepAttempt[];
+  readonly next: HistoryCursor | null;
+}
+
+export interface MemoPage {
+  readonly memo: readonly MemoEntry[];
+  readonly next: MemoCursor | null;
+}
+
+/** What DescribeRun needs beyond the run. */
+export interface RunFacts {
+  readonly now: Date;
+  /** Open attempts, pending timers and steps waiting for a retry; at most 100. */
+  readonly currentSteps: readonly StepAttempt[];
+  readonly completedSteps: number;
+  readonly attempts: number;
+  readonly workersOnline: number;
+  readonly workersWithType: number;
+}
+
+export interface WorkerFilter {
+  readonly namespace: string;
+  readonly taskQueue: string | null;
+  readonly statuses: readonly WorkerStatus[];
+}
+export type WorkerWithRuns = Worker & { readonly running: number };
+/** Position in a list of workers, most recently seen first. */
+export interface WorkerCursor {
+  readonly lastSeenAt: Date;
+  readonly workerId: string;
+}
+export interface WorkerPage {
+  readonly workers: readonly WorkerWithRuns[];
+  readonly next: WorkerCursor | null;
+}
+
+export interface TaskQueueFacts {
+  readonly name: string;
+  readonly pending: number;
+  readonly running: number;
+  readonly sleeping: number;
+  readonly oldestPendingAgeMs: number | null;
+  readonly workersOnline: number;
+  readonly slots: number;
+}
+
+export interface Namespace {
+  readonly name: string;
+  readonly description: string;
+  readonly createdAt: Date;
+}
+
+export interface DatabaseFacts {
+  readonly databaseVersion: string;
+  readonly schemaVersion: number;
+  readonly now: Date;
+  readonly fsync: boolean;
+  readonly synchronousCommit: boolean;
+  readonly servers: number;
+}

@@ -1,0 +1,141 @@
+/**
+ * Reads the memo of runs: the latest attempt of each step, in the order in which results reached the workflow's code, those
+ * that never did last. The order is total and does not change while a lease is held, so a page is addressed by how much
+ * came before it. Sizes are summed from the stored lengths; only what goes into the page is fetched from out-of-line storage.
+ *
+ * Timers that fired while their run was suspended carry the lease under which it was suspended and the highest event_seq,
+ * so they come after all results of that lease, in the order in which they were due.
+ */
+import type { MemoCursor } from '../commands.js';
+import type { Database } from '../database/database.js';
+import { plainArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+import type { Failure, FenceOutcome, LeaseRef, MemoEntry, StepKind, StepStatus } from '../model.js';
+import type { MemoPage } from './queries.js';
+import { payloadOf } from './run-row.js';
+
+export interface MemoPageLimits {
+  /** Bytes of outputs and heartbeat details in one page, give or take one entry; 1 and up. */
+  readonly memoPageBytes: number;
+  /** Entries in one page; 1 and up. */
+  readonly memoPageEntries: number;
+}
+
+const READ_MEMO = defineStatement(
+  'read_memo',
+  `select m.run_id, m.step_id, m.seq, m.kind, m.attempt_number, m.try_number, m.status, m.output, m.output_encoding,
+    m.failure, m.finished_at, m.next_retry_at, m.fires_at, m.place::int as place, m.bytes::float8 as bytes, m.total::int as total,
+    h.heartbeat, h.heartbeat_encoding
+  from unnest($1::uuid[]) as run(run_id)
+  cross join lateral (
+    select s.*, count(*) over () as total,
+      row_number() over delivered as place,
+      sum(coalesce(octet_length(s.output), 0) + coalesce(pg_column_size(s.failure), 0) + 100) over delivered as bytes
+    from perdure.step_runs s
+    where s.run_id = run.run_id and s.is_latest
+    window delivered as (order by s.event_seq is null, s.lease_token, s.event_seq, s.fires_at, s.seq
+      rows unbounded preceding)
+  ) m
+  left join lateral (
+    select e.heartbeat, e.heartbeat_encoding from perdure.step_runs e
+    where e.run_id = m.run_id and e.step_id = m.step_id and e.heartbeat is not null and m.status <> 'COMPLETED'
+    order by e.attempt_number desc limit 1
+  ) h on m.status <> 'COMPLETED'
+  where m.place > $2 and m.place <= $2 + $3 and (m.bytes <= $4::float8 + $5::float8 or m.place = $2 + 1)
+  order by m.run_id, m.place`,
+);
+
+const CHECK_LEASE = defineStatement(
+  'check_lease',
+  `select r.status = 'RUNNING' and r.lease_token = $3 as held from perdure.workflow_runs r
+  where r.run_id = $1 and r.namespace = $2`,
+);
+
+interface Row {
+  readonly run_id: string;
+  readonly step_id: string;
+  readonly seq: number;
+  readonly kind: StepKind;
+  readonly attempt_number: number;
+  readonly try_number: number;
+  readonly status: StepStatus;
+  readonly output: Uint8Array | null;
+  readonly output_encoding: string | null;
+  readonly failure: Failure | null;
+  readonly finished_at: Date | null;
+  readonly next_retry_at: Date | null;
+  readonly fires_at: Date | null;
+  readonly place: number;
+  readonly bytes: number;
+  readonly total: number;
+  readonly heartbeat: Uint8Array | null;
+  readonly heartbeat_encoding: string | null;
+}
+
+const START: MemoCursor = { entries: 0, bytes: 0 };
+
+/** The first page of each run's memo; runs without any step are not in the map. */
+export async function readMemos(
+  db: Database,
+  runIds: readonly string[],
+  limits: MemoPageLimits,
+): Promise<ReadonlyMap<string, MemoPage>> {
+  if (runIds.length === 0) return new Map();
+  return pagesOf(await readPage(db, runIds, START, limits));
+}
+
+/** A further page of the memo of one leased run. */
+export async function readMemo(
+  db: Database,
+  lease: LeaseRef,
+  cursor: MemoCursor,
+  limits: MemoPageLimits,
+): Promise<FenceOutcome | { readonly kind: 'page'; readonly page: MemoPage }> {
+  const [run] = await db.query<{ held: boolean }>(CHECK_LEASE, [lease.runId, lease.namespace, lease.leaseToken]);
+  if (run === undefined) return { kind: 'run_not_found' };
+  if (!run.held) return { kind: 'lease_lost' };
+  const pages = pagesOf(await readPage(db, [lease.runId], cursor, limits));
+  return { kind: 'page', page: pages.get(lease.runId) ?? { memo: [], next: null } };
+}
+
+function readPage(db: Database, runIds: readonly string[], cursor: MemoCursor, limits: MemoPageLimits) {
+  return db.query<Row>(READ_MEMO, [
+    plainArray(runIds),
+    cursor.entries,
+    limits.memoPageEntries,
+    cursor.bytes,
+    limits.memoPageBytes,
+  ]);
+}
+
+function pagesOf(rows: readonly Row[]): Map<string, MemoPage> {
+  const pages = new Map<string, { memo: MemoEntry[]; next: MemoCursor | null }>();
+  for (const row of rows) {
+    let page = pages.get(row.run_id);
+    if (page === undefined) {
+      page = { memo: [], next: null };
+      pages.set(row.run_id, page);
+    }
+    page.memo.push(entryOf(row));
+    page.next = row.place < row.total ? { entries: row.place, bytes: row.bytes } : null;
+  }
+  return pages;
+}
+
+function entryOf(row: Row): MemoEntry {
+  return {
+    runId: row.run_id,
+    stepId: row.step_id,
+    seq: row.seq,
+    kind: row.kind,
+    attemptNumber: row.attempt_number,
+    tryNumber: row.try_number,
+    status: row.status,
+    output: payloadOf(row.output, row.output_encoding),
+    failure: row.failure,
+    finishedAt: row.finished_at,
+    nextRetryAt: row.next_retry_at,
+    firesAt: row.fires_at,
+    heartbeat: payloadOf(row.heartbeat, row.heartbeat_encoding),
+  };
+}

@@ -1,0 +1,79 @@
+/** Reads attempts: the history of a run in pages, the attempts of a step, one attempt. The caller has checked the namespace. */
+import type { Database } from '../database/database.js';
+import { defineStatement } from '../database/statement.js';
+import type { StepAttempt } from '../model.js';
+import type { HistoryCursor, HistoryPage } from './queries.js';
+import { STEP_COLUMNS, STEP_PAYLOAD_COLUMNS, type StepRow, stepOf } from './step-row.js';
+
+const HISTORY_PAGE = `from perdure.step_runs s
+  where s.run_id = $1::uuid and (s.seq, s.step_id, s.attempt_number) > ($2::int, $3::text, $4::int)
+  order by s.seq, s.step_id, s.attempt_number
+  limit $5::int`;
+
+const READ_HISTORY = defineStatement('read_history', `select ${STEP_COLUMNS} ${HISTORY_PAGE}`);
+
+const READ_HISTORY_WITH_PAYLOADS = defineStatement(
+  'read_history_with_payloads',
+  `select ${STEP_COLUMNS}, ${STEP_PAYLOAD_COLUMNS} ${HISTORY_PAGE}`,
+);
+
+const LIST_STEP_ATTEMPTS = defineStatement(
+  'list_step_attempts',
+  `select * from (
+    select ${STEP_COLUMNS} from perdure.step_runs s
+    where s.run_id = $1::uuid and s.step_id = $2
+    order by s.attempt_number desc
+    limit 1000
+  ) newest order by attempt_number`,
+);
+
+const GET_STEP_ATTEMPT = defineStatement(
+  'get_step_attempt',
+  `select ${STEP_COLUMNS}, ${STEP_PAYLOAD_COLUMNS} from perdure.step_runs s
+  where s.run_id = $1::uuid and s.step_id = $2 and case when $3::int = 0 then s.is_latest else s.attempt_number = $3::int end`,
+);
+
+/** @returns attempts in order of (seq, attempt_number) */
+export async function readHistory(
+  db: Database,
+  runId: string,
+  page: { readonly limit: number; readonly after: HistoryCursor | null; readonly payloads: boolean },
+): Promise<HistoryPage> {
+  const { seq, stepId, attemptNumber } = page.after ?? { seq: 0, stepId: '', attemptNumber: 0 };
+  const rows = await db.query<StepRow>(page.payloads ? READ_HISTORY_WITH_PAYLOADS : READ_HISTORY, [
+    runId,
+    seq,
+    stepId,
+    attemptNumber,
+    page.limit + 1,
+  ]);
+  const steps = rows.slice(0, page.limit).map(stepOf);
+  const last = steps.at(-1);
+  return {
+    steps,
+    next:
+      rows.length > page.limit && last !== undefined
+        ? { seq: last.seq, stepId: last.stepId, attemptNumber: last.attemptNumber }
+        : null,
+  };
+}
+
+/** @returns the newest 1,000 attempts without payloads, oldest first */
+export async function listStepAttempts(db: Database, runId: string, stepId: string): Promise<readonly StepAttempt[]> {
+  const rows = await db.query<StepRow>(LIST_STEP_ATTEMPTS, [runId, stepId]);
+  return rows.map(stepOf);
+}
+
+/**
+ * @param attemptNumber from 1; 0 means the latest
+ * @returns the attempt with its payloads, or null
+ */
+export async function getStepAttempt(
+  db: Database,
+  runId: string,
+  stepId: string,
+  attemptNumber: number,
+): Promise<StepAttempt | null> {
+  const [row] = await db.query<StepRow>(GET_STEP_ATTEMPT, [runId, stepId, attemptNumber]);
+  return row === undefined ? null : stepOf(row);
+}

@@ -1,0 +1,76 @@
+import type { Failure, Payload, Run, RunStatus, YieldReason } from '../model.js';
+
+/** Columns of a run without its payloads, for a table aliased `r`. */
+export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_type, r.version, r.task_queue, r.priority,
+    r.status, r.yield_reason, r.attempt, r.lease_token, r.locked_by, r.locked_until, r.available_at, r.wake_at,
+    r.run_deadline_at, r.execution_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases,
+    r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure`;
+
+export interface RunRow {
+  readonly run_id: string;
+  readonly namespace: string;
+  readonly workflow_id: string;
+  readonly workflow_type: string;
+  readonly version: string;
+  readonly task_queue: string;
+  readonly priority: number;
+  readonly status: RunStatus;
+  readonly yield_reason: YieldReason | null;
+  readonly attempt: number;
+  readonly lease_token: number;
+  readonly locked_by: string | null;
+  readonly locked_until: Date | null;
+  readonly available_at: Date | null;
+  readonly wake_at: Date | null;
+  readonly run_deadline_at: Date | null;
+  readonly execution_deadline_at: Date | null;
+  readonly cancel_requested_at: Date | null;
+  readonly cancel_reason: string | null;
+  readonly lost_leases: number;
+  readonly created_at: Date;
+  readonly started_at: Date | null;
+  readonly updated_at: Date;
+  readonly finished_at: Date | null;
+  readonly failure: Failure | null;
+  readonly input?: Uint8Array | null;
+  readonly input_encoding?: string | null;
+  readonly output?: Uint8Array | null;
+  readonly output_encoding?: string | null;
+}
+
+export function runOf(row: RunRow): Run {
+  return {
+    runId: row.run_id,
+    namespace: row.namespace,
+    workflowId: row.workflow_id,
+    workflowType: row.workflow_type,
+    version: row.version,
+    taskQueue: row.task_queue,
+    priority: row.priority,
+    status: row.status,
+    yieldReason: row.yield_reason,
+    attempt: row.attempt,
+    leaseToken: row.lease_token,
+    lockedBy: row.locked_by,
+    lockedUntil: row.locked_until,
+    availableAt: row.available_at,
+    wakeAt: row.wake_at,
+    runDeadlineAt: row.run_deadline_at,
+    executionDeadlineAt: row.execution_deadline_at,
+    cancelRequestedAt: row.cancel_requested_at,
+    cancelReason: row.cancel_reason,
+    lostLeases: row.lost_leases,
+    createdAt: row.created_at,
+    startedAt: row.started_at,
+    updatedAt: row.updated_at,
+    finishedAt: row.finished_at,
+    failure: row.failure,
+    ...(row.input === undefined ? {} : { input: payloadOf(row.input, row.input_encoding) }),
+    ...(row.output === undefined ? {} : { output: payloadOf(row.output, row.output_encoding) }),
+  };
+}
+
+/** A payload from its two columns; both are null when there is none. */
+export function payloadOf(data: Uint8Array | null | undefined, encoding: string | null | undefined): Payload | null {
+  return data == null ? null : { data, encoding: encoding ?? '' };
+}

@@ -1,0 +1,58 @@
+import postgres from 'postgres';
+import { MIGRATIONS, type Migration } from './migrations/index.js';
+
+export interface MigrateOptions {
+  /** Connection string of the database. */
+  readonly url: string;
+  /** Called before each migration is applied. */
+  readonly onProgress?: (migration: Pick<Migration, 'version' | 'name'>) => void;
+}
+
+export interface MigrateResult {
+  /** Schema version found; 0 for an empty database. */
+  readonly from: number;
+  /** Schema version now. */
+  readonly to: number;
+}
+
+/** Serialises migrations of one database; an arbitrary constant of ours. */
+const ADVISORY_LOCK = 7_300_730_173_007_301n;
+
+/** The newest schema version that this build knows. */
+export const LATEST_SCHEMA_VERSION = MIGRATIONS.at(-1)?.version ?? 0;
+
+/**
+ * Brings the schema `perdure` of a database to {@link LATEST_SCHEMA_VERSION}. Any number of processes may call it at once:
+ * an advisory lock lets one through at a time and the others find nothing left to do. Each migration is one transaction,
+ * so a kill at any moment leaves the schema at a version, never between two. A database that is newer is left as it is.
+ *
+ * @returns the versions before and after
+ * @throws what the driver throws when the database cannot be reached or a migration fails; the version it reached stays
+ */
+export async function migrate({ url, onProgress }: MigrateOptions): Promise<MigrateResult> {
+  const sql = postgres(url, { max: 1, onnotice: () => undefined, connection: { application_name: 'perdure-migrate' } });
+  try {
+    await sql.unsafe(`select pg_advisory_lock(${ADVISORY_LOCK})`);
+    await sql.unsafe(`
+      create schema if not exists perdure;
+      create table if not exists perdure.schema_migrations (
+        version integer primary key, name text not null, applied_at timestamptz not null default statement_timestamp());`);
+    const from = await readVersion(sql);
+    for (const migration of MIGRATIONS.filter(({ version }) => version > from)) {
+      onProgress?.(migration);
+      await sql.begin(async (transaction) => {
+        await transaction.unsafe(migration.sql);
+        await transaction`insert into perdure.schema_migrations (version, name) values (${migration.version}, ${migration.name})`;
+      });
+    }
+    return { from, to: await readVersion(sql) };
+  } finally {
+    await sql.end({ timeout: 5 });
+  }
+}
+
+async function readVersion(sql: postgres.Sql): Promise<number> {
+  const [row] = await sql<{ version: number }[]>`
+    select coalesce(max(version), 0)::int as version from perdure.schema_migrations`;
+  return row?.version ?? 0;
+}

@@ -1,0 +1,181 @@
+/**
+ * The core tables. Why they look as they do:
+ *
+ * - Every claim, suspension and end changes `status`, which the partial indexes mention, so such an update touches every
+ *   index of the table: there are few. Lease renewals change only unindexed columns and stay heap-only (HOT).
+ * - Payload columns are STORAGE EXTERNAL with a low toast_tuple_target: anything that matters in size lives out of line,
+ *   where updates of the row do not copy it, and is not compressed a second time.
+ * - No foreign key from steps to runs: every write of a step locks its run in the same statement, which proves more than
+ *   the key would, without a second look-up per row.
+ */
+export const core = `
+create schema if not exists perdure;
+
+-- The one place that time comes from. Tests replace the function; nothing else reads a clock.
+create function perdure.clock() returns timestamptz
+  language sql stable parallel safe
+  as $$ select statement_timestamp() $$;
+
+create table perdure.namespaces (
+  name        text        primary key check (name ~ '^[a-z][a-z0-9-]{0,62}$'),
+  description text        not null default '',
+  created_at  timestamptz not null default perdure.clock()
+);
+insert into perdure.namespaces (name, description) values ('default', 'Used when a request names no namespace');
+
+create table perdure.workflow_runs (
+  run_id                uuid        primary key,
+  locked_by             uuid,
+  created_at            timestamptz not null,
+  updated_at            timestamptz not null,
+  started_at            timestamptz,
+  finished_at           timestamptz,
+  locked_until          timestamptz,
+  available_at          timestamptz,
+  wake_at               timestamptz,
+  cancel_requested_at   timestamptz,
+  run_deadline_at       timestamptz,
+  execution_deadline_at timestamptz,
+  deadline_at           timestamptz generated always as (least(run_deadline_at, execution_deadline_at)) stored,
+  execution_timeout_ms  bigint      not null default 0 check (execution_timeout_ms >= 0),
+  lease_token           integer     not null default 0 check (lease_token >= 0),
+  attempt               integer     not null default 1 check (attempt >= 1),
+  lost_leases           integer     not null default 0 check (lost_leases >= 0),
+  max_lost_leases       integer     not null check (max_lost_leases >= 1),
+  priority              smallint    not null default 0,
+  status                text        not null check (status in
+    ('PENDING', 'RUNNING', 'SLEEPING', 'WAITING', 'PAUSED', 'COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED')),
+  yield_reason          text        check (yield_reason in
+    ('START_DELAY', 'SUSPEND', 'RELEASE', 'RUN_RETRY', 'RECLAIM', 'STEP_TIMEOUT')),
+  namespace             text        not null,
+  workflow_id           text        not null,
+  workflow_type         text        not null,
+  version               text        not null default '',
+  task_queue            text        not null,
+  request_id            text,
+  cancel_reason         text,
+  waits                 jsonb,
+  input                 bytea,
+  input_encoding        text,
+  output                bytea,
+  output_encoding       text,
+  failure               jsonb,
+  constraint leased_iff_running check (
+    (status = 'RUNNING') = (locked_by is not null) and (status = 'RUNNING') = (locked_until is not null)),
+  constraint available_iff_pending check ((status = 'PENDING') = (available_at is not null)),
+  constraint finished_iff_terminal check (
+    (finished_at is not null) = (status in ('COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'))),
+  constraint timed_iff_waiting check (wake_at is null or status in ('SLEEPING', 'WAITING', 'PAUSED')),
+  constraint sleeper_wakes check (status <> 'SLEEPING' or wake_at is not null),
+  constraint waits_only_while_waiting check (waits is null or status in ('SLEEPING', 'WAITING', 'PAUSED')),
+  constraint output_only_when_completed check (status = 'COMPLETED' or (output is null and output_encoding is null)),
+  constraint failed_says_why check (status <> 'FAILED' or failure is not null),
+  constraint completed_without_failure check (status <> 'COMPLETED' or failure is null),
+  constraint claimed_before_running check (lease_token > 0 or status <> 'RUNNING')
+);
+alter table perdure.workflow_runs set (
+  fillfactor = 85, toast_tuple_target = 512,
+  autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
+  autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1
+);
+alter table perdure.workflow_runs
+  alter column input set storage external, alter column output set storage external;
+
+-- At most one open run per workflow id, and the way to the newest ended one: open runs share the nil UUID, an ended run
+-- has its own id, so one index serves both.
+create unique index workflow_runs_workflow_id on perdure.workflow_runs (namespace, workflow_id,
+  (case when finished_at is null then '00000000-0000-0000-0000-000000000000'::uuid else run_id end));
+-- Claims.
+create index workflow_runs_claimable on perdure.workflow_runs (namespace, task_queue, priority desc, available_at)
+  where status = 'PENDING';
+-- Wake-ups.
+create index workflow_runs_wake on perdure.workflow_runs (wake_at) where wake_at is not null;
+-- Leases: as many rows as the fleet has busy slots. Not on locked_until, so that a renewal is a heap-only update.
+create index workflow_runs_running on perdure.workflow_runs (namespace, task_queue) where status = 'RUNNING';
+-- Timeouts.
+create index workflow_runs_deadline on perdure.workflow_runs (deadline_at)
+  where deadline_at is not null and finished_at is null;
+-- Lists, newest first.
+create index workflow_runs_listed on perdure.workflow_runs (namespace, run_id);
+-- Lists of what went wrong.
+create index workflow_runs_failed on perdure.workflow_runs (namespace, run_id) where status = 'FAILED';
+
+create table perdure.step_runs (
+  run_id             uuid        not null,
+  worker_id          uuid,
+  started_at         timestamptz not null,
+  finished_at        timestamptz,
+  next_retry_at      timestamptz,
+  fires_at           timestamptz,
+  deadline_at        timestamptz,
+  seq                integer     not null check (seq >= 1),
+  attempt_number     integer     not null check (attempt_number >= 1),
+  try_number         integer     not null check (try_number >= 1),
+  max_tries          integer     not null default 0 check (max_tries >= 0),
+  lease_token        integer     not null check (lease_token >= 1),
+  event_seq          integer,
+  is_latest          boolean     not null default true,
+  kind               text        not null check (kind in
+    ('FUNCTION', 'SLEEP', 'SIGNAL', 'CHILD', 'HUMAN', 'TRANSACTION', 'VERSION')),
+  status             text        not null check (status in ('RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED', 'SKIPPED')),
+  step_id            text        not null,
+  input              bytea,
+  input_encoding     text,
+  output             bytea,
+  output_encoding    text,
+  heartbeat          bytea,
+  heartbeat_encoding text,
+  failure            jsonb,
+  primary key (run_id, step_id, attempt_number),
+  constraint finished_iff_ended check ((status = 'RUNNING') = (finished_at is null)),
+  constraint failed_says_why check (status <> 'FAILED' or failure is not null),
+  constraint retry_only_after_failure check (next_retry_at is null or status = 'FAILED'),
+  constraint fires_iff_sleep check ((kind = 'SLEEP') = (fires_at is not null)),
+  constraint only_latest_open check (status <> 'RUNNING' or is_latest),
+  constraint only_latest_completed check (status <> 'COMPLETED' or is_latest),
+  constraint output_only_when_completed check (status = 'COMPLETED' or output is null),
+  constraint deadline_only_while_running check (deadline_at is null or status = 'RUNNING')
+);
+alter table perdure.step_runs set (
+  fillfactor = 90, toast_tuple_target = 512,
+  autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000,
+  autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 1
+);
+alter table perdure.step_runs
+  alter column input set storage external, alter column output set storage external,
+  alter column heartbeat set storage external;
+
+-- Exactly one latest attempt per step, and the memo of a run.
+create unique index step_runs_latest on perdure.step_runs (run_id, step_id) where is_latest;
+-- Attempts that may time out. The column is emptied when the attempt ends, so the index holds open ones only, and steps
+-- without a timeout never enter it.
+create index step_runs_deadline on perdure.step_runs (deadline_at) where deadline_at is not null;
+
+create table perdure.workers (
+  worker_id       uuid        primary key,
+  namespace       text        not null,
+  task_queue      text        not null,
+  workflow_types  text[]      not null,
+  version         text        not null default '',
+  identity        text        not null default '',
+  slots           integer     not null check (slots >= 1),
+  lease_ms        integer     not null check (lease_ms >= 1000),
+  status          text        not null check (status in ('ONLINE', 'DRAINING', 'OFFLINE')),
+  registered_at   timestamptz not null,
+  last_seen_at    timestamptz not null,
+  deregistered_at timestamptz,
+  constraint deregistered_is_offline check (deregistered_at is null or status = 'OFFLINE')
+);
+alter table perdure.workers set (fillfactor = 50);
+create index workers_queue on perdure.workers (namespace, task_queue) where status <> 'OFFLINE';
+
+-- Servers alive: tells a server whether it has peers to notify, and the reaper whether workers had a chance to renew.
+create table perdure.servers (
+  server_id    uuid        primary key,
+  identity     text        not null,
+  started_at   timestamptz not null,
+  alive_since  timestamptz not null,
+  last_seen_at timestamptz not null
+);
+alter table perdure.servers set (fillfactor = 50);
+`;

@@ -1,0 +1,11 @@
+import { core } from './0001-core.js';
+
+export interface Migration {
+  /** From 1 without gaps. */
+  readonly version: number;
+  readonly name: string;
+  readonly sql: string;
+}
+
+/** Forward only: a released migration is never changed, only followed by another. */
+export const MIGRATIONS: readonly Migration[] = [{ version: 1, name: 'core', sql: core }];

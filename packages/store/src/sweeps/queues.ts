@@ -1,0 +1,15 @@
+/** A task queue of a namespace: what a wake-up names. */
+export interface QueueRef {
+  readonly namespace: string;
+  readonly taskQueue: string;
+}
+
+export interface QueueRow {
+  readonly namespace: string;
+  readonly task_queue: string;
+  readonly runs: number;
+}
+
+export function queuesOf(rows: readonly QueueRow[]): QueueRef[] {
+  return rows.map((row) => ({ namespace: row.namespace, taskQueue: row.task_queue }));
+}

@@ -1,0 +1,94 @@
+/**
+ * Asks runs to end.
+ *
+ * A run that no worker has ever held has nothing to clean up and is CANCELLED here. Any other gets the request written
+ * on it: a sleeper becomes claimable at once, and its code sees the cancel when a worker goes on with it; a running one
+ * is told by the answers to its worker's calls. Once this is acknowledged no new step begins, because beginning one
+ * locks the same row. Asking twice changes nothing; a run that ended otherwise is refused.
+ */
+import type { CancelRun, CancelRunOutcome } from '../commands.js';
+import type { Database } from '../database/database.js';
+import { plainArray, textArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+import type { RunStatus } from '../model.js';
+import { inRounds, unknownVerdict, type VerdictRow } from './batch.js';
+
+const CANCEL_RUNS = defineStatement(
+  'cancel_runs',
+  `with locked as materialized (
+    select r.run_id, r.namespace, r.status, r.started_at, r.cancel_requested_at, r.task_queue
+    from perdure.workflow_runs r
+    where r.run_id = any($1::uuid[])
+    order by r.run_id
+    for no key update
+  ),
+  command as (
+    select * from unnest($1::uuid[], $2::text[], $3::text[]) with ordinality as t(run_id, namespace, reason, ord)
+  ),
+  judged as (
+    select c.*, l.status, l.task_queue,
+      case
+        when l.run_id is null or l.namespace <> c.namespace then 'run_not_found'
+        when l.status = 'CANCELLED' then 'already_requested'
+        when l.status in ('COMPLETED', 'FAILED', 'TERMINATED') then 'wrong_state'
+        when l.cancel_requested_at is not null then 'already_requested'
+        when l.started_at is null then 'cancelled'
+        else 'requested'
+      end as verdict
+    from command c
+    left join locked l on l.run_id = c.run_id
+  ),
+  changed as (
+    update perdure.workflow_runs r
+    set cancel_requested_at = perdure.clock(), cancel_reason = j.reason, updated_at = perdure.clock(),
+      status = case when j.verdict = 'cancelled' then 'CANCELLED' when r.status = 'RUNNING' then 'RUNNING' else 'PENDING' end,
+      finished_at = case when j.verdict = 'cancelled' then perdure.clock() end,
+      available_at = case
+        when j.verdict = 'cancelled' or r.status = 'RUNNING' then null
+        else coalesce(r.available_at, perdure.clock()) end,
+      wake_at = null, waits = null
+    from judged j
+    where j.verdict in ('cancelled', 'requested') and r.run_id = j.run_id
+    returning r.run_id, r.status
+  )
+  select j.ord::int as ord, j.verdict, coalesce(c.status, j.status) as status, coalesce(j.task_queue, '') as task_queue
+  from judged j
+  left join changed c on c.run_id = j.run_id
+  order by j.ord`,
+);
+
+interface Row extends VerdictRow {
+  readonly status: RunStatus;
+  readonly task_queue: string;
+}
+
+/** @returns one outcome per command, in their order; `status` is the one the run has now */
+export function cancelRuns(db: Database, commands: readonly CancelRun[]): Promise<CancelRunOutcome[]> {
+  return inRounds(
+    commands,
+    (command) => command.runId,
+    async (round) => {
+      const rows = await db.query<Row>(CANCEL_RUNS, [
+        plainArray(round.map((command) => command.runId)),
+        textArray(round.map((command) => command.namespace)),
+        textArray(round.map((command) => command.reason)),
+      ]);
+      return rows.map(outcomeOf);
+    },
+  );
+}
+
+function outcomeOf(row: Row): CancelRunOutcome {
+  switch (row.verdict) {
+    case 'run_not_found':
+      return { kind: 'run_not_found' };
+    case 'wrong_state':
+      return { kind: 'wrong_state', status: row.status };
+    case 'cancelled':
+    case 'requested':
+    case 'already_requested':
+      return { kind: row.verdict, status: row.status, taskQueue: row.task_queue };
+    default:
+      return unknownVerdict('cancel_runs', row.verdict);
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * Leases runs to waiting slots, many at once.
+ *
+ * The runs are picked in order of (priority, age) with SKIP LOCKED, so any number of servers claim side by side without
+ * waiting for or seeing each other's picks. Whether a worker may get runs is read in the same statement, so none is handed
+ * to a worker whose draining or deregistration was acknowledged. Every claim raises the lease token; whatever was sent
+ * under an earlier one is refused from then on.
+ *
+ * A run that comes into the queue while the statement runs may be missed by it; the caller claims again on a wake-up.
+ */
+import type { ClaimOutcome, ClaimRuns } from '../commands.js';
+import type { Database } from '../database/database.js';
+import { plainArray, textArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+import type { WorkerStatus } from '../model.js';
+import { type MemoPageLimits, readMemos } from '../reads/read-memo.js';
+import { RUN_COLUMNS, type RunRow, runOf } from '../reads/run-row.js';
+
+const CLAIM_RUNS = defineStatement(
+  'claim_runs',
+  `with slot as (
+    select s.ord, w.worker_id, w.status, w.lease_ms,
+      row_number() over (order by case when w.status = 'ONLINE' then s.ord end nulls last) as place
+    from unnest($4::uuid[]) with ordinality as s(worker_id, ord)
+    left join perdure.workers w on w.worker_id = s.worker_id and w.namespace = $1 and w.task_queue = $2
+  ),
+  picked as materialized (
+    select r.run_id
+    from perdure.workflow_runs r
+    where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.workflow_type = any($3::text[])
+      and r.available_at <= perdure.clock()
+    order by r.priority desc, r.available_at
+    limit (select count(*) from slot where status = 'ONLINE')
+    for no key update skip locked
+  ),
+  numbered as (select run_id, row_number() over () as place from picked),
+  claimed as (
+    update perdure.workflow_runs r
+    set status = 'RUNNING', lease_token = r.lease_token + 1, locked_by = s.worker_id,
+      locked_until = perdure.clock() + s.lease_ms * interval '1 ms', available_at = null,
+      started_at = coalesce(r.started_at, perdure.clock()),
+      execution_deadline_at = case when r.execution_timeout_ms > 0
+        then coalesce(r.execution_deadline_at, perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
+      updated_at = perdure.clock()
+    from numbered n
+    join slot s using (place)
+    where r.run_id = n.run_id
+    returning s.ord as slot_ord, s.lease_ms, ${RUN_COLUMNS}, r.input, r.input_encoding
+  )
+  select s.ord::int as ord, s.status as worker_status, perdure.clock() as now, c.*
+  from slot s
+  left join claimed c on c.slot_ord = s.ord
+  order by s.ord`,
+);
+
+type Row = RunRow & {
+  readonly ord: number;
+  readonly worker_status: WorkerStatus | null;
+  readonly now: Date;
+  readonly lease_ms: number;
+};
+
+/**
+ * @param claim slots that may be served together
+ * @param limits of the first page of each memo
+ * @returns one outcome per slot, in their order
+ */
+export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPageLimits): Promise<ClaimOutcome[]> {
+  if (claim.slots.length === 0) return [];
+  const rows = await db.query<Row>(CLAIM_RUNS, [
+    claim.namespace,
+    claim.taskQueue,
+    textArray(claim.workflowTypes),
+    plainArray(claim.slots.map((slot) => slot.workerId)),
+  ]);
+  // A run's first lease finds nothing recorded: no need to look.
+  const advanced = rows.filter((row) => row.run_id !== null && row.lease_token > 1).map((row) => row.run_id);
+  const memos = await readMemos(db, advanced, limits);
+  return rows.map((row) => {
+    if (row.run_id !== null) {
+      const page = memos.get(row.run_id);
+      return {
+        kind: 'claimed',
+        claim: {
+          run: runOf(row),
+          leaseMs: row.lease_ms,
+          now: row.now,
+          memo: page?.memo ?? [],
+          nextMemoCursor: page?.next ?? null,
+        },
+      };
+    }
+    if (row.worker_status === 'ONLINE') return { kind: 'empty' };
+    return { kind: row.worker_status === 'DRAINING' ? 'worker_draining' : 'worker_not_registered' };
+  });
+}

@@ -1,0 +1,76 @@
+/**
+ * Ends runs for the worker that holds them: COMPLETED, FAILED or CANCELLED.
+ *
+ * A terminal status never changes again, so the race of complete against cancel, terminate and timeout is decided by who
+ * locks the row first; the fence turns all others away. CANCELLED needs a cancel that was asked for. A repeat of the same
+ * end under the same lease answers like the first time.
+ */
+import type { FinishRun, FinishRunOutcome } from '../commands.js';
+import type { Database } from '../database/database.js';
+import { byteaArray, jsonArray, plainArray, textArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
+import { CANCEL_OPEN_STEPS } from './close-steps.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+
+const FINISH_RUNS = defineStatement(
+  'finish_runs',
+  `with ${LOCKED_RUNS},
+  command as (
+    select * from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::bytea[], $6::text[], $7::jsonb[], $8::boolean[])
+      with ordinality as t(run_id, namespace, lease_token, end_status, output, output_encoding, failure, has_open_steps, ord)
+  ),
+  judged as (
+    select c.*,
+      case
+        when l.namespace = c.namespace and l.lease_token = c.lease_token and l.status = c.end_status then 'already_finished'
+        else coalesce(${FENCE_VERDICT}, case
+          when c.end_status = 'CANCELLED' and l.cancel_requested_at is null then 'cancel_not_requested'
+          else 'finish'
+        end)
+      end as verdict
+    from command c
+    left join locked l on l.run_id = c.run_id
+  ),
+  finished as (
+    update perdure.workflow_runs r
+    set status = j.end_status, output = j.output, output_encoding = j.output_encoding, failure = j.failure,
+      locked_by = null, locked_until = null, finished_at = perdure.clock(), updated_at = perdure.clock()
+    from judged j
+    where j.verdict = 'finish' and r.run_id = j.run_id
+    returning r.run_id
+  ),
+  closing as (select run_id from judged where verdict = 'finish' and has_open_steps),
+  ${CANCEL_OPEN_STEPS}
+  select ord::int as ord, case when verdict = 'finish' then 'finished' else verdict end as verdict from judged order by ord`,
+);
+
+/** @returns one outcome per command, in their order */
+export function finishRuns(db: Database, commands: readonly FinishRun[]): Promise<FinishRunOutcome[]> {
+  return inRounds(
+    commands,
+    (command) => command.runId,
+    async (round) => {
+      const rows = await db.query<VerdictRow>(FINISH_RUNS, [
+        ...fenceParameters(round),
+        textArray(round.map((command) => command.end)),
+        byteaArray(round.map((command) => (command.end === 'COMPLETED' ? (command.output?.data ?? null) : null))),
+        textArray(round.map((command) => (command.end === 'COMPLETED' ? (command.output?.encoding ?? null) : null))),
+        jsonArray(round.map((command) => (command.end === 'FAILED' ? command.failure : null))),
+        plainArray(round.map((command) => command.end !== 'COMPLETED' || command.hasOpenSteps)),
+      ]);
+      return rows.map(outcomeOf);
+    },
+  );
+}
+
+function outcomeOf(row: VerdictRow): FinishRunOutcome {
+  switch (row.verdict) {
+    case 'finished':
+    case 'already_finished':
+    case 'cancel_not_requested':
+      return { kind: row.verdict };
+    default:
+      return fenceOutcome(row.verdict) ?? unknownVerdict('finish_runs', row.verdict);
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * Gives runs back unfinished, for any worker to go on at once or after a delay. Nothing is counted against the run: this
+ * is what a worker does that shuts down or lacks the code. Open attempts are closed, with another to follow.
+ */
+import type { ReleaseRun, ReleaseRunOutcome } from '../commands.js';
+import type { Database } from '../database/database.js';
+import { plainArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
+import { LOSE_OPEN_STEPS } from './close-steps.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+
+const RELEASE_RUNS = defineStatement(
+  'release_runs',
+  `with ${LOCKED_RUNS},
+  command as (
+    select * from unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[])
+      with ordinality as t(run_id, namespace, lease_token, delay_ms, ord)
+  ),
+  judged as (
+    select c.*,
+      case
+        when l.namespace = c.namespace and l.lease_token = c.lease_token and l.yield_reason = 'RELEASE'
+          and l.status in ('SLEEPING', 'PENDING') then 'already_released'
+        else coalesce(${FENCE_VERDICT}, 'release')
+      end as verdict
+    from command c
+    left join locked l on l.run_id = c.run_id
+  ),
+  closing as (
+    select run_id, 'The worker that ran this attempt gave the run back.' as message from judged where verdict = 'release'
+  ),
+  ${LOSE_OPEN_STEPS},
+  released as (
+    update perdure.workflow_runs r
+    set status = case when j.delay_ms > 0 then 'SLEEPING' else 'PENDING' end,
+      available_at = case when j.delay_ms > 0 then null else perdure.clock() end,
+      wake_at = case when j.delay_ms > 0 then perdure.clock() + j.delay_ms * interval '1 ms' end,
+      yield_reason = 'RELEASE', locked_by = null, locked_until = null, updated_at = perdure.clock()
+    from judged j
+    where j.verdict = 'release' and r.run_id = j.run_id
+    returning r.run_id
+  )
+  select ord::int as ord, case when verdict = 'release' then 'released' else verdict end as verdict from judged order by ord`,
+);
+
+/** @returns one outcome per command, in their order */
+export function releaseRuns(db: Database, commands: readonly ReleaseRun[]): Promise<ReleaseRunOutcome[]> {
+  return inRounds(
+    commands,
+    (command) => command.runId,
+    async (round) => {
+      const rows = await db.query<VerdictRow>(RELEASE_RUNS, [
+        ...fenceParameters(round),
+        plainArray(round.map((command) => command.delayMs)),
+      ]);
+      return rows.map(outcomeOf);
+    },
+  );
+}
+
+function outcomeOf(row: VerdictRow): ReleaseRunOutcome {
+  switch (row.verdict) {
+    case 'released':
+    case 'already_released':
+      return { kind: row.verdict };
+    default:
+      return fenceOutcome(row.verdict) ?? unknownVerdict('release_runs', row.verdict);
+  }
+}

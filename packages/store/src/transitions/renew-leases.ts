@@ -1,0 +1,48 @@
+/**
+ * Renews leases, any number in one statement, by the lease duration of the worker that holds each.
+ *
+ * `locked_until` never moves back. Only unindexed columns change, so a renewal is a heap-only update.
+ */
+import type { RenewLease, RenewLeaseOutcome } from '../commands.js';
+import type { Database } from '../database/database.js';
+import { defineStatement } from '../database/statement.js';
+import { fenceOutcome, fenceParameters, unknownVerdict, type VerdictRow } from './batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+
+const RENEW_LEASES = defineStatement(
+  'renew_leases',
+  `with ${LOCKED_RUNS},
+  command as (
+    select * from unnest($1::uuid[], $2::text[], $3::int[])
+      with ordinality as t(run_id, namespace, lease_token, ord)
+  ),
+  judged as (
+    select c.*, l.locked_by, l.cancel_requested_at is not null as cancel_requested,
+      coalesce(${FENCE_VERDICT}, 'renewed') as verdict
+    from command c
+    left join locked l on l.run_id = c.run_id
+  ),
+  renewed as (
+    update perdure.workflow_runs r
+    set locked_until = greatest(r.locked_until, perdure.clock() + coalesce(w.lease_ms, 30000) * interval '1 ms')
+    from judged j
+    left join perdure.workers w on w.worker_id = j.locked_by
+    where j.verdict = 'renewed' and r.run_id = j.run_id
+    returning 1
+  )
+  select ord::int as ord, verdict, coalesce(cancel_requested, false) as cancel_requested from judged order by ord`,
+);
+
+interface Row extends VerdictRow {
+  readonly cancel_requested: boolean;
+}
+
+/** @returns one outcome per command, in their order */
+export async function renewLeases(db: Database, commands: readonly RenewLease[]): Promise<RenewLeaseOutcome[]> {
+  if (commands.length === 0) return [];
+  const rows = await db.query<Row>(RENEW_LEASES, fenceParameters(commands));
+  return rows.map((row) => {
+    if (row.verdict === 'renewed') return { kind: 'renewed', cancelRequested: row.cancel_requested };
+    return fenceOutcome(row.verdict) ?? unknownVerdict('renew_leases', row.verdict);
+  });
+}

@@ -1,0 +1,71 @@
+/**
+ * Takes workers out of service: draining ones finish what they hold and get nothing new; deregistered ones are off the
+ * list. Leases are left alone in both cases. From the moment this is acknowledged no claim hands a run to the worker,
+ * because claims read the status in their own statement.
+ */
+import type { DeregisterWorkerOutcome, DrainWorkerOutcome, WorkerRef } from '../commands.js';
+import type { Database } from '../database/database.js';
+import { plainArray, textArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+import type { WorkerStatus } from '../model.js';
+import { inRounds } from './batch.js';
+
+const RETIRE_WORKERS = defineStatement(
+  'retire_workers',
+  `with command as (
+    select * from unnest($1::uuid[], $2::text[]) with ordinality as t(worker_id, namespace, ord)
+  ),
+  locked as materialized (
+    select w.worker_id from perdure.workers w where w.worker_id = any($1::uuid[]) order by w.worker_id for no key update
+  ),
+  retired as (
+    update perdure.workers w
+    set status = case when $3::boolean or w.status = 'OFFLINE' then 'OFFLINE' else 'DRAINING' end,
+      deregistered_at = case when $3::boolean then coalesce(w.deregistered_at, perdure.clock()) else w.deregistered_at end
+    from command c
+    join locked l on l.worker_id = c.worker_id
+    where w.worker_id = c.worker_id and w.namespace = c.namespace
+    returning w.worker_id, w.status
+  )
+  select c.ord::int as ord, r.status
+  from command c
+  left join retired r on r.worker_id = c.worker_id
+  order by c.ord`,
+);
+
+interface Row {
+  readonly status: WorkerStatus | null;
+}
+
+async function retire<Outcome>(
+  db: Database,
+  commands: readonly WorkerRef[],
+  forGood: boolean,
+  outcomeOf: (row: Row) => Outcome,
+): Promise<Outcome[]> {
+  return inRounds(
+    commands,
+    (command) => command.workerId,
+    async (round) => {
+      const rows = await db.query<Row>(RETIRE_WORKERS, [
+        plainArray(round.map((command) => command.workerId)),
+        textArray(round.map((command) => command.namespace)),
+        forGood,
+      ]);
+      return rows.map(outcomeOf);
+    },
+  );
+}
+
+/** @returns one outcome per command, in their order */
+export function drainWorkers(db: Database, commands: readonly WorkerRef[]): Promise<DrainWorkerOutcome[]> {
+  return retire(db, commands, false, (row) => {
+    if (row.status === null) return { kind: 'worker_not_found' };
+    return { kind: row.status === 'OFFLINE' ? 'offline' : 'draining' };
+  });
+}
+
+/** @returns one outcome per command, in their order */
+export function deregisterWorkers(db: Database, commands: readonly WorkerRef[]): Promise<DeregisterWorkerOutcome[]> {
+  return retire(db, commands, true, (row) => ({ kind: row.status === null ? 'worker_not_found' : 'deregistered' }));
+}

@@ -1,0 +1,208 @@
+/**
+ * Starts runs, idempotently.
+ *
+ * The usual start is one INSERT: the primary key refuses a repeat (the request id is the run id) and the unique index on
+ * (namespace, workflow_id) among open runs refuses a second open run. What the INSERT refused is judged afterwards with a
+ * new snapshot: an equal start finds its run, any other is told which run is in the way, and one whose obstacle has just
+ * ended is inserted again.
+ *
+ * Starts that must look at ended runs too (another reuse policy than ALLOW, or a request id that is not the run id) are
+ * `guarded`: they take an advisory lock on their workflow id in a statement of its own before they insert, so that the
+ * insert's snapshot sees everything that an earlier guarded start of the same id has done.
+ *
+ * Equal means: same type, task queue and input, byte for byte.
+ */
+import type { StartRun, StartRunOutcome } from '../commands.js';
+import type { Database } from '../database/database.js';
+import { byteaArray, plainArray, textArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+import type { RunStatus } from '../model.js';
+import { inRounds } from './batch.js';
+import { terminateRuns } from './terminate-runs.js';
+
+const START_RUNS = defineStatement(
+  'start_runs',
+  `with command as (
+    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[],
+      $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::int[], $14::bytea[], $15::text[])
+      as t(run_id, namespace, workflow_id, workflow_type, task_queue, priority, version, request_id,
+        reuse_policy, start_delay_ms, run_timeout_ms, execution_timeout_ms, max_lost_leases, input, input_encoding)
+  )
+  insert into perdure.workflow_runs (run_id, namespace, workflow_id, workflow_type, task_queue, priority, version,
+    request_id, status, yield_reason, available_at, wake_at, run_deadline_at, execution_timeout_ms, max_lost_leases,
+    created_at, updated_at, input, input_encoding)
+  select c.run_id, c.namespace, c.workflow_id, c.workflow_type, c.task_queue, c.priority, c.version, c.request_id,
+    case when c.start_delay_ms > 0 then 'SLEEPING' else 'PENDING' end,
+    case when c.start_delay_ms > 0 then 'START_DELAY' end,
+    case when c.start_delay_ms > 0 then null else perdure.clock() end,
+    case when c.start_delay_ms > 0 then perdure.clock() + c.start_delay_ms * interval '1 ms' end,
+    case when c.run_timeout_ms > 0 then perdure.clock() + c.run_timeout_ms * interval '1 ms' end,
+    c.execution_timeout_ms, c.max_lost_leases, perdure.clock(), perdure.clock(), c.input, c.input_encoding
+  from command c
+  join perdure.namespaces n on n.name = c.namespace
+  where (c.request_id is null and c.reuse_policy in ('ALLOW', 'TERMINATE_EXISTING'))
+    or not exists (
+      select 1 from perdure.workflow_runs e
+      where e.namespace = c.namespace and e.workflow_id = c.workflow_id
+        and (e.request_id = c.request_id or c.reuse_policy = 'REJECT'
+          or (c.reuse_policy = 'ALLOW_IF_FAILED' and e.status = 'COMPLETED'
+            and e.run_id = (select max(x.run_id::text)::uuid from perdure.workflow_runs x
+              where x.namespace = c.namespace and x.workflow_id = c.workflow_id))))
+  on conflict do nothing
+  returning run_id`,
+);
+
+const JUDGE_STARTS = defineStatement(
+  'judge_starts',
+  `with command as (
+    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[])
+      with ordinality as t(run_id, namespace, workflow_id, workflow_type, task_queue, request_id, input, input_encoding, ord)
+  )
+  select c.ord::int as ord, n.name is not null as has_namespace, e.run_id, e.status,
+    e.run_id = c.run_id or coalesce(e.request_id = c.request_id, false) as same_request,
+    e.workflow_type = c.workflow_type and e.task_queue = c.task_queue
+      and e.input is not distinct from c.input and e.input_encoding is not distinct from c.input_encoding as equal
+  from command c
+  left join perdure.namespaces n on n.name = c.namespace
+  left join lateral (
+    select * from perdure.workflow_runs w
+    where w.namespace = c.namespace and (w.workflow_id = c.workflow_id or w.run_id = c.run_id)
+    order by w.run_id = c.run_id desc, coalesce(w.request_id = c.request_id, false) desc,
+      w.finished_at is null desc, w.run_id desc
+    limit 1
+  ) e on true
+  order by c.ord`,
+);
+
+const LOCK_WORKFLOW_IDS = defineStatement(
+  'lock_workflow_ids',
+  `select count(pg_advisory_xact_lock(key))::int as locked from (
+    select distinct hashtextextended(id, 7300) as key from unnest($1::text[]) as t(id) order by key
+  ) as keys`,
+);
+
+const OPEN_RUNS_OF = defineStatement(
+  'open_runs_of',
+  `select r.run_id, r.namespace from unnest($1::text[], $2::text[]) as c(namespace, workflow_id)
+  join perdure.workflow_runs r on r.namespace = c.namespace and r.workflow_id = c.workflow_id and r.finished_at is null`,
+);
+
+interface JudgedRow {
+  readonly has_namespace: boolean;
+  readonly run_id: string | null;
+  readonly status: RunStatus;
+  readonly same_request: boolean;
+  readonly equal: boolean;
+}
+
+/** @returns one outcome per command, in their order */
+export async function startRuns(db: Database, commands: readonly StartRun[]): Promise<StartRunOutcome[]> {
+  const outcomes = new Array<StartRunOutcome>(commands.length);
+  const part = async (guarded: boolean, start: (commands: readonly StartRun[]) => Promise<StartRunOutcome[]>) => {
+    const indexes = commands.flatMap((command, index) => (isGuarded(command) === guarded ? [index] : []));
+    if (indexes.length === 0) return;
+    const answers = await start(indexes.map((index) => commands[index] as StartRun));
+    indexes.forEach((index, position) => {
+      outcomes[index] = answers[position] as StartRunOutcome;
+    });
+  };
+  await part(false, (plain) => startInRounds(db, plain));
+  await part(true, (guarded) =>
+    db.transaction(async (transaction) => {
+      await transaction.query(LOCK_WORKFLOW_IDS, [textArray(guarded.map((c) => `${c.namespace}\n${c.workflowId}`))]);
+      await terminateExisting(transaction, guarded);
+      return startInRounds(transaction, guarded);
+    }),
+  );
+  return outcomes;
+}
+
+function isGuarded(command: StartRun): boolean {
+  return command.reusePolicy !== 'ALLOW' || command.requestId !== null;
+}
+
+/** A repeat of a start that terminated another must not terminate the run it started, hence the look at equal requests. */
+async function terminateExisting(db: Database, commands: readonly StartRun[]): Promise<void> {
+  const replacing = commands.filter((command) => command.reusePolicy === 'TERMINATE_EXISTING');
+  if (replacing.length === 0) return;
+  const judged = await judge(db, replacing);
+  const fresh = replacing.filter((_, index) => judged[index]?.same_request !== true);
+  const open = await db.query<{ run_id: string; namespace: string }>(OPEN_RUNS_OF, [
+    textArray(fresh.map((command) => command.namespace)),
+    textArray(fresh.map((command) => command.workflowId)),
+  ]);
+  await terminateRuns(
+    db,
+    open.map((row) => ({
+      namespace: row.namespace,
+      runId: row.run_id,
+      reason: 'Another run was started with the same workflow id.',
+    })),
+  );
+}
+
+function startInRounds(db: Database, commands: readonly StartRun[]): Promise<StartRunOutcome[]> {
+  return inRounds(
+    commands,
+    (command) => `${command.namespace}\n${command.workflowId}`,
+    (round) => startOnce(db, round),
+  );
+}
+
+async function startOnce(db: Database, commands: readonly StartRun[]): Promise<readonly (StartRunOutcome | 'raced')[]> {
+  const rows = await db.query<{ run_id: string }>(START_RUNS, [
+    plainArray(commands.map((command) => command.runId)),
+    textArray(commands.map((command) => command.namespace)),
+    textArray(commands.map((command) => command.workflowId)),
+    textArray(commands.map((command) => command.workflowType)),
+    textArray(commands.map((command) => command.taskQueue)),
+    plainArray(commands.map((command) => command.priority)),
+    textArray(commands.map((command) => command.version)),
+    textArray(commands.map((command) => command.requestId)),
+    textArray(commands.map((command) => command.reusePolicy)),
+    plainArray(commands.map((command) => command.startDelayMs)),
+    plainArray(commands.map((command) => command.runTimeoutMs)),
+    plainArray(commands.map((command) => command.executionTimeoutMs)),
+    plainArray(commands.map((command) => command.maxLostLeases)),
+    byteaArray(commands.map((command) => command.input?.data ?? null)),
+    textArray(commands.map((command) => command.input?.encoding ?? null)),
+  ]);
+  const started = new Set(rows.map((row) => row.run_id));
+  const refused = commands.filter((command) => !started.has(command.runId));
+  const judged = refused.length === 0 ? [] : await judge(db, refused);
+  let next = 0;
+  return commands.map((command) =>
+    started.has(command.runId)
+      ? { kind: 'started', runId: command.runId, delayed: command.startDelayMs > 0 }
+      : refusalOf(command, judged[next++]),
+  );
+}
+
+function judge(db: Database, commands: readonly StartRun[]): Promise<readonly JudgedRow[]> {
+  return db.query<JudgedRow>(JUDGE_STARTS, [
+    plainArray(commands.map((command) => command.runId)),
+    textArray(commands.map((command) => command.namespace)),
+    textArray(commands.map((command) => command.workflowId)),
+    textArray(commands.map((command) => command.workflowType)),
+    textArray(commands.map((command) => command.taskQueue)),
+    textArray(commands.map((command) => command.requestId)),
+    byteaArray(commands.map((command) => command.input?.data ?? null)),
+    textArray(commands.map((command) => command.input?.encoding ?? null)),
+  ]);
+}
+
+function refusalOf(command: StartRun, found: JudgedRow | undefined): StartRunOutcome | 'raced' {
+  if (found === undefined) throw new Error('A refused start was not judged.');
+  if (!found.has_namespace) return { kind: 'namespace_not_found' };
+  if (found.run_id === null) return 'raced';
+  const open = !['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'].includes(found.status);
+  const inTheWay =
+    open ||
+    command.reusePolicy === 'REJECT' ||
+    (command.reusePolicy === 'ALLOW_IF_FAILED' && found.status === 'COMPLETED');
+  if (!found.same_request && !inTheWay) return 'raced';
+  if (!found.equal || (!found.same_request && command.reusePolicy === 'ALLOW_IF_FAILED' && !open)) {
+    return { kind: 'already_exists', runId: found.run_id, status: found.status };
+  }
+  return { kind: 'existing', runId: found.run_id };
+}

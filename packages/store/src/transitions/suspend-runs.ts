@@ -1,0 +1,109 @@
+/**
+ * Gives runs back until one of their wait conditions is fulfilled.
+ *
+ * No lost wake-up: whether a condition is fulfilled already is read in the statement that suspends. If one is, or a cancel
+ * was asked for, nothing changes, the lease is kept, and the answer says what is ready. A condition that a later cancel,
+ * signal or timer fulfils finds the run suspended and wakes it, since both lock the run first.
+ *
+ * The timers among the conditions are kept in `waits`, so that the wake-up finds them by key and not by searching the
+ * history. A repeat under the same lease answers like the first time for as long as no other lease was given out.
+ */
+import type { SuspendRun, SuspendRunOutcome } from '../commands.js';
+import type { Database } from '../database/database.js';
+import { plainArray, textArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+
+const SUSPEND_RUNS = defineStatement(
+  'suspend_runs',
+  `with ${LOCKED_RUNS},
+  command as (
+    select * from unnest($1::uuid[], $2::text[], $3::int[])
+      with ordinality as t(run_id, namespace, lease_token, ord)
+  ),
+  wait as (
+    select w.ord, w.step_id, w.wait_on,
+      case
+        when w.wait_on = 'TIMER' and s.kind = 'SLEEP' then
+          case s.status when 'RUNNING' then s.fires_at when 'COMPLETED' then '-infinity'::timestamptz end
+        when w.wait_on = 'RETRY' and s.status = 'FAILED' then s.next_retry_at
+      end as due_at
+    from unnest($4::bigint[], $5::text[], $6::text[]) as w(ord, step_id, wait_on)
+    join command c on c.ord = w.ord
+    left join perdure.step_runs s on s.run_id = c.run_id and s.step_id = w.step_id and s.is_latest
+  ),
+  summed as (
+    select ord, min(due_at) as wake_at,
+      coalesce(jsonb_agg(step_id) filter (where due_at <= perdure.clock()), '[]') as ready,
+      coalesce(jsonb_agg(step_id) filter (where due_at is null), '[]') as unknown,
+      jsonb_agg(jsonb_build_object('step', step_id, 'kind', wait_on)) filter (where wait_on = 'TIMER') as waits
+    from wait group by ord
+  ),
+  judged as (
+    select c.*, s.wake_at, s.ready, s.unknown, s.waits, l.cancel_requested_at is not null as cancel_requested,
+      case
+        when l.namespace = c.namespace and l.lease_token = c.lease_token and l.yield_reason = 'SUSPEND'
+          and l.status in ('SLEEPING', 'WAITING', 'PENDING') then 'already_suspended'
+        else coalesce(${FENCE_VERDICT}, case
+          when s.unknown <> '[]' then 'unknown_wait'
+          when s.ready <> '[]' or l.cancel_requested_at is not null then 'not_suspended'
+          else 'suspend'
+        end)
+      end as verdict
+    from command c
+    left join locked l on l.run_id = c.run_id
+    left join summed s on s.ord = c.ord
+  ),
+  suspended as (
+    update perdure.workflow_runs r
+    set status = 'SLEEPING', yield_reason = 'SUSPEND', wake_at = j.wake_at, waits = j.waits, lost_leases = 0,
+      locked_by = null, locked_until = null, updated_at = perdure.clock()
+    from judged j
+    where j.verdict = 'suspend' and r.run_id = j.run_id
+    returning r.run_id
+  )
+  select j.ord::int as ord, case when j.verdict = 'suspend' then 'suspended' else j.verdict end as verdict,
+    j.wake_at, coalesce(j.cancel_requested, false) as cancel_requested,
+    coalesce(j.ready, '[]') as ready, coalesce(j.unknown, '[]') as unknown
+  from judged j order by j.ord`,
+);
+
+interface Row extends VerdictRow {
+  readonly wake_at: Date | null;
+  readonly cancel_requested: boolean;
+  readonly ready: string[];
+  readonly unknown: string[];
+}
+
+/** @returns one outcome per command, in their order */
+export function suspendRuns(db: Database, commands: readonly SuspendRun[]): Promise<SuspendRunOutcome[]> {
+  return inRounds(
+    commands,
+    (command) => command.runId,
+    async (round) => {
+      const waits = round.flatMap((command, index) => command.waits.map((wait) => ({ ...wait, ord: index + 1 })));
+      const rows = await db.query<Row>(SUSPEND_RUNS, [
+        ...fenceParameters(round),
+        plainArray(waits.map((wait) => wait.ord)),
+        textArray(waits.map((wait) => wait.stepId)),
+        textArray(waits.map((wait) => wait.on)),
+      ]);
+      return rows.map(outcomeOf);
+    },
+  );
+}
+
+function outcomeOf(row: Row): SuspendRunOutcome {
+  switch (row.verdict) {
+    case 'suspended':
+    case 'already_suspended':
+      return { kind: row.verdict, wakeAt: row.wake_at };
+    case 'not_suspended':
+      return { kind: 'not_suspended', readyStepIds: row.ready, cancelRequested: row.cancel_requested };
+    case 'unknown_wait':
+      return { kind: 'unknown_wait', stepIds: row.unknown };
+    default:
+      return fenceOutcome(row.verdict) ?? unknownVerdict('suspend_runs', row.verdict);
+  }
+}

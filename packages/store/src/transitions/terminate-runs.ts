@@ -1,0 +1,86 @@
+/**
+ * Ends runs at once, whoever holds them; a worker that does learns it from LEASE_LOST. Open attempts and timers become
+ * CANCELLED. Terminating twice changes nothing; a run that ended otherwise is refused.
+ */
+import type { TerminateRun, TerminateRunOutcome } from '../commands.js';
+import type { Database } from '../database/database.js';
+import { jsonArray, plainArray, textArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+import type { RunStatus } from '../model.js';
+import { inRounds, unknownVerdict, type VerdictRow } from './batch.js';
+import { CANCEL_OPEN_STEPS } from './close-steps.js';
+
+const TERMINATE_RUNS = defineStatement(
+  'terminate_runs',
+  `with locked as materialized (
+    select r.run_id, r.namespace, r.status
+    from perdure.workflow_runs r
+    where r.run_id = any($1::uuid[])
+    order by r.run_id
+    for no key update
+  ),
+  command as (
+    select * from unnest($1::uuid[], $2::text[], $3::jsonb[]) with ordinality as t(run_id, namespace, failure, ord)
+  ),
+  judged as (
+    select c.*, l.status,
+      case
+        when l.run_id is null or l.namespace <> c.namespace then 'run_not_found'
+        when l.status = 'TERMINATED' then 'already_terminated'
+        when l.status in ('COMPLETED', 'FAILED', 'CANCELLED') then 'wrong_state'
+        else 'terminated'
+      end as verdict
+    from command c
+    left join locked l on l.run_id = c.run_id
+  ),
+  changed as (
+    update perdure.workflow_runs r
+    set status = 'TERMINATED', failure = j.failure, finished_at = perdure.clock(), updated_at = perdure.clock(),
+      locked_by = null, locked_until = null, available_at = null, wake_at = null, waits = null
+    from judged j
+    where j.verdict = 'terminated' and r.run_id = j.run_id
+    returning r.run_id
+  ),
+  closing as (select run_id from judged where verdict = 'terminated'),
+  ${CANCEL_OPEN_STEPS}
+  select ord::int as ord, verdict, status from judged order by ord`,
+);
+
+interface Row extends VerdictRow {
+  readonly status: RunStatus;
+}
+
+/** @returns one outcome per command, in their order */
+export function terminateRuns(db: Database, commands: readonly TerminateRun[]): Promise<TerminateRunOutcome[]> {
+  return inRounds(
+    commands,
+    (command) => command.runId,
+    async (round) => {
+      const rows = await db.query<Row>(TERMINATE_RUNS, [
+        plainArray(round.map((command) => command.runId)),
+        textArray(round.map((command) => command.namespace)),
+        jsonArray(
+          round.map((command) => ({
+            type: 'WorkflowTerminatedError',
+            reason: 'TERMINATED',
+            message: command.reason === '' ? 'The run was terminated.' : `The run was terminated: ${command.reason}`,
+          })),
+        ),
+      ]);
+      return rows.map(outcomeOf);
+    },
+  );
+}
+
+function outcomeOf(row: Row): TerminateRunOutcome {
+  switch (row.verdict) {
+    case 'run_not_found':
+    case 'terminated':
+    case 'already_terminated':
+      return { kind: row.verdict };
+    case 'wrong_state':
+      return { kind: 'wrong_state', status: row.status };
+    default:
+      return unknownVerdict('terminate_runs', row.verdict);
+  }
+}

@@ -1,0 +1,56 @@
+/**
+ * Signs of life of workers. One that was OFFLINE only because it had been silent is ONLINE again; one that deregistered is
+ * not.
+ */
+import type { TouchWorkerOutcome, WorkerRef } from '../commands.js';
+import type { Database } from '../database/database.js';
+import { plainArray, textArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+import type { WorkerStatus } from '../model.js';
+import { inRounds } from './batch.js';
+
+const TOUCH_WORKERS = defineStatement(
+  'touch_workers',
+  `with command as (
+    select * from unnest($1::uuid[], $2::text[]) with ordinality as t(worker_id, namespace, ord)
+  ),
+  locked as materialized (
+    select w.worker_id from perdure.workers w
+    where w.worker_id = any($1::uuid[]) and w.deregistered_at is null
+    order by w.worker_id
+    for no key update
+  ),
+  touched as (
+    update perdure.workers w
+    set last_seen_at = perdure.clock(), status = case when w.status = 'OFFLINE' then 'ONLINE' else w.status end
+    from command c
+    join locked l on l.worker_id = c.worker_id
+    where w.worker_id = c.worker_id and w.namespace = c.namespace and w.deregistered_at is null
+    returning w.worker_id, w.status
+  )
+  select c.ord::int as ord, t.status
+  from command c
+  left join touched t on t.worker_id = c.worker_id
+  order by c.ord`,
+);
+
+interface Row {
+  readonly status: WorkerStatus | null;
+}
+
+/** @returns one outcome per command, in their order */
+export function touchWorkers(db: Database, commands: readonly WorkerRef[]): Promise<TouchWorkerOutcome[]> {
+  return inRounds(
+    commands,
+    (command) => command.workerId,
+    async (round) => {
+      const rows = await db.query<Row>(TOUCH_WORKERS, [
+        plainArray(round.map((command) => command.workerId)),
+        textArray(round.map((command) => command.namespace)),
+      ]);
+      return rows.map((row) =>
+        row.status === null ? { kind: 'not_registered' } : { kind: 'alive', status: row.status },
+      );
+    },
+  );
+}
