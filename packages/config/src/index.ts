@@ -1,1 +1,15 @@
-export {};
+export { describeOptions } from './describe.js';
+export { formatDuration, parseDuration } from './duration.js';
+export { addOptionsTo, flagValues } from './flags.js';
+export { ConfigError, loadConfig } from './load.js';
+export {
+  type BooleanOption,
+  type ConfigOf,
+  type DurationOption,
+  defineOptions,
+  type EnumOption,
+  type IntegerOption,
+  type Option,
+  type Options,
+  type StringOption,
+} from './options.js';
