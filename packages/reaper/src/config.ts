@@ -1,0 +1,100 @@
+import { type ConfigOf, defineOptions } from '@perdure/config';
+
+/** Everything that can be set about a reaper. */
+export const reaperOptions = defineOptions({
+  databaseUrl: {
+    kind: 'string',
+    env: 'DATABASE_URL',
+    flag: 'database-url',
+    secret: true,
+    description: 'Connection string of the PostgreSQL database',
+  },
+  wakeup: {
+    kind: 'enum',
+    env: 'PERDURE_WAKEUP',
+    flag: 'wakeup',
+    values: ['notify', 'poll'],
+    default: 'notify',
+    description: 'How processes tell each other of work: LISTEN/NOTIFY, or polling alone',
+  },
+  preparedStatements: {
+    kind: 'boolean',
+    env: 'PERDURE_PREPARED_STATEMENTS',
+    flag: 'prepared-statements',
+    default: true,
+    description: 'Use prepared statements; false behind a pooler in transaction mode that cannot keep them',
+  },
+  batchSize: {
+    kind: 'integer',
+    env: 'PERDURE_REAPER_BATCH_SIZE',
+    flag: 'batch-size',
+    default: 500,
+    min: 1,
+    max: 10_000,
+    unit: 'runs',
+    description: 'Runs that one sweep changes at the most',
+  },
+  maxSleepMs: {
+    kind: 'duration',
+    env: 'PERDURE_REAPER_MAX_SLEEP',
+    flag: 'max-sleep',
+    default: 2_000,
+    min: 50,
+    max: 60_000,
+    description: 'Longest time between two looks, when nothing falls due and no hint comes',
+  },
+  reclaimBackoffMs: {
+    kind: 'duration',
+    env: 'PERDURE_RECLAIM_BACKOFF',
+    flag: 'reclaim-backoff',
+    default: 1_000,
+    min: 0,
+    max: 3_600_000,
+    description: 'Wait after the second lost lease in a row; doubles with each further one',
+  },
+  maxReclaimBackoffMs: {
+    kind: 'duration',
+    env: 'PERDURE_MAX_RECLAIM_BACKOFF',
+    flag: 'max-reclaim-backoff',
+    default: 60_000,
+    min: 0,
+    max: 86_400_000,
+    description: 'Longest wait after a lost lease',
+  },
+  serverGraceMs: {
+    kind: 'duration',
+    env: 'PERDURE_SERVER_GRACE',
+    flag: 'server-grace',
+    default: 5_000,
+    min: 0,
+    max: 600_000,
+    description:
+      'How long a server must have been up before expired leases are taken back, so that workers get to renew first',
+  },
+  minWorkerSilenceMs: {
+    kind: 'duration',
+    env: 'PERDURE_MIN_WORKER_SILENCE',
+    flag: 'min-worker-silence',
+    default: 15_000,
+    min: 0,
+    max: 3_600_000,
+    description: 'A worker is OFFLINE after a silence of its lease duration, but at least this',
+  },
+  logLevel: {
+    kind: 'enum',
+    env: 'PERDURE_LOG_LEVEL',
+    flag: 'log-level',
+    values: ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
+    default: 'info',
+    description: 'Least severe log lines to write',
+  },
+});
+
+export type ReaperConfig = ConfigOf<typeof reaperOptions>;
+
+/** Relations between the options; for `loadConfig`. */
+export function reaperRelations(config: Readonly<Record<string, unknown>>): string[] {
+  return (config.maxReclaimBackoffMs as number) < (config.reclaimBackoffMs as number)
+    ? ['--max-reclaim-backoff must not be less than --reclaim-backoff.']
+    : [];
+}

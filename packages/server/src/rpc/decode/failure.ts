@@ -1,0 +1,58 @@
+import type { Failure as FailureMessage } from '@perdure/proto';
+import type { Failure } from '@perdure/store';
+import { failureReasons } from '../enums.js';
+import { type Checker, MAX_ID_BYTES } from './checker.js';
+
+const MAX_LONG_TEXT_BYTES = 64 * 1024;
+const MAX_CAUSES = 16;
+
+/** The failure of a request, ready to be stored. Characters that the database cannot hold are replaced, never refused: the path that reports a failure must not fail. */
+export function decodeFailure(check: Checker, field: string, message: FailureMessage | undefined): Failure {
+  if (message === undefined) {
+    check.violate(field, 'must be given.');
+    return { type: 'Error', message: '', reason: 'APPLICATION' };
+  }
+  let depth = 0;
+  for (let cause = message.cause; cause !== undefined; cause = cause.cause) depth++;
+  if (depth > MAX_CAUSES) {
+    check.violate(`${field}.cause`, `must be at most ${MAX_CAUSES} deep; got ${depth}.`);
+    return { type: 'Error', message: '', reason: 'APPLICATION' };
+  }
+  return decode(check, field, message);
+}
+
+function decode(check: Checker, field: string, message: FailureMessage): Failure {
+  const details = check.payload(`${field}.details`, message.details);
+  return {
+    type: short(check, `${field}.type`, message.type) || 'Error',
+    message: long(check, `${field}.message`, message.message),
+    reason: check.enumValue(`${field}.reason`, message.reason, failureReasons, 'APPLICATION'),
+    ...(message.stack === '' ? {} : { stack: long(check, `${field}.stack`, message.stack) }),
+    ...(message.code === '' ? {} : { code: short(check, `${field}.code`, message.code) }),
+    ...(details === null
+      ? {}
+      : { details: { data: Buffer.from(details.data).toString('base64'), encoding: details.encoding } }),
+    ...(message.cause === undefined ? {} : { cause: decode(check, `${field}.cause`, message.cause) }),
+    ...(message.nonRetryable ? { nonRetryable: true } : {}),
+  };
+}
+
+function short(check: Checker, field: string, value: string): string {
+  const bytes = Buffer.byteLength(value);
+  if (bytes > MAX_ID_BYTES) check.violate(field, `must be at most ${MAX_ID_BYTES} bytes; got ${bytes} bytes.`);
+  return storable(value);
+}
+
+function long(check: Checker, field: string, value: string): string {
+  const bytes = Buffer.byteLength(value);
+  if (bytes > MAX_LONG_TEXT_BYTES)
+    check.violate(field, `must be at most ${MAX_LONG_TEXT_BYTES} bytes; got ${bytes} bytes.`);
+  return storable(value);
+}
+
+/** jsonb holds neither NUL nor half of a surrogate pair. */
+function storable(value: string): string {
+  return value
+    .replaceAll('\u0000', '\ufffd')
+    .replace(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, '\ufffd');
+}

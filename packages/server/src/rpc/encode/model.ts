@@ -1,0 +1,151 @@
+/** The store's model as protobuf messages. */
+import { create } from '@bufbuild/protobuf';
+import {
+  type Failure as FailureMessage,
+  FailureSchema,
+  type MemoEntry as MemoEntryMessage,
+  MemoEntrySchema,
+  type Payload as PayloadMessage,
+  PayloadSchema,
+  type StepAttempt as StepAttemptMessage,
+  StepAttemptSchema,
+  type WorkerInfo,
+  WorkerInfoSchema,
+  type WorkflowRun,
+  WorkflowRunSchema,
+} from '@perdure/proto';
+import type { Failure, MemoEntry, Payload, Run, StepAttempt, WorkerWithRuns } from '@perdure/store';
+import {
+  failureReasonNumber,
+  runStatusNumber,
+  stepKindNumber,
+  stepStatusNumber,
+  workerStatusNumber,
+} from '../enums.js';
+import { durationOf, optionalTimestamp, timestampOf } from './time.js';
+
+export function payloadMessage(payload: Payload): PayloadMessage {
+  return create(PayloadSchema, { data: payload.data, encoding: payload.encoding });
+}
+
+function optionalPayload<Key extends string>(
+  key: Key,
+  payload: Payload | null | undefined,
+): { [K in Key]?: PayloadMessage } {
+  return payload == null ? {} : ({ [key]: payloadMessage(payload) } as { [K in Key]?: PayloadMessage });
+}
+
+export function failureMessage(failure: Failure): FailureMessage {
+  return create(FailureSchema, {
+    type: failure.type,
+    message: failure.message,
+    stack: failure.stack ?? '',
+    code: failure.code ?? '',
+    reason: failureReasonNumber[failure.reason],
+    nonRetryable: failure.nonRetryable ?? false,
+    ...(failure.details === undefined
+      ? {}
+      : {
+          details: payloadMessage({
+            data: Buffer.from(failure.details.data, 'base64'),
+            encoding: failure.details.encoding,
+          }),
+        }),
+    ...(failure.cause === undefined ? {} : { cause: failureMessage(failure.cause) }),
+  });
+}
+
+function optionalFailure(failure: Failure | null): { failure?: FailureMessage } {
+  return failure === null ? {} : { failure: failureMessage(failure) };
+}
+
+export function runMessage(run: Run): WorkflowRun {
+  return create(WorkflowRunSchema, {
+    runId: run.runId,
+    namespace: run.namespace,
+    workflowId: run.workflowId,
+    workflowType: run.workflowType,
+    version: run.version,
+    taskQueue: run.taskQueue,
+    priority: run.priority,
+    status: runStatusNumber[run.status],
+    attempt: run.attempt,
+    leaseToken: run.leaseToken,
+    lockedBy: run.lockedBy ?? '',
+    cancelReason: run.cancelReason ?? '',
+    lostLeases: run.lostLeases,
+    createdAt: timestampOf(run.createdAt),
+    updatedAt: timestampOf(run.updatedAt),
+    ...optionalTimestamp('lockedUntil', run.lockedUntil),
+    ...optionalTimestamp('availableAt', run.availableAt),
+    ...optionalTimestamp('wakeAt', run.wakeAt),
+    ...optionalTimestamp('runDeadlineAt', run.runDeadlineAt),
+    ...optionalTimestamp('executionDeadlineAt', run.executionDeadlineAt),
+    ...optionalTimestamp('cancelRequestedAt', run.cancelRequestedAt),
+    ...optionalTimestamp('startedAt', run.startedAt),
+    ...optionalTimestamp('finishedAt', run.finishedAt),
+    ...optionalPayload('input', run.input),
+    ...optionalPayload('output', run.output),
+    ...optionalFailure(run.failure),
+  });
+}
+
+export function stepMessage(step: StepAttempt): StepAttemptMessage {
+  return create(StepAttemptSchema, {
+    runId: step.runId,
+    stepId: step.stepId,
+    seq: step.seq,
+    kind: stepKindNumber[step.kind],
+    attemptNumber: step.attemptNumber,
+    tryNumber: step.tryNumber,
+    maxTries: step.maxTries,
+    isLatest: step.isLatest,
+    status: stepStatusNumber[step.status],
+    workerId: step.workerId ?? '',
+    leaseToken: step.leaseToken,
+    eventSeq: step.eventSeq ?? 0,
+    startedAt: timestampOf(step.startedAt),
+    ...optionalTimestamp('finishedAt', step.finishedAt),
+    ...optionalTimestamp('nextRetryAt', step.nextRetryAt),
+    ...optionalTimestamp('firesAt', step.firesAt),
+    ...optionalTimestamp('deadlineAt', step.deadlineAt),
+    ...optionalPayload('input', step.input),
+    ...optionalPayload('output', step.output),
+    ...optionalPayload('heartbeat', step.heartbeat),
+    ...optionalFailure(step.failure),
+  });
+}
+
+export function memoMessage(entry: MemoEntry): MemoEntryMessage {
+  return create(MemoEntrySchema, {
+    stepId: entry.stepId,
+    seq: entry.seq,
+    kind: stepKindNumber[entry.kind],
+    attemptNumber: entry.attemptNumber,
+    tryNumber: entry.tryNumber,
+    status: stepStatusNumber[entry.status],
+    ...optionalTimestamp('finishedAt', entry.finishedAt),
+    ...optionalTimestamp('nextRetryAt', entry.nextRetryAt),
+    ...optionalTimestamp('firesAt', entry.firesAt),
+    ...optionalPayload('output', entry.output),
+    ...optionalPayload('heartbeat', entry.heartbeat),
+    ...optionalFailure(entry.failure),
+  });
+}
+
+export function workerMessage(worker: WorkerWithRuns): WorkerInfo {
+  return create(WorkerInfoSchema, {
+    workerId: worker.workerId,
+    namespace: worker.namespace,
+    taskQueue: worker.taskQueue,
+    workflowTypes: [...worker.workflowTypes],
+    version: worker.version,
+    identity: worker.identity,
+    slots: worker.slots,
+    leaseDuration: durationOf(worker.leaseMs),
+    status: workerStatusNumber[worker.status],
+    registeredAt: timestampOf(worker.registeredAt),
+    lastSeenAt: timestampOf(worker.lastSeenAt),
+    running: worker.running,
+  });
+}

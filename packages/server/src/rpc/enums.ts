@@ -1,0 +1,49 @@
+/** Protobuf enum numbers ↔ the store's names. The arrays are indexed by the number; 0 is UNSPECIFIED everywhere. */
+import {
+  ErrorReason,
+  FailureReason as FailureReasonNumber,
+  WorkflowIdReusePolicy as ReusePolicyNumber,
+  RunStatus as RunStatusNumber,
+  StepKind as StepKindNumber,
+  StepStatus as StepStatusNumber,
+  WorkerStatus as WorkerStatusNumber,
+} from '@perdure/proto';
+import type {
+  FailureReason,
+  RunStatus,
+  StepKind,
+  StepStatus,
+  WorkerStatus,
+  WorkflowIdReusePolicy,
+} from '@perdure/store';
+
+/** protobuf-es strips the prefix of enum values, so the names are the store's own. */
+function names<T extends string>(numbers: Record<string, string | number>): readonly (T | undefined)[] {
+  const table: (T | undefined)[] = [];
+  for (const [name, number] of Object.entries(numbers)) {
+    if (typeof number === 'number' && number !== 0) table[number] = name as T;
+  }
+  return table;
+}
+
+function numbers<T extends string>(table: readonly (T | undefined)[]): Readonly<Record<T, number>> {
+  return Object.fromEntries(table.flatMap((name, number) => (name === undefined ? [] : [[name, number]]))) as Record<
+    T,
+    number
+  >;
+}
+
+export const runStatuses = names<RunStatus>(RunStatusNumber);
+export const runStatusNumber: Readonly<Record<RunStatus, RunStatusNumber>> = numbers(runStatuses);
+export const stepStatuses = names<StepStatus>(StepStatusNumber);
+export const stepStatusNumber: Readonly<Record<StepStatus, StepStatusNumber>> = numbers(stepStatuses);
+export const stepKinds = names<StepKind>(StepKindNumber);
+export const stepKindNumber: Readonly<Record<StepKind, StepKindNumber>> = numbers(stepKinds);
+export const workerStatuses = names<WorkerStatus>(WorkerStatusNumber);
+export const workerStatusNumber: Readonly<Record<WorkerStatus, WorkerStatusNumber>> = numbers(workerStatuses);
+export const failureReasons = names<FailureReason>(FailureReasonNumber);
+export const failureReasonNumber: Readonly<Record<FailureReason, FailureReasonNumber>> = numbers(failureReasons);
+export const reusePolicies = names<WorkflowIdReusePolicy>(ReusePolicyNumber);
+
+/** `LEASE_LOST` and the like, as ErrorInfo carries it. */
+export const reasonName = (reason: ErrorReason): string => ErrorReason[reason];

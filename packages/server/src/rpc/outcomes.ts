@@ -1,0 +1,148 @@
+/** The one mapping from outcomes to errors. What a caller may expect is in the message; what programs need, in the metadata. */
+import { ErrorReason } from '@perdure/proto';
+import {
+  type CancelRunOutcome,
+  DatabaseUnavailableError,
+  DataError,
+  type FenceOutcome,
+  type LeaseRef,
+  type StepMismatch,
+  type WrongAttempt,
+  type WrongRunState,
+} from '@perdure/store';
+import { RpcError, StatusCode } from './rpc-error.js';
+
+export function runNotFound(ref: string): RpcError {
+  return new RpcError(
+    StatusCode.NOT_FOUND,
+    ErrorReason.RUN_NOT_FOUND,
+    `No run '${ref}' in this namespace. Check the id and the namespace; \`perdure run list\` shows what is there.`,
+    { metadata: { run: ref } },
+  );
+}
+
+export function stepNotFound(runId: string, stepId: string, attemptNumber: number): RpcError {
+  const attempt = attemptNumber === 0 ? '' : `attempt ${attemptNumber} of `;
+  return new RpcError(
+    StatusCode.NOT_FOUND,
+    ErrorReason.STEP_NOT_FOUND,
+    `There is no ${attempt}step '${stepId}' in run ${runId}. \`perdure run history ${runId}\` shows its steps.`,
+    { metadata: { run_id: runId, step_id: stepId } },
+  );
+}
+
+export function namespaceNotFound(namespace: string): RpcError {
+  return new RpcError(
+    StatusCode.NOT_FOUND,
+    ErrorReason.NAMESPACE_NOT_FOUND,
+    `There is no namespace '${namespace}'. Create it with \`perdure namespace create ${namespace}\`.`,
+    { metadata: { namespace } },
+  );
+}
+
+export function workerNotFound(workerId: string): RpcError {
+  return new RpcError(
+    StatusCode.NOT_FOUND,
+    ErrorReason.WORKER_NOT_FOUND,
+    `No worker ${workerId} in this namespace. \`perdure worker list\` shows those that are there.`,
+    { metadata: { worker_id: workerId } },
+  );
+}
+
+export function fenceRefused(lease: LeaseRef, outcome: FenceOutcome): RpcError {
+  if (outcome.kind === 'run_not_found') return runNotFound(lease.runId);
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.LEASE_LOST,
+    `Lease token ${lease.leaseToken} of run ${lease.runId} is not the run's current one: the lease expired, or the run was ` +
+      'given back or has ended. Nothing was changed. Drop the run and its results.',
+    { metadata: { run_id: lease.runId, lease_token: String(lease.leaseToken) } },
+  );
+}
+
+export function wrongAttempt(runId: string, stepId: string, sent: number, outcome: WrongAttempt): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WRONG_ATTEMPT,
+    `Attempt ${sent} of step '${stepId}' (run ${runId}) cannot take this: attempt ${outcome.latestAttempt} is ` +
+      `${outcome.latestStatus}. Expected is the open attempt, or the number after a failed one that may be retried.`,
+    { metadata: { run_id: runId, step_id: stepId, latest_attempt: String(outcome.latestAttempt) } },
+  );
+}
+
+export function stepMismatch(
+  runId: string,
+  stepId: string,
+  asked: { readonly kind: string; readonly seq: number },
+  outcome: StepMismatch,
+): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.STEP_MISMATCH,
+    `Step '${stepId}' of run ${runId} was recorded as ${outcome.recordedKind} at position ${outcome.recordedSeq}, but the ` +
+      `code now asks for ${asked.kind} at position ${asked.seq}. Rename the step, or run the code that began the run.`,
+    { metadata: { run_id: runId, step_id: stepId } },
+  );
+}
+
+export function cancelRequested(runId: string): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.CANCEL_REQUESTED,
+    `A cancel of run ${runId} was asked for, so no new step may begin but those of its clean-up.`,
+    { metadata: { run_id: runId } },
+  );
+}
+
+export function timerNotDue(runId: string, stepId: string, remainingMs: number): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.TIMER_NOT_DUE,
+    `Timer '${stepId}' of run ${runId} fires in ${Math.ceil(remainingMs)} ms by the database's clock.`,
+    { metadata: { run_id: runId, step_id: stepId }, retryAfterMs: remainingMs },
+  );
+}
+
+export function wrongRunState(runId: string, action: string, outcome: WrongRunState): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WRONG_RUN_STATE,
+    `Run ${runId} is ${outcome.status} and cannot be ${action}; only a run that has not ended can.`,
+    { metadata: { run_id: runId, status: outcome.status } },
+  );
+}
+
+export function cancelNotRequested(runId: string): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WRONG_RUN_STATE,
+    `No cancel of run ${runId} was asked for, so none can be confirmed. End it with CompleteWorkflow or FailWorkflow.`,
+    { metadata: { run_id: runId } },
+  );
+}
+
+export type RefusedCancel = Exclude<CancelRunOutcome, { kind: 'cancelled' | 'requested' | 'already_requested' }>;
+
+/**
+ * What a thrown error becomes for the caller; undefined when it is a fault of ours.
+ */
+export function knownFailure(error: unknown): RpcError | undefined {
+  if (error instanceof RpcError) return error;
+  if (error instanceof DatabaseUnavailableError) {
+    return new RpcError(
+      StatusCode.UNAVAILABLE,
+      ErrorReason.DATABASE_UNAVAILABLE,
+      'The database cannot be reached. The call may or may not have been carried out; a repeat is harmless.',
+      { retryAfterMs: 500, cause: error },
+    );
+  }
+  if (error instanceof DataError) {
+    return new RpcError(
+      StatusCode.INVALID_ARGUMENT,
+      ErrorReason.INVALID_FIELD,
+      'PostgreSQL cannot store a value of this request. Nothing was changed.',
+      { cause: error },
+    );
+  }
+  return undefined;
+}

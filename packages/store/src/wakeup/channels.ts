@@ -1,0 +1,110 @@
+/**
+ * The notifications that servers and reapers send each other. All are hints: whoever misses one finds out by looking, a
+ * little later. They are sent outside of transactions that change runs, because NOTIFY takes a global lock at commit.
+ */
+import { randomUUID } from 'node:crypto';
+import type { QueueRef } from '../sweeps/queues.js';
+
+/** Queues that got claimable runs. Heard by servers. */
+export const WAKEUP_CHANNEL = 'perdure_wakeup';
+/** Runs that ended. Heard by servers. */
+export const FINISHED_CHANNEL = 'perdure_finished';
+/** Something falls due soon. Heard by reapers. */
+export const TIMERS_CHANNEL = 'perdure_timers';
+
+/** PostgreSQL refuses payloads of 8,000 bytes. */
+const MAX_PAYLOAD_BYTES = 7_900;
+
+/** Who sends: listeners leave out what they sent themselves. */
+export const newSenderId = (): string => randomUUID();
+
+export interface WakeupNote {
+  readonly from: string;
+  readonly queues: readonly QueueRef[];
+}
+export interface FinishedNote {
+  readonly from: string;
+  readonly runIds: readonly string[];
+}
+export interface TimersNote {
+  /** Ms until a sleeper wakes; null: none of note. */
+  readonly wakeInMs: number | null;
+  /** Ms until a deadline expires; null: none of note. */
+  readonly expiryInMs: number | null;
+}
+
+/** @returns as many payloads as the size limit takes */
+export function encodeWakeup(note: WakeupNote): string[] {
+  const unique = new Map(note.queues.map((queue) => [`${queue.namespace}\n${queue.taskQueue}`, queue]));
+  return inChunks(
+    [...unique.values()].map((queue) => JSON.stringify([queue.namespace, queue.taskQueue])),
+    (items) => `{"from":"${note.from}","queues":[${items}]}`,
+  );
+}
+
+/** @returns the note, or undefined when the payload is not one of ours */
+export function decodeWakeup(payload: string): WakeupNote | undefined {
+  const note = parse(payload) as { from?: unknown; queues?: unknown } | undefined;
+  if (typeof note?.from !== 'string' || !Array.isArray(note.queues)) return undefined;
+  const queues = note.queues.flatMap((queue: unknown) =>
+    Array.isArray(queue) && typeof queue[0] === 'string' && typeof queue[1] === 'string'
+      ? [{ namespace: queue[0], taskQueue: queue[1] }]
+      : [],
+  );
+  return { from: note.from, queues };
+}
+
+/** @returns as many payloads as the size limit takes */
+export function encodeFinished(note: FinishedNote): string[] {
+  return inChunks(
+    note.runIds.map((runId) => `"${runId}"`),
+    (items) => `{"from":"${note.from}","runs":[${items}]}`,
+  );
+}
+
+/** @returns the note, or undefined when the payload is not one of ours */
+export function decodeFinished(payload: string): FinishedNote | undefined {
+  const note = parse(payload) as { from?: unknown; runs?: unknown } | undefined;
+  if (typeof note?.from !== 'string' || !Array.isArray(note.runs)) return undefined;
+  return { from: note.from, runIds: note.runs.filter((runId: unknown) => typeof runId === 'string') };
+}
+
+export function encodeTimers(note: TimersNote): string {
+  return JSON.stringify(note);
+}
+
+/** @returns the note, or undefined when the payload is not one of ours */
+export function decodeTimers(payload: string): TimersNote | undefined {
+  const note = parse(payload) as { wakeInMs?: unknown; expiryInMs?: unknown } | undefined;
+  if (note === undefined) return undefined;
+  const ms = (value: unknown) => (typeof value === 'number' && Number.isFinite(value) ? value : null);
+  return { wakeInMs: ms(note.wakeInMs), expiryInMs: ms(note.expiryInMs) };
+}
+
+function parse(payload: string): object | undefined {
+  try {
+    const value: unknown = JSON.parse(payload);
+    return typeof value === 'object' && value !== null ? value : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+function inChunks(items: readonly string[], wrap: (items: string) => string): string[] {
+  const payloads: string[] = [];
+  let chunk: string[] = [];
+  let bytes = 100;
+  for (const item of items) {
+    const size = Buffer.byteLength(item) + 1;
+    if (chunk.length > 0 && bytes + size > MAX_PAYLOAD_BYTES) {
+      payloads.push(wrap(chunk.join(',')));
+      chunk = [];
+      bytes = 100;
+    }
+    chunk.push(item);
+    bytes += size;
+  }
+  if (chunk.length > 0) payloads.push(wrap(chunk.join(',')));
+  return payloads;
+}
