@@ -1,1 +1,3 @@
-export {};
+export { type ServerConfig, serverOptions, serverRelations } from './config.js';
+export { type Server, startServer } from './server.js';
+export { VERSION } from './version.js';

@@ -160,7 +160,12 @@ export interface SuspendRun extends LeaseRef {
 }
 export type SuspendRunOutcome =
   | FenceOutcome
-  | { readonly kind: 'suspended' | 'already_suspended'; readonly wakeAt: Date | null }
+  | {
+      readonly kind: 'suspended' | 'already_suspended';
+      readonly wakeAt: Date | null;
+      /** By the database's clock. */
+      readonly wakeInMs: number | null;
+    }
   | { readonly kind: 'not_suspended'; readonly readyStepIds: readonly string[]; readonly cancelRequested: boolean }
   | { readonly kind: 'unknown_wait'; readonly stepIds: readonly string[] };
 
@@ -187,7 +192,9 @@ export interface ReleaseRun extends LeaseRef {
   readonly delayMs: number;
   readonly reason: string;
 }
-export type ReleaseRunOutcome = FenceOutcome | { readonly kind: 'released' | 'already_released' };
+export type ReleaseRunOutcome =
+  | FenceOutcome
+  | { readonly kind: 'released' | 'already_released'; readonly taskQueue: string };
 
 export interface RenewLease extends LeaseRef {}
 export type RenewLeaseOutcome = FenceOutcome | { readonly kind: 'renewed'; readonly cancelRequested: boolean };

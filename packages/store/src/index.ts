@@ -14,7 +14,7 @@ export * from './reads/queries.js';
 export { readDatabaseFacts, schemaVersion } from './reads/read-database-facts.js';
 export { type MemoPageLimits, readMemo } from './reads/read-memo.js';
 export { readRunFacts } from './reads/read-run-facts.js';
-export { getStepAttempt, listStepAttempts, readHistory } from './reads/read-steps.js';
+export { getStepAttempt, listStepAttempts, readChangedSteps, readHistory } from './reads/read-steps.js';
 export { startIdentity } from './run-id.js';
 export { LATEST_SCHEMA_VERSION, type MigrateOptions, type MigrateResult, migrate } from './schema/migrate.js';
 export { expireRuns } from './sweeps/expire-runs.js';

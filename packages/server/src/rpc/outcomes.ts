@@ -1,7 +1,6 @@
 /** The one mapping from outcomes to errors. What a caller may expect is in the message; what programs need, in the metadata. */
 import { ErrorReason } from '@perdure/proto';
 import {
-  type CancelRunOutcome,
   DatabaseUnavailableError,
   DataError,
   type FenceOutcome,
@@ -47,6 +46,10 @@ export function workerNotFound(workerId: string): RpcError {
     `No worker ${workerId} in this namespace. \`perdure worker list\` shows those that are there.`,
     { metadata: { worker_id: workerId } },
   );
+}
+
+export function isFenceRefusal(outcome: { readonly kind: string }): outcome is FenceOutcome {
+  return outcome.kind === 'run_not_found' || outcome.kind === 'lease_lost';
 }
 
 export function fenceRefused(lease: LeaseRef, outcome: FenceOutcome): RpcError {
@@ -121,7 +124,41 @@ export function cancelNotRequested(runId: string): RpcError {
   );
 }
 
-export type RefusedCancel = Exclude<CancelRunOutcome, { kind: 'cancelled' | 'requested' | 'already_requested' }>;
+export function unknownWait(runId: string, stepIds: readonly string[]): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WRONG_ATTEMPT,
+    `Run ${runId} cannot wait for ${stepIds.map((stepId) => `'${stepId}'`).join(', ')}: a timer wait needs a scheduled SLEEP ` +
+      'step, a retry wait a failed attempt that another one follows.',
+    { metadata: { run_id: runId } },
+  );
+}
+
+export function workerRefused(workerId: string, kind: 'worker_not_registered' | 'worker_draining'): RpcError {
+  return kind === 'worker_draining'
+    ? new RpcError(
+        StatusCode.FAILED_PRECONDITION,
+        ErrorReason.WORKER_DRAINING,
+        `Worker ${workerId} is draining and gets no more runs. Register again to take up work.`,
+        { metadata: { worker_id: workerId } },
+      )
+    : new RpcError(
+        StatusCode.FAILED_PRECONDITION,
+        ErrorReason.WORKER_NOT_REGISTERED,
+        `Worker ${workerId} is not registered in this namespace, or was taken off the list. Call RegisterWorker first.`,
+        { metadata: { worker_id: workerId } },
+      );
+}
+
+/** @param what completes "The worker …" */
+export function workerMismatch(workerId: string, what: string): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WORKER_MISMATCH,
+    `Worker ${workerId} ${what}. Poll for what was registered, or register again.`,
+    { metadata: { worker_id: workerId } },
+  );
+}
 
 /**
  * What a thrown error becomes for the caller; undefined when it is a fault of ours.

@@ -33,6 +33,15 @@ const GET_STEP_ATTEMPT = defineStatement(
   where s.run_id = $1::uuid and s.step_id = $2 and case when $3::int = 0 then s.is_latest else s.attempt_number = $3::int end`,
 );
 
+/** Attempts that began or ended at or after a time; for watchers, who ask again and again. */
+const READ_CHANGED_STEPS = defineStatement(
+  'read_changed_steps',
+  `select ${STEP_COLUMNS} from perdure.step_runs s
+  where s.run_id = $1::uuid and (s.started_at >= $2::timestamptz or s.finished_at >= $2::timestamptz)
+  order by s.seq, s.step_id, s.attempt_number
+  limit $3::int`,
+);
+
 /** @returns attempts in order of (seq, attempt_number) */
 export async function readHistory(
   db: Database,
@@ -76,4 +85,18 @@ export async function getStepAttempt(
 ): Promise<StepAttempt | null> {
   const [row] = await db.query<StepRow>(GET_STEP_ATTEMPT, [runId, stepId, attemptNumber]);
   return row === undefined ? null : stepOf(row);
+}
+
+/**
+ * @param since by the database's clock
+ * @returns at most `limit` attempts that began or ended since then, in program order
+ */
+export async function readChangedSteps(
+  db: Database,
+  runId: string,
+  since: Date,
+  limit: number,
+): Promise<readonly StepAttempt[]> {
+  const rows = await db.query<StepRow>(READ_CHANGED_STEPS, [runId, since.toISOString(), limit]);
+  return rows.map(stepOf);
 }

@@ -18,7 +18,7 @@ const RELEASE_RUNS = defineStatement(
       with ordinality as t(run_id, namespace, lease_token, delay_ms, ord)
   ),
   judged as (
-    select c.*,
+    select c.*, l.task_queue,
       case
         when l.namespace = c.namespace and l.lease_token = c.lease_token and l.yield_reason = 'RELEASE'
           and l.status in ('SLEEPING', 'PENDING') then 'already_released'
@@ -41,8 +41,13 @@ const RELEASE_RUNS = defineStatement(
     where j.verdict = 'release' and r.run_id = j.run_id
     returning r.run_id
   )
-  select ord::int as ord, case when verdict = 'release' then 'released' else verdict end as verdict from judged order by ord`,
+  select ord::int as ord, case when verdict = 'release' then 'released' else verdict end as verdict, coalesce(task_queue, '') as task_queue
+  from judged order by ord`,
 );
+
+interface Row extends VerdictRow {
+  readonly task_queue: string;
+}
 
 /** @returns one outcome per command, in their order */
 export function releaseRuns(db: Database, commands: readonly ReleaseRun[]): Promise<ReleaseRunOutcome[]> {
@@ -50,7 +55,7 @@ export function releaseRuns(db: Database, commands: readonly ReleaseRun[]): Prom
     commands,
     (command) => command.runId,
     async (round) => {
-      const rows = await db.query<VerdictRow>(RELEASE_RUNS, [
+      const rows = await db.query<Row>(RELEASE_RUNS, [
         ...fenceParameters(round),
         plainArray(round.map((command) => command.delayMs)),
       ]);
@@ -59,11 +64,11 @@ export function releaseRuns(db: Database, commands: readonly ReleaseRun[]): Prom
   );
 }
 
-function outcomeOf(row: VerdictRow): ReleaseRunOutcome {
+function outcomeOf(row: Row): ReleaseRunOutcome {
   switch (row.verdict) {
     case 'released':
     case 'already_released':
-      return { kind: row.verdict };
+      return { kind: row.verdict, taskQueue: row.task_queue };
     default:
       return fenceOutcome(row.verdict) ?? unknownVerdict('release_runs', row.verdict);
   }

@@ -64,13 +64,15 @@ const SUSPEND_RUNS = defineStatement(
     returning r.run_id
   )
   select j.ord::int as ord, case when j.verdict = 'suspend' then 'suspended' else j.verdict end as verdict,
-    j.wake_at, coalesce(j.cancel_requested, false) as cancel_requested,
+    j.wake_at, (extract(epoch from j.wake_at - perdure.clock()) * 1000)::float8 as wake_in_ms,
+    coalesce(j.cancel_requested, false) as cancel_requested,
     coalesce(j.ready, '[]') as ready, coalesce(j.unknown, '[]') as unknown
   from judged j order by j.ord`,
 );
 
 interface Row extends VerdictRow {
   readonly wake_at: Date | null;
+  readonly wake_in_ms: number | null;
   readonly cancel_requested: boolean;
   readonly ready: string[];
   readonly unknown: string[];
@@ -98,7 +100,7 @@ function outcomeOf(row: Row): SuspendRunOutcome {
   switch (row.verdict) {
     case 'suspended':
     case 'already_suspended':
-      return { kind: row.verdict, wakeAt: row.wake_at };
+      return { kind: row.verdict, wakeAt: row.wake_at, wakeInMs: row.wake_in_ms };
     case 'not_suspended':
       return { kind: 'not_suspended', readyStepIds: row.ready, cancelRequested: row.cancel_requested };
     case 'unknown_wait':

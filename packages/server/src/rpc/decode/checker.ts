@@ -11,6 +11,7 @@ export const MAX_TEXT_BYTES = 1_024;
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
+const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
 const NAMESPACE = /^[a-z][a-z0-9-]{0,62}$/;
 /** Years 1 to 9999, what PostgreSQL and protobuf both hold. */
 const MAX_TIMESTAMP_S = 253_402_300_799n;
@@ -60,6 +61,7 @@ export class Checker {
     const bytes = Buffer.byteLength(value);
     if (bytes > maxBytes) this.violate(field, `must be at most ${maxBytes} bytes; got ${bytes} bytes.`);
     if (CONTROL.test(value)) this.violate(field, `must not contain control characters; got ${shown(value)}.`);
+    if (LONE_SURROGATE.test(value)) this.violate(field, `must be well-formed Unicode; got ${shown(value)}.`);
     return value;
   }
 
@@ -70,6 +72,7 @@ export class Checker {
     if (CONTROL.test(value.replace(/[\n\r\t]/g, ''))) {
       this.violate(field, `must not contain control characters; got ${shown(value)}.`);
     }
+    if (LONE_SURROGATE.test(value)) this.violate(field, `must be well-formed Unicode; got ${shown(value)}.`);
     return value;
   }
 
@@ -92,7 +95,7 @@ export class Checker {
     return value === 0 ? fallback : this.integer(field, value, 1, 1_000);
   }
 
-  /** @returns ms; `absent` when the field is not set */
+  /** @returns whole ms; `absent` when the field is not set */
   duration<Absent>(
     field: string,
     value: Duration | undefined,
@@ -116,7 +119,8 @@ export class Checker {
       this.violate(field, `must be ${minMs} ms to ${maxMs} ms; got ${ms} ms.`);
       return 0;
     }
-    return ms;
+    // Up, so that nothing is ever early.
+    return Math.ceil(ms);
   }
 
   timestamp(field: string, value: Timestamp | undefined): Date | null {

@@ -1,0 +1,148 @@
+import {
+  type BeginStep,
+  type BeginStepOutcome,
+  beginSteps,
+  type CancelRun,
+  type CancelRunOutcome,
+  type CompleteStep,
+  type CompleteStepOutcome,
+  cancelRuns,
+  completeSteps,
+  type Database,
+  type FailStep,
+  type FailStepOutcome,
+  type FinishRun,
+  type FinishRunOutcome,
+  failSteps,
+  findRuns,
+  finishRuns,
+  type RecordStepHeartbeat,
+  type RecordStepHeartbeatOutcome,
+  type ReleaseRun,
+  type ReleaseRunOutcome,
+  type RenewLease,
+  type RenewLeaseOutcome,
+  type RetryRunAttempt,
+  type RetryRunAttemptOutcome,
+  type Run,
+  type RunRef,
+  recordStepHeartbeats,
+  releaseRuns,
+  renewLeases,
+  retryRunAttempts,
+  type ScheduleSleep,
+  type ScheduleSleepOutcome,
+  type StartRun,
+  type StartRunOutcome,
+  type SuspendRun,
+  type SuspendRunOutcome,
+  scheduleSleeps,
+  startRuns,
+  suspendRuns,
+  type TerminateRun,
+  type TerminateRunOutcome,
+  type TouchWorkerOutcome,
+  terminateRuns,
+  touchWorkers,
+  type WorkerRef,
+} from '@perdure/store';
+import type { Wakeups } from '../dispatch/wakeups.js';
+import { Coalescer } from './coalescer.js';
+
+/** Submits one command; resolves with its outcome once it is committed. */
+export type Submit<Command, Outcome> = (command: Command) => Promise<Outcome>;
+
+/** All commands of the hot paths: those of all callers are written together. */
+export interface Commands {
+  readonly startRun: Submit<StartRun, StartRunOutcome>;
+  readonly beginStep: Submit<BeginStep, BeginStepOutcome>;
+  readonly completeStep: Submit<CompleteStep, CompleteStepOutcome>;
+  readonly failStep: Submit<FailStep, FailStepOutcome>;
+  readonly scheduleSleep: Submit<ScheduleSleep, ScheduleSleepOutcome>;
+  readonly suspendRun: Submit<SuspendRun, SuspendRunOutcome>;
+  readonly finishRun: Submit<FinishRun, FinishRunOutcome>;
+  readonly retryRunAttempt: Submit<RetryRunAttempt, RetryRunAttemptOutcome>;
+  readonly releaseRun: Submit<ReleaseRun, ReleaseRunOutcome>;
+  readonly renewLease: Submit<RenewLease, RenewLeaseOutcome>;
+  readonly recordStepHeartbeat: Submit<RecordStepHeartbeat, RecordStepHeartbeatOutcome>;
+  readonly cancelRun: Submit<CancelRun, CancelRunOutcome>;
+  readonly terminateRun: Submit<TerminateRun, TerminateRunOutcome>;
+  readonly touchWorker: Submit<WorkerRef, TouchWorkerOutcome>;
+  readonly findRun: Submit<RunRef, Run | null>;
+}
+
+export interface CommandsOptions {
+  readonly db: Database;
+  readonly wakeups: Wakeups;
+  /** Commands of one kind that may wait. */
+  readonly maxQueued: number;
+}
+
+/** After a batch is committed, those who wait for what it changed are told. */
+export function createCommands({ db, wakeups, maxQueued }: CommandsOptions): Commands {
+  const coalesce = <Command, Outcome>(
+    name: string,
+    keyOf: (command: Command) => string,
+    transition: (db: Database, commands: readonly Command[]) => Promise<readonly Outcome[]>,
+    afterCommit?: (command: Command, outcome: Outcome) => void,
+  ): Submit<Command, Outcome> => {
+    const coalescer = new Coalescer<Command, Outcome>({
+      name,
+      keyOf,
+      maxQueued,
+      run: async (commands) => {
+        const outcomes = await transition(db, commands);
+        if (afterCommit !== undefined) {
+          commands.forEach((command, index) => {
+            afterCommit(command, outcomes[index] as Outcome);
+          });
+        }
+        return outcomes;
+      },
+    });
+    return (command) => coalescer.submit(command);
+  };
+  const byRun = (command: { readonly runId: string }) => command.runId;
+
+  return {
+    startRun: coalesce('StartWorkflow', byRun, startRuns, (command, outcome) => {
+      if (outcome.kind !== 'started') return;
+      if (outcome.delayed) wakeups.wakesIn(command.startDelayMs);
+      else wakeups.runnable(command, 1, command.workflowType);
+      if (command.runTimeoutMs > 0) wakeups.expiresIn(command.runTimeoutMs);
+    }),
+    beginStep: coalesce('BeginStep', byRun, beginSteps, (command, outcome) => {
+      if (outcome.kind === 'begun' && command.timeoutMs > 0) wakeups.expiresIn(command.timeoutMs);
+    }),
+    completeStep: coalesce('CompleteStep', byRun, completeSteps),
+    failStep: coalesce('FailStep', byRun, failSteps),
+    scheduleSleep: coalesce('ScheduleSleep', byRun, scheduleSleeps),
+    suspendRun: coalesce('SuspendRun', byRun, suspendRuns, (_, outcome) => {
+      if (outcome.kind === 'suspended' && outcome.wakeInMs !== null) wakeups.wakesIn(outcome.wakeInMs);
+    }),
+    finishRun: coalesce('CompleteWorkflow', byRun, finishRuns, (command, outcome) => {
+      if (outcome.kind === 'finished') wakeups.ended([command.runId]);
+    }),
+    retryRunAttempt: coalesce('FailWorkflow', byRun, retryRunAttempts, (command, outcome) => {
+      if (outcome.kind === 'retrying') wakeups.wakesIn(command.retryAfterMs);
+    }),
+    releaseRun: coalesce('ReleaseRun', byRun, releaseRuns, (command, outcome) => {
+      if (outcome.kind !== 'released') return;
+      if (command.delayMs > 0) wakeups.wakesIn(command.delayMs);
+      else wakeups.runnable({ namespace: command.namespace, taskQueue: outcome.taskQueue }, 1);
+    }),
+    renewLease: coalesce('RecordHeartbeat', byRun, renewLeases),
+    recordStepHeartbeat: coalesce('RecordHeartbeat', byRun, recordStepHeartbeats),
+    cancelRun: coalesce('CancelRun', byRun, cancelRuns, (command, outcome) => {
+      if (outcome.kind === 'cancelled') wakeups.ended([command.runId]);
+      if (outcome.kind === 'requested' && outcome.status === 'PENDING') {
+        wakeups.runnable({ namespace: command.namespace, taskQueue: outcome.taskQueue }, 1);
+      }
+    }),
+    terminateRun: coalesce('TerminateRun', byRun, terminateRuns, (command, outcome) => {
+      if (outcome.kind === 'terminated') wakeups.ended([command.runId]);
+    }),
+    touchWorker: coalesce('RecordHeartbeat', (ref: WorkerRef) => ref.workerId, touchWorkers),
+    findRun: coalesce('GetRun', (ref: RunRef) => ref.runId ?? ref.workflowId ?? '', findRuns),
+  };
+}

@@ -1,0 +1,35 @@
+import type { Database } from '@perdure/store';
+import type { Logger } from 'pino';
+import type { Commands } from './commands/commands.js';
+import type { ServerConfig } from './config.js';
+import type { Dispatcher } from './dispatch/dispatcher.js';
+import type { EndWaiters } from './dispatch/end-waiters.js';
+import type { Registrations } from './dispatch/registrations.js';
+import { Checker } from './rpc/decode/checker.js';
+
+/** What the services work with. */
+export interface ServerContext {
+  readonly config: ServerConfig;
+  readonly log: Logger;
+  readonly db: Database;
+  readonly commands: Commands;
+  readonly dispatcher: Dispatcher;
+  readonly endWaiters: EndWaiters;
+  readonly registrations: Registrations;
+  readonly serverId: string;
+  readonly startedAt: Date;
+  /** Aborted when the server goes down. */
+  readonly stopping: AbortSignal;
+}
+
+/**
+ * Decodes a request; nothing may be done before it returns.
+ *
+ * @throws {RpcError} INVALID_ARGUMENT with every broken rule
+ */
+export function decode<T>(context: ServerContext, read: (check: Checker) => T): T {
+  const check = new Checker(context.config.maxPayloadBytes);
+  const value = read(check);
+  check.done();
+  return value;
+}

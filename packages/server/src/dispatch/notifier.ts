@@ -1,0 +1,94 @@
+import {
+  type Database,
+  DatabaseUnavailableError,
+  encodeFinished,
+  encodeTimers,
+  encodeWakeup,
+  FINISHED_CHANNEL,
+  type QueueRef,
+  TIMERS_CHANNEL,
+  WAKEUP_CHANNEL,
+} from '@perdure/store';
+import type { Logger } from 'pino';
+
+/**
+ * Tells other processes, in notifications of their own, outside the transactions that change runs. What comes up while one
+ * is under way goes into the next: however much happens, one statement is in flight. Lost ones cost a little time only.
+ */
+export class Notifier {
+  readonly #db: Database;
+  readonly #log: Logger;
+  readonly #from: string;
+  #queues = new Map<string, QueueRef>();
+  #endedRunIds = new Set<string>();
+  #wakeAtMs = Number.POSITIVE_INFINITY;
+  #expiryAtMs = Number.POSITIVE_INFINITY;
+  #sending = false;
+
+  constructor(db: Database, log: Logger, from: string) {
+    this.#db = db;
+    this.#log = log;
+    this.#from = from;
+  }
+
+  /** To servers: the queue has claimable runs. */
+  runnable(queue: QueueRef): void {
+    this.#queues.set(`${queue.namespace}\n${queue.taskQueue}`, queue);
+    void this.#send();
+  }
+
+  /** To servers: these runs have ended. */
+  ended(runIds: readonly string[]): void {
+    for (const runId of runIds) this.#endedRunIds.add(runId);
+    void this.#send();
+  }
+
+  /** To reapers: something falls due that early. */
+  due(note: { readonly wakeInMs?: number; readonly expiryInMs?: number }): void {
+    const now = performance.now();
+    if (note.wakeInMs !== undefined) this.#wakeAtMs = Math.min(this.#wakeAtMs, now + note.wakeInMs);
+    if (note.expiryInMs !== undefined) this.#expiryAtMs = Math.min(this.#expiryAtMs, now + note.expiryInMs);
+    void this.#send();
+  }
+
+  async #send(): Promise<void> {
+    if (this.#sending) return;
+    this.#sending = true;
+    try {
+      for (let batch = this.#take(); batch.length > 0; batch = this.#take()) {
+        for (const [channel, payload] of batch) await this.#db.notify(channel, payload);
+      }
+    } catch (error) {
+      const level = error instanceof DatabaseUnavailableError ? 'debug' : 'error';
+      this.#log[level]({ event: 'notify_failed', err: error });
+    } finally {
+      this.#sending = false;
+    }
+  }
+
+  #take(): [channel: string, payload: string][] {
+    const batch: [string, string][] = [];
+    if (this.#queues.size > 0) {
+      const queues = [...this.#queues.values()];
+      for (const payload of encodeWakeup({ from: this.#from, queues })) batch.push([WAKEUP_CHANNEL, payload]);
+      this.#queues = new Map();
+    }
+    if (this.#endedRunIds.size > 0) {
+      const runIds = [...this.#endedRunIds];
+      for (const payload of encodeFinished({ from: this.#from, runIds })) batch.push([FINISHED_CHANNEL, payload]);
+      this.#endedRunIds = new Set();
+    }
+    if (this.#wakeAtMs !== Number.POSITIVE_INFINITY || this.#expiryAtMs !== Number.POSITIVE_INFINITY) {
+      const wakeInMs = fromNow(this.#wakeAtMs);
+      const expiryInMs = fromNow(this.#expiryAtMs);
+      batch.push([TIMERS_CHANNEL, encodeTimers({ wakeInMs, expiryInMs })]);
+      this.#wakeAtMs = Number.POSITIVE_INFINITY;
+      this.#expiryAtMs = Number.POSITIVE_INFINITY;
+    }
+    return batch;
+  }
+}
+
+function fromNow(atMs: number): number | null {
+  return atMs === Number.POSITIVE_INFINITY ? null : Math.max(0, Math.ceil(atMs - performance.now()));
+}

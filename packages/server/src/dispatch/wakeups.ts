@@ -1,0 +1,99 @@
+import {
+  type Database,
+  decodeFinished,
+  decodeWakeup,
+  FINISHED_CHANNEL,
+  type Listener,
+  type QueueRef,
+  WAKEUP_CHANNEL,
+} from '@perdure/store';
+import type { Logger } from 'pino';
+import type { Dispatcher } from './dispatcher.js';
+import type { EndWaiters } from './end-waiters.js';
+import type { Notifier } from './notifier.js';
+
+/** A reaper looks at least this often by itself, in ms (its `max-sleep`, with room); what is due later needs no hint. */
+const HINT_WITHIN_MS = 5_000;
+
+export interface WakeupsOptions {
+  readonly db: Database;
+  readonly log: Logger;
+  readonly serverId: string;
+  readonly dispatcher: Dispatcher;
+  readonly endWaiters: EndWaiters;
+  /** Undefined: polling alone. */
+  readonly notifier: Notifier | undefined;
+}
+
+/** Carries news of committed changes to those who wait: in this process at once, in others by notification. */
+export class Wakeups {
+  readonly #options: WakeupsOptions;
+  readonly #listeners: Listener[];
+  #peers = true;
+
+  constructor(options: WakeupsOptions) {
+    this.#options = options;
+    this.#listeners = options.notifier === undefined ? [] : this.#listen();
+  }
+
+  /** Other servers are alive, so that it makes sense to tell them. */
+  setPeers(peers: boolean): void {
+    this.#peers = peers;
+  }
+
+  /**
+   * Runs have become claimable. Other servers are told unless the polls that wait here take them all.
+   *
+   * @param workflowType of the runs; undefined when not known
+   */
+  runnable(queue: QueueRef, runs: number, workflowType?: string): void {
+    const waiting = this.#options.dispatcher.wake(queue, workflowType);
+    if (this.#peers && waiting < runs) this.#options.notifier?.runnable(queue);
+  }
+
+  ended(runIds: readonly string[]): void {
+    if (runIds.length === 0) return;
+    this.#options.endWaiters.ended(runIds);
+    if (this.#peers) this.#options.notifier?.ended(runIds);
+  }
+
+  /** A run wakes by itself after so many ms. */
+  wakesIn(ms: number): void {
+    if (ms <= HINT_WITHIN_MS) this.#options.notifier?.due({ wakeInMs: ms });
+  }
+
+  /** A deadline passes after so many ms. */
+  expiresIn(ms: number): void {
+    if (ms <= HINT_WITHIN_MS) this.#options.notifier?.due({ expiryInMs: ms });
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#listeners.map((listener) => listener.stop()));
+  }
+
+  #listen(): Listener[] {
+    const { db, log, serverId, dispatcher, endWaiters } = this.#options;
+    const onInterrupted = (error: Error) => log.warn({ event: 'listen_interrupted', message: error.message });
+    return [
+      db.listen({
+        channel: WAKEUP_CHANNEL,
+        onPayload: (payload) => {
+          const note = decodeWakeup(payload);
+          if (note === undefined || note.from === serverId) return;
+          for (const queue of note.queues) dispatcher.wake(queue);
+        },
+        onListening: () => dispatcher.wakeAll(),
+        onInterrupted,
+      }),
+      db.listen({
+        channel: FINISHED_CHANNEL,
+        onPayload: (payload) => {
+          const note = decodeFinished(payload);
+          if (note !== undefined && note.from !== serverId) endWaiters.ended(note.runIds);
+        },
+        onListening: () => void endWaiters.look(),
+        onInterrupted,
+      }),
+    ];
+  }
+}

@@ -1,0 +1,270 @@
+/** Requests of WorkerService as commands. */
+import type {
+  BeginStepRequest,
+  CompleteStepRequest,
+  CompleteWorkflowRequest,
+  FailStepRequest,
+  FailWorkflowRequest,
+  GetMemoRequest,
+  PollActivityRequest,
+  RecordHeartbeatRequest,
+  RegisterWorkerRequest,
+  ReleaseRunRequest,
+  ScheduleSleepRequest,
+  SuspendRunRequest,
+} from '@perdure/proto';
+import type {
+  BeginStep,
+  CompleteStep,
+  FailStep,
+  FinishRun,
+  LeaseRef,
+  MemoCursor,
+  RecordStepHeartbeat,
+  RegisterWorker,
+  ReleaseRun,
+  RetryRunAttempt,
+  ScheduleSleep,
+  StepKind,
+  SuspendRun,
+  WaitCondition,
+  WorkerRef,
+} from '@perdure/store';
+import { MAX_DELAY_MS } from '@perdure/store';
+import { v7 as newUuid } from 'uuid';
+import { DEFAULT_LEASE_MS, DEFAULT_WAIT_MS, MAX_LEASE_MS, MAX_WAIT_MS, MIN_LEASE_MS } from '../../limits.js';
+import { stepKinds } from '../enums.js';
+import type { Checker } from './checker.js';
+import { decodeFailure } from './failure.js';
+import { decodePageToken } from './page-token.js';
+
+const MAX_INT32 = 2 ** 31 - 1;
+/** Timers that fired while their run was suspended carry the highest number. */
+const MAX_EVENT_SEQ = MAX_INT32 - 1;
+const MAX_TYPES = 1_000;
+const MAX_LEASES = 10_000;
+const MAX_WAITS = 10_000;
+const MAX_REOPENED = 1_000;
+/** Kinds whose body a worker executes; the others have calls of their own. */
+const BODY_KINDS: readonly StepKind[] = ['FUNCTION', 'TRANSACTION', 'VERSION'];
+
+export function decodeRegisterWorker(check: Checker, request: RegisterWorkerRequest): RegisterWorker {
+  check.count('workflow_types', request.workflowTypes.length, 1, MAX_TYPES);
+  return {
+    workerId: request.workerId === '' ? newUuid() : check.uuid('worker_id', request.workerId),
+    namespace: check.namespace('namespace', request.namespace),
+    taskQueue: check.id('task_queue', request.taskQueue),
+    workflowTypes: decodeTypes(check, request.workflowTypes),
+    version: check.optionalId('version', request.version),
+    identity: check.optionalId('identity', request.identity),
+    slots: check.integer('slots', request.slots, 1, 10_000),
+    leaseMs: check.duration('lease_duration', request.leaseDuration, DEFAULT_LEASE_MS, {
+      minMs: MIN_LEASE_MS,
+      maxMs: MAX_LEASE_MS,
+    }),
+  };
+}
+
+export function decodeWorkerRef(
+  check: Checker,
+  request: { readonly namespace: string; readonly workerId: string },
+): WorkerRef {
+  return {
+    namespace: check.namespace('namespace', request.namespace),
+    workerId: check.uuid('worker_id', request.workerId),
+  };
+}
+
+export interface PollRequest extends WorkerRef {
+  readonly taskQueue: string;
+  /** Empty: all that the worker registered. */
+  readonly workflowTypes: readonly string[];
+  readonly waitMs: number;
+}
+
+export function decodePoll(check: Checker, request: PollActivityRequest): PollRequest {
+  check.count('workflow_types', request.workflowTypes.length, 0, MAX_TYPES);
+  return {
+    ...decodeWorkerRef(check, request),
+    taskQueue: check.id('task_queue', request.taskQueue),
+    workflowTypes: decodeTypes(check, request.workflowTypes),
+    waitMs: decodeWait(check, request.wait),
+  };
+}
+
+export function decodeWait(check: Checker, wait: PollActivityRequest['wait']): number {
+  return check.duration('wait', wait, DEFAULT_WAIT_MS, { maxMs: MAX_WAIT_MS });
+}
+
+function decodeTypes(check: Checker, types: readonly string[]): string[] {
+  return [...new Set(types.slice(0, MAX_TYPES).map((type, index) => check.id(`workflow_types[${index}]`, type)))];
+}
+
+interface LeaseFields {
+  readonly namespace: string;
+  readonly runId: string;
+  readonly leaseToken: number;
+}
+
+export function decodeLease(check: Checker, request: LeaseFields): LeaseRef {
+  return {
+    namespace: check.namespace('namespace', request.namespace),
+    runId: check.uuid('run_id', request.runId),
+    leaseToken: check.integer('lease_token', request.leaseToken, 1, MAX_INT32),
+  };
+}
+
+export function decodeGetMemo(check: Checker, request: GetMemoRequest): { lease: LeaseRef; cursor: MemoCursor } {
+  const lease = decodeLease(check, request);
+  const cursor = decodePageToken(check, 'page_token', request.pageToken, memoScope(lease), (value) => {
+    if (!Array.isArray(value)) return undefined;
+    const [entries, bytes] = value as unknown[];
+    return typeof entries === 'number' &&
+      Number.isSafeInteger(entries) &&
+      entries >= 0 &&
+      entries <= MAX_INT32 &&
+      typeof bytes === 'number' &&
+      Number.isFinite(bytes)
+      ? { entries, bytes }
+      : undefined;
+  });
+  return { lease, cursor: cursor ?? { entries: 0, bytes: 0 } };
+}
+
+/** A memo's order holds for one lease. */
+export const memoScope = (lease: LeaseRef): unknown => ['memo', lease.namespace, lease.runId, lease.leaseToken];
+
+export interface Heartbeat {
+  readonly worker: WorkerRef;
+  readonly leases: readonly LeaseRef[];
+  readonly steps: readonly RecordStepHeartbeat[];
+}
+
+export function decodeHeartbeat(check: Checker, request: RecordHeartbeatRequest): Heartbeat {
+  const worker = decodeWorkerRef(check, request);
+  check.count('leases', request.leases.length, 0, MAX_LEASES);
+  const leases: LeaseRef[] = [];
+  const steps: RecordStepHeartbeat[] = [];
+  request.leases.slice(0, MAX_LEASES).forEach((item, index) => {
+    const path = `leases[${index}]`;
+    const lease = {
+      namespace: worker.namespace,
+      runId: check.uuid(`${path}.run_id`, item.runId),
+      leaseToken: check.integer(`${path}.lease_token`, item.leaseToken, 1, MAX_INT32),
+    };
+    leases.push(lease);
+    check.count(`${path}.steps`, item.steps.length, 0, MAX_WAITS);
+    item.steps.forEach((step, position) => {
+      const stepPath = `${path}.steps[${position}]`;
+      steps.push({
+        ...lease,
+        stepId: check.id(`${stepPath}.step_id`, step.stepId),
+        attemptNumber: check.integer(`${stepPath}.attempt_number`, step.attemptNumber, 1, MAX_INT32),
+        detail: check.payload(`${stepPath}.detail`, step.detail) ?? { data: new Uint8Array(), encoding: '' },
+      });
+    });
+  });
+  return { worker, leases, steps };
+}
+
+export function decodeBeginStep(check: Checker, request: BeginStepRequest): BeginStep {
+  const stepKind = check.enumValue('kind', request.kind, stepKinds);
+  if (!BODY_KINDS.includes(stepKind))
+    check.violate('kind', `must be one of ${BODY_KINDS.join(', ')}; got ${stepKind}.`);
+  return {
+    ...decodeLease(check, request),
+    stepId: check.id('step_id', request.stepId),
+    seq: check.integer('seq', request.seq, 1, MAX_INT32),
+    stepKind,
+    attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
+    tryNumber: check.integer('try_number', request.tryNumber, 1, MAX_INT32),
+    maxTries: check.integer('max_tries', request.maxTries, 0, MAX_INT32),
+    timeoutMs: check.duration('timeout', request.timeout, 0),
+    input: check.payload('input', request.input),
+    uncancellable: request.uncancellable,
+  };
+}
+
+export function decodeCompleteStep(check: Checker, request: CompleteStepRequest): CompleteStep {
+  return {
+    ...decodeLease(check, request),
+    stepId: check.id('step_id', request.stepId),
+    attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
+    output: check.payload('output', request.output),
+    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_EVENT_SEQ),
+  };
+}
+
+export function decodeFailStep(check: Checker, request: FailStepRequest): FailStep {
+  return {
+    ...decodeLease(check, request),
+    stepId: check.id('step_id', request.stepId),
+    attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
+    failure: decodeFailure(check, 'failure', request.failure),
+    retryAfterMs: check.duration('retry_after', request.retryAfter, null),
+    eventSeq: check.integer('event_seq', request.eventSeq, request.retryAfter === undefined ? 1 : 0, MAX_EVENT_SEQ),
+  };
+}
+
+export function decodeScheduleSleep(check: Checker, request: ScheduleSleepRequest): ScheduleSleep {
+  const { when } = request;
+  if (when.case === undefined) check.violate('when', 'either duration or until must be given.');
+  const until = when.case === 'until' ? check.timestamp('until', when.value) : null;
+  if (until !== null && until.getTime() > Date.now() + 2 * MAX_DELAY_MS) {
+    check.violate('until', `must be at most 10 years ahead; got ${until.toISOString()}.`);
+  }
+  return {
+    ...decodeLease(check, request),
+    stepId: check.id('step_id', request.stepId),
+    seq: check.integer('seq', request.seq, 1, MAX_INT32),
+    durationMs: when.case === 'duration' ? check.duration('duration', when.value, 0) : null,
+    until,
+    uncancellable: request.uncancellable,
+  };
+}
+
+export function decodeSuspendRun(check: Checker, request: SuspendRunRequest): SuspendRun {
+  check.count('waits', request.waits.length, 1, MAX_WAITS);
+  const waits = request.waits.slice(0, MAX_WAITS).map((wait, index): WaitCondition => {
+    const stepId = check.id(`waits[${index}].step_id`, wait.stepId);
+    if (wait.condition.case === undefined) {
+      check.violate(`waits[${index}].condition`, 'either timer or retry must be given.');
+    }
+    return { stepId, on: wait.condition.case === 'retry' ? 'RETRY' : 'TIMER' };
+  });
+  return { ...decodeLease(check, request), waits };
+}
+
+export function decodeCompleteWorkflow(check: Checker, request: CompleteWorkflowRequest): FinishRun {
+  return {
+    ...decodeLease(check, request),
+    end: 'COMPLETED',
+    output: check.payload('output', request.output),
+    hasOpenSteps: request.hasOpenSteps,
+  };
+}
+
+export type FailWorkflow =
+  | { readonly kind: 'fail'; readonly command: FinishRun }
+  | { readonly kind: 'retry'; readonly command: RetryRunAttempt };
+
+export function decodeFailWorkflow(check: Checker, request: FailWorkflowRequest): FailWorkflow {
+  const lease = decodeLease(check, request);
+  const failure = decodeFailure(check, 'failure', request.failure);
+  const retryAfterMs = check.duration('retry_after', request.retryAfter, null);
+  check.count('reopen_step_ids', request.reopenStepIds.length, 0, MAX_REOPENED);
+  const reopenStepIds = request.reopenStepIds.map((stepId, index) => check.id(`reopen_step_ids[${index}]`, stepId));
+  if (retryAfterMs === null) {
+    if (reopenStepIds.length > 0) check.violate('reopen_step_ids', 'must be empty unless retry_after is given.');
+    return { kind: 'fail', command: { ...lease, end: 'FAILED', failure } };
+  }
+  return { kind: 'retry', command: { ...lease, failure, retryAfterMs, reopenStepIds } };
+}
+
+export function decodeReleaseRun(check: Checker, request: ReleaseRunRequest): ReleaseRun {
+  return {
+    ...decodeLease(check, request),
+    delayMs: check.duration('delay', request.delay, 0, { maxMs: 3_600_000 }),
+    reason: check.text('reason', request.reason),
+  };
+}

@@ -1,0 +1,163 @@
+/** Requests of WorkflowService as commands and queries. */
+import type {
+  CountRunsRequest,
+  GetHistoryRequest,
+  ListRunsRequest,
+  StartWorkflowRequest,
+  StartWorkflowsRequest,
+} from '@perdure/proto';
+import type { CancelRun, HistoryCursor, RunFilter, RunRef, StartRun } from '@perdure/store';
+import { startIdentity } from '@perdure/store';
+import { validate as isUuid } from 'uuid';
+import { reusePolicies, runStatuses } from '../enums.js';
+import type { Checker } from './checker.js';
+import { decodePageToken } from './page-token.js';
+
+export const MAX_STARTS = 500;
+const DEFAULT_MAX_LOST_LEASES = 10;
+const MAX_LOST_LEASES = 1_000;
+
+/** @param path of the message in the request, with a dot at its end, or empty */
+export function decodeStart(check: Checker, request: StartWorkflowRequest, path = ''): StartRun {
+  const namespace = check.namespace(`${path}namespace`, request.namespace);
+  const givenId = check.optionalId(`${path}request_id`, request.requestId);
+  const { runId, requestId } = startIdentity(namespace, givenId);
+  const workflowId = check.optionalId(`${path}workflow_id`, request.workflowId);
+  return {
+    runId,
+    namespace,
+    workflowId: workflowId || givenId || runId,
+    workflowType: check.id(`${path}workflow_type`, request.workflowType),
+    taskQueue: check.id(`${path}task_queue`, request.taskQueue),
+    input: check.payload(`${path}input`, request.input),
+    requestId,
+    priority: check.integer(`${path}priority`, request.priority, -100, 100),
+    version: check.optionalId(`${path}version`, request.version),
+    reusePolicy: check.enumValue(`${path}reuse_policy`, request.reusePolicy, reusePolicies, 'ALLOW'),
+    startDelayMs: check.duration(`${path}start_delay`, request.startDelay, 0),
+    runTimeoutMs: check.duration(`${path}run_timeout`, request.runTimeout, 0),
+    executionTimeoutMs: check.duration(`${path}execution_timeout`, request.executionTimeout, 0),
+    maxLostLeases:
+      request.maxLostLeases === 0
+        ? DEFAULT_MAX_LOST_LEASES
+        : check.integer(`${path}max_lost_leases`, request.maxLostLeases, 1, MAX_LOST_LEASES),
+  };
+}
+
+export function decodeStarts(check: Checker, request: StartWorkflowsRequest): StartRun[] {
+  const namespace = check.namespace('namespace', request.namespace);
+  check.count('runs', request.runs.length, 1, MAX_STARTS);
+  return request.runs.slice(0, MAX_STARTS).map((run, index) => {
+    const own = run.namespace || namespace;
+    if (own !== namespace) {
+      check.violate(`runs[${index}].namespace`, `must be empty or the namespace of the batch ('${namespace}').`);
+    }
+    return decodeStart(check, { ...run, namespace }, `runs[${index}].`);
+  });
+}
+
+/** Exactly one of run_id and workflow_id. */
+export function decodeRunRef(
+  check: Checker,
+  request: { readonly namespace: string; readonly runId: string; readonly workflowId: string },
+): RunRef {
+  const namespace = check.namespace('namespace', request.namespace);
+  if ((request.runId === '') === (request.workflowId === '')) {
+    check.violate(
+      'run_id',
+      `exactly one of run_id and workflow_id must be given; got ${request.runId === '' ? 'neither' : 'both'}.`,
+    );
+    return { namespace, runId: null, workflowId: null };
+  }
+  return request.runId !== ''
+    ? { namespace, runId: check.uuid('run_id', request.runId), workflowId: null }
+    : { namespace, runId: null, workflowId: check.id('workflow_id', request.workflowId) };
+}
+
+/** The caller's own words for a run, for messages. */
+export const refText = (ref: RunRef): string => ref.runId ?? ref.workflowId ?? '';
+
+export function decodeActOnRun(
+  check: Checker,
+  request: { readonly namespace: string; readonly runId: string; readonly workflowId: string; readonly reason: string },
+): { readonly ref: RunRef; readonly reason: CancelRun['reason'] } {
+  return { ref: decodeRunRef(check, request), reason: check.text('reason', request.reason) };
+}
+
+export interface ListRuns {
+  readonly filter: RunFilter;
+  readonly limit: number;
+  readonly after: string | null;
+}
+
+export function decodeListRuns(check: Checker, request: ListRunsRequest): ListRuns {
+  check.count('statuses', request.statuses.length, 0, 100);
+  const filter: RunFilter = {
+    ...decodeCommonFilter(check, request),
+    statuses: [...new Set(request.statuses)].map((status, index) =>
+      check.enumValue(`statuses[${index}]`, status, runStatuses),
+    ),
+    workflowId: check.optionalId('workflow_id', request.workflowId) || null,
+    version: check.optionalId('version', request.version) || null,
+  };
+  return {
+    filter,
+    limit: check.pageSize('page_size', request.pageSize, 50),
+    after: decodePageToken(check, 'page_token', request.pageToken, listScope(filter), (cursor) =>
+      isUuid(cursor) ? (cursor as string) : undefined,
+    ),
+  };
+}
+
+export const listScope = (filter: RunFilter): unknown => ['runs', filter];
+
+export function decodeCountRuns(check: Checker, request: CountRunsRequest): RunFilter {
+  return { ...decodeCommonFilter(check, request), statuses: [], workflowId: null, version: null };
+}
+
+function decodeCommonFilter(check: Checker, request: ListRunsRequest | CountRunsRequest) {
+  return {
+    namespace: check.namespace('namespace', request.namespace),
+    workflowType: check.optionalId('workflow_type', request.workflowType) || null,
+    taskQueue: check.optionalId('task_queue', request.taskQueue) || null,
+    createdAfter: check.timestamp('created_after', request.createdAfter),
+    createdBefore: check.timestamp('created_before', request.createdBefore),
+  };
+}
+
+export interface GetHistory {
+  readonly ref: RunRef;
+  readonly limit: number;
+  readonly after: HistoryCursor | null;
+  readonly payloads: boolean;
+}
+
+export function decodeGetHistory(check: Checker, request: GetHistoryRequest): GetHistory {
+  const ref = decodeRunRef(check, request);
+  return {
+    ref,
+    limit: check.pageSize('page_size', request.pageSize, 200),
+    after: decodePageToken(check, 'page_token', request.pageToken, historyScope(ref), historyCursorOf),
+    payloads: request.includePayloads,
+  };
+}
+
+export const historyScope = (ref: RunRef): unknown => ['history', ref];
+
+export const historyCursorFields = ({ seq, stepId, attemptNumber }: HistoryCursor): unknown => [
+  seq,
+  stepId,
+  attemptNumber,
+];
+
+function historyCursorOf(cursor: unknown): HistoryCursor | undefined {
+  if (!Array.isArray(cursor) || cursor.length !== 3) return undefined;
+  const [seq, stepId, attemptNumber] = cursor as unknown[];
+  return isInt32(seq) && typeof stepId === 'string' && !stepId.includes('\u0000') && isInt32(attemptNumber)
+    ? { seq, stepId, attemptNumber }
+    : undefined;
+}
+
+function isInt32(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && Math.abs(value) < 2 ** 31;
+}

@@ -1,0 +1,30 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { LeasedRunSchema } from '@perdure/proto';
+import type { ClaimedRun } from '@perdure/store';
+import { encodePageToken } from '../decode/page-token.js';
+import { memoScope } from '../decode/worker-requests.js';
+import { memoMessage, payloadMessage } from './model.js';
+import { durationOf, optionalTimestamp, timestampOf } from './time.js';
+
+export function leasedRun(claim: ClaimedRun): MessageInitShape<typeof LeasedRunSchema> {
+  const { run, nextMemoCursor } = claim;
+  return {
+    runId: run.runId,
+    workflowId: run.workflowId,
+    workflowType: run.workflowType,
+    version: run.version,
+    leaseToken: run.leaseToken,
+    leaseDuration: durationOf(claim.leaseMs),
+    attempt: run.attempt,
+    cancelRequested: run.cancelRequestedAt !== null,
+    createdAt: timestampOf(run.createdAt),
+    memo: claim.memo.map(memoMessage),
+    nextMemoToken:
+      nextMemoCursor === null ? '' : encodePageToken(memoScope(run), [nextMemoCursor.entries, nextMemoCursor.bytes]),
+    now: timestampOf(claim.now),
+    ...(run.input == null ? {} : { input: payloadMessage(run.input) }),
+    ...optionalTimestamp('startedAt', run.startedAt),
+    ...optionalTimestamp('runDeadlineAt', run.runDeadlineAt),
+    ...optionalTimestamp('executionDeadlineAt', run.executionDeadlineAt),
+  };
+}

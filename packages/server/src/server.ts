@@ -1,0 +1,182 @@
+import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import { AdminService, WorkerService, WorkflowService } from '@perdure/proto';
+import {
+  announceServer,
+  type Database,
+  DatabaseUnavailableError,
+  LATEST_SCHEMA_VERSION,
+  newSenderId,
+  openDatabase,
+  readDatabaseFacts,
+  retireServer,
+  schemaVersion,
+} from '@perdure/store';
+import { type Logger, pino } from 'pino';
+import { type Commands, createCommands } from './commands/commands.js';
+import type { ServerConfig } from './config.js';
+import type { ServerContext } from './context.js';
+import { Dispatcher } from './dispatch/dispatcher.js';
+import { EndWaiters } from './dispatch/end-waiters.js';
+import { Notifier } from './dispatch/notifier.js';
+import { Registrations } from './dispatch/registrations.js';
+import { Wakeups } from './dispatch/wakeups.js';
+import { bindService } from './rpc/handlers.js';
+import { adminService } from './services/admin-service.js';
+import { workerService } from './services/worker-service.js';
+import { workflowService } from './services/workflow-service.js';
+import { hostPort, startGrpcServer } from './transport/grpc-server.js';
+import { startHttpServer } from './transport/http-server.js';
+
+export interface Server {
+  readonly serverId: string;
+  /** `host:port` */
+  readonly grpcAddress: string;
+  /** `host:port` */
+  readonly httpAddress: string;
+  /** Ends polls and waits, lets calls under way finish, then ends all connections. */
+  stop(): Promise<void>;
+}
+
+/** How often a server says that it is alive, in ms. */
+const ANNOUNCE_MS = 2_000;
+
+/**
+ * Starts a server. Any number may share a database; none holds state, so each may be killed at any moment.
+ *
+ * @throws {Error} when the database cannot be reached or is not migrated within `databaseWaitMs`, or a port is taken
+ */
+export async function startServer(config: ServerConfig, options: { readonly logger?: Logger } = {}): Promise<Server> {
+  const log = options.logger ?? pino({ name: 'perdure-server', level: config.logLevel });
+  const serverId = newSenderId();
+  const db = openDatabase({
+    url: config.databaseUrl,
+    maxConnections: config.maxConnections,
+    preparedStatements: config.preparedStatements,
+    queryTimeoutMs: config.queryTimeoutMs,
+    applicationName: 'perdure-server',
+  });
+  try {
+    await databaseReady(db, config, log);
+    return await serve(config, log, db, serverId);
+  } catch (error) {
+    await db.close();
+    throw error;
+  }
+}
+
+async function serve(config: ServerConfig, log: Logger, db: Database, serverId: string): Promise<Server> {
+  const stopping = new AbortController();
+  const notifier = config.wakeup === 'notify' ? new Notifier(db, log, serverId) : undefined;
+  const endWaiters = new EndWaiters(db, log, config.pollFallbackMs);
+  const dispatcher = new Dispatcher({
+    db,
+    pollFallbackMs: config.pollFallbackMs,
+    maxWaitingPolls: config.maxWaitingPolls,
+    onUndeliverable: ({ run }) => {
+      const lease = { namespace: run.namespace, runId: run.runId, leaseToken: run.leaseToken };
+      commands
+        .releaseRun({ ...lease, delayMs: 0, reason: 'The poll that it was claimed for had gone.' })
+        .catch((error) =>
+          // Its lease will expire, and the reaper takes it back.
+          log.warn({ event: 'release_failed', runId: run.runId, err: error }),
+        );
+    },
+  });
+  const wakeups = new Wakeups({ db, log, serverId, dispatcher, endWaiters, notifier });
+  const commands: Commands = createCommands({ db, wakeups, maxQueued: config.maxQueuedCommands });
+  const context: ServerContext = {
+    config,
+    log,
+    db,
+    commands,
+    dispatcher,
+    endWaiters,
+    registrations: new Registrations(db),
+    serverId,
+    startedAt: new Date(),
+    stopping: stopping.signal,
+  };
+  const bindings = [
+    bindService(WorkflowService, workflowService(context)),
+    bindService(WorkerService, workerService(context)),
+    bindService(AdminService, adminService(context)),
+  ];
+
+  const announce = async () => {
+    try {
+      const { servers } = await announceServer(db, { serverId, identity: `${hostname()}:${process.pid}` });
+      wakeups.setPeers(servers > 1);
+    } catch (error) {
+      log.warn({ event: 'announce_failed', message: error instanceof Error ? error.message : String(error) });
+    }
+  };
+  await announce();
+  const announcing = setInterval(() => void announce(), ANNOUNCE_MS);
+
+  const stopWaiting = async () => {
+    clearInterval(announcing);
+    stopping.abort();
+    dispatcher.stop();
+    endWaiters.stop();
+    await wakeups.stop();
+  };
+  const shared = { host: config.host, maxFrameBytes: config.maxFrameBytes, bindings, log };
+  try {
+    const grpcServer = await startGrpcServer({ ...shared, port: config.grpcPort });
+    const httpServer = await startHttpServer({ ...shared, port: config.httpPort }).catch(async (error) => {
+      await grpcServer.stop(0);
+      throw error;
+    });
+    const server: Server = {
+      serverId,
+      grpcAddress: hostPort(config.host, grpcServer.port),
+      httpAddress: hostPort(config.host, httpServer.port),
+      async stop() {
+        log.info({ event: 'server_stopping' });
+        grpcServer.setServing(false);
+        await stopWaiting();
+        await Promise.all([grpcServer.stop(config.drainMs), httpServer.stop(config.drainMs)]);
+        await retireServer(db, serverId).catch((error) => log.warn({ event: 'retire_failed', err: error }));
+        await db.close();
+        log.info({ event: 'server_stopped' });
+      },
+    };
+    log.info({ event: 'server_started', serverId, grpc: server.grpcAddress, http: server.httpAddress });
+    return server;
+  } catch (error) {
+    await stopWaiting();
+    throw error;
+  }
+}
+
+/** Waits until the database answers and has the schema that this build needs. */
+async function databaseReady(db: Database, config: ServerConfig, log: Logger): Promise<void> {
+  const untilMs = performance.now() + config.databaseWaitMs;
+  for (let first = true; ; first = false) {
+    const problem = await databaseProblem(db);
+    if (problem === undefined) break;
+    if (performance.now() >= untilMs) throw new Error(problem);
+    if (first) log.warn({ event: 'waiting_for_database', message: problem });
+    await delay(250);
+  }
+  const facts = await readDatabaseFacts(db);
+  if (!facts.fsync || !facts.synchronousCommit) {
+    log.error({
+      event: 'database_not_durable',
+      message:
+        'PostgreSQL runs with fsync or synchronous_commit off: acknowledged writes may be lost in a crash. Turn both on.',
+    });
+  }
+}
+
+async function databaseProblem(db: Database): Promise<string | undefined> {
+  try {
+    const version = await schemaVersion(db);
+    if (version >= LATEST_SCHEMA_VERSION) return undefined;
+    return `The database has schema version ${version}, and this server needs ${LATEST_SCHEMA_VERSION}. Run \`perdure migrate\`.`;
+  } catch (error) {
+    if (error instanceof DatabaseUnavailableError) return `The database cannot be reached: ${error.message}`;
+    throw error;
+  }
+}

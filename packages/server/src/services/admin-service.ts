@@ -1,0 +1,107 @@
+import { type AdminService, ErrorReason } from '@perdure/proto';
+import {
+  createNamespaces,
+  getWorker,
+  listNamespaces,
+  listTaskQueues,
+  listWorkers,
+  readDatabaseFacts,
+} from '@perdure/store';
+import { decode, type ServerContext } from '../context.js';
+import {
+  decodeCreateNamespace,
+  decodeListNamespaces,
+  decodeListWorkers,
+  namespacesScope,
+  workerCursorFields,
+  workersScope,
+} from '../rpc/decode/admin-requests.js';
+import { encodePageToken } from '../rpc/decode/page-token.js';
+import { decodeWorkerRef } from '../rpc/decode/worker-requests.js';
+import { workerMessage } from '../rpc/encode/model.js';
+import { durationOf, timestampOf } from '../rpc/encode/time.js';
+import type { Handlers } from '../rpc/handlers.js';
+import { workerNotFound } from '../rpc/outcomes.js';
+import { RpcError, StatusCode } from '../rpc/rpc-error.js';
+import { VERSION } from '../version.js';
+
+export function adminService(context: ServerContext): Handlers<typeof AdminService> {
+  const { db, config } = context;
+  return {
+    async createNamespace(request) {
+      const command = decode(context, (check) => decodeCreateNamespace(check, request));
+      const [outcome] = await createNamespaces(db, [command]);
+      if (outcome?.kind !== 'created') {
+        throw new RpcError(
+          StatusCode.ALREADY_EXISTS,
+          ErrorReason.NAMESPACE_ALREADY_EXISTS,
+          `Namespace '${command.name}' exists already; nothing was changed.`,
+          { metadata: { namespace: command.name } },
+        );
+      }
+      return {};
+    },
+
+    async listNamespaces(request) {
+      const page = decode(context, (check) => decodeListNamespaces(check, request));
+      const { namespaces, next } = await listNamespaces(db, page);
+      return {
+        namespaces: namespaces.map(({ name, description, createdAt }) => ({
+          name,
+          description,
+          createdAt: timestampOf(createdAt),
+        })),
+        nextPageToken: next === null ? '' : encodePageToken(namespacesScope(), next),
+      };
+    },
+
+    async listWorkers(request) {
+      const { filter, limit, after } = decode(context, (check) => decodeListWorkers(check, request));
+      const { workers, next } = await listWorkers(db, filter, { limit, after });
+      return {
+        workers: workers.map(workerMessage),
+        nextPageToken: next === null ? '' : encodePageToken(workersScope(filter), workerCursorFields(next)),
+      };
+    },
+
+    async getWorker(request) {
+      const ref = decode(context, (check) => decodeWorkerRef(check, request));
+      const worker = await getWorker(db, ref);
+      if (worker === null) throw workerNotFound(ref.workerId);
+      return { worker: workerMessage(worker) };
+    },
+
+    async listTaskQueues(request) {
+      const namespace = decode(context, (check) => check.namespace('namespace', request.namespace));
+      const queues = await listTaskQueues(db, namespace);
+      return {
+        taskQueues: queues.map((queue) => ({
+          name: queue.name,
+          pending: BigInt(queue.pending),
+          running: BigInt(queue.running),
+          sleeping: BigInt(queue.sleeping),
+          workersOnline: queue.workersOnline,
+          slots: queue.slots,
+          ...(queue.oldestPendingAgeMs === null
+            ? {}
+            : { oldestPendingAge: durationOf(Math.max(0, queue.oldestPendingAgeMs)) }),
+        })),
+      };
+    },
+
+    async getServerInfo() {
+      const facts = await readDatabaseFacts(db);
+      return {
+        version: VERSION,
+        serverId: context.serverId,
+        startedAt: timestampOf(context.startedAt),
+        databaseVersion: facts.databaseVersion,
+        schemaVersion: facts.schemaVersion,
+        now: timestampOf(facts.now),
+        maxPayloadBytes: config.maxPayloadBytes,
+        durable: facts.fsync && facts.synchronousCommit,
+        servers: facts.servers,
+      };
+    },
+  };
+}

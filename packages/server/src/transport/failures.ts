@@ -1,0 +1,23 @@
+import { randomUUID } from 'node:crypto';
+import { ErrorReason } from '@perdure/proto';
+import type { Logger } from 'pino';
+import { knownFailure } from '../rpc/outcomes.js';
+import { RpcError, StatusCode } from '../rpc/rpc-error.js';
+
+/** What a caller gets for whatever a handler threw; a fault of ours goes to the log under an id that the caller sees. */
+export function failureOf(log: Logger, method: string, error: unknown): RpcError {
+  const known = knownFailure(error);
+  if (known !== undefined) {
+    if (known.code === StatusCode.UNAVAILABLE) log.warn({ event: 'call_unavailable', method, message: known.message });
+    else log.debug({ event: 'call_refused', method, code: known.code, reason: ErrorReason[known.reason] });
+    return known;
+  }
+  const id = randomUUID();
+  log.error({ event: 'call_failed', method, id, err: error });
+  return new RpcError(
+    StatusCode.INTERNAL,
+    ErrorReason.INTERNAL,
+    `The server failed in ${method}. Its log says why, under id ${id}.`,
+    { metadata: { id } },
+  );
+}
