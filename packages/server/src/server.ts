@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AdminService, WorkerService, WorkflowService } from '@perdure/proto';
@@ -67,6 +68,8 @@ export async function startServer(config: ServerConfig, options: { readonly logg
 
 async function serve(config: ServerConfig, log: Logger, db: Database, serverId: string): Promise<Server> {
   const stopping = new AbortController();
+  // Everyone who waits listens to it.
+  setMaxListeners(0, stopping.signal);
   const notifier = config.wakeup === 'notify' ? new Notifier(db, log, serverId) : undefined;
   const endWaiters = new EndWaiters(db, log, config.pollFallbackMs);
   const dispatcher = new Dispatcher({

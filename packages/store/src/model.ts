@@ -85,6 +85,8 @@ export interface Run {
   readonly cancelRequestedAt: Date | null;
   readonly cancelReason: string | null;
   readonly lostLeases: number;
+  /** Run-level retries so far. */
+  readonly retries: number;
   readonly createdAt: Date;
   readonly startedAt: Date | null;
   readonly updatedAt: Date;

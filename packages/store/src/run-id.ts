@@ -32,8 +32,8 @@ export function startIdentity(namespace: string, requestId: string, nowMs: numbe
     .update(requestId.toLowerCase())
     .digest()
     .subarray(0, 10);
-  random[0] = (random[0] as number & 0x0f) | 0x70;
-  random[2] = (random[2] as number & 0x3f) | 0x80;
+  random.writeUInt8((random.readUInt8(0) & 0x0f) | 0x70, 0);
+  random.writeUInt8((random.readUInt8(2) & 0x3f) | 0x80, 2);
   const hex = timeHex.toLowerCase() + random.toString('hex');
   const runId = `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
   return { runId, requestId: null };

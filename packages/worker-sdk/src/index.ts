@@ -1,1 +1,37 @@
-export {};
+export { Client, type ClientOptions, type ListOptions, type StartOptions } from './client/client.js';
+export { type ResultOptions, RunHandle } from './client/run-handle.js';
+export type { RunStatus, RunSummary } from './client/run-summary.js';
+export { type AesGcmCodecOptions, aesGcmCodec } from './codec/aes-gcm-codec.js';
+export type { Codec, EncodedPayload } from './codec/codec.js';
+export { devalueCodec } from './codec/devalue-codec.js';
+export { type GzipCodecOptions, gzipCodec } from './codec/gzip-codec.js';
+export type { RunInfo, StepContext, StepOptions, WorkflowContext } from './context.js';
+export type { Duration } from './duration.js';
+export {
+  AwaitTimeoutError,
+  CancelledError,
+  HeartbeatTimeoutError,
+  InvalidInputError,
+  LeaseLostError,
+  NonDeterminismError,
+  PayloadTooLargeError,
+  RetryableError,
+  StepTimeoutError,
+  TerminalError,
+  WorkerLostError,
+  WorkflowCancelledError,
+  WorkflowFailedError,
+  WorkflowTerminatedError,
+} from './errors/errors.js';
+export type { ErrorMatcher, RetryPolicy } from './retry.js';
+export {
+  type CallOptions,
+  Connection,
+  type ConnectionOptions,
+  DEFAULT_ADDRESS,
+  type ServiceClient,
+} from './rpc/connection.js';
+export { RpcError, type StatusName } from './rpc/rpc-error.js';
+export { Worker } from './worker/worker.js';
+export type { WorkerOptions } from './worker/worker-options.js';
+export { type Workflow, type WorkflowOptions, workflow } from './workflow.js';

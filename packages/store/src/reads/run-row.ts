@@ -3,7 +3,7 @@ import type { Failure, Payload, Run, RunStatus, YieldReason } from '../model.js'
 /** Columns of a run without its payloads, for a table aliased `r`. */
 export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_type, r.version, r.task_queue, r.priority,
     r.status, r.yield_reason, r.attempt, r.lease_token, r.locked_by, r.locked_until, r.available_at, r.wake_at,
-    r.run_deadline_at, r.execution_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases,
+    r.run_deadline_at, r.execution_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases, r.retries,
     r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure`;
 
 export interface RunRow {
@@ -27,6 +27,7 @@ export interface RunRow {
   readonly cancel_requested_at: Date | null;
   readonly cancel_reason: string | null;
   readonly lost_leases: number;
+  readonly retries: number;
   readonly created_at: Date;
   readonly started_at: Date | null;
   readonly updated_at: Date;
@@ -60,6 +61,7 @@ export function runOf(row: RunRow): Run {
     cancelRequestedAt: row.cancel_requested_at,
     cancelReason: row.cancel_reason,
     lostLeases: row.lost_leases,
+    retries: row.retries,
     createdAt: row.created_at,
     startedAt: row.started_at,
     updatedAt: row.updated_at,

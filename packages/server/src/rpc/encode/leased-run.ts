@@ -16,6 +16,7 @@ export function leasedRun(claim: ClaimedRun): MessageInitShape<typeof LeasedRunS
     leaseToken: run.leaseToken,
     leaseDuration: durationOf(claim.leaseMs),
     attempt: run.attempt,
+    retries: run.retries,
     cancelRequested: run.cancelRequestedAt !== null,
     createdAt: timestampOf(run.createdAt),
     memo: claim.memo.map(memoMessage),

@@ -74,6 +74,7 @@ export function runMessage(run: Run): WorkflowRun {
     lockedBy: run.lockedBy ?? '',
     cancelReason: run.cancelReason ?? '',
     lostLeases: run.lostLeases,
+    retries: run.retries,
     createdAt: timestampOf(run.createdAt),
     updatedAt: timestampOf(run.updatedAt),
     ...optionalTimestamp('lockedUntil', run.lockedUntil),

@@ -41,6 +41,7 @@ create table perdure.workflow_runs (
   lease_token           integer     not null default 0 check (lease_token >= 0),
   attempt               integer     not null default 1 check (attempt >= 1),
   lost_leases           integer     not null default 0 check (lost_leases >= 0),
+  retries               integer     not null default 0 check (retries >= 0),
   max_lost_leases       integer     not null check (max_lost_leases >= 1),
   priority              smallint    not null default 0,
   status                text        not null check (status in

@@ -1,0 +1,256 @@
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import {
+  RunStatus as RunStatusNumber,
+  type StartWorkflowRequestSchema,
+  WorkflowIdReusePolicy,
+  WorkflowRunSchema,
+  WorkflowService,
+} from '@perdure/proto';
+import { v7 as newUuid } from 'uuid';
+import type { Codec } from '../codec/codec.js';
+import { devalueCodec } from '../codec/devalue-codec.js';
+import { encodeValue } from '../codec/payload.js';
+import { type Duration, durationMs } from '../duration.js';
+import { InvalidInputError } from '../errors/errors.js';
+import { Connection, type ServiceClient } from '../rpc/connection.js';
+import { RpcError, type StatusName } from '../rpc/rpc-error.js';
+import { durationMessage, timestampMessage } from '../rpc/time.js';
+import { checkInput, type Workflow } from '../workflow.js';
+import { type ResultOptions, RunHandle } from './run-handle.js';
+import { type RunStatus, type RunSummary, runSummary } from './run-summary.js';
+import { untilAnswered } from './until-answered.js';
+
+export interface ClientOptions {
+  /** `host:port`, several with commas between; default: environment variable PERDURE_ADDRESS, else `127.0.0.1:7300`. */
+  readonly address?: string;
+  /** A connection to share; default: one of its own, to `address`. */
+  readonly connection?: Connection;
+  /** Default: environment variable PERDURE_NAMESPACE, else `default`. */
+  readonly namespace?: string;
+  /** Default {@link devalueCodec}. Clients and workers of a workflow must use the same. */
+  readonly codec?: Codec;
+}
+
+/** How a run is started. */
+export interface StartOptions {
+  /** The queue whose workers execute it; 1 to 255 bytes. */
+  readonly taskQueue: string;
+  /** Your own id, unique among open runs: a second start with it returns the open run. Default: the run id. */
+  readonly workflowId?: string;
+  /** What to do when the id was used before and that run has ended; default `'allow'`. */
+  readonly reusePolicy?: 'allow' | 'allow-if-failed' | 'reject' | 'terminate-existing';
+  /** Equal ids are one start, whenever they come. Default: one for this call, so that its own repeats start one run. */
+  readonly requestId?: string;
+  /** −100 to 100; higher is claimed first; default 0. */
+  readonly priority?: number;
+  /** Build that the run is meant for. */
+  readonly version?: string;
+  /** Wait before the first claim; default none. */
+  readonly startDelay?: Duration;
+  /** Fails the run with RUN_TIMEOUT when it has not ended by then, retries and sleeps included; default never. */
+  readonly runTimeout?: Duration;
+  /** Fails the run with EXECUTION_TIMEOUT when one attempt takes longer, sleeps included; default never. */
+  readonly executionTimeout?: Duration;
+  /** Workers in a row that it may take down, without completing a step, before it FAILs; 1 to 1,000; default 10. */
+  readonly maxLostLeases?: number;
+}
+
+/** Which runs; those given must all hold. */
+export interface ListOptions {
+  readonly status?: RunStatus | readonly RunStatus[];
+  readonly workflowType?: string;
+  readonly taskQueue?: string;
+  readonly workflowId?: string;
+  readonly version?: string;
+  readonly createdAfter?: Date;
+  readonly createdBefore?: Date;
+  /** Runs fetched with one call, 1 to 1,000; default 100. */
+  readonly pageSize?: number;
+}
+
+const REUSE_POLICIES = {
+  allow: WorkflowIdReusePolicy.ALLOW,
+  'allow-if-failed': WorkflowIdReusePolicy.ALLOW_IF_FAILED,
+  reject: WorkflowIdReusePolicy.REJECT,
+  'terminate-existing': WorkflowIdReusePolicy.TERMINATE_EXISTING,
+} as const;
+const STARTS_PER_CALL = 500;
+
+/**
+ * Starts runs and looks at them. Calls are repeated while no server can be reached, for 30 s; that is harmless, since
+ * each start bears an id.
+ */
+export class Client {
+  readonly namespace: string;
+  readonly #connection: Connection;
+  readonly #ownsConnection: boolean;
+  readonly #codec: Codec;
+  readonly #service: ServiceClient<typeof WorkflowService>;
+
+  constructor(options: ClientOptions = {}) {
+    this.#ownsConnection = options.connection === undefined;
+    this.#connection =
+      options.connection ?? new Connection(options.address === undefined ? {} : { address: options.address });
+    this.namespace = options.namespace ?? (process.env.PERDURE_NAMESPACE || 'default');
+    this.#codec = options.codec ?? devalueCodec;
+    this.#service = this.#connection.service(WorkflowService);
+  }
+
+  /**
+   * Starts a run.
+   *
+   * @param workflow the definition, or its name when its code is elsewhere
+   * @returns once the start is committed
+   * @throws {InvalidInputError} when the input does not fit the workflow's schema
+   * @throws {RpcError} ALREADY_EXISTS when the workflow id belongs to an open run with another input, and other refusals
+   */
+  async start<Input, Output>(
+    workflow: Workflow<Input, Output> | string,
+    input: Input,
+    options: StartOptions,
+  ): Promise<RunHandle<Output>> {
+    const request = await this.#startRequest(workflow, input, options);
+    const answer = await untilAnswered(() => this.#service.startWorkflow(request));
+    return this.#handle<Output>(answer);
+  }
+
+  /** Starts a run and waits for its result; see {@link start} and {@link RunHandle.result}. */
+  async execute<Input, Output>(
+    workflow: Workflow<Input, Output> | string,
+    input: Input,
+    options: StartOptions & ResultOptions,
+  ): Promise<Output> {
+    const { timeout, signal, ...startOptions } = options;
+    const handle = await this.start(workflow, input, startOptions);
+    return handle.result({
+      ...(timeout === undefined ? {} : { timeout }),
+      ...(signal === undefined ? {} : { signal }),
+    });
+  }
+
+  /**
+   * Starts many runs, 500 with one call.
+   *
+   * @returns a handle, or the error of that start, for each input, in their order
+   */
+  async startMany<Input, Output>(
+    workflow: Workflow<Input, Output> | string,
+    starts: readonly { readonly input: Input; readonly options: StartOptions }[],
+  ): Promise<(RunHandle<Output> | RpcError)[]> {
+    const requests = await Promise.all(
+      starts.map(({ input, options }) => this.#startRequest(workflow, input, options)),
+    );
+    const results: (RunHandle<Output> | RpcError)[] = [];
+    for (let first = 0; first < requests.length; first += STARTS_PER_CALL) {
+      const runs = requests.slice(first, first + STARTS_PER_CALL);
+      const { outcomes } = await untilAnswered(() => this.#service.startWorkflows({ namespace: this.namespace, runs }));
+      for (const { result } of outcomes) {
+        if (result.case === 'started') results.push(this.#handle<Output>(result.value));
+        else results.push(startError(result.value));
+      }
+    }
+    return results;
+  }
+
+  /** A handle for a run that is known by its run id. */
+  handle<Output = unknown>(runId: string): RunHandle<Output> {
+    return this.#handle<Output>({ runId, workflowId: '', created: false });
+  }
+
+  /**
+   * @param run a run id, or a workflow id: its open run, else its newest
+   * @throws {RpcError} NOT_FOUND
+   */
+  async get(run: { readonly runId: string } | { readonly workflowId: string }): Promise<RunSummary> {
+    const answer = await untilAnswered(() => this.#service.getRun({ namespace: this.namespace, ...run }));
+    return runSummary(answer.run ?? create(WorkflowRunSchema), this.#codec);
+  }
+
+  /** Runs, newest first, without inputs and outputs; pages are fetched as the loop gets there. */
+  async *list(options: ListOptions = {}): AsyncGenerator<RunSummary> {
+    const statuses = options.status === undefined ? [] : [options.status].flat();
+    let pageToken = '';
+    do {
+      const answer = await untilAnswered(() =>
+        this.#service.listRuns({
+          namespace: this.namespace,
+          statuses: statuses.map((status) => RunStatusNumber[status as keyof typeof RunStatusNumber]),
+          workflowType: options.workflowType ?? '',
+          taskQueue: options.taskQueue ?? '',
+          workflowId: options.workflowId ?? '',
+          version: options.version ?? '',
+          pageSize: options.pageSize ?? 100,
+          pageToken,
+          ...(options.createdAfter === undefined ? {} : { createdAfter: timestampMessage(options.createdAfter) }),
+          ...(options.createdBefore === undefined ? {} : { createdBefore: timestampMessage(options.createdBefore) }),
+        }),
+      );
+      for (const run of answer.runs) yield runSummary(run, this.#codec);
+      pageToken = answer.nextPageToken;
+    } while (pageToken !== '');
+  }
+
+  /** Asks a run to end; see {@link RunHandle.cancel}. */
+  async cancel(run: { readonly runId: string } | { readonly workflowId: string }, reason = ''): Promise<void> {
+    await untilAnswered(() => this.#service.cancelRun({ namespace: this.namespace, ...run, reason }));
+  }
+
+  /** Ends a run at once; see {@link RunHandle.terminate}. */
+  async terminate(run: { readonly runId: string } | { readonly workflowId: string }, reason = ''): Promise<void> {
+    await untilAnswered(() => this.#service.terminateRun({ namespace: this.namespace, ...run, reason }));
+  }
+
+  /** Ends the connection, unless it was given. */
+  close(): void {
+    if (this.#ownsConnection) this.#connection.close();
+  }
+
+  async #startRequest(
+    workflow: Pick<Workflow, 'name' | 'options'> | string,
+    input: unknown,
+    options: StartOptions,
+  ): Promise<MessageInitShape<typeof StartWorkflowRequestSchema>> {
+    if (typeof workflow !== 'string') {
+      const checked = await checkInput(workflow, input);
+      if ('problem' in checked) {
+        throw new InvalidInputError(`The input does not fit workflow '${workflow.name}': ${checked.problem}`);
+      }
+    }
+    // The worker checks again, and gives the code what its own schema makes of the input.
+    const payload = encodeValue(this.#codec, input);
+    const duration = (key: 'startDelay' | 'runTimeout' | 'executionTimeout') => {
+      const value = options[key];
+      return value === undefined ? {} : { [key]: durationMessage(durationMs(value, key)) };
+    };
+    return {
+      namespace: this.namespace,
+      workflowType: typeof workflow === 'string' ? workflow : workflow.name,
+      taskQueue: options.taskQueue,
+      workflowId: options.workflowId ?? '',
+      requestId: options.requestId ?? newUuid(),
+      priority: options.priority ?? 0,
+      version: options.version ?? '',
+      reusePolicy: REUSE_POLICIES[options.reusePolicy ?? 'allow'],
+      maxLostLeases: options.maxLostLeases ?? 0,
+      ...(payload === undefined ? {} : { input: payload }),
+      ...duration('startDelay'),
+      ...duration('runTimeout'),
+      ...duration('executionTimeout'),
+    };
+  }
+
+  #handle<Output>(run: { readonly runId: string; readonly workflowId: string; readonly created: boolean }) {
+    return new RunHandle<Output>(run, { service: this.#service, namespace: this.namespace, codec: this.#codec });
+  }
+}
+
+function startError(
+  value: { readonly reason: number; readonly message: string; readonly existingRunId: string } | undefined,
+) {
+  const exists = value?.existingRunId !== '';
+  const status: StatusName = exists ? 'ALREADY_EXISTS' : 'NOT_FOUND';
+  return new RpcError(status, value?.message ?? '', {
+    reason: exists ? 'WORKFLOW_ALREADY_EXISTS' : 'NAMESPACE_NOT_FOUND',
+    metadata: { run_id: value?.existingRunId ?? '' },
+  });
+}

@@ -1,0 +1,24 @@
+/** Bytes, and how to read them. */
+export interface EncodedPayload {
+  readonly data: Uint8Array;
+  /** At most 255 bytes, for example `json/devalue`. */
+  readonly encoding: string;
+}
+
+/**
+ * Turns values into the bytes that the server stores and back. The server never looks into them. What is encoded today may
+ * be decoded months later, so a codec must go on reading what it once wrote: that is what `encoding` is for.
+ */
+export interface Codec {
+  /** @throws when the value cannot be encoded; the step or run then fails with that error, without a retry */
+  encode(value: unknown): EncodedPayload;
+  /** @throws when the bytes cannot be decoded, or the encoding is not known */
+  decode(payload: EncodedPayload): unknown;
+}
+
+/** @throws always */
+export function unknownEncoding(encoding: string, known: string): never {
+  throw new Error(
+    `A payload has the encoding '${encoding}', which this codec (${known}) does not read. Use the codec it was written with.`,
+  );
+}

@@ -1,0 +1,143 @@
+/** How long code that awaits something of its own may take before a recorded result is passed over, in ms. */
+const UNASKED_GRACE_MS = 50;
+
+/** The place of one live result in the order of results. */
+export interface Slot {
+  /** What is recorded with the result. */
+  readonly eventSeq: number;
+  /** The result is committed; it is delivered once it is its turn. */
+  ready(deliver: () => void): void;
+  /** There will be no result under this number. */
+  release(): void;
+}
+
+interface PendingSlot {
+  deliver: (() => void) | undefined;
+  released: boolean;
+}
+
+/**
+ * Hands results to the workflow's code, one per turn of the event loop, in an order that a replay repeats: first those that
+ * are recorded, as they were recorded, then live ones in the order in which they were sent to be recorded. Between two
+ * results the code runs until it stands still, so what it asks for next depends on the order of results alone.
+ *
+ * A recorded result that the code does not ask for is passed over after a moment and reported; asked for later, it is
+ * delivered then. (Code changes, and waits of the code's own that take real time, lead to this.)
+ */
+export class DeliveryQueue {
+  readonly #recorded: readonly string[];
+  readonly #onQuiet: () => void;
+  readonly #asked = new Map<string, () => void>();
+  readonly #passedOver = new Set<string>();
+  readonly #slots: PendingSlot[] = [];
+  #cursor = 0;
+  #nextEventSeq = 1;
+  #scheduled = false;
+  #stopped = false;
+  #grace: NodeJS.Timeout | undefined;
+  #graceOver = false;
+
+  /**
+   * @param recorded step ids in the order in which their results were delivered
+   * @param onQuiet called when nothing is left to deliver for now
+   */
+  constructor(recorded: readonly string[], onQuiet: () => void) {
+    this.#recorded = recorded;
+    this.#onQuiet = onQuiet;
+  }
+
+  /** There are recorded results that the code has not seen yet. */
+  get replaying(): boolean {
+    return this.#cursor < this.#recorded.length;
+  }
+
+  /** Recorded results that the code did not ask for. */
+  get unasked(): readonly string[] {
+    return [...this.#passedOver, ...this.#recorded.slice(this.#cursor).filter((stepId) => !this.#asked.has(stepId))];
+  }
+
+  /** The code asks for a recorded result. */
+  ask(stepId: string, deliver: () => void): void {
+    if (this.#passedOver.delete(stepId)) {
+      this.reserve().ready(deliver);
+      return;
+    }
+    this.#asked.set(stepId, deliver);
+    this.touch();
+  }
+
+  /** Takes the next place in the order of live results. */
+  reserve(): Slot {
+    const slot: PendingSlot = { deliver: undefined, released: false };
+    this.#slots.push(slot);
+    return {
+      eventSeq: this.#nextEventSeq++,
+      ready: (deliver) => {
+        slot.deliver = deliver;
+        this.touch();
+      },
+      release: () => {
+        slot.released = true;
+        this.touch();
+      },
+    };
+  }
+
+  /** Something happened: look again in the next turn. */
+  touch(): void {
+    if (this.#grace !== undefined) {
+      clearTimeout(this.#grace);
+      this.#grace = undefined;
+    }
+    this.#graceOver = false;
+    this.#schedule();
+  }
+
+  /** Nothing is delivered any more. */
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#grace);
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#stopped) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      if (!this.#stopped) this.#turn();
+    });
+  }
+
+  #turn(): void {
+    while (this.#cursor < this.#recorded.length) {
+      const stepId = this.#recorded[this.#cursor] as string;
+      const deliver = this.#asked.get(stepId);
+      if (deliver !== undefined) {
+        this.#cursor++;
+        this.#asked.delete(stepId);
+        deliver();
+        this.touch();
+        return;
+      }
+      if (!this.#graceOver) {
+        this.#grace ??= setTimeout(() => {
+          this.#grace = undefined;
+          this.#graceOver = true;
+          this.#schedule();
+        }, UNASKED_GRACE_MS);
+        return;
+      }
+      this.#cursor++;
+      this.#passedOver.add(stepId);
+    }
+    while (this.#slots[0]?.released) this.#slots.shift();
+    const deliver = this.#slots[0]?.deliver;
+    if (deliver !== undefined) {
+      this.#slots.shift();
+      deliver();
+      this.touch();
+      return;
+    }
+    this.#onQuiet();
+  }
+}

@@ -1,0 +1,479 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { type LeasedRun, type MemoEntry, type Payload, type PayloadSchema, StepKind } from '@perdure/proto';
+import type { Logger } from 'pino';
+import type { Codec } from '../codec/codec.js';
+import { decodeValue, encodeValue } from '../codec/payload.js';
+import type { RunInfo } from '../context.js';
+import {
+  CancelledError,
+  InvalidInputError,
+  LeaseLostError,
+  NonDeterminismError,
+  PayloadTooLargeError,
+} from '../errors/errors.js';
+import { failureOf } from '../errors/failure.js';
+import { decideRetry, resolveRetry } from '../retry.js';
+import { RpcError } from '../rpc/rpc-error.js';
+import { dateOf, durationMessage } from '../rpc/time.js';
+import type { WorkerTransport } from '../worker/worker-transport.js';
+import { checkInput, type Workflow } from '../workflow.js';
+import { DeliveryQueue } from './delivery-queue.js';
+import { Heartbeats } from './heartbeats.js';
+import type { Lease } from './lease.js';
+import { ExecutionEnded, LeasedCalls } from './leased-calls.js';
+import { loadMemo, type Memo } from './memo.js';
+import { currentScope } from './scope.js';
+import type { BodyResult, StepBody } from './step-body.js';
+import { type WaitEnd, Waits } from './waits.js';
+import { workflowContext } from './workflow-context.js';
+
+/** How an execution ended, that is, why the slot is free again. */
+export type ExecutionEnd =
+  | 'completed'
+  | 'failed'
+  | 'retrying'
+  | 'cancelled'
+  | 'suspended'
+  | 'released'
+  /** The lease is not ours any more; another worker goes on. */
+  | 'lost';
+
+export interface RunExecutionOptions {
+  readonly leased: LeasedRun;
+  readonly lease: Lease;
+  /** When the claim was received, by the monotonic clock. */
+  readonly claimedAtMs: number;
+  readonly workflow: Workflow;
+  readonly namespace: string;
+  readonly taskQueue: string;
+  readonly transport: WorkerTransport;
+  readonly codec: Codec;
+  readonly maxPayloadBytes: number;
+  readonly log: Logger;
+  /** Sends what `heartbeats` holds now. */
+  readonly flushHeartbeats: (execution: RunExecution) => Promise<void>;
+}
+
+/** One use of `ctx.step` or `ctx.sleep`, with its place in the run. */
+export interface StepRef {
+  readonly stepId: string;
+  readonly seq: number;
+  /** What is recorded under the id. */
+  readonly recorded: MemoEntry | undefined;
+  readonly uncancellable: boolean;
+}
+
+/** A wait that ends this soon is not worth giving the run back for, in ms. */
+const IN_PLACE_MS = 200;
+/** Before a run that met a fault of the server or ours may be claimed again, in ms. */
+const FAULT_DELAY_MS = 5_000;
+
+/**
+ * Executes one leased run: replays what is recorded, goes on live, and gives the run back when everything awaits time.
+ * Whatever happens to the worker, the server's record is complete: this object can be dropped at any moment.
+ */
+export class RunExecution {
+  readonly run: RunInfo;
+  readonly lease: Lease;
+  readonly codec: Codec;
+  readonly calls: LeasedCalls;
+  readonly heartbeats: Heartbeats;
+  /** How it ended; never rejects. */
+  readonly ended: Promise<ExecutionEnd>;
+  readonly #options: RunExecutionOptions;
+  readonly #log: Logger;
+  readonly #waits = new Waits(() => this.delivery.touch());
+  readonly #bodies = new Set<StepBody>();
+  readonly #uses = new Map<string, number>();
+  readonly #blamed = new WeakMap<Error, string>();
+  readonly #controller = new AbortController();
+  #memo: Memo = { entries: new Map(), delivered: [] };
+  #delivery = new DeliveryQueue([], () => undefined);
+  #end: (how: ExecutionEnd) => void = () => undefined;
+  #hasEnded = false;
+  #finishing = false;
+  #cancelRequested: boolean;
+  #suspending = false;
+  #busyCount = 0;
+  #seq = 0;
+  #now: Date;
+
+  constructor(options: RunExecutionOptions) {
+    const { leased, lease, log } = options;
+    this.#options = options;
+    this.lease = lease;
+    this.codec = options.codec;
+    this.#log = log.child({ runId: leased.runId, workflowId: leased.workflowId, workflowType: leased.workflowType });
+    this.#cancelRequested = leased.cancelRequested;
+    const createdAt = leased.createdAt === undefined ? new Date(0) : dateOf(leased.createdAt);
+    const startedAt = leased.startedAt === undefined ? createdAt : dateOf(leased.startedAt);
+    this.#now = startedAt;
+    this.run = {
+      runId: leased.runId,
+      workflowId: leased.workflowId,
+      workflowType: leased.workflowType,
+      namespace: options.namespace,
+      taskQueue: options.taskQueue,
+      version: leased.version,
+      attempt: leased.attempt,
+      createdAt,
+      startedAt,
+    };
+    this.ended = new Promise((resolve) => {
+      this.#end = (how) => {
+        if (this.#hasEnded) return;
+        this.#hasEnded = true;
+        this.calls.end();
+        this.#delivery.stop();
+        this.#waits.stop();
+        const reason =
+          how === 'lost'
+            ? new LeaseLostError('The lease of the run was lost; another worker goes on with it.')
+            : new CancelledError('The run has ended.');
+        for (const body of this.#bodies) body.abort(reason);
+        this.#controller.abort(reason);
+        resolve(how);
+      };
+    });
+    this.calls = new LeasedCalls({
+      transport: options.transport,
+      namespace: options.namespace,
+      lease,
+      log: this.#log,
+      onLost: () => this.drop(),
+      onFault: (error) => this.fault('The server failed repeatedly', error),
+    });
+    this.heartbeats = new Heartbeats(options.codec);
+  }
+
+  get delivery(): DeliveryQueue {
+    return this.#delivery;
+  }
+
+  /** The code replays what has happened already. */
+  get replaying(): boolean {
+    return this.#delivery.replaying;
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  get now(): Date {
+    return this.#now;
+  }
+
+  get log(): Logger {
+    return this.#log;
+  }
+
+  /** Begins. What becomes of it is told by {@link ended}. */
+  start(): void {
+    void this.#guard(async () => {
+      this.#memo = await loadMemo(this.#options.leased, this.calls);
+      this.#delivery = new DeliveryQueue(this.#memo.delivered, () => this.#onQuiet());
+      if (this.#cancelRequested) this.#controller.abort(new CancelledError());
+      await this.#runCode();
+    });
+  }
+
+  /** The lease is lost: nothing that this execution does counts any more. */
+  drop(): void {
+    if (this.#hasEnded) return;
+    this.#log.warn({ event: 'lease_lost', leaseToken: this.lease.leaseToken });
+    this.#end('lost');
+  }
+
+  /** Gives the run back, whatever it was doing; for a worker that must go. */
+  async release(reason: string, delayMs = 0): Promise<void> {
+    await this.#guard(async () => {
+      await this.calls.call('releaseRun', { reason, delay: durationMessage(delayMs) }, { gated: false });
+      this.#end('released');
+    });
+  }
+
+  /** A cancel was asked for. */
+  cancel(): void {
+    if (this.#cancelRequested || this.#hasEnded) return;
+    this.#cancelRequested = true;
+    const reason = new CancelledError();
+    for (const body of this.#bodies) if (!body.uncancellable) body.abort(reason);
+    this.#controller.abort(reason);
+    this.#waits.cancel();
+    this.#delivery.touch();
+  }
+
+  isCancelled(step: StepRef): boolean {
+    return this.#cancelRequested && !step.uncancellable;
+  }
+
+  /**
+   * Gives the next use of a name its id and place, and holds it against what is recorded.
+   *
+   * @returns undefined when they do not fit: the run fails, and the call never ends
+   */
+  open(name: string, kind: StepKind): StepRef | undefined {
+    const use = (this.#uses.get(name) ?? 0) + 1;
+    this.#uses.set(name, use);
+    const stepId = use === 1 ? name : `${name}#${use}`;
+    const seq = ++this.#seq;
+    const recorded = this.#memo.entries.get(stepId);
+    const uncancellable = currentScope().uncancellable === true;
+    if (recorded === undefined) return { stepId, seq, recorded, uncancellable };
+    // A cancel reaches parallel branches at a moment that is not recorded, so clean-up may count differently.
+    if (recorded.kind !== kind || (recorded.seq !== seq && !this.#cancelRequested)) {
+      this.failNonDeterministic(
+        `Step '${stepId}' was recorded as ${StepKind[recorded.kind]} at position ${recorded.seq}, but the code now asks for ` +
+          `${StepKind[kind]} at position ${seq} (run ${this.run.runId}). Rename the step, or run the code that began the run.`,
+      );
+      return undefined;
+    }
+    return { stepId, seq: recorded.seq, recorded, uncancellable };
+  }
+
+  /** Ends the run as NON_DETERMINISM, past any catch of the author's code. */
+  failNonDeterministic(message: string): void {
+    void this.#guard(async () => {
+      if (this.#finishing) return;
+      this.#finishing = true;
+      this.#log.error({ event: 'non_determinism', message });
+      await this.calls.call('failWorkflow', { failure: failureOf(this.codec, new NonDeterminismError(message)) });
+      this.#end('failed');
+    });
+  }
+
+  /**
+   * Runs one of our own activities about a call of the author's. Errors in it are ours to deal with; once the execution has
+   * ended it just stops.
+   */
+  activity(work: () => Promise<void>): void {
+    void this.#guard(work);
+  }
+
+  /** While `work` runs, the run is not suspended. */
+  async busy<T>(work: () => Promise<T>): Promise<T> {
+    this.#busyCount++;
+    try {
+      return await work();
+    } finally {
+      this.#busyCount--;
+      this.#delivery.touch();
+    }
+  }
+
+  async runBody(body: StepBody): Promise<BodyResult> {
+    this.#bodies.add(body);
+    if (this.#cancelRequested && !body.uncancellable) body.abort(new CancelledError());
+    try {
+      const result = await body.start();
+      if (this.#hasEnded) throw new ExecutionEnded();
+      return result;
+    } finally {
+      this.#bodies.delete(body);
+    }
+  }
+
+  wait(step: StepRef, on: 'TIMER' | 'RETRY', remainingMs: number): Promise<WaitEnd> {
+    const { stepId, uncancellable } = step;
+    if (this.#hasEnded) throw new ExecutionEnded();
+    if (this.isCancelled(step)) return Promise.resolve('cancelled');
+    return this.#waits.wait({ stepId, on, uncancellable, remainingMs });
+  }
+
+  /** Delivers something that is not recorded, in its turn. */
+  deliverUnrecorded(deliver: () => void): void {
+    this.#delivery.reserve().ready(deliver);
+  }
+
+  /** The workflow's clock: the time of the latest result. */
+  advanceClock(time: Date): void {
+    if (time > this.#now) this.#now = time;
+  }
+
+  /** Ms until a time of the database's clock, reckoned from the claim. */
+  untilMs(time: Date): number {
+    const { leased, claimedAtMs } = this.#options;
+    const claimedAt = leased.now === undefined ? this.#now : dateOf(leased.now);
+    return time.getTime() - claimedAt.getTime() - (performance.now() - claimedAtMs);
+  }
+
+  /** Remembers which step an error came from. */
+  blame(error: Error, stepId: string): Error {
+    this.#blamed.set(error, stepId);
+    return error;
+  }
+
+  /** @throws {PayloadTooLargeError} */
+  checkSize(payload: MessageInitShape<typeof PayloadSchema> | undefined, what: string): void {
+    const bytes = payload?.data?.byteLength ?? 0;
+    if (bytes > this.#options.maxPayloadBytes) {
+      throw new PayloadTooLargeError(
+        `${what} has ${bytes} bytes; the server accepts ${this.#options.maxPayloadBytes}. Keep it elsewhere and pass a reference.`,
+      );
+    }
+  }
+
+  recordHeartbeat(stepId: string, attemptNumber: number, detail: unknown): void {
+    const payload = this.heartbeats.record(stepId, attemptNumber, detail);
+    this.checkSize(payload, `The heartbeat detail of step '${stepId}'`);
+  }
+
+  rememberHeartbeat(stepId: string, detail: Payload | undefined): void {
+    this.heartbeats.remember(stepId, detail);
+  }
+
+  lastHeartbeat(stepId: string): unknown {
+    return this.heartbeats.last(stepId);
+  }
+
+  /** Sends a detail that no heartbeat has carried yet, before the attempt ends. */
+  async flushHeartbeat(stepId: string): Promise<void> {
+    if (this.heartbeats.isSent(stepId)) return;
+    await this.#options.flushHeartbeats(this);
+  }
+
+  /** Something failed that is not the author's: the run goes back, for another worker or a later build. */
+  fault(what: string, error: unknown): void {
+    if (this.#hasEnded) return;
+    this.#log.error({ event: 'execution_fault', what, err: error });
+    const { transport, namespace } = this.#options;
+    const { runId, leaseToken } = this.lease;
+    const message = error instanceof Error ? error.message : String(error);
+    const reason = `${what}: ${message}`.replace(/[^\P{Cc}\n\t]/gu, ' ').slice(0, 250);
+    this.#end('released');
+    transport
+      .releaseRun({ namespace, runId, leaseToken, reason, delay: durationMessage(FAULT_DELAY_MS) })
+      .catch((cause: unknown) => this.#log.warn({ event: 'release_failed', err: cause }));
+  }
+
+  async #guard(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof ExecutionEnded || this.#hasEnded) return;
+      if (error instanceof RpcError && error.reason === 'STEP_MISMATCH') this.failNonDeterministic(error.message);
+      else this.fault('A call was refused', error);
+    }
+  }
+
+  async #runCode(): Promise<void> {
+    const { leased, workflow } = this.#options;
+    let outcome: { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: unknown };
+    try {
+      const checked = await checkInput(workflow, decodeValue(this.codec, leased.input));
+      if ('problem' in checked) {
+        throw new InvalidInputError(`The input does not fit workflow '${workflow.name}': ${checked.problem}`);
+      }
+      const value = await workflow.handler(workflowContext(this), checked.value as never);
+      outcome = { ok: true, value };
+    } catch (error) {
+      outcome = { ok: false, error };
+    }
+    if (this.#hasEnded || this.#finishing) return;
+    this.#finishing = true;
+    this.#reportUnasked();
+    if (outcome.ok) await this.#complete(outcome.value);
+    else await this.#fail(outcome.error);
+  }
+
+  async #complete(value: unknown): Promise<void> {
+    let output: ReturnType<typeof encodeValue>;
+    try {
+      output = encodeValue(this.codec, value);
+      this.checkSize(output, 'The output of the run');
+    } catch (error) {
+      await this.#fail(error);
+      return;
+    }
+    await this.calls.call('completeWorkflow', {
+      ...(output === undefined ? {} : { output }),
+      hasOpenSteps: this.#waits.size > 0 || this.#busyCount > 0,
+    });
+    this.#end('completed');
+  }
+
+  async #fail(error: unknown): Promise<void> {
+    if (this.#cancelRequested && isCancel(error)) {
+      await this.calls.call('confirmCancel', {});
+      this.#end('cancelled');
+      return;
+    }
+    const { leased, workflow } = this.#options;
+    const failure = failureOf(this.codec, error);
+    const tryNumber = leased.retries + 1;
+    const decision = decideRetry(resolveRetry(workflow.options.retry, 1), {
+      error,
+      tryNumber,
+      random: Math.random(),
+      nowMs: Date.now(),
+    });
+    if (decision.retry && !this.#cancelRequested) {
+      await this.calls.call('failWorkflow', {
+        failure,
+        retryAfter: durationMessage(decision.delayMs),
+        reopenStepIds: this.#blamedSteps(error),
+      });
+      this.#end('retrying');
+      return;
+    }
+    await this.calls.call('failWorkflow', { failure });
+    this.#end('failed');
+  }
+
+  /** The failed steps that an error came from: the next attempt of the run executes them again. */
+  #blamedSteps(error: unknown): string[] {
+    const stepIds = new Set<string>();
+    const visit = (candidate: unknown, depth: number) => {
+      if (!(candidate instanceof Error) || depth > 16) return;
+      const stepId = this.#blamed.get(candidate);
+      if (stepId !== undefined) stepIds.add(stepId);
+      visit(candidate.cause, depth + 1);
+      if (candidate instanceof AggregateError) for (const inner of candidate.errors) visit(inner, depth + 1);
+    };
+    visit(error, 0);
+    return [...stepIds].slice(0, 1_000);
+  }
+
+  #reportUnasked(): void {
+    const { unasked } = this.#delivery;
+    if (unasked.length > 0) this.#log.warn({ event: 'recorded_steps_not_asked_for', stepIds: unasked.slice(0, 20) });
+  }
+
+  /** Nothing to deliver: when nothing runs either and something is awaited, the run can go. */
+  #onQuiet(): void {
+    if (this.#hasEnded || this.#finishing || this.#suspending) return;
+    if (this.#busyCount > 0 || this.#waits.size === 0) return;
+    const waits = this.#waits.list();
+    const earliestMs = Math.min(...waits.map((wait) => wait.dueAtMs)) - performance.now();
+    if (earliestMs <= IN_PLACE_MS) return;
+    this.#suspending = true;
+    void this.#guard(() => this.calls.exclusively(() => this.#suspend()));
+  }
+
+  async #suspend(): Promise<void> {
+    const waits = this.#waits.list().map(({ stepId, on }) => ({
+      stepId,
+      condition: { case: on === 'TIMER' ? ('timer' as const) : ('retry' as const), value: {} },
+    }));
+    const answer = await this.calls.call('suspendRun', { waits }, { gated: false });
+    if (answer.suspended) {
+      this.#end('suspended');
+      return;
+    }
+    this.#suspending = false;
+    if (answer.cancelRequested) this.cancel();
+    this.#waits.due(answer.readyStepIds);
+    this.#delivery.touch();
+  }
+}
+
+function isCancel(error: unknown): boolean {
+  for (
+    let candidate = error, depth = 0;
+    candidate instanceof Error && depth < 16;
+    candidate = candidate.cause, depth++
+  ) {
+    if (candidate instanceof CancelledError) return true;
+  }
+  return false;
+}

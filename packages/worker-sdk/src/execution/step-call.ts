@@ -1,0 +1,233 @@
+import { createHash } from 'node:crypto';
+import { FailureReason, type MemoEntry, StepKind, StepStatus } from '@perdure/proto';
+import { decodeValue, encodeValue } from '../codec/payload.js';
+import type { StepContext } from '../context.js';
+import { CancelledError, WorkerLostError } from '../errors/errors.js';
+import { errorOf, failureOf, markNonRetryable } from '../errors/failure.js';
+import { decideRetry, type RetryDecision } from '../retry.js';
+import { RpcError } from '../rpc/rpc-error.js';
+import { dateOf, durationMessage } from '../rpc/time.js';
+import { isFinal } from './memo.js';
+import type { RunExecution, StepRef } from './run-execution.js';
+import { StepBody } from './step-body.js';
+import type { ResolvedStepOptions } from './step-options.js';
+
+/** How the author's promise is settled. */
+export interface Settle {
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
+export interface StepCall {
+  readonly step: StepRef;
+  readonly body: (step: StepContext) => unknown;
+  readonly options: ResolvedStepOptions;
+  readonly settle: Settle;
+}
+
+interface Attempt {
+  readonly attemptNumber: number;
+  readonly tryNumber: number;
+}
+
+type AttemptEnd =
+  | { readonly kind: 'delivered' }
+  | { readonly kind: 'cancelled' }
+  | { readonly kind: 'retry'; delayMs: number };
+
+/**
+ * Carries out one `ctx.step`: gives out the recorded result, or executes the body, attempt by attempt, until there is one.
+ *
+ * A crash before BeginStep is answered leaves nothing, or an open attempt, which is closed as WORKER_LOST with the lease; a
+ * crash before CompleteStep is answered likewise, unless the completion was committed: then a replay finds the result.
+ */
+export async function callStep(execution: RunExecution, call: StepCall): Promise<void> {
+  const { step, options, settle } = call;
+  const { recorded } = step;
+  if (recorded !== undefined && isFinal(recorded)) {
+    execution.delivery.ask(step.stepId, () => deliverRecorded(execution, recorded, settle));
+    return;
+  }
+  let attempt: Attempt = { attemptNumber: 1, tryNumber: 1 };
+  if (recorded !== undefined) {
+    execution.rememberHeartbeat(step.stepId, recorded.heartbeat);
+    const verdict = judgeLost(execution, recorded, options);
+    if (!verdict.again) {
+      execution.deliverUnrecorded(() => settle.reject(execution.blame(verdict.error, step.stepId)));
+      return;
+    }
+    attempt = { attemptNumber: recorded.attemptNumber + 1, tryNumber: verdict.tryNumber };
+    const waitMs = recorded.nextRetryAt === undefined ? 0 : execution.untilMs(dateOf(recorded.nextRetryAt));
+    if (waitMs > 0 && (await execution.wait(step, 'RETRY', waitMs)) === 'cancelled') return cancelled(execution, call);
+  }
+  for (;;) {
+    if (execution.isCancelled(step)) return cancelled(execution, call);
+    const end = await execution.busy(() => executeAttempt(execution, call, attempt));
+    if (end.kind === 'delivered') return;
+    if (end.kind === 'cancelled') return cancelled(execution, call);
+    if ((await execution.wait(step, 'RETRY', end.delayMs)) === 'cancelled') return cancelled(execution, call);
+    attempt = { attemptNumber: attempt.attemptNumber + 1, tryNumber: attempt.tryNumber + 1 };
+  }
+}
+
+function cancelled(execution: RunExecution, { settle }: StepCall): void {
+  execution.deliverUnrecorded(() => settle.reject(new CancelledError()));
+}
+
+function deliverRecorded(execution: RunExecution, recorded: MemoEntry, settle: Settle): void {
+  if (recorded.finishedAt !== undefined) execution.advanceClock(dateOf(recorded.finishedAt));
+  if (recorded.status === StepStatus.COMPLETED) {
+    try {
+      settle.resolve(decodeValue(execution.codec, recorded.output));
+    } catch (error) {
+      execution.fault(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
+    }
+  } else if (recorded.failure !== undefined) {
+    settle.reject(execution.blame(errorOf(execution.codec, recorded.failure), recorded.stepId));
+  } else {
+    settle.reject(new CancelledError(`Step '${recorded.stepId}' was given up.`));
+  }
+}
+
+type LostVerdict =
+  | { readonly again: true; readonly tryNumber: number }
+  | { readonly again: false; readonly error: Error };
+
+/**
+ * What follows on a recorded attempt that is not final: a failed try whose retry is due, a worker that was lost (its try
+ * does not count), or a timeout that the server found (it counts, and only here the policy is known).
+ */
+function judgeLost(execution: RunExecution, recorded: MemoEntry, options: ResolvedStepOptions): LostVerdict {
+  const { failure, tryNumber } = recorded;
+  if (failure?.reason === FailureReason.WORKER_LOST) {
+    if (!options.atMostOnce) return { again: true, tryNumber };
+    return { again: false, error: new WorkerLostError(failure.message) };
+  }
+  if (failure?.reason === FailureReason.STEP_TIMEOUT) {
+    const error = errorOf(execution.codec, failure);
+    const decision = decideRetry(options.retry, { error, tryNumber, random: 0.5, nowMs: Date.now() });
+    if (!decision.retry) return { again: false, error };
+  }
+  return { again: true, tryNumber: tryNumber + 1 };
+}
+
+async function executeAttempt(execution: RunExecution, call: StepCall, attempt: Attempt): Promise<AttemptEnd> {
+  const { step, options } = call;
+  try {
+    await execution.calls.call('beginStep', {
+      stepId: step.stepId,
+      seq: step.seq,
+      kind: StepKind.FUNCTION,
+      ...attempt,
+      maxTries: Number.isFinite(options.retry.maxAttempts) ? options.retry.maxAttempts : 0,
+      uncancellable: step.uncancellable,
+      ...(options.timeoutMs === 0 ? {} : { timeout: durationMessage(options.timeoutMs) }),
+    });
+  } catch (error) {
+    if (!(error instanceof RpcError) || error.reason !== 'CANCEL_REQUESTED') throw error;
+    execution.cancel();
+    return { kind: 'cancelled' };
+  }
+  const body = new StepBody({
+    body: call.body,
+    stepId: step.stepId,
+    ...attempt,
+    idempotencyKey: idempotencyKey(execution.run.runId, step.stepId),
+    timeoutMs: options.timeoutMs,
+    heartbeatTimeoutMs: options.heartbeatTimeoutMs,
+    uncancellable: step.uncancellable,
+    onHeartbeat: (detail) => execution.recordHeartbeat(step.stepId, attempt.attemptNumber, detail),
+    lastHeartbeat: () => execution.lastHeartbeat(step.stepId),
+  });
+  const result = await execution.runBody(body);
+  const encoded = result.ok ? encodeOutput(execution, step.stepId, result.value) : result;
+  if (!encoded.ok) return failAttempt(execution, call, attempt, encoded.error, body.abortReason);
+
+  const slot = execution.delivery.reserve();
+  const ack = await execution.calls.call('completeStep', {
+    stepId: step.stepId,
+    attemptNumber: attempt.attemptNumber,
+    eventSeq: slot.eventSeq,
+    ...(encoded.output === undefined ? {} : { output: encoded.output }),
+  });
+  slot.ready(() => {
+    if (ack.finishedAt !== undefined) execution.advanceClock(dateOf(ack.finishedAt));
+    call.settle.resolve(encoded.copy);
+  });
+  if (ack.cancelRequested) execution.cancel();
+  return { kind: 'delivered' };
+}
+
+type EncodedOutput =
+  | { readonly ok: true; readonly output: ReturnType<typeof encodeValue>; readonly copy: unknown }
+  | { readonly ok: false; readonly error: unknown };
+
+/** The code gets a copy that went through the codec, as every replay will. */
+function encodeOutput(execution: RunExecution, stepId: string, value: unknown): EncodedOutput {
+  try {
+    const output = encodeValue(execution.codec, value);
+    execution.checkSize(output, `The result of step '${stepId}'`);
+    const isPlain = typeof value !== 'object' || value === null;
+    return { ok: true, output, copy: isPlain ? value : execution.codec.decode(output as never) };
+  } catch (error) {
+    if (!(error instanceof Error)) return { ok: false, error };
+    error.message = `The result of step '${stepId}' cannot be recorded: ${error.message}`;
+    return { ok: false, error: markNonRetryable(error) };
+  }
+}
+
+async function failAttempt(
+  execution: RunExecution,
+  { step, options, settle }: StepCall,
+  attempt: Attempt,
+  error: unknown,
+  abortReason: Error | undefined,
+): Promise<AttemptEnd> {
+  const { stepId } = step;
+  const { attemptNumber, tryNumber } = attempt;
+  // A body that ends with an error because it was asked to stop was cancelled, whatever it threw.
+  const thrown =
+    abortReason instanceof CancelledError && !(error instanceof CancelledError)
+      ? new CancelledError(`Step '${stepId}' was cancelled.`, { cause: error })
+      : error;
+  const decision = decide(options, thrown, tryNumber);
+  const failure = failureOf(execution.codec, thrown);
+  await execution.flushHeartbeat(stepId);
+  if (decision.retry) {
+    const ack = await execution.calls.call('failStep', {
+      stepId,
+      attemptNumber,
+      failure,
+      retryAfter: durationMessage(decision.delayMs),
+    });
+    if (ack.cancelRequested) execution.cancel();
+    return { kind: 'retry', delayMs: decision.delayMs };
+  }
+  const slot = execution.delivery.reserve();
+  const ack = await execution.calls.call('failStep', { stepId, attemptNumber, failure, eventSeq: slot.eventSeq });
+  slot.ready(() => {
+    if (ack.finishedAt !== undefined) execution.advanceClock(dateOf(ack.finishedAt));
+    // As a replay would give it, so that code sees the same in both.
+    settle.reject(execution.blame(errorOf(execution.codec, failure), stepId));
+  });
+  if (ack.cancelRequested) execution.cancel();
+  return { kind: 'delivered' };
+}
+
+/** An author's matcher that throws must not wedge the failure path. */
+function decide({ retry }: ResolvedStepOptions, error: unknown, tryNumber: number): RetryDecision {
+  try {
+    return decideRetry(retry, { error, tryNumber, random: Math.random(), nowMs: Date.now() });
+  } catch {
+    // What it threw is worth less to people than the error that it was asked about.
+    return { retry: false, why: 'non_retryable' };
+  }
+}
+
+const MAX_KEY_BYTES = 128;
+
+function idempotencyKey(runId: string, stepId: string): string {
+  const key = `${runId}:${stepId}`;
+  if (Buffer.byteLength(key) <= MAX_KEY_BYTES) return key;
+  return `${runId}:${createHash('sha256').update(stepId).digest('base64url')}`;
+}

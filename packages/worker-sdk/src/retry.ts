@@ -1,0 +1,113 @@
+import { type Duration, durationMs } from './duration.js';
+import { RetryableError } from './errors/errors.js';
+import { isNonRetryable } from './errors/failure.js';
+
+/** An error class, an error's `name` or `code`, or a function that says whether the error matches. */
+export type ErrorMatcher = (new (...args: never[]) => Error) | string | ((error: unknown) => boolean);
+
+/** How often and when something that failed is tried again. */
+export interface RetryPolicy {
+  /** Tries in all, from 1; `Infinity`: until it succeeds. Default 3 for steps, 1 for runs. */
+  readonly maxAttempts?: number;
+  /** How the wait grows: always `initial`, n × `initial`, or `initial` × `factor`ⁿ⁻¹. Default `'exponential'`. */
+  readonly backoff?: 'fixed' | 'linear' | 'exponential';
+  /** Wait before the second try; 0 to 10 years; default 1 s. */
+  readonly initial?: Duration;
+  /** Longest wait; default 1 minute. */
+  readonly max?: Duration;
+  /** Growth of the exponential backoff, 1 to 100; default 2. */
+  readonly factor?: number;
+  /** Share of the wait by which it is varied at random, up or down, 0 to 1; default 0.1. */
+  readonly jitter?: number;
+  /** Only errors that match one of these are retried; default: all. */
+  readonly retryOn?: readonly ErrorMatcher[];
+  /** Errors that match one of these are not retried. Wins over `retryOn`. */
+  readonly stopOn?: readonly ErrorMatcher[];
+}
+
+/** A policy with every value set and checked. */
+export interface ResolvedRetryPolicy {
+  readonly maxAttempts: number;
+  readonly backoff: 'fixed' | 'linear' | 'exponential';
+  readonly initialMs: number;
+  readonly maxMs: number;
+  readonly factor: number;
+  readonly jitter: number;
+  readonly retryOn: readonly ErrorMatcher[] | undefined;
+  readonly stopOn: readonly ErrorMatcher[];
+}
+
+export type RetryDecision =
+  | { readonly retry: true; readonly delayMs: number }
+  | { readonly retry: false; readonly why: 'non_retryable' | 'stop_on' | 'not_retry_on' | 'exhausted' };
+
+/** @throws {TypeError} naming the value that is wrong */
+export function resolveRetry(policy: RetryPolicy | undefined, defaultMaxAttempts: number): ResolvedRetryPolicy {
+  const { maxAttempts = defaultMaxAttempts, backoff = 'exponential', factor = 2, jitter = 0.1 } = policy ?? {};
+  const wholeOrInfinite = maxAttempts === Number.POSITIVE_INFINITY || Number.isInteger(maxAttempts);
+  if (!wholeOrInfinite || maxAttempts < 1 || (maxAttempts > 2 ** 31 - 1 && Number.isFinite(maxAttempts))) {
+    throw new TypeError(`retry.maxAttempts must be a whole number from 1, or Infinity; got ${maxAttempts}.`);
+  }
+  if (!['fixed', 'linear', 'exponential'].includes(backoff)) {
+    throw new TypeError(`retry.backoff must be 'fixed', 'linear' or 'exponential'; got ${JSON.stringify(backoff)}.`);
+  }
+  if (!(factor >= 1 && factor <= 100)) throw new TypeError(`retry.factor must be 1 to 100; got ${factor}.`);
+  if (!(jitter >= 0 && jitter <= 1)) throw new TypeError(`retry.jitter must be 0 to 1; got ${jitter}.`);
+  return {
+    maxAttempts,
+    backoff,
+    factor,
+    jitter,
+    initialMs: durationMs(policy?.initial ?? 1_000, 'retry.initial'),
+    maxMs: durationMs(policy?.max ?? 60_000, 'retry.max'),
+    retryOn: policy?.retryOn,
+    stopOn: policy?.stopOn ?? [],
+  };
+}
+
+/**
+ * Says whether and when to try again; a pure function of its arguments.
+ *
+ * @param tryNumber the try that failed, from 1
+ * @param random 0 to 1, for the jitter
+ * @param nowMs for an error that names a time of day
+ */
+export function decideRetry(
+  policy: ResolvedRetryPolicy,
+  failed: { readonly error: unknown; readonly tryNumber: number; readonly random: number; readonly nowMs: number },
+): RetryDecision {
+  const { error, tryNumber } = failed;
+  if (isNonRetryable(error)) return { retry: false, why: 'non_retryable' };
+  if (policy.stopOn.some((matcher) => matches(matcher, error))) return { retry: false, why: 'stop_on' };
+  if (policy.retryOn !== undefined && !policy.retryOn.some((matcher) => matches(matcher, error))) {
+    return { retry: false, why: 'not_retry_on' };
+  }
+  if (tryNumber >= policy.maxAttempts) return { retry: false, why: 'exhausted' };
+  const asked = error instanceof RetryableError && error.after !== undefined ? error.after : undefined;
+  if (asked instanceof Date)
+    return { retry: true, delayMs: Math.max(0, Math.ceil(asked.getTime() - failed.nowMs)) || 0 };
+  if (asked !== undefined) return { retry: true, delayMs: durationMs(asked, 'RetryableError.after') };
+  return { retry: true, delayMs: backoffMs(policy, tryNumber, failed.random) };
+}
+
+/** @param tryNumber the try that failed, from 1 */
+function backoffMs(policy: ResolvedRetryPolicy, tryNumber: number, random: number): number {
+  let wait = policy.initialMs;
+  if (policy.backoff === 'linear') wait *= tryNumber;
+  if (policy.backoff === 'exponential') wait *= policy.factor ** Math.min(tryNumber - 1, 1_000);
+  const capped = Math.min(wait, policy.maxMs);
+  return Math.round(Math.min(capped * (1 + policy.jitter * (2 * random - 1)), policy.maxMs));
+}
+
+function matches(matcher: ErrorMatcher, error: unknown): boolean {
+  if (typeof matcher === 'string') {
+    const { name, code } = (error ?? {}) as { name?: unknown; code?: unknown };
+    return name === matcher || String(code) === matcher;
+  }
+  if (isErrorClass(matcher)) return error instanceof matcher;
+  return (matcher as (error: unknown) => boolean)(error);
+}
+
+function isErrorClass(matcher: Exclude<ErrorMatcher, string>): matcher is new (...args: never[]) => Error {
+  return matcher === Error || matcher.prototype instanceof Error;
+}

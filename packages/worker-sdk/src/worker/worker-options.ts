@@ -1,0 +1,119 @@
+import { hostname } from 'node:os';
+import { type Logger, pino } from 'pino';
+import type { Codec } from '../codec/codec.js';
+import { devalueCodec } from '../codec/devalue-codec.js';
+import { type Duration, durationMs } from '../duration.js';
+import type { Connection } from '../rpc/connection.js';
+import type { Workflow } from '../workflow.js';
+
+export interface WorkerOptions {
+  /** The queue whose runs it executes; 1 to 255 bytes. */
+  readonly taskQueue: string;
+  /** The workflows it has code for; at least one, each name once. */
+  // biome-ignore lint/suspicious/noExplicitAny: a list of workflows with inputs and outputs of all kinds.
+  readonly workflows: readonly Workflow<any, any>[];
+  /** `host:port`, several with commas between; default: environment variable PERDURE_ADDRESS, else `127.0.0.1:7300`. */
+  readonly address?: string;
+  /** A connection to share; default: one of its own, to `address`. */
+  readonly connection?: Connection;
+  /** Default: environment variable PERDURE_NAMESPACE, else `default`. */
+  readonly namespace?: string;
+  /** Runs executed at once at the most, 1 to 10,000; default 100. Suspended runs do not count. */
+  readonly concurrency?: number;
+  /** Runs of a workflow executed at once at the most, by its name. */
+  readonly limits?: Readonly<Record<string, number>>;
+  /** How long a run stays with a worker that has gone silent, 1 s to 10 min; default 30 s. */
+  readonly leaseDuration?: Duration;
+  /** The build that runs here, for people; at most 255 bytes. */
+  readonly version?: string;
+  /** For people; default `<host>:<pid>`. */
+  readonly identity?: string;
+  /** Default {@link devalueCodec}. Clients and workers of a workflow must use the same. */
+  readonly codec?: Codec;
+  /** How long runs may go on after a shutdown was asked for, before they are given back; default 30 s. */
+  readonly shutdownGrace?: Duration;
+  /** Shut down on SIGTERM and SIGINT, and at once on a second one; default true. */
+  readonly handleSignals?: boolean;
+  /** Default: pino to stdout with level PERDURE_LOG_LEVEL, else `info`. */
+  readonly logger?: Logger;
+}
+
+export interface ResolvedWorkerOptions {
+  readonly taskQueue: string;
+  readonly workflows: ReadonlyMap<string, Workflow>;
+  readonly namespace: string;
+  readonly concurrency: number;
+  readonly limits: Readonly<Record<string, number>>;
+  readonly leaseMs: number;
+  readonly version: string;
+  readonly identity: string;
+  readonly codec: Codec;
+  readonly shutdownGraceMs: number;
+  readonly handleSignals: boolean;
+  readonly log: Logger;
+}
+
+const KNOWN: readonly (keyof WorkerOptions)[] = [
+  'taskQueue',
+  'workflows',
+  'address',
+  'connection',
+  'namespace',
+  'concurrency',
+  'limits',
+  'leaseDuration',
+  'version',
+  'identity',
+  'codec',
+  'shutdownGrace',
+  'handleSignals',
+  'logger',
+];
+
+/** @throws {TypeError} naming the option that is wrong */
+export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOptions {
+  for (const key of Object.keys(options)) {
+    if (!(KNOWN as readonly string[]).includes(key)) {
+      throw new TypeError(`A worker has no option '${key}'; known are ${KNOWN.join(', ')}.`);
+    }
+  }
+  if (typeof options.taskQueue !== 'string' || options.taskQueue === '') {
+    throw new TypeError(`taskQueue must be given; got ${JSON.stringify(options.taskQueue)}.`);
+  }
+  const workflows = new Map<string, Workflow>();
+  for (const workflow of options.workflows) {
+    if (workflows.has(workflow.name)) throw new TypeError(`Workflow '${workflow.name}' was given twice.`);
+    workflows.set(workflow.name, workflow as Workflow);
+  }
+  if (workflows.size === 0) throw new TypeError('workflows must have at least one element.');
+  const concurrency = count(options.concurrency ?? 100, 'concurrency');
+  const limits = options.limits ?? {};
+  for (const [name, limit] of Object.entries(limits)) {
+    if (!workflows.has(name)) throw new TypeError(`limits names '${name}', which is not among the workflows.`);
+    count(limit, `limits.${name}`);
+  }
+  const leaseMs = durationMs(options.leaseDuration ?? 30_000, 'leaseDuration');
+  if (leaseMs < 1_000 || leaseMs > 600_000)
+    throw new TypeError(`leaseDuration must be 1 s to 10 min; got ${leaseMs} ms.`);
+  return {
+    taskQueue: options.taskQueue,
+    workflows,
+    namespace: options.namespace ?? (process.env.PERDURE_NAMESPACE || 'default'),
+    concurrency,
+    limits,
+    leaseMs,
+    version: options.version ?? '',
+    identity: options.identity ?? `${hostname()}:${process.pid}`,
+    codec: options.codec ?? devalueCodec,
+    shutdownGraceMs: durationMs(options.shutdownGrace ?? 30_000, 'shutdownGrace'),
+    handleSignals: options.handleSignals ?? true,
+    log: options.logger ?? pino({ name: 'perdure-worker', level: process.env.PERDURE_LOG_LEVEL || 'info' }),
+  };
+}
+
+function count(value: number, what: string): number {
+  if (!Number.isInteger(value) || value < 1 || value > 10_000) {
+    throw new TypeError(`${what} must be a whole number from 1 to 10,000; got ${value}.`);
+  }
+  return value;
+}
