@@ -1,0 +1,36 @@
+/** Values of the command line; what cannot be used is refused with what was expected. */
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { Duration, DurationSchema, Timestamp } from '@bufbuild/protobuf/wkt';
+import { timestampFromDate } from '@bufbuild/protobuf/wkt';
+import { parseDuration } from '@perdure/config';
+import { InvalidArgumentError } from 'commander';
+
+export function integerArgument(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value)) throw new InvalidArgumentError('It must be a whole number.');
+  return value;
+}
+
+export function durationArgument(text: string): MessageInitShape<typeof DurationSchema> {
+  const ms = parseDuration(text);
+  if (ms === undefined) throw new InvalidArgumentError('It must be a duration such as 500ms, 30s, 5m, 2h or 1d.');
+  const seconds = Math.trunc(ms / 1000);
+  return { seconds: BigInt(seconds), nanos: Math.round((ms - seconds * 1000) * 1e6) } satisfies Partial<Duration>;
+}
+
+/** A time, or a duration that means so long ago. */
+export function timeArgument(text: string): Timestamp {
+  const ms = parseDuration(text);
+  const date = ms === undefined || /^\d+$/.test(text) ? new Date(text) : new Date(Date.now() - ms);
+  if (Number.isNaN(date.getTime())) {
+    throw new InvalidArgumentError(
+      'It must be a time such as 2026-01-31T08:00:00Z, or a duration such as 2h for two hours ago.',
+    );
+  }
+  return timestampFromDate(date);
+}
+
+/** For options that may be given several times. */
+export function collect(value: string, before: readonly string[] = []): string[] {
+  return [...before, ...value.split(',')];
+}

@@ -1,0 +1,60 @@
+import { AdminService, WorkerService, WorkflowService } from '@perdure/proto';
+import { Connection, RpcError, type ServiceClient } from '@perdure/worker-sdk';
+import type { Command } from 'commander';
+import { validate as isUuid } from 'uuid';
+import type { OutputFormat } from './output/print.js';
+
+/** What every command that talks to a server gets. */
+export interface Session {
+  readonly namespace: string;
+  readonly address: string;
+  readonly output: OutputFormat;
+  readonly workflows: ServiceClient<typeof WorkflowService>;
+  readonly workers: ServiceClient<typeof WorkerService>;
+  readonly admin: ServiceClient<typeof AdminService>;
+}
+
+/** Opens a connection for one command and closes it afterwards. */
+export async function withSession<T>(command: Command, work: (session: Session) => Promise<T>): Promise<T> {
+  const { address, namespace, output } = command.optsWithGlobals<{
+    address?: string;
+    namespace?: string;
+    output: OutputFormat;
+  }>();
+  const connection = new Connection(address === undefined ? {} : { address });
+  try {
+    return await work({
+      namespace: namespace ?? (process.env.PERDURE_NAMESPACE || 'default'),
+      address: connection.address,
+      output,
+      workflows: connection.service(WorkflowService),
+      workers: connection.service(WorkerService),
+      admin: connection.service(AdminService),
+    });
+  } finally {
+    connection.close();
+  }
+}
+
+export interface RunRef {
+  readonly namespace: string;
+  readonly runId: string;
+  readonly workflowId: string;
+}
+
+/** People give run ids or workflow ids. What looks like a run id is tried as one first. */
+export async function withRun<T>(session: Session, id: string, call: (ref: RunRef) => Promise<T>): Promise<T> {
+  const { namespace } = session;
+  if (!isUuid(id)) return call({ namespace, runId: '', workflowId: id });
+  try {
+    return await call({ namespace, runId: id, workflowId: '' });
+  } catch (error) {
+    if (!(error instanceof RpcError) || error.reason !== 'RUN_NOT_FOUND') throw error;
+    return call({ namespace, runId: '', workflowId: id });
+  }
+}
+
+/** The run id of what people gave. */
+export async function runIdOf(session: Session, id: string): Promise<string> {
+  return withRun(session, id, async (ref) => (await session.workflows.getRun(ref)).run?.runId ?? '');
+}
