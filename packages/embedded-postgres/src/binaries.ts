@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+
 import type { Account } from './account.js';
 
 /** Where the programs of one PostgreSQL lie. */
@@ -50,7 +51,7 @@ function packageRoot(): string {
     );
   }
   try {
-    return resolve(dirname(fileURLToPath(import.meta.resolve(name))), '..');
+    return resolve(dirname(createRequire(import.meta.url).resolve(name)), '..');
   } catch (error) {
     throw new Error(
       `The package ${name} is not installed; it is an optional dependency that the package manager left out. Install it, ` +

@@ -1,0 +1,232 @@
+import { FailureReason, type LeasedRun, RunStatus, StepStatus } from '@perdure/proto';
+import type { RpcError } from '@perdure/worker-sdk';
+import { v7 as uuid } from 'uuid';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import {
+  begin,
+  failure,
+  fenceOf,
+  payload,
+  type RawWorker,
+  refusal,
+  registerRawWorker,
+  startRequest,
+} from '../support/raw-worker.js';
+import { until } from '../support/until.js';
+
+describe('leases', () => {
+  let perdure: TestPerdure;
+  beforeAll(async () => {
+    perdure = await startPerdure({ reaper: { maxSleepMs: 50, reclaimBackoffMs: 100 } });
+  });
+  afterAll(() => perdure.stop());
+
+  const startOne = async (maxLostLeases = 10): Promise<{ worker: RawWorker; runId: string }> => {
+    const worker = await registerRawWorker(perdure, `q-${uuid()}`, ['w'], 1_000);
+    const { runId } = await perdure.workflows.startWorkflow(
+      startRequest({ taskQueue: worker.taskQueue, maxLostLeases }),
+    );
+    return { worker, runId };
+  };
+  const getRun = async (runId: string) => {
+    const { run } = await perdure.workflows.getRun({ runId });
+    if (run === undefined) throw new Error('no run');
+    return run;
+  };
+  const history = async (runId: string) => (await perdure.workflows.getHistory({ runId })).steps;
+
+  /** A run in its second lease, with what its first one left: an open step, a failed one, a timer. */
+  const relapsed = async () => {
+    const { worker } = await startOne();
+    const first = await worker.claim();
+    await perdure.workers.beginStep(begin(first, 'open'));
+    await perdure.workers.beginStep(begin(first, 'failing', { seq: 2 }));
+    await perdure.workers.failStep({
+      ...fenceOf(first),
+      stepId: 'failing',
+      attemptNumber: 1,
+      failure: failure(),
+      retryAfter: { seconds: 1n },
+    });
+    await perdure.workers.scheduleSleep({
+      ...fenceOf(first),
+      stepId: 'timer',
+      seq: 3,
+      when: { case: 'duration', value: { seconds: 3_600n } },
+    });
+    await perdure.workers.releaseRun(fenceOf(first));
+    return { first, second: await worker.claim() };
+  };
+
+  const writes: Record<string, (run: LeasedRun) => Promise<unknown>> = {
+    GetMemo: (run) => perdure.workers.getMemo(fenceOf(run)),
+    'BeginStep of a new step': (run) => perdure.workers.beginStep(begin(run, 'new', { seq: 9 })),
+    'BeginStep of the next attempt': (run) =>
+      perdure.workers.beginStep(begin(run, 'failing', { seq: 2, attemptNumber: 2 })),
+    CompleteStep: (run) =>
+      perdure.workers.completeStep({ ...fenceOf(run), stepId: 'open', attemptNumber: 1, eventSeq: 1 }),
+    FailStep: (run) =>
+      perdure.workers.failStep({ ...fenceOf(run), stepId: 'open', attemptNumber: 1, failure: failure(), eventSeq: 1 }),
+    ScheduleSleep: (run) =>
+      perdure.workers.scheduleSleep({ ...fenceOf(run), stepId: 'nap', seq: 9, when: { case: 'duration', value: {} } }),
+    SuspendRun: (run) =>
+      perdure.workers.suspendRun({
+        ...fenceOf(run),
+        waits: [{ stepId: 'timer', condition: { case: 'timer', value: {} } }],
+      }),
+    CompleteWorkflow: (run) => perdure.workers.completeWorkflow({ ...fenceOf(run), output: payload('stale') }),
+    FailWorkflow: (run) => perdure.workers.failWorkflow({ ...fenceOf(run), failure: failure('stale') }),
+    'FailWorkflow with a retry': (run) =>
+      perdure.workers.failWorkflow({ ...fenceOf(run), failure: failure('stale'), retryAfter: {} }),
+    ConfirmCancel: (run) => perdure.workers.confirmCancel(fenceOf(run)),
+  };
+  for (const [name, write] of Object.entries(writes)) {
+    it(`${name} refuses a stale lease token and changes nothing`, async () => {
+      const { first, second } = await relapsed();
+      const before = [await getRun(first.runId), await history(first.runId)];
+      const error: RpcError = await refusal(write(first));
+      expect(error).toMatchObject({ status: 'FAILED_PRECONDITION', reason: 'LEASE_LOST' });
+      expect(error.metadata.run_id).toBe(first.runId);
+      expect([await getRun(first.runId), await history(first.runId)]).toEqual(before);
+      expect((await refusal(write({ ...second, leaseToken: second.leaseToken + 1 }))).reason).toBe('LEASE_LOST');
+      // A run that is not there and one of another namespace look the same.
+      expect((await refusal(write({ ...second, runId: uuid() }))).reason).toBe('RUN_NOT_FOUND');
+    });
+  }
+
+  it('ReleaseRun refuses a stale lease token, but answers the repeat of a release', async () => {
+    const { worker } = await startOne();
+    const first = await worker.claim();
+    await perdure.workers.releaseRun(fenceOf(first));
+    await perdure.workers.releaseRun(fenceOf(first));
+    const second = await worker.claim();
+    expect((await refusal(perdure.workers.releaseRun(fenceOf(first)))).reason).toBe('LEASE_LOST');
+    expect((await getRun(first.runId)).leaseToken).toBe(second.leaseToken);
+  });
+
+  it('RecordHeartbeat reports a stale lease as lost and renews the others', async () => {
+    const { first, second } = await relapsed();
+    const untilBefore = (await getRun(second.runId)).lockedUntil;
+    const { worker } = await startOne();
+    const other = await worker.claim();
+    const beat = await perdure.workers.recordHeartbeat({
+      workerId: worker.workerId,
+      leases: [
+        { ...fenceOf(first), steps: [{ stepId: 'open', attemptNumber: 1, detail: payload('stale') }] },
+        fenceOf(other),
+      ],
+    });
+    expect(beat.leases.map(({ renewed }) => renewed)).toEqual([false, true]);
+    expect((await getRun(second.runId)).lockedUntil).toEqual(untilBefore);
+    const { attempts } = await perdure.workflows.listStepAttempts({ runId: first.runId, stepId: 'open' });
+    expect(attempts[0]?.heartbeat).toBeUndefined();
+  });
+
+  it('every acknowledged write may be repeated and answers like the first time', async () => {
+    const { worker } = await startOne();
+    const run = await worker.claim();
+    const began = await perdure.workers.beginStep(begin(run, 's'));
+    expect(await perdure.workers.beginStep(begin(run, 's'))).toEqual(began);
+    const complete = { ...fenceOf(run), stepId: 's', attemptNumber: 1, output: payload('x'), eventSeq: 1 };
+    const completed = await perdure.workers.completeStep(complete);
+    expect(await perdure.workers.completeStep(complete)).toEqual(completed);
+    const sleep = {
+      ...fenceOf(run),
+      stepId: 'nap',
+      seq: 2,
+      when: { case: 'duration' as const, value: { seconds: 60n } },
+    };
+    const scheduled = await perdure.workers.scheduleSleep(sleep);
+    expect((await perdure.workers.scheduleSleep(sleep)).firesAt).toEqual(scheduled.firesAt);
+    const waits = [{ stepId: 'nap', condition: { case: 'timer' as const, value: {} } }];
+    const suspended = await perdure.workers.suspendRun({ ...fenceOf(run), waits });
+    expect(suspended.suspended).toBe(true);
+    expect((await perdure.workers.suspendRun({ ...fenceOf(run), waits })).wakeAt).toEqual(suspended.wakeAt);
+    expect(await history(run.runId)).toHaveLength(2);
+  });
+
+  it('recovers the run of a worker that died: lease cleared, open attempt closed, attempt + 1', async () => {
+    const { worker, runId } = await startOne();
+    const first = await worker.claim();
+    await perdure.workers.beginStep(begin(first, 's'));
+    const second = await worker.claim();
+    expect(second.runId).toBe(runId);
+    expect(second.leaseToken).toBe(first.leaseToken + 1);
+    expect(second.attempt).toBe(2);
+    const [attempt] = await history(runId);
+    expect(attempt).toMatchObject({ status: StepStatus.FAILED, attemptNumber: 1 });
+    expect(attempt?.failure?.message).toMatch(/worker/i);
+    expect(second.memo[0]).toMatchObject({ stepId: 's', status: StepStatus.FAILED });
+    expect(
+      (await refusal(perdure.workers.completeStep({ ...fenceOf(first), stepId: 's', attemptNumber: 1, eventSeq: 1 })))
+        .reason,
+    ).toBe('LEASE_LOST');
+  });
+
+  it('a run that loses its worker every time waits longer each time and FAILs at its limit', async () => {
+    const { worker, runId } = await startOne(3);
+    await worker.claim();
+    await worker.claim();
+    await worker.claim();
+    const run = await until('the run to fail', async () => {
+      const found = await getRun(runId);
+      return found.status === RunStatus.FAILED ? found : undefined;
+    });
+    expect(run.failure?.reason).toBe(FailureReason.TOO_MANY_LOST_LEASES);
+    expect(run.attempt).toBeGreaterThanOrEqual(3);
+    expect(run.lockedBy).toBe('');
+  });
+
+  it('heartbeats keep a lease for as long as they come', async () => {
+    const { worker, runId } = await startOne();
+    const run = await worker.claim();
+    const endMs = performance.now() + 2_500;
+    while (performance.now() < endMs) {
+      const { leases } = await perdure.workers.recordHeartbeat({ workerId: worker.workerId, leases: [fenceOf(run)] });
+      expect(leases[0]?.renewed).toBe(true);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    expect((await getRun(runId)).leaseToken).toBe(run.leaseToken);
+    await perdure.workers.completeWorkflow(fenceOf(run));
+  });
+
+  it('a claim race has one winner per run', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const workers = await Promise.all(Array.from({ length: 5 }, () => registerRawWorker(perdure, taskQueue)));
+    const polls = workers.flatMap((worker) => Array.from({ length: 8 }, () => worker.poll(3_000)));
+    await perdure.workflows.startWorkflows({ runs: Array.from({ length: 30 }, () => startRequest({ taskQueue })) });
+    const claimed = (await Promise.all(polls)).filter((run) => run !== undefined);
+    expect(claimed).toHaveLength(30);
+    expect(new Set(claimed.map(({ runId }) => runId)).size).toBe(30);
+    expect(claimed.every(({ leaseToken }) => leaseToken === 1)).toBe(true);
+  });
+
+  it('a poll whose client has gone is not handed a run', async () => {
+    const { worker } = await startOne();
+    await perdure.workers.completeWorkflow(fenceOf(await worker.claim()));
+    const controller = new AbortController();
+    const gone = perdure.workers.pollActivity(
+      { workerId: worker.workerId, taskQueue: worker.taskQueue, wait: { seconds: 20n } },
+      { signal: controller.signal },
+    );
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    controller.abort();
+    expect((await refusal(gone)).status).toBe('CANCELLED');
+    await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
+    const run = await worker.claim();
+    expect(run.attempt).toBe(1);
+    await perdure.workers.completeWorkflow(fenceOf(run));
+  });
+
+  it('higher priority is claimed first, then the older', async () => {
+    const worker = await registerRawWorker(perdure, `q-${uuid()}`);
+    const ids: string[] = [];
+    for (const priority of [0, 5, 0, 5]) {
+      ids.push((await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue, priority }))).runId);
+    }
+    const order: string[] = [];
+    for (let n = 0; n < 4; n++) order.push((await worker.claim()).runId);
+    expect(order).toEqual([ids[1], ids[3], ids[0], ids[2]]);
+  });
+});

@@ -1,0 +1,71 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { type LeasedRun, type StartWorkflowRequestSchema, StepKind } from '@perdure/proto';
+import { devalueCodec, RpcError } from '@perdure/worker-sdk';
+import { expect } from 'vitest';
+import type { TestPerdure } from './perdure.js';
+
+/** A worker written with unary calls alone. */
+export interface RawWorker {
+  readonly workerId: string;
+  readonly taskQueue: string;
+  poll(waitMs?: number): Promise<LeasedRun | undefined>;
+  /** Polls until there is a run. */
+  claim(): Promise<LeasedRun>;
+}
+
+export async function registerRawWorker(
+  perdure: TestPerdure,
+  taskQueue: string,
+  workflowTypes: readonly string[] = ['w'],
+  leaseMs = 30_000,
+): Promise<RawWorker> {
+  const { workerId } = await perdure.workers.registerWorker({
+    taskQueue,
+    workflowTypes: [...workflowTypes],
+    slots: 10,
+    leaseDuration: { seconds: BigInt(Math.trunc(leaseMs / 1000)), nanos: (leaseMs % 1000) * 1_000_000 },
+  });
+  const poll = async (waitMs = 5_000) => {
+    const wait = { seconds: BigInt(Math.trunc(waitMs / 1000)), nanos: (waitMs % 1000) * 1_000_000 };
+    return (await perdure.workers.pollActivity({ workerId, taskQueue, wait })).run;
+  };
+  return {
+    workerId,
+    taskQueue,
+    poll,
+    async claim() {
+      const run = await poll(10_000);
+      if (run === undefined) throw new Error(`No run came from task queue '${taskQueue}'.`);
+      return run;
+    },
+  };
+}
+
+export const fenceOf = ({ runId, leaseToken }: Pick<LeasedRun, 'runId' | 'leaseToken'>) => ({ runId, leaseToken });
+
+export const payload = (value: unknown) => devalueCodec.encode(value);
+
+export const failure = (message = 'boom') => ({ type: 'Error', message });
+
+/** A start with what must be given. */
+export function startRequest(
+  more: MessageInitShape<typeof StartWorkflowRequestSchema> = {},
+): MessageInitShape<typeof StartWorkflowRequestSchema> {
+  return { workflowType: 'w', taskQueue: 'q', ...more };
+}
+
+/** A BeginStep with what must be given. */
+export function begin(run: LeasedRun, stepId: string, more: { seq?: number; attemptNumber?: number } = {}) {
+  return { ...fenceOf(run), stepId, seq: 1, kind: StepKind.FUNCTION, attemptNumber: 1, tryNumber: 1, ...more };
+}
+
+/** @returns the error that a call must end with */
+export async function refusal(call: Promise<unknown>): Promise<RpcError> {
+  const outcome = await call.then(
+    (value) => ({ value }),
+    (error: unknown) => ({ error }),
+  );
+  if (!('error' in outcome)) throw new Error(`The call was to be refused, but was answered: ${String(outcome.value)}`);
+  expect(outcome.error).toBeInstanceOf(RpcError);
+  return outcome.error as RpcError;
+}
