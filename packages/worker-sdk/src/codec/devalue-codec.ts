@@ -4,6 +4,7 @@ import { errorReducers, errorRevivers } from './error-values.js';
 
 const ENCODING = 'json/devalue';
 const BYTES_ENCODING = 'bytes';
+const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /**
@@ -14,7 +15,7 @@ const decoder = new TextDecoder('utf-8', { fatal: true });
 export const devalueCodec: Codec = {
   encode(value) {
     if (value instanceof Uint8Array && !Buffer.isBuffer(value)) return { data: value, encoding: BYTES_ENCODING };
-    return { data: Buffer.from(stringify(value, errorReducers)), encoding: ENCODING };
+    return { data: Buffer.from(escapeLoneSurrogates(stringify(value, errorReducers))), encoding: ENCODING };
   },
   decode({ data, encoding }) {
     switch (encoding) {
@@ -31,3 +32,8 @@ export const devalueCodec: Codec = {
     }
   },
 };
+
+/** Half of a surrogate pair has no UTF-8; as an escape it survives. */
+function escapeLoneSurrogates(json: string): string {
+  return json.replace(LONE_SURROGATE, (half) => `\\u${half.charCodeAt(0).toString(16)}`);
+}

@@ -1,0 +1,202 @@
+import { RunStatus } from '@perdure/proto';
+import { type WorkflowContext, workflow } from '@perdure/worker-sdk';
+import { v7 as uuid } from 'uuid';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { fenceOf } from '../support/raw-worker.js';
+import { until } from '../support/until.js';
+
+describe('replay', () => {
+  let perdure: TestPerdure;
+  beforeAll(async () => {
+    perdure = await startPerdure({ reaper: { maxSleepMs: 50 } });
+  });
+  afterAll(() => perdure.stop());
+
+  /** Gives the run back after its n-th step of the kind, as if the worker had lost it, then lets it go on. */
+  const interruptedAt = async (code: (ctx: WorkflowContext) => Promise<unknown>, at: (executed: number) => boolean) => {
+    const taskQueue = `q-${uuid()}`;
+    let executed = 0;
+    const interrupting = (ctx: WorkflowContext): WorkflowContext => {
+      const step = ctx.step.bind(ctx);
+      return Object.assign(Object.create(ctx) as WorkflowContext, {
+        step: (
+          name: string,
+          body: Parameters<WorkflowContext['step']>[1],
+          options?: Parameters<WorkflowContext['step']>[2],
+        ) =>
+          step(
+            name,
+            async (context) => {
+              const value = await body(context);
+              if (at(++executed)) await giveBack(ctx.run.runId);
+              return value;
+            },
+            options,
+          ),
+      });
+    };
+    const giveBack = async (runId: string) => {
+      const { run } = await perdure.workflows.getRun({ runId });
+      if (run !== undefined) await perdure.workers.releaseRun(fenceOf(run));
+    };
+    const definition = workflow('interrupted', async (ctx) => code(interrupting(ctx)));
+    await perdure.startWorker({ taskQueue, workflows: [definition], leaseDuration: '1s' });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    return { output: await handle.result({ timeout: '20s' }), runId: handle.runId, executions: () => executed };
+  };
+
+  const fiveSteps = async (ctx: WorkflowContext) => {
+    const values: number[] = [];
+    for (let n = 1; n <= 5; n++) values.push(await ctx.step('s', () => n * n));
+    return { values, uuid: ctx.uuid(), random: ctx.random() };
+  };
+
+  for (let point = 1; point <= 5; point++) {
+    it(`a run that loses its worker in step ${point} of 5 ends with the same result`, async () => {
+      const { output, runId, executions } = await interruptedAt(fiveSteps, (executed) => executed === point);
+      expect((output as { values: number[] }).values).toEqual([1, 4, 9, 16, 25]);
+      expect(executions()).toBe(6);
+      const { steps } = await perdure.workflows.getHistory({ runId });
+      expect(steps).toHaveLength(6);
+      expect(steps.filter(({ isLatest }) => isLatest)).toHaveLength(5);
+    });
+  }
+
+  it('parallel branches see results in the same order in every replay', async () => {
+    const orders: string[][] = [];
+    const { output } = await interruptedAt(
+      async (ctx) => {
+        const order: string[] = [];
+        orders.push(order);
+        const branch = async (name: string, delayMs: number) => {
+          for (let n = 0; n < 3; n++) {
+            await ctx.step(`${name}${n}`, () => new Promise((resolve) => setTimeout(resolve, delayMs)));
+            order.push(`${name}${n}`);
+          }
+        };
+        await Promise.all([branch('a', 15), branch('b', 4), branch('c', 9)]);
+        await ctx.step('last', () => undefined);
+        return order;
+      },
+      (executed) => executed === 10,
+    );
+    expect(orders.length).toBeGreaterThanOrEqual(2);
+    expect(output).toEqual(orders[0]);
+    expect(orders.at(-1)).toEqual(orders[0]);
+  });
+
+  it('the outcome of a race is the same in every replay', async () => {
+    const winners: string[] = [];
+    const { output } = await interruptedAt(
+      async (ctx) => {
+        const winner = await Promise.race([
+          ctx.step('slow', () => new Promise<string>((resolve) => setTimeout(() => resolve('slow'), 60))),
+          ctx.step('quick', () => new Promise<string>((resolve) => setTimeout(() => resolve('quick'), 5))),
+        ]);
+        winners.push(winner);
+        await ctx.step('wait for both', () => new Promise((resolve) => setTimeout(resolve, 100)));
+        return winner;
+      },
+      (executed) => executed === 3,
+    );
+    expect(output).toBe('quick');
+    expect(new Set(winners)).toEqual(new Set(['quick']));
+    expect(winners.length).toBeGreaterThanOrEqual(2);
+  });
+
+  it('now, random and uuid are the same in every replay', async () => {
+    const seen: unknown[] = [];
+    await interruptedAt(
+      async (ctx) => {
+        const values = [ctx.now().getTime(), ctx.random(), ctx.uuid()];
+        await ctx.step('a', () => new Promise((resolve) => setTimeout(resolve, 5)));
+        values.push(ctx.now().getTime(), ctx.random(), ctx.uuid());
+        seen.push(values);
+        await ctx.step('b', () => undefined);
+      },
+      (executed) => executed === 2,
+    );
+    expect(seen.length).toBe(2);
+    expect(seen[1]).toEqual(seen[0]);
+  });
+
+  it('code that asks for another kind or order fails the run as NON_DETERMINISM, past any catch', async () => {
+    let version = 1;
+    const taskQueue = `q-${uuid()}`;
+    const definition = workflow('changing', async (ctx) => {
+      try {
+        if (version === 1) await ctx.step('one', () => 1);
+        await ctx.step('two', () => 2);
+        if (version === 1) await ctx.sleep('nap', 400);
+        else await ctx.sleep('nap', 400);
+      } catch {
+        return 'swallowed';
+      }
+      return 'done';
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition] });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    await until('the run to sleep', async () => (await handle.get()).status === 'SLEEPING');
+    version = 2;
+    const error = await handle.result({ timeout: '20s' }).catch((thrown: unknown) => thrown as Error);
+    expect(String((error as Error).message)).toContain("Step 'two' was recorded as FUNCTION at position 2");
+    expect((await handle.get()).error?.name).toBe('NonDeterminismError');
+  });
+
+  it('replays a history of 1,000 steps', async () => {
+    const taskQueue = `q-${uuid()}`;
+    let executions = 0;
+    const definition = workflow('long', async (ctx) => {
+      let sum = 0;
+      for (let n = 0; n < 1_000; n++)
+        sum += await ctx.step('s', () => {
+          executions++;
+          return n;
+        });
+      await ctx.sleep('nap', 300);
+      return sum;
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition] });
+    const output = await perdure.client.execute(definition, undefined, { taskQueue, timeout: '25s' });
+    expect(output).toBe(499_500);
+    expect(executions).toBe(1_000);
+  });
+
+  it('carries out 1,000 parallel branches, and replays them', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const definition = workflow('wide', async (ctx) => {
+      const values = await Promise.all(Array.from({ length: 1_000 }, (_, n) => ctx.step(`b${n}`, () => n)));
+      await ctx.sleep('nap', 300);
+      return values.reduce((sum, value) => sum + value, 0);
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition] });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    expect(await handle.result({ timeout: '25s' })).toBe(499_500);
+    const { run } = await perdure.workflows.getRun({ runId: handle.runId });
+    expect(run).toMatchObject({ status: RunStatus.COMPLETED, leaseToken: 2 });
+  });
+
+  it('at-most-once steps are not executed again when their worker is lost', async () => {
+    let executions = 0;
+    const taskQueue = `q-${uuid()}`;
+    const definition = workflow('once', async (ctx) => {
+      try {
+        return await ctx.step(
+          'pay',
+          async () => {
+            executions++;
+            const { run } = await perdure.workflows.getRun({ runId: ctx.run.runId });
+            if (run !== undefined) await perdure.workers.releaseRun(fenceOf(run));
+          },
+          { begin: 'durable', retry: { maxAttempts: 1 } },
+        );
+      } catch (error) {
+        return (error as Error).name;
+      }
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition], leaseDuration: '1s' });
+    expect(await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' })).toBe('WorkerLostError');
+    expect(executions).toBe(1);
+  });
+});
