@@ -1,0 +1,326 @@
+import { create, type DescMethod, type DescService, toBinary } from '@bufbuild/protobuf';
+import * as grpc from '@grpc/grpc-js';
+import { AdminService, WorkerService, WorkflowService } from '@perdure/proto';
+import { Connection, type RpcError } from '@perdure/worker-sdk';
+import { v7 as uuid } from 'uuid';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { refusal } from '../support/raw-worker.js';
+
+const MAX_PAYLOAD = 2 * 1024 * 1024;
+const tooBig = { data: new Uint8Array(MAX_PAYLOAD + 1), encoding: '' };
+const runId = uuid();
+const lease = { runId, leaseToken: 1 };
+const failure = { type: 'Error', message: 'm' };
+const nestedFailure = (depth: number): object =>
+  depth === 0 ? failure : { ...failure, cause: nestedFailure(depth - 1) };
+
+/** method → request → the field that must be named. */
+const cases: readonly (readonly [DescService, string, object, string])[] = [
+  [WorkflowService, 'startWorkflow', { taskQueue: 'q' }, 'workflow_type'],
+  [WorkflowService, 'startWorkflow', { workflowType: 'w' }, 'task_queue'],
+  [WorkflowService, 'startWorkflow', { workflowType: 'w'.repeat(256), taskQueue: 'q' }, 'workflow_type'],
+  [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'ä'.repeat(128) }, 'task_queue'],
+  [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', workflowId: 'a\u0000b' }, 'workflow_id'],
+  [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', priority: 101 }, 'priority'],
+  [
+    WorkflowService,
+    'startWorkflow',
+    { workflowType: 'w', taskQueue: 'q', startDelay: { seconds: -1n } },
+    'start_delay',
+  ],
+  [
+    WorkflowService,
+    'startWorkflow',
+    { workflowType: 'w', taskQueue: 'q', startDelay: { seconds: 1n << 62n } },
+    'start_delay',
+  ],
+  [
+    WorkflowService,
+    'startWorkflow',
+    { workflowType: 'w', taskQueue: 'q', runTimeout: { seconds: 1n, nanos: -1 } },
+    'run_timeout',
+  ],
+  [
+    WorkflowService,
+    'startWorkflow',
+    { workflowType: 'w', taskQueue: 'q', executionTimeout: { nanos: 2_000_000_000 } },
+    'execution_timeout',
+  ],
+  [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', reusePolicy: 99 }, 'reuse_policy'],
+  [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', maxLostLeases: 1_001 }, 'max_lost_leases'],
+  [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', requestId: 'r'.repeat(300) }, 'request_id'],
+  [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', version: '\n' }, 'version'],
+  [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', namespace: 'Nope!' }, 'namespace'],
+  [
+    WorkflowService,
+    'startWorkflow',
+    { workflowType: 'w', taskQueue: 'q', input: { data: new Uint8Array(), encoding: 'e'.repeat(256) } },
+    'input.encoding',
+  ],
+  [WorkflowService, 'startWorkflows', { runs: [] }, 'runs'],
+  [
+    WorkflowService,
+    'startWorkflows',
+    { runs: Array.from({ length: 501 }, () => ({ workflowType: 'w', taskQueue: 'q' })) },
+    'runs',
+  ],
+  [
+    WorkflowService,
+    'startWorkflows',
+    { runs: [{ workflowType: 'w', taskQueue: 'q' }, { taskQueue: 'q' }] },
+    'runs[1].workflow_type',
+  ],
+  [
+    WorkflowService,
+    'startWorkflows',
+    { runs: [{ workflowType: 'w', taskQueue: 'q', namespace: 'other' }] },
+    'runs[0].namespace',
+  ],
+  [WorkflowService, 'getRun', { runId: 'not-a-uuid' }, 'run_id'],
+  [WorkflowService, 'getRun', {}, 'run_id'],
+  [WorkflowService, 'getRun', { runId, workflowId: 'both' }, 'run_id'],
+  [WorkflowService, 'getRun', { workflowId: "'; drop table perdure.workflow_runs; --\u0007" }, 'workflow_id'],
+  [WorkflowService, 'describeRun', { runId: '0' }, 'run_id'],
+  [WorkflowService, 'listRuns', { pageSize: 1_001 }, 'page_size'],
+  [WorkflowService, 'listRuns', { pageSize: -1 }, 'page_size'],
+  [WorkflowService, 'listRuns', { pageToken: 'garbage' }, 'page_token'],
+  [WorkflowService, 'listRuns', { statuses: [77] }, 'statuses[0]'],
+  [WorkflowService, 'listRuns', { createdAfter: { seconds: 1n << 60n } }, 'created_after'],
+  [WorkflowService, 'countRuns', { createdBefore: { nanos: -5 } }, 'created_before'],
+  [WorkflowService, 'awaitRun', { runId, wait: { seconds: 61n } }, 'wait'],
+  [WorkflowService, 'watchRun', { runId: '' }, 'run_id'],
+  [WorkflowService, 'getHistory', { runId, pageSize: 5_000 }, 'page_size'],
+  [WorkflowService, 'listStepAttempts', { runId }, 'step_id'],
+  [WorkflowService, 'getStepAttempt', { runId, stepId: 's', attemptNumber: -1 }, 'attempt_number'],
+  [WorkflowService, 'cancelRun', { runId, reason: 'r'.repeat(1_025) }, 'reason'],
+  [WorkflowService, 'terminateRun', { runId, reason: '\u001b[31m' }, 'reason'],
+  [WorkerService, 'registerWorker', { taskQueue: 'q', slots: 1 }, 'workflow_types'],
+  [WorkerService, 'registerWorker', { taskQueue: 'q', workflowTypes: ['w', ''], slots: 1 }, 'workflow_types[1]'],
+  [WorkerService, 'registerWorker', { taskQueue: 'q', workflowTypes: ['w'], slots: 0 }, 'slots'],
+  [
+    WorkerService,
+    'registerWorker',
+    { taskQueue: 'q', workflowTypes: ['w'], slots: 1, leaseDuration: { nanos: 5 } },
+    'lease_duration',
+  ],
+  [WorkerService, 'registerWorker', { taskQueue: 'q', workflowTypes: ['w'], slots: 1, workerId: 'me' }, 'worker_id'],
+  [WorkerService, 'deregisterWorker', { workerId: '' }, 'worker_id'],
+  [WorkerService, 'pollActivity', { workerId: uuid(), taskQueue: '' }, 'task_queue'],
+  [WorkerService, 'pollActivity', { workerId: uuid(), taskQueue: 'q', wait: { seconds: 100n } }, 'wait'],
+  [WorkerService, 'getMemo', { ...lease, pageToken: 'x' }, 'page_token'],
+  [WorkerService, 'recordHeartbeat', { workerId: uuid(), leases: [{ runId: 'x', leaseToken: 1 }] }, 'leases[0].run_id'],
+  [
+    WorkerService,
+    'recordHeartbeat',
+    { workerId: uuid(), leases: [{ ...lease, steps: [{ stepId: '', attemptNumber: 1 }] }] },
+    'leases[0].steps[0].step_id',
+  ],
+  [WorkerService, 'beginStep', { ...lease, stepId: 's', seq: 0, kind: 1, attemptNumber: 1, tryNumber: 1 }, 'seq'],
+  [WorkerService, 'beginStep', { ...lease, stepId: 's', seq: 1, kind: 0, attemptNumber: 1, tryNumber: 1 }, 'kind'],
+  [WorkerService, 'beginStep', { ...lease, stepId: 's', seq: 1, kind: 2, attemptNumber: 1, tryNumber: 1 }, 'kind'],
+  [
+    WorkerService,
+    'beginStep',
+    { ...lease, stepId: 's', seq: 1, kind: 1, attemptNumber: 0, tryNumber: 1 },
+    'attempt_number',
+  ],
+  [
+    WorkerService,
+    'beginStep',
+    { runId, leaseToken: 0, stepId: 's', seq: 1, kind: 1, attemptNumber: 1, tryNumber: 1 },
+    'lease_token',
+  ],
+  [WorkerService, 'completeStep', { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 0 }, 'event_seq'],
+  [
+    WorkerService,
+    'completeStep',
+    { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1, output: tooBig },
+    'output.data',
+  ],
+  [WorkerService, 'failStep', { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1 }, 'failure'],
+  [
+    WorkerService,
+    'failStep',
+    { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1, failure: nestedFailure(17) },
+    'failure.cause',
+  ],
+  [
+    WorkerService,
+    'failStep',
+    { ...lease, stepId: 's', attemptNumber: 1, failure, retryAfter: { seconds: -5n } },
+    'retry_after',
+  ],
+  [
+    WorkerService,
+    'failStep',
+    { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1, failure: { message: 'x'.repeat(65_537) } },
+    'failure.message',
+  ],
+  [WorkerService, 'scheduleSleep', { ...lease, stepId: 's', seq: 1 }, 'when'],
+  [
+    WorkerService,
+    'scheduleSleep',
+    { ...lease, stepId: 's', seq: 1, when: { case: 'duration', value: { seconds: 400_000_000n } } },
+    'duration',
+  ],
+  [
+    WorkerService,
+    'scheduleSleep',
+    { ...lease, stepId: 's', seq: 1, when: { case: 'until', value: { seconds: 250_000_000_000n } } },
+    'until',
+  ],
+  [WorkerService, 'suspendRun', { ...lease, waits: [] }, 'waits'],
+  [WorkerService, 'suspendRun', { ...lease, waits: [{ stepId: 's' }] }, 'waits[0].condition'],
+  [WorkerService, 'completeWorkflow', { ...lease, output: tooBig }, 'output.data'],
+  [WorkerService, 'failWorkflow', { ...lease }, 'failure'],
+  [WorkerService, 'failWorkflow', { ...lease, failure, reopenStepIds: ['s'] }, 'reopen_step_ids'],
+  [WorkerService, 'confirmCancel', { runId: 'x', leaseToken: 1 }, 'run_id'],
+  [WorkerService, 'releaseRun', { ...lease, delay: { seconds: 3_601n } }, 'delay'],
+  [WorkerService, 'drainWorker', { workerId: 'w' }, 'worker_id'],
+  [AdminService, 'createNamespace', { name: '' }, 'name'],
+  [AdminService, 'createNamespace', { name: '9x' }, 'name'],
+  [AdminService, 'createNamespace', { name: 'x', description: 'd'.repeat(1_025) }, 'description'],
+  [AdminService, 'listNamespaces', { pageToken: 'x' }, 'page_token'],
+  [AdminService, 'listWorkers', { statuses: [9] }, 'statuses[0]'],
+  [AdminService, 'getWorker', { workerId: '' }, 'worker_id'],
+  [AdminService, 'listTaskQueues', { namespace: 'A' }, 'namespace'],
+];
+
+describe('bad input', () => {
+  let perdure: TestPerdure;
+  beforeAll(async () => {
+    perdure = await startPerdure();
+  });
+  afterAll(() => perdure.stop());
+
+  const methodOf = (service: DescService, name: string): DescMethod => {
+    const method = service.methods.find(({ localName }) => localName === name);
+    if (method === undefined) throw new Error(`no method ${name}`);
+    return method;
+  };
+
+  const call = async (service: DescService, method: DescMethod, request: object): Promise<unknown> => {
+    const client = perdure.connection.service(service) as unknown as Record<string, (request: object) => unknown>;
+    const answer = (client[method.localName] as (request: object) => unknown)(create(method.input, request as never));
+    if (method.methodKind !== 'server_streaming') return answer;
+    for await (const message of answer as AsyncIterable<unknown>) return message;
+    return undefined;
+  };
+
+  it('has a case for every RPC that has a field', () => {
+    const covered = new Set(cases.map(([service, method]) => `${service.name}.${method}`));
+    const all = [WorkflowService, WorkerService, AdminService].flatMap((service) =>
+      (service.methods as readonly DescMethod[])
+        .filter(({ input }) => input.fields.length > 0)
+        .map(({ localName }) => `${service.name}.${localName}`),
+    );
+    expect(all.filter((name) => !covered.has(name))).toEqual([]);
+  });
+
+  it.each(cases.map((row, index) => [`${index} ${row[1]} → ${row[3]}`, row] as const))(
+    '%s',
+    async (_, [service, name, request, field]) => {
+      const error: RpcError = await refusal(call(service, methodOf(service, name), request) as Promise<unknown>);
+      expect(error).toMatchObject({ status: 'INVALID_ARGUMENT', reason: 'INVALID_FIELD' });
+      expect(error.violations.map((violation) => violation.field)).toContain(field);
+      expect(error.message).toContain(field);
+    },
+  );
+
+  it('names every field that is wrong, not only the first', async () => {
+    const error = await refusal(perdure.workflows.startWorkflow({ priority: 1_000, namespace: 'X' }));
+    expect(error.violations.map(({ field }) => field).sort()).toEqual([
+      'namespace',
+      'priority',
+      'task_queue',
+      'workflow_type',
+    ]);
+  });
+
+  it('what is not there is NOT_FOUND and says so', async () => {
+    for (const method of ['getRun', 'describeRun', 'awaitRun', 'getHistory', 'cancelRun', 'terminateRun'] as const) {
+      expect(await refusal(perdure.workflows[method]({ runId }))).toMatchObject({
+        status: 'NOT_FOUND',
+        reason: 'RUN_NOT_FOUND',
+      });
+    }
+    const started = await perdure.workflows.startWorkflow({ workflowType: 'w', taskQueue: 'q' });
+    const step = perdure.workflows.getStepAttempt({ runId: started.runId, stepId: 'none' });
+    expect((await refusal(step)).reason).toBe('STEP_NOT_FOUND');
+    expect((await refusal(perdure.admin.getWorker({ workerId: uuid() }))).reason).toBe('WORKER_NOT_FOUND');
+    expect((await refusal(perdure.workers.drainWorker({ workerId: uuid() }))).reason).toBe('WORKER_NOT_FOUND');
+  });
+
+  it('bytes that are no message of the type are INVALID_ARGUMENT on every RPC', async () => {
+    const client = new grpc.Client(perdure.server.grpcAddress, grpc.credentials.createInsecure());
+    const garbage = Buffer.from([0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 2, 3]);
+    for (const service of [WorkflowService, WorkerService, AdminService]) {
+      for (const method of service.methods as readonly DescMethod[]) {
+        const code = await new Promise<number | undefined>((resolve) => {
+          const path = `/${service.typeName}/${method.name}`;
+          if (method.methodKind === 'server_streaming') {
+            const stream = client.makeServerStreamRequest(
+              path,
+              () => garbage,
+              (bytes) => bytes,
+              {},
+              new grpc.Metadata(),
+            );
+            stream.on('error', (error: grpc.ServiceError) => resolve(error.code));
+            stream.on('data', () => undefined);
+          } else
+            client.makeUnaryRequest(
+              path,
+              () => garbage,
+              (bytes) => bytes,
+              {},
+              (error) => resolve(error?.code),
+            );
+        });
+        expect([method.name, code]).toEqual([method.name, grpc.status.INVALID_ARGUMENT]);
+      }
+    }
+    client.close();
+  });
+
+  it('random mutations of valid requests never end in INTERNAL, and the server goes on', async () => {
+    const client = new grpc.Client(perdure.server.grpcAddress, grpc.credentials.createInsecure());
+    let seed = 42;
+    const random = (below: number) => {
+      seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;
+      return seed % below;
+    };
+    const requests = cases.filter(([, name]) => !['watchRun', 'pollActivity', 'awaitRun'].includes(name));
+    for (let round = 0; round < 400; round++) {
+      const [service, name, request] = requests[random(requests.length)] as (typeof cases)[number];
+      const method = methodOf(service, name);
+      const bytes = Buffer.from(toBinary(method.input, create(method.input, request as never)));
+      if (bytes.length > 100_000) continue;
+      for (let n = 0; n < 1 + random(4) && bytes.length > 0; n++) bytes[random(bytes.length)] = random(256);
+      const code = await new Promise<number | undefined>((resolve) => {
+        client.makeUnaryRequest(
+          `/${service.typeName}/${method.name}`,
+          () => bytes,
+          (out) => out,
+          {},
+          (error) => resolve(error?.code),
+        );
+      });
+      expect([undefined, 3, 5, 6, 9]).toContain(code);
+    }
+    client.close();
+    expect((await perdure.admin.getServerInfo({})).version).not.toBe('');
+  }, 60_000);
+
+  it('a message beyond the frame limit is refused, and the connection goes on', async () => {
+    const huge = { data: new Uint8Array(8 * 1024 * 1024), encoding: '' };
+    const error = await refusal(perdure.workflows.startWorkflow({ workflowType: 'w', taskQueue: 'q', input: huge }));
+    expect(error.status).toBe('RESOURCE_EXHAUSTED');
+    expect((await perdure.admin.getServerInfo({})).version).not.toBe('');
+  });
+
+  it('the SDK refuses an address and options that cannot be used, and says what is expected', async () => {
+    expect(() => new Connection({ address: 'nowhere' })).toThrow(/host:port/);
+  });
+});

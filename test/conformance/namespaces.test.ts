@@ -1,0 +1,119 @@
+import { v7 as uuid } from 'uuid';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { begin, failure, fenceOf, refusal, registerRawWorker, startRequest } from '../support/raw-worker.js';
+
+describe('namespaces', () => {
+  let perdure: TestPerdure;
+  beforeAll(async () => {
+    perdure = await startPerdure();
+    await perdure.admin.createNamespace({ name: 'other', description: 'for tests' });
+  });
+  afterAll(() => perdure.stop());
+
+  it('can be added once and are listed', async () => {
+    const { namespaces } = await perdure.admin.listNamespaces({});
+    expect(namespaces.map(({ name }) => name)).toEqual(['default', 'other']);
+    const again = await refusal(perdure.admin.createNamespace({ name: 'other' }));
+    expect(again).toMatchObject({ status: 'ALREADY_EXISTS', reason: 'NAMESPACE_ALREADY_EXISTS' });
+  });
+
+  it('one that is not there is NOT_FOUND for starts and registrations', async () => {
+    const start = perdure.workflows.startWorkflow(startRequest({ namespace: 'nowhere' }));
+    expect((await refusal(start)).reason).toBe('NAMESPACE_NOT_FOUND');
+    const register = perdure.workers.registerWorker({
+      namespace: 'nowhere',
+      taskQueue: 'q',
+      workflowTypes: ['w'],
+      slots: 1,
+    });
+    expect((await refusal(register)).reason).toBe('NAMESPACE_NOT_FOUND');
+    const { outcomes } = await perdure.workflows.startWorkflows({ namespace: 'nowhere', runs: [startRequest()] });
+    expect(outcomes[0]?.result.case).toBe('error');
+  });
+
+  it('nothing of one can be seen or changed from another, on any RPC', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const worker = await registerRawWorker(perdure, taskQueue);
+    const workflowId = uuid();
+    const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue, workflowId }));
+    const run = await worker.claim();
+    await perdure.workers.beginStep(begin(run, 's'));
+    await perdure.workers.scheduleSleep({
+      ...fenceOf(run),
+      stepId: 'nap',
+      seq: 2,
+      when: { case: 'duration', value: { seconds: 60n } },
+    });
+    const before = await perdure.workflows.describeRun({ runId });
+    const namespace = 'other';
+    const lease = { namespace, ...fenceOf(run) };
+
+    const notFound = [
+      perdure.workflows.getRun({ namespace, runId }),
+      perdure.workflows.getRun({ namespace, workflowId }),
+      perdure.workflows.describeRun({ namespace, runId }),
+      perdure.workflows.awaitRun({ namespace, runId }),
+      perdure.workflows.getHistory({ namespace, runId }),
+      perdure.workflows.listStepAttempts({ namespace, runId, stepId: 's' }),
+      perdure.workflows.getStepAttempt({ namespace, runId, stepId: 's' }),
+      perdure.workflows.cancelRun({ namespace, runId }),
+      perdure.workflows.terminateRun({ namespace, runId }),
+      perdure.workflows.watchRun({ namespace, runId })[Symbol.asyncIterator]().next(),
+      perdure.workers.getMemo(lease),
+      perdure.workers.beginStep({ ...begin(run, 'x', { seq: 3 }), namespace }),
+      perdure.workers.completeStep({ ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1 }),
+      perdure.workers.failStep({ ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1, failure: failure() }),
+      perdure.workers.scheduleSleep({ ...lease, stepId: 'y', seq: 4, when: { case: 'duration', value: {} } }),
+      perdure.workers.suspendRun({ ...lease, waits: [{ stepId: 'nap', condition: { case: 'timer', value: {} } }] }),
+      perdure.workers.completeWorkflow(lease),
+      perdure.workers.failWorkflow({ ...lease, failure: failure() }),
+      perdure.workers.failWorkflow({ ...lease, failure: failure(), retryAfter: {} }),
+      perdure.workers.confirmCancel(lease),
+      perdure.workers.releaseRun(lease),
+      perdure.workers.drainWorker({ namespace, workerId: worker.workerId }),
+      perdure.workers.deregisterWorker({ namespace, workerId: worker.workerId }),
+      perdure.admin.getWorker({ namespace, workerId: worker.workerId }),
+    ];
+    const refusals = await Promise.all(notFound.map(refusal));
+    expect(refusals.map(({ status }) => status)).toEqual(refusals.map(() => 'NOT_FOUND'));
+
+    expect(
+      (await refusal(perdure.workers.pollActivity({ namespace, workerId: worker.workerId, taskQueue }))).reason,
+    ).toBe('WORKER_NOT_REGISTERED');
+    const hijack = perdure.workers.registerWorker({
+      namespace,
+      workerId: worker.workerId,
+      taskQueue,
+      workflowTypes: ['w'],
+      slots: 1,
+    });
+    expect((await refusal(hijack)).reason).toBe('WORKER_NOT_FOUND');
+    const beat = await perdure.workers.recordHeartbeat({
+      namespace,
+      workerId: worker.workerId,
+      leases: [fenceOf(run)],
+    });
+    expect(beat.leases[0]?.renewed).toBe(false);
+    expect((await perdure.workflows.listRuns({ namespace })).runs).toEqual([]);
+    expect((await perdure.workflows.countRuns({ namespace })).total).toBe(0n);
+    expect((await perdure.admin.listWorkers({ namespace })).workers).toEqual([]);
+    expect((await perdure.admin.listTaskQueues({ namespace })).taskQueues).toEqual([]);
+
+    const after = await perdure.workflows.describeRun({ runId });
+    expect(after.run).toEqual(before.run);
+    expect(after.currentSteps).toEqual(before.currentSteps);
+  });
+
+  it('the same workflow id, request id and queue live side by side in two namespaces', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const request = { taskQueue, workflowId: uuid(), requestId: uuid() };
+    const here = await perdure.workflows.startWorkflow(startRequest(request));
+    const there = await perdure.workflows.startWorkflow(startRequest({ ...request, namespace: 'other' }));
+    expect(there).toMatchObject({ created: true });
+    expect(there.runId).not.toBe(here.runId);
+    const worker = await registerRawWorker(perdure, taskQueue);
+    expect((await worker.claim()).runId).toBe(here.runId);
+    expect(await worker.poll(50)).toBeUndefined();
+  });
+});
