@@ -1,0 +1,447 @@
+/** Every state × every command: what happens, and that what must not happen does not. */
+import {
+  beginSteps,
+  cancelRuns,
+  claimRuns,
+  completeSteps,
+  type Database,
+  failSteps,
+  findRuns,
+  finishRuns,
+  type LeaseRef,
+  openDatabase,
+  type RunStatus,
+  registerWorkers,
+  releaseRuns,
+  renewLeases,
+  retryRunAttempts,
+  scheduleSleeps,
+  startIdentity,
+  startRuns,
+  suspendRuns,
+  terminateRuns,
+} from '@perdure/store';
+import { v7 as uuid } from 'uuid';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createDatabase, type TestDatabase } from '../support/database.js';
+
+const namespace = 'default';
+const failure = { type: 'Error', message: 'm', reason: 'APPLICATION' } as const;
+
+type State = 'PENDING' | 'RUNNING' | 'SLEEPING' | 'WOKEN' | 'COMPLETED' | 'FAILED' | 'CANCELLED' | 'TERMINATED';
+const STATES: readonly State[] = [
+  'PENDING',
+  'RUNNING',
+  'SLEEPING',
+  'WOKEN',
+  'COMPLETED',
+  'FAILED',
+  'CANCELLED',
+  'TERMINATED',
+];
+
+type Command = (db: Database, lease: LeaseRef) => Promise<readonly { readonly kind: string }[]>;
+
+/** The lease is the one that brought the run into its state: a repeat of that very command is answered as one. */
+const COMMANDS: Record<string, { readonly run: Command; readonly expected: Record<State, string> }> = {
+  beginStep: {
+    run: (db, lease) =>
+      beginSteps(db, [
+        {
+          ...lease,
+          stepId: 'new',
+          seq: 9,
+          stepKind: 'FUNCTION',
+          attemptNumber: 1,
+          tryNumber: 1,
+          maxTries: 0,
+          timeoutMs: 0,
+          input: null,
+          uncancellable: false,
+        },
+      ]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'begun',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  completeStep: {
+    run: (db, lease) => completeSteps(db, [{ ...lease, stepId: 'open', attemptNumber: 1, output: null, eventSeq: 1 }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'completed',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  failStep: {
+    run: (db, lease) =>
+      failSteps(db, [{ ...lease, stepId: 'open', attemptNumber: 1, failure, retryAfterMs: null, eventSeq: 1 }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'failed',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  scheduleSleep: {
+    run: (db, lease) =>
+      scheduleSleeps(db, [{ ...lease, stepId: 'later', seq: 8, durationMs: 1, until: null, uncancellable: false }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'scheduled',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  suspendRun: {
+    run: (db, lease) => suspendRuns(db, [{ ...lease, waits: [{ stepId: 'nap', on: 'TIMER' }] }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'suspended',
+      SLEEPING: 'already_suspended',
+      WOKEN: 'already_suspended',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  completeRun: {
+    run: (db, lease) => finishRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'finished',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'already_finished',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  failRun: {
+    run: (db, lease) => finishRuns(db, [{ ...lease, end: 'FAILED', failure }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'finished',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'already_finished',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  confirmCancel: {
+    run: (db, lease) => finishRuns(db, [{ ...lease, end: 'CANCELLED' }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'cancel_not_requested',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'already_finished',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  retryRunAttempt: {
+    run: (db, lease) => retryRunAttempts(db, [{ ...lease, failure, retryAfterMs: 1_000, reopenStepIds: [] }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'retrying',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  releaseRun: {
+    run: (db, lease) => releaseRuns(db, [{ ...lease, delayMs: 0, reason: '' }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'released',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  renewLease: {
+    run: (db, lease) => renewLeases(db, [lease]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'renewed',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  cancelRun: {
+    run: (db, { runId }) => cancelRuns(db, [{ namespace, runId, reason: '' }]),
+    expected: {
+      PENDING: 'cancelled',
+      RUNNING: 'requested',
+      SLEEPING: 'requested',
+      WOKEN: 'requested',
+      COMPLETED: 'wrong_state',
+      FAILED: 'wrong_state',
+      CANCELLED: 'already_requested',
+      TERMINATED: 'wrong_state',
+    },
+  },
+  terminateRun: {
+    run: (db, { runId }) => terminateRuns(db, [{ namespace, runId, reason: '' }]),
+    expected: {
+      PENDING: 'terminated',
+      RUNNING: 'terminated',
+      SLEEPING: 'terminated',
+      WOKEN: 'terminated',
+      COMPLETED: 'wrong_state',
+      FAILED: 'wrong_state',
+      CANCELLED: 'wrong_state',
+      TERMINATED: 'already_terminated',
+    },
+  },
+};
+const CHANGES = new Set([
+  'begun',
+  'completed',
+  'failed',
+  'scheduled',
+  'suspended',
+  'finished',
+  'retrying',
+  'released',
+  'renewed',
+  'cancelled',
+  'requested',
+  'terminated',
+]);
+
+describe('state × command', () => {
+  let database: TestDatabase;
+  let db: Database;
+  const workerId = uuid();
+  beforeAll(async () => {
+    database = await createDatabase();
+    db = openDatabase({ url: database.url });
+    await registerWorkers(db, [
+      {
+        workerId,
+        namespace,
+        taskQueue: 'q',
+        workflowTypes: ['w'],
+        version: '',
+        identity: '',
+        slots: 1,
+        leaseMs: 30_000,
+      },
+    ]);
+  });
+  afterAll(async () => {
+    await db.close();
+    await database.drop();
+  });
+
+  const start = async (taskQueue: string): Promise<string> => {
+    const { runId } = startIdentity(namespace, '');
+    await startRuns(db, [
+      {
+        runId,
+        namespace,
+        workflowId: runId,
+        workflowType: 'w',
+        taskQueue,
+        input: null,
+        requestId: null,
+        priority: 0,
+        version: '',
+        reusePolicy: 'ALLOW',
+        startDelayMs: 0,
+        runTimeoutMs: 0,
+        executionTimeoutMs: 0,
+        maxLostLeases: 10,
+      },
+    ]);
+    return runId;
+  };
+
+  /** A run in the state, and the lease that it had last. */
+  const inState = async (state: State): Promise<LeaseRef> => {
+    if (state === 'PENDING') return { namespace, runId: await start('unserved'), leaseToken: 0 };
+    await start('q');
+    const [claimed] = await claimRuns(
+      db,
+      { namespace, taskQueue: 'q', workflowTypes: ['w'], slots: [{ workerId }] },
+      { memoPageBytes: 1e6, memoPageEntries: 100 },
+    );
+    if (claimed?.kind !== 'claimed') throw new Error('nothing to claim');
+    const { runId, leaseToken } = claimed.claim.run;
+    const lease = { namespace, runId, leaseToken };
+    await scheduleSleeps(db, [
+      { ...lease, stepId: 'nap', seq: 1, durationMs: 3_600_000, until: null, uncancellable: false },
+    ]);
+    await beginSteps(db, [
+      {
+        ...lease,
+        stepId: 'open',
+        seq: 2,
+        stepKind: 'FUNCTION',
+        attemptNumber: 1,
+        tryNumber: 1,
+        maxTries: 0,
+        timeoutMs: 0,
+        input: null,
+        uncancellable: false,
+      },
+    ]);
+    const suspend = async () => {
+      await suspendRuns(db, [{ ...lease, waits: [{ stepId: 'nap', on: 'TIMER' }] }]);
+    };
+    switch (state) {
+      case 'RUNNING':
+        break;
+      case 'SLEEPING':
+        await suspend();
+        break;
+      case 'WOKEN':
+        await suspend();
+        await database.sql`update perdure.workflow_runs set status = 'PENDING', wake_at = null, waits = null, available_at = now(), task_queue = 'elsewhere' where run_id = ${runId}`;
+        break;
+      case 'COMPLETED':
+        await finishRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]);
+        break;
+      case 'FAILED':
+        await finishRuns(db, [{ ...lease, end: 'FAILED', failure }]);
+        break;
+      case 'CANCELLED':
+        await cancelRuns(db, [{ namespace, runId, reason: '' }]);
+        await finishRuns(db, [{ ...lease, end: 'CANCELLED' }]);
+        break;
+      case 'TERMINATED':
+        await terminateRuns(db, [{ namespace, runId, reason: '' }]);
+    }
+    return lease;
+  };
+
+  const snapshot = async (runId: string) =>
+    JSON.stringify([
+      await database.sql`select * from perdure.workflow_runs where run_id = ${runId}`,
+      await database.sql`select * from perdure.step_runs where run_id = ${runId} order by seq, attempt_number`,
+    ]);
+
+  for (const [name, { run, expected }] of Object.entries(COMMANDS)) {
+    for (const state of STATES) {
+      it(`${name} of a ${state} run: ${expected[state]}`, async () => {
+        const lease = await inState(state);
+        const before = await snapshot(lease.runId);
+        const [outcome] = await run(db, lease);
+        expect(outcome?.kind).toBe(expected[state]);
+        const after = await snapshot(lease.runId);
+        if (CHANGES.has(outcome?.kind ?? '')) expect(after).not.toBe(before);
+        else expect(after).toBe(before);
+      });
+    }
+
+    it(`${name} of a run that is not there, with a stale token and of another namespace changes nothing`, async () => {
+      const lease = await inState('RUNNING');
+      const before = await snapshot(lease.runId);
+      const [missing] = await run(db, { ...lease, runId: uuid() });
+      expect(missing?.kind).toBe('run_not_found');
+      if (!['cancelRun', 'terminateRun'].includes(name)) {
+        expect((await run(db, { ...lease, leaseToken: lease.leaseToken - 1 }))[0]?.kind).toBe('lease_lost');
+        expect((await run(db, { ...lease, leaseToken: lease.leaseToken + 1 }))[0]?.kind).toBe('lease_lost');
+        expect((await run(db, { ...lease, namespace: 'other' }))[0]?.kind).toBe('run_not_found');
+      }
+      expect(await snapshot(lease.runId)).toBe(before);
+      await terminateRuns(db, [{ namespace, runId: lease.runId, reason: '' }]);
+    });
+  }
+
+  it('a batch gives each command its own outcome, in order, also for one run', async () => {
+    const lease = await inState('RUNNING');
+    const step = (stepId: string, seq: number) => ({
+      ...lease,
+      stepId,
+      seq,
+      stepKind: 'FUNCTION' as const,
+      attemptNumber: 1,
+      tryNumber: 1,
+      maxTries: 0,
+      timeoutMs: 0,
+      input: null,
+      uncancellable: false,
+    });
+    const outcomes = await beginSteps(db, [
+      step('a', 3),
+      { ...step('b', 4), leaseToken: 99 },
+      step('a', 3),
+      step('c', 5),
+      { ...step('d', 6), runId: uuid() },
+    ]);
+    expect(outcomes.map(({ kind }) => kind)).toEqual([
+      'begun',
+      'lease_lost',
+      'already_begun',
+      'begun',
+      'run_not_found',
+    ]);
+  });
+
+  it('terminal states never change again', async () => {
+    for (const state of ['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'] as const satisfies readonly RunStatus[]) {
+      const lease = await inState(state);
+      const before = await snapshot(lease.runId);
+      for (const { run } of Object.values(COMMANDS)) await run(db, lease);
+      expect(await snapshot(lease.runId)).toBe(before);
+      expect((await findRuns(db, [{ namespace, runId: lease.runId, workflowId: null }]))[0]?.status).toBe(state);
+    }
+  });
+
+  it('concurrent batches that meet the same runs in different order do not deadlock', async () => {
+    const leases: LeaseRef[] = [];
+    for (let n = 0; n < 20; n++) leases.push(await inState('RUNNING'));
+    const rounds = Array.from({ length: 30 }, (_, n) => {
+      const order = n % 2 === 0 ? leases : [...leases].reverse();
+      if (n % 3 === 0) return renewLeases(db, order);
+      if (n % 3 === 1)
+        return cancelRuns(
+          db,
+          order.map(({ runId }) => ({ namespace, runId, reason: '' })),
+        );
+      return completeSteps(
+        db,
+        order.map((lease) => ({ ...lease, stepId: 'open', attemptNumber: 1, output: null, eventSeq: 1 })),
+      );
+    });
+    const outcomes = await Promise.all(rounds as Promise<readonly { kind: string }[]>[]);
+    expect(outcomes.flat()).toHaveLength(600);
+  });
+});

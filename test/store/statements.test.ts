@@ -1,0 +1,173 @@
+import {
+  allStatements,
+  claimRuns,
+  type Database,
+  openDatabase,
+  registerWorkers,
+  renewLeases,
+  startIdentity,
+  startRuns,
+} from '@perdure/store';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createDatabase, type TestDatabase } from '../support/database.js';
+
+interface Plan {
+  readonly 'Node Type': string;
+  readonly 'Relation Name'?: string;
+  readonly 'Index Name'?: string;
+  readonly Plans?: readonly Plan[];
+}
+
+describe('statements', () => {
+  let database: TestDatabase;
+  let db: Database;
+  beforeAll(async () => {
+    database = await createDatabase();
+    db = openDatabase({ url: database.url });
+    await database.sql.unsafe(`
+      insert into perdure.workflow_runs (run_id, created_at, updated_at, finished_at, wake_at, locked_by, locked_until, available_at,
+        lease_token, max_lost_leases, status, namespace, workflow_id, workflow_type, task_queue)
+      select gen_random_uuid(), now(), now(), case when k = 'done' then now() end, case when k = 'sleep' then now() + interval '1 day' end,
+        case when k = 'run' then gen_random_uuid() end, case when k = 'run' then now() + interval '1 minute' end, case when k = 'wait' then now() end,
+        case when k = 'wait' then 0 else 1 end, 10,
+        case k when 'done' then 'COMPLETED' when 'sleep' then 'SLEEPING' when 'run' then 'RUNNING' else 'PENDING' end,
+        'default', gen_random_uuid()::text, 'w', 'q' || (i % 10)
+      from generate_series(1, 30000) i,
+        lateral (select case when i % 100 = 0 then 'run' when i % 100 = 1 then 'wait' when i % 3 = 0 then 'sleep' else 'done' end as k) x;
+      insert into perdure.step_runs (run_id, started_at, finished_at, seq, attempt_number, try_number, lease_token, event_seq, kind, status, step_id)
+      select r.run_id, now(), now(), n, 1, 1, 1, n, 'FUNCTION', 'COMPLETED', 's' || n
+      from (select run_id from perdure.workflow_runs limit 5000) r, generate_series(1, 5) n;
+      analyze perdure.workflow_runs; analyze perdure.step_runs;`);
+  });
+  afterAll(async () => {
+    await db.close();
+    await database.drop();
+  });
+
+  it('can all be prepared', async () => {
+    expect(allStatements().length).toBeGreaterThan(30);
+    for (const { name, text } of allStatements()) {
+      await database.sql.unsafe(`prepare "t_${name}" as ${text}`).catch((error: Error) => {
+        throw new Error(`${name}: ${error.message}`);
+      });
+      await database.sql.unsafe(`deallocate "t_${name}"`).catch(() => undefined);
+    }
+  });
+
+  const id = '00000000-0000-7000-8000-000000000000';
+  const hot: Record<string, readonly string[]> = {
+    claim_runs: ["'default'", "'q1'", `'{w}'`, `'{${id}}'`],
+    begin_steps: [],
+    complete_steps: [],
+    fail_steps: [],
+    finish_runs: [],
+    suspend_runs: [],
+    schedule_sleeps: [],
+    renew_leases: [],
+    release_runs: [],
+    read_memo: [],
+    find_runs: [],
+    wake_sleepers: [],
+    start_runs: [],
+    next_wake: [],
+  };
+  for (const name of Object.keys(hot)) {
+    it(`${name} scans neither runs nor steps`, async () => {
+      const statement = allStatements().find((candidate) => candidate.name === name);
+      if (statement === undefined)
+        throw new Error(
+          `no statement '${name}'; there are ${allStatements()
+            .map((s) => s.name)
+            .join(' ')}`,
+        );
+      // The plan for any parameters, as a long-lived connection comes to use it.
+      const [row] = await database.sql.begin(async (sql) => {
+        await sql.unsafe('set local plan_cache_mode = force_generic_plan');
+        await sql.unsafe(`prepare "p_${name}" as ${statement.text}`);
+        const parameters = await sql.unsafe<{ n: number }[]>(
+          `select coalesce(array_length(parameter_types, 1), 0) as n from pg_prepared_statements where name = 'p_${name}'`,
+        );
+        const args = hot[name]?.length ? hot[name] : Array.from({ length: parameters[0]?.n ?? 0 }, () => 'null');
+        const list = args.length === 0 ? '' : `(${args.join(', ')})`;
+        const result = await sql.unsafe<{ 'QUERY PLAN': [{ Plan: Plan }] }[]>(
+          `explain (format json) execute "p_${name}"${list}`,
+        );
+        await sql.unsafe(`deallocate "p_${name}"`);
+        return result;
+      });
+      const scanned: string[] = [];
+      const walk = (plan: Plan) => {
+        if (plan['Node Type'] === 'Seq Scan' && /^(workflow_runs|step_runs)$/.test(plan['Relation Name'] ?? '')) {
+          scanned.push(plan['Relation Name'] ?? '');
+        }
+        plan.Plans?.forEach(walk);
+      };
+      const plan = row?.['QUERY PLAN'];
+      walk((typeof plan === 'string' ? (JSON.parse(plan) as [{ Plan: Plan }]) : (plan as [{ Plan: Plan }]))[0].Plan);
+      expect(scanned).toEqual([]);
+    });
+  }
+
+  it('a lease renewal is a heap-only update and leaves a large input where it is', async () => {
+    const input = { data: new Uint8Array(1_000_000).map((_, index) => index * 7), encoding: 'x' };
+    const { runId } = startIdentity('default', '');
+    const workerId = id;
+    await startRuns(db, [
+      {
+        runId,
+        namespace: 'default',
+        workflowId: 'big',
+        workflowType: 'w',
+        taskQueue: 'hot',
+        input,
+        requestId: null,
+        priority: 0,
+        version: '',
+        reusePolicy: 'ALLOW',
+        startDelayMs: 0,
+        runTimeoutMs: 0,
+        executionTimeoutMs: 0,
+        maxLostLeases: 10,
+      },
+    ]);
+    await registerWorkers(db, [
+      {
+        workerId,
+        namespace: 'default',
+        taskQueue: 'hot',
+        workflowTypes: ['w'],
+        version: '',
+        identity: '',
+        slots: 1,
+        leaseMs: 30_000,
+      },
+    ]);
+    const [claimed] = await claimRuns(
+      db,
+      { namespace: 'default', taskQueue: 'hot', workflowTypes: ['w'], slots: [{ workerId }] },
+      { memoPageBytes: 1, memoPageEntries: 1 },
+    );
+    if (claimed?.kind !== 'claimed') throw new Error('not claimed');
+    const toastBytes = async () =>
+      (
+        await database.sql<{ n: string }[]>`
+        select pg_relation_size(reltoastrelid)::text as n from pg_class where oid = 'perdure.workflow_runs'::regclass`
+      )[0]?.n;
+    const before = await toastBytes();
+    const { leaseToken } = claimed.claim.run;
+    const text = `select pg_stat_get_xact_tuples_updated('perdure.workflow_runs'::regclass) as updated,
+      pg_stat_get_xact_tuples_hot_updated('perdure.workflow_runs'::regclass) as hot`;
+    await db.transaction(async (transaction) => {
+      const counts = async () => {
+        const [row] = await transaction.query<{ updated: string; hot: string }>({ name: 'stats', text }, []);
+        return { updated: Number(row?.updated), hot: Number(row?.hot) };
+      };
+      const first = await counts();
+      for (let n = 0; n < 20; n++) await renewLeases(transaction, [{ namespace: 'default', runId, leaseToken }]);
+      const last = await counts();
+      expect(last.updated - first.updated).toBe(20);
+      expect(last.hot - first.hot).toBeGreaterThanOrEqual(18);
+    });
+    expect(await toastBytes()).toBe(before);
+  });
+});

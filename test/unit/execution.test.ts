@@ -1,0 +1,184 @@
+import { devalueCodec, PayloadTooLargeError, TerminalError } from '@perdure/worker-sdk';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { errorOf, failureOf } from '../../packages/worker-sdk/dist/errors/failure.js';
+import { DeliveryQueue } from '../../packages/worker-sdk/dist/execution/delivery-queue.js';
+import { SeededRandom } from '../../packages/worker-sdk/dist/execution/random.js';
+import { SlotLedger } from '../../packages/worker-sdk/dist/worker/slot-ledger.js';
+
+const turns = async (n = 20) => {
+  for (let i = 0; i < n; i++) await new Promise((resolve) => setImmediate(resolve));
+};
+
+describe('delivery queue', () => {
+  it('delivers recorded results in recorded order, however the code asks', async () => {
+    const delivered: string[] = [];
+    const queue = new DeliveryQueue(['a', 'b', 'c'], () => undefined);
+    for (const id of ['c', 'a', 'b']) queue.ask(id, () => delivered.push(id));
+    await turns();
+    expect(delivered).toEqual(['a', 'b', 'c']);
+    expect(queue.replaying).toBe(false);
+  });
+
+  it('delivers live results in the order in which they were sent, not acknowledged', async () => {
+    const delivered: number[] = [];
+    const queue = new DeliveryQueue([], () => undefined);
+    const slots = [queue.reserve(), queue.reserve(), queue.reserve(), queue.reserve()];
+    expect(slots.map(({ eventSeq }) => eventSeq)).toEqual([1, 2, 3, 4]);
+    slots[2]?.ready(() => delivered.push(3));
+    slots[1]?.ready(() => delivered.push(2));
+    await turns();
+    expect(delivered).toEqual([]);
+    slots[0]?.release();
+    slots[3]?.ready(() => delivered.push(4));
+    await turns();
+    expect(delivered).toEqual([2, 3, 4]);
+  });
+
+  it('lets the code react to one result before it delivers the next', async () => {
+    const order: string[] = [];
+    const queue = new DeliveryQueue(['a', 'b'], () => undefined);
+    const react = async (id: string) => {
+      for (let n = 0; n < 5; n++) await Promise.resolve();
+      order.push(`reacted to ${id}`);
+    };
+    for (const id of ['a', 'b']) {
+      queue.ask(id, () => {
+        order.push(`delivered ${id}`);
+        void react(id);
+      });
+    }
+    await turns();
+    expect(order).toEqual(['delivered a', 'reacted to a', 'delivered b', 'reacted to b']);
+  });
+
+  it('passes over what the code does not ask for, reports it, and delivers it when asked for later', async () => {
+    let quiet = 0;
+    const delivered: string[] = [];
+    const queue = new DeliveryQueue(['gone', 'kept'], () => {
+      quiet++;
+    });
+    queue.ask('kept', () => delivered.push('kept'));
+    await turns();
+    expect([delivered, quiet]).toEqual([[], 0]);
+    await new Promise((resolve) => setTimeout(resolve, 120));
+    await turns();
+    expect(delivered).toEqual(['kept']);
+    expect(quiet).toBeGreaterThan(0);
+    expect(queue.unasked).toEqual(['gone']);
+    queue.ask('gone', () => delivered.push('gone'));
+    await turns();
+    expect(delivered).toEqual(['kept', 'gone']);
+    expect(queue.unasked).toEqual([]);
+  });
+
+  it('delivers nothing once it is stopped', async () => {
+    const delivered: string[] = [];
+    const queue = new DeliveryQueue(['a'], () => delivered.push('quiet'));
+    queue.ask('a', () => delivered.push('a'));
+    queue.stop();
+    await turns();
+    expect(delivered).toEqual([]);
+  });
+});
+
+describe('slot ledger', () => {
+  it('never lets polls bring more than the limits allow, and never starves a type with room', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 12 }),
+        fc.dictionary(fc.constantFrom('a', 'b', 'c'), fc.integer({ min: 1, max: 4 })),
+        fc.array(fc.record({ action: fc.constantFrom('open', 'claim', 'empty', 'end'), pick: fc.nat(100) }), {
+          maxLength: 200,
+        }),
+        (concurrency, limits, actions) => {
+          const types = ['a', 'b', 'c'];
+          const ledger = new SlotLedger(concurrency, types, limits);
+          const polls: { types: readonly string[] }[] = [];
+          const running: string[] = [];
+          for (const { action, pick } of actions) {
+            if (action === 'open') {
+              const ticket = ledger.openPoll();
+              if (ticket !== undefined) polls.push(ticket);
+            } else if (action === 'end') {
+              const [type] = running.splice(pick % Math.max(1, running.length), 1);
+              if (type !== undefined) ledger.end(type);
+            } else {
+              const [ticket] = polls.splice(pick % Math.max(1, polls.length), 1);
+              if (ticket === undefined) continue;
+              ledger.closePoll(ticket);
+              if (action === 'claim') {
+                const type = ticket.types[pick % ticket.types.length] as string;
+                ledger.begin(type);
+                running.push(type);
+              }
+            }
+            expect(running.length + polls.length).toBeLessThanOrEqual(concurrency);
+            for (const type of types) {
+              const most =
+                running.filter((candidate) => candidate === type).length +
+                polls.filter((poll) => poll.types.includes(type)).length;
+              if (limits[type] !== undefined) expect(most).toBeLessThanOrEqual(limits[type]);
+            }
+          }
+          while (ledger.openPoll() !== undefined) expect(ledger.polls).toBeLessThanOrEqual(concurrency);
+        },
+      ),
+    );
+  });
+});
+
+describe('seeded random', () => {
+  it('is the same for a run and different for another', () => {
+    const draw = (runId: string) => {
+      const random = new SeededRandom(runId);
+      return [random.next(), random.uuid(), random.next()];
+    };
+    const id = '01a1fcda-d331-7377-8b61-29bbd3c66342';
+    expect(draw(id)).toEqual(draw(id));
+    expect(draw(id)).not.toEqual(draw('01a1fcda-d331-7377-8b61-29bbd3c66343'));
+    const random = new SeededRandom(id);
+    const values = Array.from({ length: 2_000 }, () => random.next());
+    expect(values.every((value) => value >= 0 && value < 1)).toBe(true);
+    expect(values.reduce((sum, value) => sum + value, 0) / values.length).toBeCloseTo(0.5, 1);
+    expect(random.uuid()).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  });
+});
+
+describe('failures', () => {
+  it('errors keep name, message, stack, code, details and causes through the wire', () => {
+    const error = Object.assign(new RangeError('out', { cause: new TerminalError('inner', { code: 'C' }) }), {
+      code: 42,
+      details: { when: new Date(0) },
+    });
+    const back = errorOf(devalueCodec, failureOf(devalueCodec, error));
+    expect(back).toBeInstanceOf(RangeError);
+    expect(back).toMatchObject({ message: 'out', code: '42', details: { when: new Date(0) }, stack: error.stack });
+    expect(back.cause).toBeInstanceOf(TerminalError);
+    expect(back.cause).toMatchObject({ code: 'C' });
+    class Custom extends Error {
+      override readonly name = 'Custom';
+    }
+    expect(errorOf(devalueCodec, failureOf(devalueCodec, new Custom('c'))).name).toBe('Custom');
+    expect(errorOf(devalueCodec, failureOf(devalueCodec, new PayloadTooLargeError('p')))).toBeInstanceOf(
+      PayloadTooLargeError,
+    );
+  });
+
+  it('recording an error never fails, whatever was thrown', () => {
+    fc.assert(
+      fc.property(fc.anything(), (thrown) => {
+        const failure = failureOf(devalueCodec, thrown);
+        expect(errorOf(devalueCodec, failure)).toBeInstanceOf(Error);
+        expect(Buffer.byteLength(failure.message)).toBeLessThanOrEqual(65_536);
+      }),
+    );
+    let deep = new Error('root');
+    for (let n = 0; n < 50; n++) deep = new Error(`n${n}`, { cause: deep });
+    let depth = 0;
+    for (let cause = failureOf(devalueCodec, deep).cause; cause !== undefined; cause = cause.cause) depth++;
+    expect(depth).toBe(16);
+    const odd = Object.assign(new Error('odd'), { details: () => 1 });
+    expect(failureOf(devalueCodec, odd).details).toBeUndefined();
+  });
+});

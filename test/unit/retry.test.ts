@@ -1,0 +1,81 @@
+import { RetryableError, TerminalError } from '@perdure/worker-sdk';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { decideRetry, type RetryPolicy, resolveRetry } from '../../packages/worker-sdk/dist/retry.js';
+
+const decide = (policy: RetryPolicy, tryNumber: number, error: unknown = new Error('x'), random = 0.5) =>
+  decideRetry(resolveRetry(policy, 3), { error, tryNumber, random, nowMs: 1_000_000 });
+
+describe('retry decisions', () => {
+  it.each([
+    ['fixed', [100, 100, 100, 100]],
+    ['linear', [100, 200, 300, 400]],
+    ['exponential', [100, 300, 900, 2_700]],
+  ] as const)('%s backoff', (backoff, expected) => {
+    const policy = { backoff, initial: 100, factor: 3, jitter: 0, maxAttempts: 9, max: '1h' } as const;
+    expect([1, 2, 3, 4].map((tryNumber) => decide(policy, tryNumber))).toEqual(
+      expected.map((delayMs) => ({ retry: true, delayMs })),
+    );
+  });
+
+  it('never waits longer than max, whatever the try and the jitter', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom('fixed', 'linear', 'exponential'),
+        fc.integer({ min: 1, max: 2 ** 31 - 1 }),
+        fc.double({ min: 0, max: 1, noNaN: true }),
+        fc.double({ min: 0, max: 1, noNaN: true }),
+        fc.nat(1_000_000),
+        (backoff, tryNumber, jitter, random, max) => {
+          const decision = decide(
+            { backoff, jitter, max, maxAttempts: Number.POSITIVE_INFINITY },
+            tryNumber,
+            undefined,
+            random,
+          );
+          expect(decision.retry && decision.delayMs).toBeLessThanOrEqual(max);
+          expect(decision.retry && decision.delayMs).toBeGreaterThanOrEqual(0);
+        },
+      ),
+    );
+  });
+
+  it('stops after the last try, at once for 1, never for Infinity', () => {
+    expect(decide({ maxAttempts: 3 }, 2).retry).toBe(true);
+    expect(decide({ maxAttempts: 3 }, 3)).toEqual({ retry: false, why: 'exhausted' });
+    expect(decide({ maxAttempts: 1 }, 1).retry).toBe(false);
+    expect(decide({ maxAttempts: Number.POSITIVE_INFINITY }, 1_000_000).retry).toBe(true);
+  });
+
+  it('stopOn wins over retryOn; names, codes, classes and functions match', () => {
+    const coded = Object.assign(new RangeError('r'), { code: 'E1' });
+    expect(decide({ retryOn: ['E1'] }, 1, coded).retry).toBe(true);
+    expect(decide({ retryOn: [Error] }, 1, coded).retry).toBe(true);
+    expect(decide({ retryOn: [TypeError] }, 1, coded)).toEqual({ retry: false, why: 'not_retry_on' });
+    expect(decide({ retryOn: ['RangeError'], stopOn: ['E1'] }, 1, coded)).toEqual({ retry: false, why: 'stop_on' });
+    expect(decide({ stopOn: [(error) => (error as Error).message === 'r'] }, 1, coded).retry).toBe(false);
+    expect(decide({}, 1, new TerminalError('t'))).toEqual({ retry: false, why: 'non_retryable' });
+  });
+
+  it('an error may name its own time, as a duration or a time of day', () => {
+    expect(decide({}, 1, new RetryableError('r', { after: '2s' }))).toEqual({ retry: true, delayMs: 2_000 });
+    expect(decide({}, 1, new RetryableError('r', { after: new Date(1_000_500) }))).toEqual({
+      retry: true,
+      delayMs: 500,
+    });
+    expect(decide({}, 1, new RetryableError('r', { after: new Date(0) }))).toEqual({ retry: true, delayMs: 0 });
+    expect(decide({ maxAttempts: 1 }, 1, new RetryableError('r', { after: 1 })).retry).toBe(false);
+  });
+
+  it.each([
+    [{ maxAttempts: 0 }, 'maxAttempts'],
+    [{ maxAttempts: 1.5 }, 'maxAttempts'],
+    [{ backoff: 'none' }, 'backoff'],
+    [{ factor: 0 }, 'factor'],
+    [{ jitter: 2 }, 'jitter'],
+    [{ initial: 'soon' }, 'initial'],
+    [{ max: -1 }, 'max'],
+  ] as const)('refuses %j and names the value', (policy, field) => {
+    expect(() => resolveRetry(policy as RetryPolicy, 3)).toThrow(new RegExp(`retry.${field}`));
+  });
+});
