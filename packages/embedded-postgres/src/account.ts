@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 
 /** An account of this machine. */
@@ -21,4 +22,15 @@ export function serverAccount(): Account | undefined {
       return { name, uid: Number(uid), gid: Number(gid) };
   }
   return { name: 'nobody', uid: 65_534, gid: 65_534 };
+}
+
+/** @throws {Error} when the account cannot get into the folder, because one above it keeps it out */
+export function checkReachable(folder: string, account: Account): void {
+  const { status } = spawnSync('/bin/sh', ['-c', 'cd "$0"', folder], { uid: account.uid, gid: account.gid, cwd: '/' });
+  if (status !== 0) {
+    throw new Error(
+      `PostgreSQL must not run as root, and the account '${account.name}' cannot enter ${folder}: a folder above it is ` +
+        'closed to others. Choose a data folder elsewhere, for example below /var/lib, or run this as an ordinary user.',
+    );
+  }
 }

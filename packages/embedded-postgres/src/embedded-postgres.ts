@@ -1,7 +1,7 @@
 import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
-import { serverAccount } from './account.js';
+import { checkReachable, serverAccount } from './account.js';
 import { findBinaries } from './binaries.js';
 import { DATABASE, prepareCluster, SUPERUSER } from './cluster.js';
 import { lockFolder } from './folder-lock.js';
@@ -44,7 +44,10 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   const account = serverAccount();
   const binaries = findBinaries(account);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  if (account !== undefined) chownSync(folder, account.uid, account.gid);
+  if (account !== undefined) {
+    chownSync(folder, account.uid, account.gid);
+    checkReachable(folder, account);
+  }
   const unlock = lockFolder(folder);
   try {
     const created = !existsSync(join(folder, 'data', 'PG_VERSION'));

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { loadConfig } from '@perdure/config';
@@ -55,6 +55,8 @@ export async function startDev(options: DevOptions = {}): Promise<Dev> {
     ? mkdtempSync(join(tmpdir(), 'perdure-'))
     : resolve(options.dataFolder ?? defaultDataFolder());
   mkdirSync(dataFolder, { recursive: true });
+  // Root's PostgreSQL runs under another account, which must get through to its own folder below.
+  if (options.ephemeral) chmodSync(dataFolder, 0o711);
   const logFile = join(dataFolder, 'perdure.log');
   const undo: (() => Promise<void> | void)[] = [];
   if (options.ephemeral) undo.push(() => rmSync(dataFolder, { recursive: true, force: true }));
