@@ -1,11 +1,15 @@
+import type { ChildProcess } from 'node:child_process';
 import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { checkReachable, serverAccount } from './account.js';
 import { findBinaries } from './binaries.js';
 import { DATABASE, prepareCluster, SUPERUSER } from './cluster.js';
 import { lockFolder } from './folder-lock.js';
-import { startPostmaster, stopOrphan, stopPostmaster } from './postmaster.js';
+import { type PostmasterOptions, startPostmaster, stopOrphan, stopPostmaster } from './postmaster.js';
+
+const REMAINS_TIMEOUT_MS = 15_000;
 
 export interface EmbeddedPostgresOptions {
   /** Where everything is kept: data, log, password, port. Made when missing. */
@@ -57,7 +61,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     const port = options.port ?? (await choosePort(folder));
     options.onProgress?.('Starting PostgreSQL');
     const settings = options.settings ?? {};
-    const child = await startPostmaster({ program: binaries.postgres, folder, account, port, settings });
+    const child = await startOverRemains({ program: binaries.postgres, folder, account, port, settings });
     writeFileSync(join(folder, 'port'), `${port}\n`);
     // When this process ends without having stopped it, for example by an uncaught error.
     const onExit = () => child.kill('SIGINT');
@@ -78,6 +82,18 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   } catch (error) {
     unlock();
     throw error;
+  }
+}
+
+/** After a kill of the main process its backends take a moment to notice; until then a new one refuses to start. */
+async function startOverRemains(options: PostmasterOptions): Promise<ChildProcess> {
+  for (const untilMs = performance.now() + REMAINS_TIMEOUT_MS; ; await delay(100)) {
+    try {
+      return await startPostmaster(options);
+    } catch (error) {
+      const isOver = performance.now() > untilMs;
+      if (isOver || !(error instanceof Error) || !error.message.includes('pre-existing shared memory')) throw error;
+    }
   }
 }
 

@@ -1,0 +1,92 @@
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '@perdure/embedded-postgres';
+import { checkImport, FlightTable, importWorkflow, TASK_QUEUE } from '@perdure/example-flight-import';
+import { migrate } from '@perdure/store';
+import { Client } from '@perdure/worker-sdk';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { freePort, startPerdureProcess, startProcess, type TestProcess } from '../support/processes.js';
+
+/** The flight import, with every part a process of its own, and every part killed. */
+describe('kill -9 of anything', () => {
+  let folder: string;
+  let postgres: EmbeddedPostgres;
+  let addresses: string[];
+  const parts = new Map<string, { process: TestProcess; start: () => TestProcess }>();
+
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'perdure-chaos-'));
+    chmodSync(folder, 0o711);
+    postgres = await startEmbeddedPostgres({ folder: join(folder, 'postgres') });
+    await migrate({ url: postgres.url });
+    const ports = [await freePort(), await freePort(), await freePort(), await freePort()] as const;
+    addresses = [`127.0.0.1:${ports[0]}`, `127.0.0.1:${ports[1]}`];
+    const env = { DATABASE_URL: postgres.url, PERDURE_LOG_LEVEL: 'error' };
+    const add = (name: string, start: () => TestProcess) => parts.set(name, { process: start(), start });
+    const server = (grpc: number, http: number) => () =>
+      startPerdureProcess(['server', '--grpc-port', String(grpc), '--http-port', String(http)], env);
+    add('server 1', server(ports[0], ports[2]));
+    add('server 2', server(ports[1], ports[3]));
+    add('reaper', () => startPerdureProcess(['reaper', '--server-grace', '1s'], env));
+    add('worker', () =>
+      startProcess('examples/flight-import/dist/worker.js', [], {
+        PERDURE_ADDRESS: addresses.join(','),
+        FLIGHTS_DATABASE_URL: postgres.url,
+        PERDURE_LOG_LEVEL: 'error',
+      }),
+    );
+  });
+  afterAll(async () => {
+    await Promise.all([...parts.values()].map(({ process }) => process.kill('SIGKILL')));
+    await postgres.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  it('worker, servers, reaper and PostgreSQL are killed at random; the import ends with the exact result', async () => {
+    const table = new FlightTable(postgres.url);
+    const client = new Client({ address: addresses.join(',') });
+    const handle = await client.start(importWorkflow(table), { rowsPerChunk: 250 }, { taskQueue: TASK_QUEUE });
+    const victims = [
+      'worker',
+      'server 1',
+      'reaper',
+      'postgres',
+      'server 2',
+      'worker',
+      'postgres',
+      'server 1',
+      'worker',
+      'server 2',
+      'reaper',
+      'postgres',
+      'worker',
+    ];
+    const killed: string[] = [];
+    let over = false;
+    const result = handle.result({ timeout: '100s' }).finally(() => {
+      over = true;
+    });
+    for (const victim of victims) {
+      await delay(200 + Math.random() * 600);
+      if (over) break;
+      if (victim === 'postgres') {
+        process.kill(postgres.pid, 'SIGKILL');
+        const { port } = postgres;
+        await postgres.stop();
+        postgres = await startEmbeddedPostgres({ folder: join(folder, 'postgres'), port });
+      } else {
+        const part = parts.get(victim);
+        if (part === undefined) throw new Error(victim);
+        await part.process.kill('SIGKILL');
+        part.process = part.start();
+      }
+      killed.push(victim);
+    }
+    await checkImport(table, await result);
+    expect(new Set(killed)).toEqual(new Set(['worker', 'server 1', 'server 2', 'reaper', 'postgres']));
+    await table.close();
+    client.close();
+  }, 120_000);
+});

@@ -1,0 +1,182 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { workflow } from '@perdure/worker-sdk';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { freePort, perdure as run, startPerdureProcess } from '../support/processes.js';
+import { until } from '../support/until.js';
+
+describe('perdure on the command line', () => {
+  let perdure: TestPerdure;
+  const cli = (args: string, stdin = '') =>
+    run(
+      args.match(/'[^']*'|\S+/g)?.map((arg) => arg.replaceAll("'", '')) ?? [],
+      { PERDURE_ADDRESS: perdure.server.grpcAddress },
+      stdin,
+    );
+  beforeAll(async () => {
+    perdure = await startPerdure();
+    const greet = workflow('greet', async (ctx, name: string) => ctx.step('compose', () => `Hello ${name}`));
+    const fail = workflow('fail', async (ctx) => {
+      await ctx.step(
+        'broken',
+        () => {
+          throw Object.assign(new TypeError('no good'), { code: 'E_BAD' });
+        },
+        { retry: { maxAttempts: 2, initial: 1 } },
+      );
+    });
+    const nap = workflow('nap', async (ctx) => {
+      await ctx.sleep('long', '1h');
+    });
+    await perdure.startWorker({ taskQueue: 'q', workflows: [greet, fail, nap] });
+  });
+  afterAll(() => perdure.stop());
+
+  const startOne = async (type: string, more = '') =>
+    (await cli(`run start ${type} -q q -o ids ${more}`)).output.trim();
+
+  it('starts a run, waits for it and prints its output', async () => {
+    const { exitCode, output } = await cli(`run start greet -q q --input '"you"' --wait`);
+    expect([exitCode, output.trim()]).toEqual([0, "'Hello you'"]);
+    const json = await cli(`run start greet -q q --input '"you"' --wait -o json`);
+    expect(JSON.parse(json.output)).toMatchObject({ value: 'Hello you' });
+  });
+
+  it('shows a run in every way', async () => {
+    const id = await startOne('greet', `--input '"x"' --workflow-id my-order`);
+    expect((await cli(`run result ${id}`)).exitCode).toBe(0);
+    for (const command of [
+      'get my-order',
+      'describe my-order',
+      `history ${id}`,
+      `watch ${id}`,
+      'list',
+      'list -o wide',
+      'count',
+    ]) {
+      const { exitCode, output } = await cli(`run ${command}`);
+      expect([command, exitCode]).toEqual([command, 0]);
+      expect(output).toMatch(/COMPLETED/);
+    }
+    const history = JSON.parse((await cli(`run history ${id} -o json --payloads`)).output) as {
+      output: { value: string };
+    }[];
+    expect(history[0]?.output.value).toBe('Hello x');
+    expect((await cli(`step get ${id} compose`)).output).toContain('Hello x');
+    const listed = (await cli('run list -o jsonl --type greet')).output
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { runId: string });
+    expect(listed.some(({ runId }) => runId === id)).toBe(true);
+  });
+
+  it('a failed run is exit code 1, with the error and its attempts', async () => {
+    const id = await startOne('fail');
+    const { exitCode, output } = await cli(`run result ${id}`);
+    expect(exitCode).toBe(1);
+    expect(output).toContain('TypeError [E_BAD]: no good');
+    const attempts = await cli(`step attempts ${id} broken`);
+    expect(attempts.output.match(/FAILED/g)).toHaveLength(2);
+  });
+
+  it('cancels and terminates, also ids from stdin', async () => {
+    const ids = [await startOne('nap'), await startOne('nap')];
+    await until(
+      'both to sleep',
+      async () => (await cli('run list --type nap --status sleeping -o ids')).output.trim().split('\n').length === 2,
+    );
+    expect((await cli(`run describe ${ids[0]}`)).output).toMatch(/sleeps in 'long'; it wakes in/);
+    expect((await cli('run cancel - --reason enough', ids.join('\n'))).exitCode).toBe(0);
+    for (const id of ids) expect((await cli(`run result ${id}`)).output).toContain('CANCELLED');
+    const third = await startOne('nap');
+    expect((await cli(`run terminate ${third}`)).output).toContain('TERMINATED');
+    expect((await cli(`run cancel ${third}`)).exitCode).toBe(5);
+  });
+
+  it('shows queues, workers and namespaces, and drains a worker', async () => {
+    await startOne('nap');
+    expect((await cli('queue list')).output).toMatch(/^q /m);
+    const id = (await cli('worker list -o ids')).output.trim();
+    expect((await cli(`worker describe ${id}`)).output).toContain('ONLINE');
+    expect((await cli('namespace create team-a -d test')).exitCode).toBe(0);
+    expect((await cli('namespace create team-a')).exitCode).toBe(5);
+    expect((await cli('namespace list -o ids')).output).toBe('default\nteam-a\n');
+    expect((await cli('doctor')).output).toContain('Nothing is wrong');
+    const spare = await perdure.startWorker({ taskQueue: 'other', workflows: [workflow('w', async () => 1)] });
+    expect((await cli(`worker drain ${spare.workerId}`)).output).toContain('DRAINING');
+  });
+
+  it.each([
+    ['run get nosuch', 3],
+    ['run lst', 2],
+    ['run list --nope', 2],
+    ['run list -o xml', 2],
+    ['run list --status none', 2],
+    ['run list --since whenever', 2],
+    ['run start greet', 2],
+    [`run start greet -q q --input nojson`, 2],
+    ['step get x y', 3],
+    ['worker drain not-a-uuid', 2],
+    ['--address 127.0.0.1:9 run list', 4],
+    ['--namespace nowhere run start greet -q q', 3],
+    ['--help', 0],
+    ['--version', 0],
+    ['run', 2],
+    ['migrate', 2],
+    ['server', 2],
+    ['server --grpc-port 99999 --database-url x', 2],
+  ])('%s ends with exit code %i', async (args, expected) => {
+    const { exitCode, output } = await cli(args);
+    expect([exitCode, output]).toEqual([expected, output]);
+    expect(output).not.toContain('    at ');
+  });
+
+  it('a mistyped command gets a suggestion', async () => {
+    expect((await cli('run lisst')).output).toContain('Did you mean list?');
+  });
+
+  it('migrate says what it did', async () => {
+    const { exitCode, output } = await cli(`migrate --database-url ${perdure.database.url}`);
+    expect([exitCode, output]).toEqual([0, expect.stringContaining('up to date')]);
+    expect((await cli('migrate --database-url postgres://x:secret@127.0.0.1:9/x')).exitCode).toBe(4);
+  });
+
+  it('dev starts everything, keeps data over kill -9, and stops cleanly on Ctrl-C', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'perdure-dev-'));
+    const { chmodSync } = await import('node:fs');
+    chmodSync(folder, 0o711);
+    const args = [
+      'dev',
+      '--data-folder',
+      folder,
+      '--port',
+      String(await freePort()),
+      '--http-port',
+      String(await freePort()),
+    ];
+    const first = startPerdureProcess(args);
+    const address = await first.says(/gRPC\s+(\S+)/, 60_000);
+    const env = { PERDURE_ADDRESS: address };
+    const { output: id } = await run(['run', 'start', 'w', '-q', 'q', '-o', 'ids'], env);
+    await first.kill('SIGKILL');
+
+    const second = startPerdureProcess(args);
+    await second.says(/is running/, 60_000);
+    expect((await run(['run', 'get', id.trim()], env)).output).toContain('PENDING');
+    const third = startPerdureProcess(args);
+    expect(await third.ended()).not.toBe(0);
+    expect(third.output()).toContain('in use by process');
+
+    second.child.kill('SIGINT');
+    expect(await second.ended()).toBe(0);
+    const postgresPid = /^(\d+)/.exec(
+      existsSync(join(folder, 'postgres/data/postmaster.pid'))
+        ? readFileSync(join(folder, 'postgres/data/postmaster.pid'), 'utf8')
+        : '',
+    );
+    expect(postgresPid).toBeNull();
+    rmSync(folder, { recursive: true, force: true });
+  }, 120_000);
+});

@@ -1,0 +1,151 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { WorkerStatus } from '@perdure/proto';
+import { v7 as uuid } from 'uuid';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { startProcess, type TestProcess } from '../support/processes.js';
+import { until } from '../support/until.js';
+
+describe('workers that die, with real processes', () => {
+  let perdure: TestPerdure;
+  let folder: string;
+  const processes: TestProcess[] = [];
+  beforeAll(async () => {
+    perdure = await startPerdure({ reaper: { maxSleepMs: 50, minWorkerSilenceMs: 500 } });
+    folder = mkdtempSync(join(tmpdir(), 'perdure-notes-'));
+  });
+  afterEach(async () => {
+    await Promise.all(processes.splice(0).map((worker) => worker.kill('SIGKILL')));
+  });
+  afterAll(async () => {
+    await perdure.stop();
+    rmSync(folder, { recursive: true });
+  });
+
+  const setUp = () => {
+    const taskQueue = `q-${uuid()}`;
+    const file = join(folder, taskQueue);
+    const startWorker = async () => {
+      const worker = startProcess('test/dist/programs/note-worker.js', [], {
+        PERDURE_ADDRESS: perdure.server.grpcAddress,
+        QUEUE: taskQueue,
+        NOTES: file,
+      });
+      processes.push(worker);
+      await worker.says(/worker_started/);
+      return worker;
+    };
+    const notes = (): string[] => {
+      try {
+        return readFileSync(file, 'utf8').trim().split('\n');
+      } catch {
+        // Nothing has been noted yet.
+        return [];
+      }
+    };
+    const noted = (text: string) => notes().filter((line) => line.endsWith(` ${text}`));
+    return { taskQueue, startWorker, notes, noted };
+  };
+
+  it('an orphan is recovered after SIGKILL: finished steps are not executed again, and the worker turns OFFLINE', async () => {
+    const { taskQueue, startWorker, noted } = setUp();
+    const first = await startWorker();
+    const handle = await perdure.client.start<number, number>('held', 60_000, { taskQueue });
+    await until('the step to be held', () => noted('hold').length === 1);
+    await first.kill('SIGKILL');
+    // The body of the second execution takes as long; its input is recorded, so another run shows the end.
+    const second = await startWorker();
+    await until('the step to be held again', () => noted('hold').length === 2);
+    expect(noted('before')).toHaveLength(1);
+    const { attempts } = await perdure.workflows.listStepAttempts({ runId: handle.runId, stepId: 'hold' });
+    expect(attempts.map(({ attemptNumber, isLatest, tryNumber }) => [attemptNumber, isLatest, tryNumber])).toEqual([
+      [1, false, 1],
+      [2, true, 1],
+    ]);
+    expect((await handle.get()).attempt).toBe(2);
+    await until('the dead worker to be OFFLINE', async () => {
+      const { workers } = await perdure.admin.listWorkers({ taskQueue });
+      return workers.some(
+        ({ status, identity }) => status === WorkerStatus.OFFLINE && identity.endsWith(`:${first.child.pid}`),
+      );
+    });
+    await handle.terminate();
+    await until('the body to be told', () => noted('aborted').length === 1);
+    expect(second.child.exitCode).toBeNull();
+  });
+
+  it('a zombie that wakes past its lease changes nothing and its body is aborted', async () => {
+    const { taskQueue, startWorker, noted } = setUp();
+    const zombie = await startWorker();
+    const handle = await perdure.client.start<number, number>('held', 1_500, { taskQueue });
+    await until('the step to be held', () => noted('hold').length === 1);
+    zombie.child.kill('SIGSTOP');
+    const heir = await startWorker();
+    const result = await handle.result({ timeout: '20s' });
+    expect(result).toBe(heir.child.pid);
+    const before = await perdure.workflows.getHistory({ runId: handle.runId, includePayloads: true });
+    const runBefore = await perdure.workflows.getRun({ runId: handle.runId });
+    zombie.child.kill('SIGCONT');
+    await until('the zombie to find out', () => zombie.output().includes('lease_lost'));
+    await until('its body to be aborted', () => noted('aborted').length >= 1);
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    expect(await perdure.workflows.getHistory({ runId: handle.runId, includePayloads: true })).toEqual(before);
+    expect(await perdure.workflows.getRun({ runId: handle.runId })).toEqual(runBefore);
+    expect(noted('after').every((line) => line.startsWith(`${heir.child.pid} `))).toBe(true);
+    // It is a worker again: it takes up the next run.
+    await heir.kill('SIGKILL');
+    expect(await perdure.client.execute<number, number>('five', 1, { taskQueue, timeout: '20s' })).toBe(10);
+  });
+
+  it('SIGTERM drains: the run finishes, the process ends with 0, nothing is lost', async () => {
+    const { taskQueue, startWorker } = setUp();
+    const worker = await startWorker();
+    const handle = await perdure.client.start<number, number>('held', 1_000, { taskQueue });
+    await until('the run to begin', async () => (await handle.get()).status === 'RUNNING');
+    worker.child.kill('SIGTERM');
+    expect(await worker.ended()).toBe(0);
+    expect((await handle.get()).status).toBe('COMPLETED');
+  });
+
+  it('workers killed in turn: every run completes, each step body is executed at most once more than workers died', async () => {
+    const { taskQueue, startWorker, notes } = setUp();
+    const runs = 60;
+    let worker = await startWorker();
+    const starts = Array.from({ length: runs }, (_, id) => ({ input: id, options: { taskQueue } }));
+    const handles = await perdure.client.startMany<number, number>('five', starts);
+    let kills = 0;
+    const results = Promise.all(
+      handles.map((handle) => ('result' in handle ? handle.result({ timeout: '50s' }) : Promise.reject(handle))),
+    );
+    let over = false;
+    void results.finally(() => {
+      over = true;
+    });
+    while (!over && kills < 4) {
+      const before = notes().length;
+      await until('progress', () => over || notes().length > before + 20, 20_000);
+      if (over) break;
+      await worker.kill('SIGKILL');
+      kills++;
+      worker = await startWorker();
+    }
+    expect(await results).toEqual(Array.from({ length: runs }, () => 10));
+    expect(kills).toBeGreaterThan(0);
+    const executions = new Map<string, number>();
+    for (const line of notes()) {
+      const body = line.slice(line.indexOf(' ') + 1);
+      executions.set(body, (executions.get(body) ?? 0) + 1);
+    }
+    expect(executions.size).toBe(runs * 5);
+    expect(Math.max(...executions.values())).toBeLessThanOrEqual(1 + kills);
+    // Attempts are without gaps, and exactly one is the latest and COMPLETED.
+    const rows = await perdure.database.sql<{ bad: number }[]>`
+      select count(*)::int as bad from (
+        select run_id, step_id from perdure.step_runs group by run_id, step_id
+        having max(attempt_number) <> count(*) or count(*) filter (where is_latest) <> 1 or count(*) filter (where status = 'COMPLETED') > 1
+      ) broken`;
+    expect(rows[0]?.bad).toBe(0);
+  }, 90_000);
+});
