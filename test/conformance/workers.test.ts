@@ -65,6 +65,7 @@ describe('workers', () => {
   it('deregistration clears the worker and refuses its polls', async () => {
     const worker = await registerRawWorker(perdure, newQueue());
     const waiting = worker.poll(20_000);
+    await new Promise((resolve) => setTimeout(resolve, 100));
     await perdure.workers.deregisterWorker({ workerId: worker.workerId });
     expect(await waiting).toBeUndefined();
     expect(await statusOf(worker.workerId)).toBe(WorkerStatus.OFFLINE);
@@ -79,6 +80,7 @@ describe('workers', () => {
     await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
     const run = await worker.claim();
     const waiting = worker.poll(20_000);
+    await new Promise((resolve) => setTimeout(resolve, 100));
     const { status } = await perdure.workers.drainWorker({ workerId: worker.workerId });
     expect(status).toBe(WorkerStatus.DRAINING);
     expect(await waiting).toBeUndefined();
