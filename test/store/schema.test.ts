@@ -13,30 +13,29 @@ describe('schema', () => {
 
   it('is exactly what the golden file says', async () => {
     // Names are shown with their schema whatever the search path of the tests' user is.
-    const sql = await database.sql.reserve();
-    await sql`set search_path = pg_catalog`;
-    const columns = await sql<{ line: string }[]>`
-      select c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
-        || case when a.attnotnull then ' not null' else '' end
-        || coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '')
-        || case a.attstorage when 'e' then ' external' else '' end as line
-      from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
-      left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-      where n.nspname = 'perdure' and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped
-      order by c.relname, a.attnum`;
-    const constraints = await sql<{ line: string }[]>`
-      select c.relname || ' ' || o.conname || ' ' || pg_get_constraintdef(o.oid) as line
-      from pg_constraint o join pg_class c on c.oid = o.conrelid join pg_namespace n on n.oid = c.relnamespace
-      where n.nspname = 'perdure' and o.contype <> 'n' order by c.relname, o.conname`;
-    const indexes = await sql<{ line: string }[]>`
-      select indexdef as line from pg_indexes where schemaname = 'perdure' order by tablename, indexname`;
-    const options = await sql<{ line: string }[]>`
-      select c.relname || ' ' || array_to_string(c.reloptions, ', ') as line
-      from pg_class c join pg_namespace n on n.oid = c.relnamespace
-      where n.nspname = 'perdure' and c.reloptions is not null order by c.relname`;
-    await sql`reset search_path`;
-    sql.release();
-    const lines = [...columns, ...constraints, ...indexes, ...options].map(({ line }) => line);
+    const lines = await database.sql.begin(async (sql) => {
+      await sql`set local search_path = pg_catalog`;
+      const columns = await sql<{ line: string }[]>`
+        select c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
+          || case when a.attnotnull then ' not null' else '' end
+          || coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '')
+          || case a.attstorage when 'e' then ' external' else '' end as line
+        from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+        left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+        where n.nspname = 'perdure' and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped
+        order by c.relname, a.attnum`;
+      const constraints = await sql<{ line: string }[]>`
+        select c.relname || ' ' || o.conname || ' ' || pg_get_constraintdef(o.oid) as line
+        from pg_constraint o join pg_class c on c.oid = o.conrelid join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = 'perdure' and o.contype <> 'n' order by c.relname, o.conname`;
+      const indexes = await sql<{ line: string }[]>`
+        select indexdef as line from pg_indexes where schemaname = 'perdure' order by tablename, indexname`;
+      const options = await sql<{ line: string }[]>`
+        select c.relname || ' ' || array_to_string(c.reloptions, ', ') as line
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = 'perdure' and c.reloptions is not null order by c.relname`;
+      return [...columns, ...constraints, ...indexes, ...options].map(({ line }) => line);
+    });
     await expect(`${lines.join('\n')}\n`).toMatchFileSnapshot('schema.golden.txt');
   });
 
