@@ -44,7 +44,7 @@ export const serverOptions = defineOptions({
     min: 2,
     max: 1_000,
     unit: 'connections',
-    description: 'Database connections at the most; one more listens for wake-ups',
+    description: 'Database connections at the most; two more listen for wake-ups',
   },
   preparedStatements: {
     kind: 'boolean',
