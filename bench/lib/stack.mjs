@@ -1,0 +1,82 @@
+// Starts the parts as production has them: PostgreSQL, a server, a reaper and a worker, each a process of its own.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { startEmbeddedPostgres } from '@perdure/embedded-postgres';
+import { migrate } from '@perdure/store';
+import { Client } from '@perdure/worker-sdk';
+
+const CLI = fileURLToPath(new URL('../../packages/cli/dist/main.js', import.meta.url));
+const WORKER = fileURLToPath(new URL('./worker.mjs', import.meta.url));
+export const TASK_QUEUE = 'bench';
+
+function freePort() {
+  return new Promise((resolve) => {
+    const probe = createServer();
+    probe.listen(0, '127.0.0.1', () => {
+      const { port } = probe.address();
+      probe.close(() => resolve(port));
+    });
+  });
+}
+
+export async function startStack({ profile } = {}) {
+  const folder = mkdtempSync(join(tmpdir(), 'perdure-bench-'));
+  chmodSync(folder, 0o711);
+  const given = process.env.BENCH_DATABASE_URL;
+  const postgres = given === undefined ? await startEmbeddedPostgres({ folder: join(folder, 'postgres') }) : undefined;
+  const databaseUrl = given ?? postgres.url;
+  await migrate({ url: databaseUrl });
+  const address = `127.0.0.1:${await freePort()}`;
+  const env = { ...process.env, DATABASE_URL: databaseUrl, PERDURE_ADDRESS: address, PERDURE_LOG_LEVEL: 'error' };
+  const start = (name, ...args) => {
+    const flags =
+      profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`, `--cpu-prof-name=${name}.cpuprofile`];
+    return spawn(process.execPath, [...flags, ...args], { env, stdio: ['ignore', 'inherit', 'inherit'] });
+  };
+  const server = start(
+    'server',
+    CLI,
+    'server',
+    '--grpc-port',
+    address.split(':')[1],
+    '--http-port',
+    String(await freePort()),
+  );
+  const reaper = start('reaper', CLI, 'reaper');
+  const client = new Client({ address });
+  await client.list().next();
+  const worker = start('worker', WORKER);
+  // Until it has registered.
+  await client.execute('one', undefined, { taskQueue: TASK_QUEUE });
+  const processes = { server, reaper, worker };
+  return {
+    client,
+    databaseUrl,
+    processes,
+    /** CPU seconds that a part has used. */
+    cpuS: (name) => cpuSeconds(processes[name].pid),
+    async stop() {
+      client.close();
+      worker.kill('SIGTERM');
+      await once(worker, 'exit');
+      for (const child of [server, reaper]) {
+        child.kill('SIGTERM');
+        await once(child, 'exit');
+      }
+      await postgres?.stop();
+      await delay(10);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function cpuSeconds(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}

@@ -1,0 +1,101 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import postgres from 'postgres';
+import { TASK_QUEUE } from './stack.mjs';
+import { quantile, withInFlight } from './statistics.mjs';
+
+const taskQueue = TASK_QUEUE;
+const now = () => performance.timeOrigin + performance.now();
+
+async function runs(stack, name, count, inFlight) {
+  const before = { server: stack.cpuS('server'), worker: stack.cpuS('worker') };
+  const beganMs = performance.now();
+  await withInFlight(count, inFlight, () => stack.client.execute(name, undefined, { taskQueue }));
+  const seconds = (performance.now() - beganMs) / 1000;
+  return {
+    perSecond: count / seconds,
+    serverCpuUs: ((stack.cpuS('server') - before.server) * 1e6) / count,
+    workerCpuUs: ((stack.cpuS('worker') - before.worker) * 1e6) / count,
+  };
+}
+
+/** Each returns numbers by name; names end with their unit. */
+export const workloads = {
+  async 'ten steps'(stack, scale) {
+    const { perSecond, serverCpuUs, workerCpuUs } = await runs(stack, 'ten', 1_000 * scale, 200);
+    return {
+      'steps/s': perSecond * 10,
+      'server CPU per step, µs': serverCpuUs / 10,
+      'worker CPU per step, µs': workerCpuUs / 10,
+    };
+  },
+  async 'one step'(stack, scale) {
+    const { perSecond } = await runs(stack, 'one', 2_000 * scale, 200);
+    return { 'runs/s': perSecond };
+  },
+  async serial(stack) {
+    const times = await stack.client.execute('timed', 200, { taskQueue });
+    const steps = times.slice(1).map((time, index) => time - times[index]);
+    return { 'per step p50, ms': quantile(steps, 0.5), 'per step p99, ms': quantile(steps, 0.99) };
+  },
+  async start(stack) {
+    const waits = [];
+    for (let n = 0; n < 50; n++) {
+      await delay(20);
+      const beganMs = now();
+      const [first] = await stack.client.execute('timed', 0, { taskQueue });
+      waits.push(first - beganMs);
+    }
+    return {
+      'start to first step p50, ms': quantile(waits, 0.5),
+      'start to first step p99, ms': quantile(waits, 0.99),
+    };
+  },
+  async sleepers(stack, scale) {
+    const beginMs = Date.now() + 3_000;
+    const starts = Array.from({ length: 1_000 * scale }, (_, n) => ({ input: beginMs + n, options: { taskQueue } }));
+    const handles = await stack.client.startMany('nap', starts);
+    const late = await Promise.all(handles.map((handle) => handle.result()));
+    return { 'late p50, ms': quantile(late, 0.5), 'late p99, ms': quantile(late, 0.99) };
+  },
+  /** What PostgreSQL does on this box when 100 or 400 steps are written with one fenced statement, 2 under way. */
+  async 'group commit limit'(stack) {
+    const sql = postgres(stack.databaseUrl, { max: 2, onnotice: () => undefined, fetch_types: false });
+    await sql.unsafe(`create unlogged table if not exists bench_owner (run_id uuid primary key, token int not null);
+      create table if not exists bench_step (run_id uuid not null, step_id text not null, output bytea, primary key (run_id, step_id));
+      truncate bench_owner, bench_step`);
+    const owners = Array.from({ length: 400 }, () => crypto.randomUUID());
+    await sql.unsafe('insert into bench_owner select unnest($1::uuid[]), 1', [`{${owners}}`]);
+    const rates = {};
+    for (const size of [100, 400]) {
+      let written = 0;
+      let serial = 0;
+      const untilMs = performance.now() + 1_500;
+      const lane = async () => {
+        while (performance.now() < untilMs) {
+          const stepIds = owners.slice(0, size).map(() => `s${size}-${serial++}`);
+          await sql.unsafe(
+            `insert into bench_step select o.run_id, c.step_id, c.output from unnest($1::uuid[], $2::text[], $3::bytea[]) as c(run_id, step_id, output)
+             join (select run_id from bench_owner where run_id = any($1::uuid[]) and token = 1 order by run_id for no key update) o on o.run_id = c.run_id`,
+            [`{${owners.slice(0, size)}}`, `{${stepIds}}`, `{${stepIds.map(() => '"\\\\x31"')}}`],
+          );
+          written += size;
+        }
+      };
+      const beganMs = performance.now();
+      await Promise.all([lane(), lane()]);
+      rates[`${size} per statement, steps/s`] = written / ((performance.now() - beganMs) / 1000);
+    }
+    await sql.unsafe('drop table bench_owner, bench_step');
+    await sql.end();
+    return rates;
+  },
+  async idle(stack) {
+    await delay(3_000);
+    const parts = ['server', 'reaper', 'worker'];
+    const before = parts.map(stack.cpuS);
+    await delay(15_000);
+    return Object.fromEntries(
+      parts.map((part, index) => [`${part} CPU, %`, ((stack.cpuS(part) - before[index]) / 15) * 100]),
+    );
+  },
+};
