@@ -1,5 +1,7 @@
+import { RunStatus } from '@perdure/proto';
 import {
-  type Client,
+  aesGcmCodec,
+  Client,
   RetryableError,
   RpcError,
   StepTimeoutError,
@@ -12,6 +14,7 @@ import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { until } from '../support/until.js';
 
 const fast = { initial: 5, jitter: 0 } as const;
 
@@ -389,9 +392,26 @@ describe('runs', () => {
     expect(output).toBe('step');
   });
 
+  it('a worker without the right codec gives runs back unharmed', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const definition = workflow('sealed', async (_, name: string) => `Hello ${name}`);
+    const codec = aesGcmCodec({ keys: { k1: new Uint8Array(32).fill(1) }, activeKey: 'k1' });
+    const sealing = new Client({ connection: perdure.connection, codec });
+    const wrong = await perdure.startWorker({ taskQueue, workflows: [definition] });
+    const handle = await sealing.start(definition, 'you', { taskQueue });
+    await until(
+      'the run to come back',
+      async () => (await perdure.workflows.getRun({ runId: handle.runId })).run?.status === RunStatus.SLEEPING,
+    );
+    await wrong.shutdown();
+    await perdure.startWorker({ taskQueue, workflows: [definition], codec });
+    expect(await handle.result({ timeout: '20s' })).toBe('Hello you');
+    const { run } = await perdure.workflows.getRun({ runId: handle.runId });
+    expect(Buffer.from(run?.output?.data ?? []).toString('latin1')).not.toContain('Hello');
+  });
+
   it('an unreachable server is an error of the caller, not a hang', async () => {
-    const { Client: ClientClass } = await import('@perdure/worker-sdk');
-    const lost = new ClientClass({ address: '127.0.0.1:9' });
+    const lost = new Client({ address: '127.0.0.1:9' });
     const result = await Promise.race([
       lost.get({ runId: uuid() }).catch((error: unknown) => error),
       new Promise((resolve) => setTimeout(() => resolve('still trying'), 1_000)),

@@ -1,8 +1,8 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { type LeasedRun, type MemoEntry, type Payload, type PayloadSchema, StepKind } from '@perdure/proto';
+import { type LeasedRun, type MemoEntry, type PayloadSchema, StepKind } from '@perdure/proto';
 import type { Logger } from 'pino';
 import type { Codec } from '../codec/codec.js';
-import { decodeValue, encodeValue } from '../codec/payload.js';
+import { decodeValue } from '../codec/payload.js';
 import type { RunInfo } from '../context.js';
 import {
   CancelledError,
@@ -12,16 +12,17 @@ import {
   PayloadTooLargeError,
 } from '../errors/errors.js';
 import { failureOf } from '../errors/failure.js';
-import { decideRetry, resolveRetry } from '../retry.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { dateOf, durationMessage } from '../rpc/time.js';
 import type { WorkerTransport } from '../worker/worker-transport.js';
 import { checkInput, type Workflow } from '../workflow.js';
+import { Blame } from './blame.js';
 import { DeliveryQueue } from './delivery-queue.js';
 import { Heartbeats } from './heartbeats.js';
 import type { Lease } from './lease.js';
 import { ExecutionEnded, LeasedCalls } from './leased-calls.js';
 import { loadMemo, type Memo } from './memo.js';
+import { type CodeOutcome, endRun } from './run-ending.js';
 import { currentScope } from './scope.js';
 import type { BodyResult, StepBody } from './step-body.js';
 import { type WaitEnd, Waits } from './waits.js';
@@ -78,6 +79,7 @@ export class RunExecution {
   readonly codec: Codec;
   readonly calls: LeasedCalls;
   readonly heartbeats: Heartbeats;
+  readonly blame = new Blame();
   /** How it ended; never rejects. */
   readonly ended: Promise<ExecutionEnd>;
   readonly #options: RunExecutionOptions;
@@ -85,7 +87,6 @@ export class RunExecution {
   readonly #waits = new Waits(() => this.delivery.touch());
   readonly #bodies = new Set<StepBody>();
   readonly #uses = new Map<string, number>();
-  readonly #blamed = new WeakMap<Error, string>();
   readonly #controller = new AbortController();
   #memo: Memo = { entries: new Map(), delivered: [] };
   #delivery = new DeliveryQueue([], () => undefined);
@@ -297,12 +298,6 @@ export class RunExecution {
     return time.getTime() - claimedAt.getTime() - (performance.now() - claimedAtMs);
   }
 
-  /** Remembers which step an error came from. */
-  blame(error: Error, stepId: string): Error {
-    this.#blamed.set(error, stepId);
-    return error;
-  }
-
   /** @throws {PayloadTooLargeError} */
   checkSize(payload: MessageInitShape<typeof PayloadSchema> | undefined, what: string): void {
     const bytes = payload?.data?.byteLength ?? 0;
@@ -316,14 +311,6 @@ export class RunExecution {
   recordHeartbeat(stepId: string, attemptNumber: number, detail: unknown): void {
     const payload = this.heartbeats.record(stepId, attemptNumber, detail);
     this.checkSize(payload, `The heartbeat detail of step '${stepId}'`);
-  }
-
-  rememberHeartbeat(stepId: string, detail: Payload | undefined): void {
-    this.heartbeats.remember(stepId, detail);
-  }
-
-  lastHeartbeat(stepId: string): unknown {
-    return this.heartbeats.last(stepId);
   }
 
   /** Sends a detail that no heartbeat has carried yet, before the attempt ends. */
@@ -358,80 +345,38 @@ export class RunExecution {
 
   async #runCode(): Promise<void> {
     const { leased, workflow } = this.#options;
-    let outcome: { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: unknown };
+    let input: unknown;
     try {
-      const checked = await checkInput(workflow, decodeValue(this.codec, leased.input));
-      if ('problem' in checked) {
-        throw new InvalidInputError(`The input does not fit workflow '${workflow.name}': ${checked.problem}`);
-      }
-      const value = await workflow.handler(workflowContext(this), checked.value as never);
-      outcome = { ok: true, value };
+      input = decodeValue(this.codec, leased.input);
     } catch (error) {
-      outcome = { ok: false, error };
+      // A worker that was deployed without the right codec must not end the runs of those that have it.
+      this.fault('The input cannot be decoded', error);
+      return;
     }
+    const outcome = await this.#outcomeOf(input);
     if (this.#hasEnded || this.#finishing) return;
     this.#finishing = true;
     this.#reportUnasked();
-    if (outcome.ok) await this.#complete(outcome.value);
-    else await this.#fail(outcome.error);
-  }
-
-  async #complete(value: unknown): Promise<void> {
-    let output: ReturnType<typeof encodeValue>;
-    try {
-      output = encodeValue(this.codec, value);
-      this.checkSize(output, 'The output of the run');
-    } catch (error) {
-      await this.#fail(error);
-      return;
-    }
-    await this.calls.call('completeWorkflow', {
-      ...(output === undefined ? {} : { output }),
+    const how = await endRun(this, outcome, {
+      workflow,
+      retries: leased.retries,
+      cancelRequested: this.#cancelRequested,
       hasOpenSteps: this.#waits.size > 0 || this.#busyCount > 0,
     });
-    this.#end('completed');
+    this.#end(how);
   }
 
-  async #fail(error: unknown): Promise<void> {
-    if (this.#cancelRequested && isCancel(error)) {
-      await this.calls.call('confirmCancel', {});
-      this.#end('cancelled');
-      return;
+  async #outcomeOf(input: unknown): Promise<CodeOutcome> {
+    const { workflow } = this.#options;
+    try {
+      const checked = await checkInput(workflow, input);
+      if ('problem' in checked) {
+        throw new InvalidInputError(`The input does not fit workflow '${workflow.name}': ${checked.problem}`);
+      }
+      return { ok: true, value: await workflow.handler(workflowContext(this), checked.value as never) };
+    } catch (error) {
+      return { ok: false, error };
     }
-    const { leased, workflow } = this.#options;
-    const failure = failureOf(this.codec, error);
-    const tryNumber = leased.retries + 1;
-    const decision = decideRetry(resolveRetry(workflow.options.retry, 1), {
-      error,
-      tryNumber,
-      random: Math.random(),
-      nowMs: Date.now(),
-    });
-    if (decision.retry && !this.#cancelRequested) {
-      await this.calls.call('failWorkflow', {
-        failure,
-        retryAfter: durationMessage(decision.delayMs),
-        reopenStepIds: this.#blamedSteps(error),
-      });
-      this.#end('retrying');
-      return;
-    }
-    await this.calls.call('failWorkflow', { failure });
-    this.#end('failed');
-  }
-
-  /** The failed steps that an error came from: the next attempt of the run executes them again. */
-  #blamedSteps(error: unknown): string[] {
-    const stepIds = new Set<string>();
-    const visit = (candidate: unknown, depth: number) => {
-      if (!(candidate instanceof Error) || depth > 16) return;
-      const stepId = this.#blamed.get(candidate);
-      if (stepId !== undefined) stepIds.add(stepId);
-      visit(candidate.cause, depth + 1);
-      if (candidate instanceof AggregateError) for (const inner of candidate.errors) visit(inner, depth + 1);
-    };
-    visit(error, 0);
-    return [...stepIds].slice(0, 1_000);
   }
 
   #reportUnasked(): void {
@@ -465,15 +410,4 @@ export class RunExecution {
     this.#waits.due(answer.readyStepIds);
     this.#delivery.touch();
   }
-}
-
-function isCancel(error: unknown): boolean {
-  for (
-    let candidate = error, depth = 0;
-    candidate instanceof Error && depth < 16;
-    candidate = candidate.cause, depth++
-  ) {
-    if (candidate instanceof CancelledError) return true;
-  }
-  return false;
 }

@@ -50,10 +50,10 @@ export async function callStep(execution: RunExecution, call: StepCall): Promise
   }
   let attempt: Attempt = { attemptNumber: 1, tryNumber: 1 };
   if (recorded !== undefined) {
-    execution.rememberHeartbeat(step.stepId, recorded.heartbeat);
+    execution.heartbeats.remember(step.stepId, recorded.heartbeat);
     const verdict = judgeLost(execution, recorded, options);
     if (!verdict.again) {
-      execution.deliverUnrecorded(() => settle.reject(execution.blame(verdict.error, step.stepId)));
+      execution.deliverUnrecorded(() => settle.reject(execution.blame.set(verdict.error, step.stepId)));
       return;
     }
     attempt = { attemptNumber: recorded.attemptNumber + 1, tryNumber: verdict.tryNumber };
@@ -83,7 +83,7 @@ function deliverRecorded(execution: RunExecution, recorded: MemoEntry, settle: S
       execution.fault(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
     }
   } else if (recorded.failure !== undefined) {
-    settle.reject(execution.blame(errorOf(execution.codec, recorded.failure), recorded.stepId));
+    settle.reject(execution.blame.set(errorOf(execution.codec, recorded.failure), recorded.stepId));
   } else {
     settle.reject(new CancelledError(`Step '${recorded.stepId}' was given up.`));
   }
@@ -137,7 +137,7 @@ async function executeAttempt(execution: RunExecution, call: StepCall, attempt: 
     heartbeatTimeoutMs: options.heartbeatTimeoutMs,
     uncancellable: step.uncancellable,
     onHeartbeat: (detail) => execution.recordHeartbeat(step.stepId, attempt.attemptNumber, detail),
-    lastHeartbeat: () => execution.lastHeartbeat(step.stepId),
+    lastHeartbeat: () => execution.heartbeats.last(step.stepId),
   });
   const result = await execution.runBody(body);
   const encoded = result.ok ? encodeOutput(execution, step.stepId, result.value) : result;
@@ -208,7 +208,7 @@ async function failAttempt(
   slot.ready(() => {
     if (ack.finishedAt !== undefined) execution.advanceClock(dateOf(ack.finishedAt));
     // As a replay would give it, so that code sees the same in both.
-    settle.reject(execution.blame(errorOf(execution.codec, failure), stepId));
+    settle.reject(execution.blame.set(errorOf(execution.codec, failure), stepId));
   });
   if (ack.cancelRequested) execution.cancel();
   return { kind: 'delivered' };
