@@ -117,6 +117,25 @@ export type CompleteStepOutcome =
       readonly cancelRequested: boolean;
     };
 
+/** An attempt that begins and completes at once. */
+export interface RecordStep extends LeaseRef {
+  readonly stepId: string;
+  readonly seq: number;
+  readonly stepKind: StepKind;
+  readonly attemptNumber: number;
+  readonly tryNumber: number;
+  readonly maxTries: number;
+  readonly uncancellable: boolean;
+  readonly output: Payload | null;
+  readonly eventSeq: number;
+}
+export type RecordStepOutcome =
+  | FenceOutcome
+  | StepMismatch
+  | WrongAttempt
+  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'recorded' | 'already_recorded'; readonly finishedAt: Date; readonly cancelRequested: boolean };
+
 export interface FailStep extends LeaseRef {
   readonly stepId: string;
   readonly attemptNumber: number;

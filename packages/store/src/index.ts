@@ -37,6 +37,7 @@ export {
 export { failSteps } from './transitions/fail-steps.js';
 export { finishRuns } from './transitions/finish-runs.js';
 export { recordStepHeartbeats } from './transitions/record-step-heartbeats.js';
+export { recordSteps } from './transitions/record-steps.js';
 export { registerWorkers } from './transitions/register-workers.js';
 export { releaseRuns } from './transitions/release-runs.js';
 export { renewLeases } from './transitions/renew-leases.js';

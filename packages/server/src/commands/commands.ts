@@ -16,8 +16,10 @@ import {
   failSteps,
   findRuns,
   finishRuns,
+  type RecordStep,
   type RecordStepHeartbeat,
   type RecordStepHeartbeatOutcome,
+  type RecordStepOutcome,
   type ReleaseRun,
   type ReleaseRunOutcome,
   type RenewLease,
@@ -27,6 +29,7 @@ import {
   type Run,
   type RunRef,
   recordStepHeartbeats,
+  recordSteps,
   releaseRuns,
   renewLeases,
   retryRunAttempts,
@@ -48,6 +51,7 @@ import {
 } from '@perdure/store';
 import type { Wakeups } from '../dispatch/wakeups.js';
 import { Coalescer } from './coalescer.js';
+import { RunOrder } from './run-order.js';
 
 /** Submits one command; resolves with its outcome once it is committed. */
 export type Submit<Command, Outcome> = (command: Command) => Promise<Outcome>;
@@ -57,6 +61,7 @@ export interface Commands {
   readonly startRun: Submit<StartRun, StartRunOutcome>;
   readonly beginStep: Submit<BeginStep, BeginStepOutcome>;
   readonly completeStep: Submit<CompleteStep, CompleteStepOutcome>;
+  readonly recordStep: Submit<RecordStep, RecordStepOutcome>;
   readonly failStep: Submit<FailStep, FailStepOutcome>;
   readonly scheduleSleep: Submit<ScheduleSleep, ScheduleSleepOutcome>;
   readonly suspendRun: Submit<SuspendRun, SuspendRunOutcome>;
@@ -103,6 +108,16 @@ export function createCommands({ db, wakeups, maxQueued }: CommandsOptions): Com
     return (command) => coalescer.submit(command);
   };
   const byRun = (command: { readonly runId: string }) => command.runId;
+  const order = new RunOrder();
+  /** Commands of a worker about its run: those of one run are carried out in the order in which they came, over all kinds. */
+  const ordered = <Command extends { readonly runId: string }, Outcome>(
+    name: string,
+    transition: (db: Database, commands: readonly Command[]) => Promise<readonly Outcome[]>,
+    afterCommit?: (command: Command, outcome: Outcome) => void,
+  ): Submit<Command, Outcome> => {
+    const submit = coalesce(name, byRun, transition, afterCommit);
+    return (command) => order.submit(command.runId, submit, command);
+  };
 
   return {
     startRun: coalesce('StartWorkflow', byRun, startRuns, (command, outcome) => {
@@ -111,22 +126,23 @@ export function createCommands({ db, wakeups, maxQueued }: CommandsOptions): Com
       else wakeups.runnable(command, 1, command.workflowType);
       if (command.runTimeoutMs > 0) wakeups.expiresIn(command.runTimeoutMs);
     }),
-    beginStep: coalesce('BeginStep', byRun, beginSteps, (command, outcome) => {
+    beginStep: ordered('BeginStep', beginSteps, (command, outcome) => {
       if (outcome.kind === 'begun' && command.timeoutMs > 0) wakeups.expiresIn(command.timeoutMs);
     }),
-    completeStep: coalesce('CompleteStep', byRun, completeSteps),
-    failStep: coalesce('FailStep', byRun, failSteps),
-    scheduleSleep: coalesce('ScheduleSleep', byRun, scheduleSleeps),
-    suspendRun: coalesce('SuspendRun', byRun, suspendRuns, (_, outcome) => {
+    completeStep: ordered('CompleteStep', completeSteps),
+    recordStep: ordered('CompleteStep', recordSteps),
+    failStep: ordered('FailStep', failSteps),
+    scheduleSleep: ordered('ScheduleSleep', scheduleSleeps),
+    suspendRun: ordered('SuspendRun', suspendRuns, (_, outcome) => {
       if (outcome.kind === 'suspended' && outcome.wakeInMs !== null) wakeups.wakesIn(outcome.wakeInMs);
     }),
-    finishRun: coalesce('CompleteWorkflow', byRun, finishRuns, (command, outcome) => {
+    finishRun: ordered('CompleteWorkflow', finishRuns, (command, outcome) => {
       if (outcome.kind === 'finished') wakeups.ended([command.runId]);
     }),
-    retryRunAttempt: coalesce('FailWorkflow', byRun, retryRunAttempts, (command, outcome) => {
+    retryRunAttempt: ordered('FailWorkflow', retryRunAttempts, (command, outcome) => {
       if (outcome.kind === 'retrying') wakeups.wakesIn(command.retryAfterMs);
     }),
-    releaseRun: coalesce('ReleaseRun', byRun, releaseRuns, (command, outcome) => {
+    releaseRun: ordered('ReleaseRun', releaseRuns, (command, outcome) => {
       if (outcome.kind !== 'released') return;
       if (command.delayMs > 0) wakeups.wakesIn(command.delayMs);
       else wakeups.runnable({ namespace: command.namespace, taskQueue: outcome.taskQueue }, 1);

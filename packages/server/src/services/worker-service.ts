@@ -1,4 +1,4 @@
-import { RunStatus, type WorkerService, WorkerStatus } from '@perdure/proto';
+import { type CompleteStepRequest, RunStatus, type StepBegin, type WorkerService, WorkerStatus } from '@perdure/proto';
 import {
   deregisterWorkers,
   drainWorkers,
@@ -38,6 +38,42 @@ export function workerService(context: ServerContext): Handlers<typeof WorkerSer
     const outcome = await commands.finishRun(command);
     if (outcome.kind === 'cancel_not_requested') throw cancelNotRequested(command.runId);
     if (isFenceRefusal(outcome)) throw fenceRefused(command, outcome);
+  };
+
+  const completeStep = async (request: CompleteStepRequest) => {
+    const step = decode(context, (check) => decoders.decodeCompleteStep(check, request));
+    const outcome = await commands.completeStep(step);
+    switch (outcome.kind) {
+      case 'completed':
+      case 'already_completed':
+        return { finishedAt: timestampOf(outcome.finishedAt), cancelRequested: outcome.cancelRequested };
+      case 'wrong_attempt':
+        throw wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
+      case 'step_not_found':
+        throw stepNotFound(step.runId, step.stepId, step.attemptNumber);
+      case 'not_due':
+        throw timerNotDue(step.runId, step.stepId, outcome.remainingMs);
+      default:
+        throw fenceRefused(step, outcome);
+    }
+  };
+
+  const recordStep = async (request: CompleteStepRequest, begin: StepBegin) => {
+    const step = decode(context, (check) => decoders.decodeRecordStep(check, request, begin));
+    const outcome = await commands.recordStep(step);
+    switch (outcome.kind) {
+      case 'recorded':
+      case 'already_recorded':
+        return { finishedAt: timestampOf(outcome.finishedAt), cancelRequested: outcome.cancelRequested };
+      case 'step_mismatch':
+        throw stepMismatch(step.runId, step.stepId, { kind: step.stepKind, seq: step.seq }, outcome);
+      case 'wrong_attempt':
+        throw wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
+      case 'cancel_requested':
+        throw cancelRequested(step.runId);
+      default:
+        throw fenceRefused(step, outcome);
+    }
   };
 
   return {
@@ -142,21 +178,7 @@ export function workerService(context: ServerContext): Handlers<typeof WorkerSer
     },
 
     async completeStep(request) {
-      const step = decode(context, (check) => decoders.decodeCompleteStep(check, request));
-      const outcome = await commands.completeStep(step);
-      switch (outcome.kind) {
-        case 'completed':
-        case 'already_completed':
-          return { finishedAt: timestampOf(outcome.finishedAt), cancelRequested: outcome.cancelRequested };
-        case 'wrong_attempt':
-          throw wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
-        case 'step_not_found':
-          throw stepNotFound(step.runId, step.stepId, step.attemptNumber);
-        case 'not_due':
-          throw timerNotDue(step.runId, step.stepId, outcome.remainingMs);
-        default:
-          throw fenceRefused(step, outcome);
-      }
+      return request.begin === undefined ? completeStep(request) : recordStep(request, request.begin);
     },
 
     async failStep(request) {

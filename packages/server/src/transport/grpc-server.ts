@@ -2,7 +2,7 @@ import { create, type DescMessage, type DescMethod, fromBinary, type Message, to
 import { anyPack } from '@bufbuild/protobuf/wkt';
 import * as grpc from '@grpc/grpc-js';
 import { ReflectionService } from '@grpc/reflection';
-import { StatusSchema } from '@perdure/proto';
+import { SessionService, StatusSchema } from '@perdure/proto';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import type { Call, ServiceBinding } from '../rpc/handlers.js';
@@ -10,6 +10,7 @@ import { invalidArgument, type RpcError } from '../rpc/rpc-error.js';
 import { errorDetails } from './error-details.js';
 import { failureOf } from './failures.js';
 import { reflectionPackage } from './reflection.js';
+import { SessionStream, sessionTargets } from './session.js';
 
 export interface GrpcServerOptions {
   readonly host: string;
@@ -57,10 +58,15 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
     }
     server.addService(definition, implementation);
   }
-  const names = bindings.map(({ service }) => service.typeName);
+  const targets = sessionTargets(bindings);
+  server.addService(SESSION_DEFINITION, {
+    session: (stream: grpc.ServerDuplexStream<Buffer, Buffer>) => new SessionStream(stream, targets, log),
+  });
+  const services = [...bindings.map(({ service }) => service), SessionService];
+  const names = services.map(({ typeName }) => typeName);
   const health = new HealthImplementation();
   health.addToServer(server);
-  new ReflectionService(reflectionPackage(bindings.map(({ service }) => service))).addToServer(server);
+  new ReflectionService(reflectionPackage(services)).addToServer(server);
   const setServing = (serving: boolean) => {
     for (const name of ['', ...names]) health.setStatus(name, serving ? 'SERVING' : 'NOT_SERVING');
   };
@@ -83,6 +89,19 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
     },
   };
 }
+
+/** Frames pass as bytes: the session decodes them itself. */
+const SESSION_DEFINITION: grpc.ServiceDefinition = {
+  session: {
+    path: `/${SessionService.typeName}/${SessionService.method.session.name}`,
+    requestStream: true,
+    responseStream: true,
+    requestSerialize: (bytes: Buffer) => bytes,
+    requestDeserialize: (bytes: Buffer) => bytes,
+    responseSerialize: (bytes: Buffer) => bytes,
+    responseDeserialize: (bytes: Buffer) => bytes,
+  },
+};
 
 export const hostPort = (host: string, port: number): string =>
   host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;

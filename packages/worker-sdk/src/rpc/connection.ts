@@ -10,11 +10,14 @@ import {
 } from '@bufbuild/protobuf';
 import * as grpc from '@grpc/grpc-js';
 import { RpcError, rpcErrorOf } from './rpc-error.js';
+import { Session } from './session.js';
 
 export const DEFAULT_ADDRESS = '127.0.0.1:7300';
 /** Largest answer: a memo page, a full input and room. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 const DEFAULT_TIMEOUT_MS = 30_000;
+/** Where streams do not get through, they are tried again after so long, in ms. */
+const WITHOUT_SESSION_MS = 300_000;
 
 export interface ConnectionOptions {
   /**
@@ -22,6 +25,11 @@ export interface ConnectionOptions {
    * several, one is used until it cannot be reached, then the next.
    */
   readonly address?: string;
+  /**
+   * Carry calls over one stream, gathered into frames; default true. Where streams do not get through, for example because
+   * of a proxy, unary calls are used by themselves. False: always unary calls.
+   */
+  readonly session?: boolean;
 }
 
 export interface CallOptions {
@@ -58,6 +66,9 @@ export type ServiceClient<S extends DescService> = { readonly [K in keyof S['met
 interface Channel {
   readonly address: string;
   readonly client: grpc.Client;
+  session: Session | undefined;
+  /** Streams do not get through to the server; by the monotonic clock. */
+  unaryUntilMs: number;
 }
 
 /** A connection to Perdure's servers. Made lazily, and again whenever it breaks. Share one per process. */
@@ -65,6 +76,8 @@ export class Connection {
   /** As given. */
   readonly address: string;
   readonly #channels: readonly Channel[];
+  readonly #useSessions: boolean;
+  #closed = false;
   #current = 0;
 
   constructor(options: ConnectionOptions = {}) {
@@ -77,8 +90,11 @@ export class Connection {
         );
       }
     }
+    this.#useSessions = options.session ?? true;
     this.#channels = addresses.map((address) => ({
       address,
+      session: undefined,
+      unaryUntilMs: 0,
       client: new grpc.Client(address, grpc.credentials.createInsecure(), {
         'grpc.max_receive_message_length': MAX_ANSWER_BYTES,
         'grpc.max_send_message_length': -1,
@@ -106,16 +122,61 @@ export class Connection {
 
   /** Ends all connections; calls under way fail. */
   close(): void {
-    for (const { client } of this.#channels) client.close();
+    this.#closed = true;
+    for (const { client, session } of this.#channels) {
+      session?.close();
+      client.close();
+    }
   }
 
-  #unary(
+  async #unary(
     service: DescService,
     method: DescMethod,
     request: MessageInitShape<DescMessage>,
-    { timeoutMs = DEFAULT_TIMEOUT_MS, signal }: CallOptions = {},
+    options: CallOptions = {},
   ): Promise<MessageShape<DescMessage>> {
     const index = this.#current;
+    const channel = this.#channel(index);
+    const message = create(method.input as DescMessage, request);
+    const session = this.#sessionOf(channel);
+    if (session === undefined) return this.#unaryCall(service, method, message, options, index);
+    const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+    try {
+      const name = `${service.name}/${method.name}`;
+      const response = await session.call(name, toBinary(method.input, message), { timeoutMs, signal });
+      return fromBinary(method.output, response);
+    } catch (error) {
+      if (!(error instanceof RpcError)) throw error;
+      if (error.reason === '' && !session.heard && !signal?.aborted && channel.unaryUntilMs > performance.now()) {
+        // The stream did not get through, so this call has not been carried out by it, or may be repeated.
+        return this.#unaryCall(service, method, message, options, index);
+      }
+      if (error.status === 'UNAVAILABLE' && error.reason === '') this.#moveOn(index);
+      throw error;
+    }
+  }
+
+  #sessionOf(channel: Channel): Session | undefined {
+    if (!this.#useSessions || this.#closed || channel.unaryUntilMs > performance.now()) return undefined;
+    if (channel.session !== undefined) return channel.session;
+    const session = new Session(channel.client, (error) => {
+      if (channel.session === session) channel.session = undefined;
+      // The server cannot be reached at all: that is no fault of streams.
+      const isRefusal =
+        error !== undefined && error.code !== grpc.status.UNAVAILABLE && error.code !== grpc.status.CANCELLED;
+      if (isRefusal && !session.heard) channel.unaryUntilMs = performance.now() + WITHOUT_SESSION_MS;
+    });
+    channel.session = session;
+    return session;
+  }
+
+  #unaryCall(
+    service: DescService,
+    method: DescMethod,
+    message: MessageShape<DescMessage>,
+    { timeoutMs = DEFAULT_TIMEOUT_MS, signal }: CallOptions,
+    index: number,
+  ): Promise<MessageShape<DescMessage>> {
     const { client, address } = this.#channel(index);
     return new Promise((resolve, reject) => {
       if (signal?.aborted) {
@@ -127,7 +188,7 @@ export class Connection {
         `/${service.typeName}/${method.name}`,
         (message: MessageShape<DescMessage>) => Buffer.from(toBinary(method.input, message)),
         (bytes: Buffer) => fromBinary(method.output, bytes),
-        create(method.input as DescMessage, request),
+        message,
         new grpc.Metadata(),
         { deadline: Date.now() + timeoutMs },
         (error, response) => {
@@ -173,8 +234,12 @@ export class Connection {
 
   #failed(index: number, error: grpc.ServiceError, method: DescMethod, address: string): RpcError {
     const failure = rpcErrorOf(error, method.name, address);
-    // Whoever fails first moves on to the next server; those that fail on the old one move nothing.
-    if (failure.status === 'UNAVAILABLE' && this.#current === index) this.#current++;
+    if (failure.status === 'UNAVAILABLE') this.#moveOn(index);
     return failure;
+  }
+
+  /** Whoever fails first moves on to the next server; those that fail on the old one move nothing. */
+  #moveOn(index: number): void {
+    if (this.#current === index) this.#current++;
   }
 }

@@ -1,7 +1,7 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { anyUnpack } from '@bufbuild/protobuf/wkt';
 import * as grpc from '@grpc/grpc-js';
-import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema, StatusSchema } from '@perdure/proto';
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema, type Status, StatusSchema } from '@perdure/proto';
 
 /** gRPC's name of a status, for example `NOT_FOUND`. */
 export type StatusName = keyof typeof grpc.status;
@@ -43,7 +43,8 @@ export class RpcError extends Error {
 /** @param address of the server, for the message */
 export function rpcErrorOf(error: grpc.ServiceError, method: string, address: string): RpcError {
   const status = (grpc.status[error.code] ?? 'UNKNOWN') as StatusName;
-  const details = detailsOf(error);
+  const [bytes] = error.metadata?.get('grpc-status-details-bin') ?? [];
+  const details = detailsOf(bytes instanceof Uint8Array ? fromBinary(StatusSchema, bytes) : undefined);
   if (details.reason !== '') return new RpcError(status, error.details, details, { cause: error });
   const hint = status === 'UNAVAILABLE' ? ' Check the address and that a server is running there.' : '';
   return new RpcError(status, `${method} at ${address}: ${status}: ${error.details}.${hint}`, details, {
@@ -53,16 +54,19 @@ export function rpcErrorOf(error: grpc.ServiceError, method: string, address: st
 
 type Details = Pick<RpcError, 'reason' | 'metadata' | 'violations' | 'retryAfterMs'>;
 
-function detailsOf(error: grpc.ServiceError): Details {
+/** The error that an answer of a session carries. */
+export function rpcErrorOfStatus(status: Status): RpcError {
+  return new RpcError((grpc.status[status.code] ?? 'UNKNOWN') as StatusName, status.message, detailsOf(status));
+}
+
+function detailsOf(status: Status | undefined): Details {
   const details: { -readonly [K in keyof Details]: Details[K] } = {
     reason: '',
     metadata: {},
     violations: [],
     retryAfterMs: undefined,
   };
-  const [bytes] = error.metadata?.get('grpc-status-details-bin') ?? [];
-  if (!(bytes instanceof Uint8Array)) return details;
-  for (const any of fromBinary(StatusSchema, bytes).details) {
+  for (const any of status?.details ?? []) {
     const info = anyUnpack(any, ErrorInfoSchema);
     if (info !== undefined) {
       details.reason = info.reason;

@@ -11,6 +11,7 @@ import type {
   RegisterWorkerRequest,
   ReleaseRunRequest,
   ScheduleSleepRequest,
+  StepBegin,
   SuspendRunRequest,
 } from '@perdure/proto';
 import type {
@@ -20,6 +21,7 @@ import type {
   FinishRun,
   LeaseRef,
   MemoCursor,
+  RecordStep,
   RecordStepHeartbeat,
   RegisterWorker,
   ReleaseRun,
@@ -168,14 +170,11 @@ export function decodeHeartbeat(check: Checker, request: RecordHeartbeatRequest)
 }
 
 export function decodeBeginStep(check: Checker, request: BeginStepRequest): BeginStep {
-  const stepKind = check.enumValue('kind', request.kind, stepKinds);
-  if (!BODY_KINDS.includes(stepKind))
-    check.violate('kind', `must be one of ${BODY_KINDS.join(', ')}; got ${stepKind}.`);
   return {
     ...decodeLease(check, request),
     stepId: check.id('step_id', request.stepId),
     seq: check.integer('seq', request.seq, 1, MAX_INT32),
-    stepKind,
+    stepKind: decodeBodyKind(check, 'kind', request.kind),
     attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
     tryNumber: check.integer('try_number', request.tryNumber, 1, MAX_INT32),
     maxTries: check.integer('max_tries', request.maxTries, 0, MAX_INT32),
@@ -183,6 +182,24 @@ export function decodeBeginStep(check: Checker, request: BeginStepRequest): Begi
     input: check.payload('input', request.input),
     uncancellable: request.uncancellable,
   };
+}
+
+/** A completion that carries its beginning. */
+export function decodeRecordStep(check: Checker, request: CompleteStepRequest, begin: StepBegin): RecordStep {
+  return {
+    ...decodeCompleteStep(check, request),
+    seq: check.integer('begin.seq', begin.seq, 1, MAX_INT32),
+    stepKind: decodeBodyKind(check, 'begin.kind', begin.kind),
+    tryNumber: check.integer('begin.try_number', begin.tryNumber, 1, MAX_INT32),
+    maxTries: check.integer('begin.max_tries', begin.maxTries, 0, MAX_INT32),
+    uncancellable: begin.uncancellable,
+  };
+}
+
+function decodeBodyKind(check: Checker, field: string, kind: number): StepKind {
+  const stepKind = check.enumValue(field, kind, stepKinds);
+  if (!BODY_KINDS.includes(stepKind)) check.violate(field, `must be one of ${BODY_KINDS.join(', ')}; got ${stepKind}.`);
+  return stepKind;
 }
 
 export function decodeCompleteStep(check: Checker, request: CompleteStepRequest): CompleteStep {

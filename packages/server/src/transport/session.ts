@@ -1,0 +1,191 @@
+import { create, type DescMethod, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import { anyPack } from '@bufbuild/protobuf/wkt';
+import type * as grpc from '@grpc/grpc-js';
+import {
+  type SessionAnswerSchema,
+  type SessionCall,
+  SessionRequestSchema,
+  SessionResponseSchema,
+  StatusSchema,
+} from '@perdure/proto';
+import type { Logger } from 'pino';
+import type { Call, ServiceBinding } from '../rpc/handlers.js';
+import { invalidArgument, overloaded, type RpcError } from '../rpc/rpc-error.js';
+import { errorDetails } from './error-details.js';
+import { failureOf } from './failures.js';
+
+/** Calls of a session that may be without an answer. */
+const MAX_CALLS = 10_000;
+
+interface Target {
+  readonly method: DescMethod;
+  readonly handle: ReturnType<ServiceBinding['unary']>;
+}
+
+interface CallState {
+  controller: AbortController | undefined;
+  aborted: boolean;
+}
+
+/** The unary RPCs of the services by `Service/Method`. */
+export type SessionTargets = ReadonlyMap<string, Target>;
+
+export function sessionTargets(bindings: readonly ServiceBinding[]): SessionTargets {
+  return new Map(
+    bindings.flatMap((binding) =>
+      binding.service.methods
+        .filter(({ methodKind }) => methodKind === 'unary')
+        .map(
+          (method) => [`${binding.service.name}/${method.name}`, { method, handle: binding.unary(method) }] as const,
+        ),
+    ),
+  );
+}
+
+/** One session: takes calls out of frames, hands them to the same handlers as unary calls, gathers answers into frames. */
+export class SessionStream {
+  readonly #stream: grpc.ServerDuplexStream<Buffer, Buffer>;
+  readonly #targets: SessionTargets;
+  readonly #log: Logger;
+  readonly #calls = new Map<number, CallState>();
+  #answers: MessageInitShape<typeof SessionAnswerSchema>[] = [];
+  #scheduled = false;
+  #blocked = false;
+  #ended = false;
+  #gone = false;
+
+  constructor(stream: grpc.ServerDuplexStream<Buffer, Buffer>, targets: SessionTargets, log: Logger) {
+    this.#stream = stream;
+    this.#targets = targets;
+    this.#log = log;
+    stream.on('data', (bytes: Buffer) => this.#onFrame(bytes));
+    stream.on('end', () => {
+      this.#ended = true;
+      this.#endWhenDone();
+    });
+    stream.on('cancelled', () => this.#onGone());
+    stream.on('error', () => this.#onGone());
+    stream.on('drain', () => {
+      this.#blocked = false;
+      this.#flush();
+    });
+  }
+
+  #onFrame(bytes: Buffer): void {
+    let frame: ReturnType<typeof fromBinary<typeof SessionRequestSchema>>;
+    try {
+      frame = fromBinary(SessionRequestSchema, bytes);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      const refusal = invalidArgument([{ field: '(frame)', description: `must be a SessionRequest: ${why}` }]);
+      this.#stream.emit(
+        'error',
+        Object.assign(new Error(refusal.message), { code: refusal.code, details: refusal.message }),
+      );
+      this.#onGone();
+      return;
+    }
+    for (const callId of frame.cancelledCallIds) this.#abort(callId);
+    for (const call of frame.calls) void this.#carryOut(call);
+  }
+
+  async #carryOut({ callId, method: name, request }: SessionCall): Promise<void> {
+    if (this.#calls.has(callId)) {
+      const description = `must be unique among the calls without an answer; ${callId} is in use.`;
+      this.#answer(callId, errorAnswer(invalidArgument([{ field: 'call_id', description }])));
+      return;
+    }
+    if (this.#calls.size >= MAX_CALLS) {
+      this.#answer(callId, errorAnswer(overloaded(`${MAX_CALLS} calls of this session have no answer yet`)));
+      return;
+    }
+    const state: CallState = { controller: undefined, aborted: false };
+    this.#calls.set(callId, state);
+    try {
+      const target = this.#targets.get(name);
+      if (target === undefined) {
+        const known = 'a unary RPC such as WorkerService/CompleteStep';
+        throw invalidArgument([
+          { field: 'method', description: `must name ${known}; got ${JSON.stringify(name.slice(0, 100))}.` },
+        ]);
+      }
+      const response = await target.handle(decodeRequest(target.method, request), callOf(state));
+      const { output } = target.method;
+      this.#settle(callId, { case: 'response', value: toBinary(output, create(output, response as never)) });
+    } catch (error) {
+      this.#settle(callId, errorAnswer(failureOf(this.#log, name, error)));
+    }
+  }
+
+  #abort(callId: number): void {
+    const call = this.#calls.get(callId);
+    if (call === undefined) return;
+    call.aborted = true;
+    call.controller?.abort();
+  }
+
+  #settle(callId: number, outcome: MessageInitShape<typeof SessionAnswerSchema>['outcome']): void {
+    this.#calls.delete(callId);
+    this.#answer(callId, outcome);
+    this.#endWhenDone();
+  }
+
+  #answer(callId: number, outcome: MessageInitShape<typeof SessionAnswerSchema>['outcome']): void {
+    if (this.#gone) return;
+    this.#answers.push({ callId, ...(outcome === undefined ? {} : { outcome }) });
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    // What one turn of the event loop settles goes out as one frame.
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    if (this.#answers.length === 0 || this.#blocked || this.#gone) return;
+    const answers = this.#answers;
+    this.#answers = [];
+    const bytes = toBinary(SessionResponseSchema, create(SessionResponseSchema, { answers }));
+    this.#blocked = !this.#stream.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+    this.#endWhenDone();
+  }
+
+  #endWhenDone(): void {
+    if (this.#ended && !this.#gone && this.#calls.size === 0 && this.#answers.length === 0) this.#stream.end();
+  }
+
+  #onGone(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    for (const callId of [...this.#calls.keys()]) this.#abort(callId);
+    this.#answers = [];
+  }
+}
+
+function decodeRequest(method: DescMethod, bytes: Uint8Array) {
+  try {
+    return fromBinary(method.input, bytes);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw invalidArgument([{ field: 'request', description: `must be a ${method.input.typeName}: ${why}` }]);
+  }
+}
+
+/** Most calls never look at their signal, so it is made on demand. */
+function callOf(state: CallState): Call {
+  return {
+    get signal() {
+      if (state.controller === undefined) {
+        state.controller = new AbortController();
+        if (state.aborted) state.controller.abort();
+      }
+      return state.controller.signal;
+    },
+  };
+}
+
+function errorAnswer(error: RpcError): MessageInitShape<typeof SessionAnswerSchema>['outcome'] {
+  const details = errorDetails(error).map(({ desc, value }) => anyPack(desc, value));
+  return { case: 'error', value: create(StatusSchema, { code: error.code, message: error.message, details }) };
+}

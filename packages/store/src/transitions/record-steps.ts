@@ -1,0 +1,120 @@
+/**
+ * Records attempts that begin and complete at once: one row, written once, for a body that has ended before its beginning
+ * was sent. What {@link beginSteps} would refuse is refused here too, a cancel that was acknowledged before included.
+ *
+ * A crash before the commit leaves nothing: the body is executed again, as after a crash between body and completion.
+ *
+ * Races closed: a replaced lease (fence); the same attempt recorded twice at once (unique keys; the loser is judged again).
+ */
+import type { RecordStep, RecordStepOutcome } from '../commands.js';
+import type { Database } from '../database/database.js';
+import { byteaArray, plainArray, textArray } from '../database/literals.js';
+import { defineStatement } from '../database/statement.js';
+import type { StepKind } from '../model.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+
+const RECORD_STEPS = defineStatement(
+  'record_steps',
+  `with ${LOCKED_RUNS},
+  command as (
+    select * from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[], $7::int[], $8::int[],
+      $9::int[], $10::boolean[], $11::bytea[], $12::text[], $13::int[])
+      with ordinality as t(run_id, namespace, lease_token, step_id, seq, kind, attempt_number, try_number,
+        max_tries, uncancellable, output, output_encoding, event_seq, ord)
+  ),
+  judged as (
+    select c.*, l.locked_by, l.cancel_requested_at is not null as cancel_requested,
+      p.attempt_number as previous, p.status as previous_status, p.kind as recorded_kind,
+      p.seq as recorded_seq, p.finished_at as recorded_finished_at,
+      coalesce(${FENCE_VERDICT}, case
+        when p.kind <> c.kind or p.seq <> c.seq then 'step_mismatch'
+        when p.attempt_number = c.attempt_number and p.lease_token = c.lease_token and p.status = 'COMPLETED'
+          then 'already_recorded'
+        when l.cancel_requested_at is not null and not c.uncancellable then 'cancel_requested'
+        when c.attempt_number = coalesce(p.attempt_number, 0) + 1 and (p.attempt_number is null
+          or (p.status = 'FAILED' and p.next_retry_at is not null)) then 'record'
+        else 'wrong_attempt'
+      end) as verdict
+    from command c
+    left join locked l on l.run_id = c.run_id
+    left join perdure.step_runs p on p.run_id = c.run_id and p.step_id = c.step_id and p.is_latest
+  ),
+  replaced as (
+    update perdure.step_runs s
+    set is_latest = false
+    from judged j
+    where j.verdict = 'record' and j.previous is not null
+      and s.run_id = j.run_id and s.step_id = j.step_id and s.attempt_number = j.previous and s.is_latest
+    returning 1
+  ),
+  recorded as (
+    insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, try_number, max_tries,
+      lease_token, worker_id, started_at, finished_at, output, output_encoding, event_seq)
+    select j.run_id, j.step_id, j.attempt_number, j.seq, j.kind, 'COMPLETED', true, j.try_number, j.max_tries,
+      j.lease_token, j.locked_by, perdure.clock(), perdure.clock(), j.output, j.output_encoding, j.event_seq
+    from judged j
+    -- Reading the count makes the insert wait for the update: both touch the same unique index.
+    where j.verdict = 'record' and (select count(*) from replaced) >= 0
+    on conflict do nothing
+    returning run_id, step_id, finished_at
+  )
+  select j.ord::int as ord,
+    case when j.verdict = 'record' then case when r.run_id is null then 'raced' else 'recorded' end else j.verdict end as verdict,
+    coalesce(r.finished_at, j.recorded_finished_at) as finished_at, j.cancel_requested,
+    j.recorded_kind, j.recorded_seq, coalesce(j.previous, 0) as latest_attempt, coalesce(j.previous_status, 'none') as latest_status
+  from judged j
+  left join recorded r on r.run_id = j.run_id and r.step_id = j.step_id
+  order by j.ord`,
+);
+
+interface Row extends VerdictRow {
+  readonly finished_at: Date;
+  readonly cancel_requested: boolean;
+  readonly recorded_kind: StepKind;
+  readonly recorded_seq: number;
+  readonly latest_attempt: number;
+  readonly latest_status: string;
+}
+
+/** @returns one outcome per command, in their order */
+export function recordSteps(db: Database, commands: readonly RecordStep[]): Promise<RecordStepOutcome[]> {
+  return inRounds(
+    commands,
+    (command) => `${command.runId}/${command.stepId}`,
+    async (round) => {
+      const rows = await db.query<Row>(RECORD_STEPS, [
+        ...fenceParameters(round),
+        textArray(round.map((command) => command.stepId)),
+        plainArray(round.map((command) => command.seq)),
+        textArray(round.map((command) => command.stepKind)),
+        plainArray(round.map((command) => command.attemptNumber)),
+        plainArray(round.map((command) => command.tryNumber)),
+        plainArray(round.map((command) => command.maxTries)),
+        plainArray(round.map((command) => command.uncancellable)),
+        byteaArray(round.map((command) => command.output?.data ?? null)),
+        textArray(round.map((command) => command.output?.encoding ?? null)),
+        plainArray(round.map((command) => command.eventSeq)),
+      ]);
+      return rows.map(outcomeOf);
+    },
+  );
+}
+
+function outcomeOf(row: Row): RecordStepOutcome | 'raced' {
+  switch (row.verdict) {
+    case 'raced':
+      return 'raced';
+    case 'recorded':
+    case 'already_recorded':
+      return { kind: row.verdict, finishedAt: row.finished_at, cancelRequested: row.cancel_requested };
+    case 'cancel_requested':
+      return { kind: 'cancel_requested' };
+    case 'step_mismatch':
+      return { kind: 'step_mismatch', recordedKind: row.recorded_kind, recordedSeq: row.recorded_seq };
+    case 'wrong_attempt':
+      return { kind: 'wrong_attempt', latestAttempt: row.latest_attempt, latestStatus: row.latest_status };
+    default:
+      return fenceOutcome(row.verdict) ?? unknownVerdict('record_steps', row.verdict);
+  }
+}

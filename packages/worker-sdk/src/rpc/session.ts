@@ -1,0 +1,185 @@
+import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import * as grpc from '@grpc/grpc-js';
+import { type SessionCallSchema, SessionRequestSchema, SessionResponseSchema, SessionService } from '@perdure/proto';
+import { RpcError, rpcErrorOfStatus } from './rpc-error.js';
+
+const PATH = `/${SessionService.typeName}/${SessionService.method.session.name}`;
+/** How often deadlines and idleness are looked at, in ms. */
+const SWEEP_MS = 250;
+/** A session without calls is ended after so long, so that it does not keep a process alive. */
+const IDLE_MS = 500;
+/** Frames stay well below the server's limit for a message. */
+const MAX_FRAME_BYTES = 1024 * 1024;
+const MAX_CALL_ID = 2 ** 31;
+
+interface Pending {
+  readonly method: string;
+  readonly deadlineMs: number;
+  readonly resolve: (response: Uint8Array) => void;
+  readonly reject: (error: RpcError) => void;
+}
+
+export interface SessionCallOptions {
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * One stream that carries many calls. What is called during one turn of the event loop goes out as one frame. When the
+ * stream breaks, every call without an answer fails as UNAVAILABLE; whoever made it calls again.
+ */
+export class Session {
+  readonly #stream: grpc.ClientDuplexStream<Buffer, Buffer>;
+  readonly #pending = new Map<number, Pending>();
+  readonly #sweeper: NodeJS.Timeout;
+  readonly #onClosed: (error: grpc.ServiceError | undefined) => void;
+  #calls: MessageInitShape<typeof SessionCallSchema>[] = [];
+  #cancelledCallIds: number[] = [];
+  #nextCallId = 1;
+  #scheduled = false;
+  #blocked = false;
+  #closed = false;
+  #heard = false;
+  #idleSinceMs = performance.now();
+
+  /** @param onClosed called once when it cannot be used any more; with an error unless it ended as it should */
+  constructor(client: grpc.Client, onClosed: (error: grpc.ServiceError | undefined) => void) {
+    this.#onClosed = onClosed;
+    const identity = (bytes: Buffer) => bytes;
+    this.#stream = client.makeBidiStreamRequest(PATH, identity, identity, new grpc.Metadata());
+    this.#stream.on('data', (bytes: Buffer) => this.#onFrame(bytes));
+    this.#stream.on('error', (error: grpc.ServiceError) => this.#close(error));
+    this.#stream.on('end', () => this.#close(undefined));
+    this.#stream.on('drain', () => {
+      this.#blocked = false;
+      this.#flush();
+    });
+    this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS);
+    this.#sweeper.unref();
+  }
+
+  /** The server has answered at least once: streams get through. */
+  get heard(): boolean {
+    return this.#heard;
+  }
+
+  /**
+   * @param method for example `WorkerService/CompleteStep`
+   * @throws {RpcError}
+   */
+  call(method: string, request: Uint8Array, { timeoutMs, signal }: SessionCallOptions): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        reject(new RpcError('CANCELLED', `${method} was given up by the caller.`));
+        return;
+      }
+      const callId = this.#nextCallId++;
+      if (this.#nextCallId >= MAX_CALL_ID) this.#nextCallId = 1;
+      const pending: Pending = { method, deadlineMs: performance.now() + timeoutMs, resolve, reject };
+      if (signal === undefined) this.#pending.set(callId, pending);
+      else {
+        const onAbort = () => this.#giveUp(callId, new RpcError('CANCELLED', `${method} was given up by the caller.`));
+        signal.addEventListener('abort', onAbort, { once: true });
+        const done = () => signal.removeEventListener('abort', onAbort);
+        this.#pending.set(callId, {
+          ...pending,
+          resolve: (response) => {
+            done();
+            resolve(response);
+          },
+          reject: (error) => {
+            done();
+            reject(error);
+          },
+        });
+      }
+      this.#calls.push({ callId, method, request });
+      this.#schedule();
+    });
+  }
+
+  /** Ends the stream; calls without an answer fail. */
+  close(): void {
+    this.#stream.cancel();
+    this.#close(undefined);
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    while (!this.#blocked && !this.#closed && (this.#calls.length > 0 || this.#cancelledCallIds.length > 0)) {
+      const calls = this.#takeCalls();
+      const frame = create(SessionRequestSchema, { calls, cancelledCallIds: this.#cancelledCallIds });
+      this.#cancelledCallIds = [];
+      const bytes = toBinary(SessionRequestSchema, frame);
+      this.#blocked = !this.#stream.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+    }
+  }
+
+  #takeCalls(): MessageInitShape<typeof SessionCallSchema>[] {
+    let bytes = 0;
+    let count = 0;
+    for (const call of this.#calls) {
+      bytes += (call.request?.byteLength ?? 0) + 64;
+      if (count > 0 && bytes > MAX_FRAME_BYTES) break;
+      count++;
+    }
+    if (count === this.#calls.length) {
+      const all = this.#calls;
+      this.#calls = [];
+      return all;
+    }
+    return this.#calls.splice(0, count);
+  }
+
+  #onFrame(bytes: Buffer): void {
+    this.#heard = true;
+    for (const { callId, outcome } of fromBinary(SessionResponseSchema, bytes).answers) {
+      const pending = this.#pending.get(callId);
+      if (pending === undefined) continue;
+      this.#pending.delete(callId);
+      if (outcome.case === 'response') pending.resolve(outcome.value);
+      else if (outcome.case === 'error') pending.reject(rpcErrorOfStatus(outcome.value));
+      else pending.resolve(new Uint8Array());
+    }
+    if (this.#pending.size === 0) this.#idleSinceMs = performance.now();
+  }
+
+  #giveUp(callId: number, error: RpcError): void {
+    const pending = this.#pending.get(callId);
+    if (pending === undefined) return;
+    this.#pending.delete(callId);
+    this.#cancelledCallIds.push(callId);
+    this.#schedule();
+    pending.reject(error);
+  }
+
+  #sweep(): void {
+    const now = performance.now();
+    for (const [callId, { deadlineMs, method }] of this.#pending) {
+      if (deadlineMs > now) continue;
+      this.#giveUp(callId, new RpcError('DEADLINE_EXCEEDED', `${method} had no answer in time.`));
+    }
+    if (this.#pending.size === 0 && this.#calls.length === 0 && now - this.#idleSinceMs > IDLE_MS) {
+      this.#stream.end();
+      this.#close(undefined);
+    }
+  }
+
+  #close(error: grpc.ServiceError | undefined): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#sweeper);
+    this.#onClosed(error);
+    const message = `The session with the server broke${error === undefined ? '' : `: ${error.details}`}.`;
+    for (const { reject } of this.#pending.values()) reject(new RpcError('UNAVAILABLE', message));
+    this.#pending.clear();
+  }
+}
