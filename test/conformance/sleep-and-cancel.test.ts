@@ -157,8 +157,11 @@ describe('sleep and cancel', () => {
     const worker = await registerRawWorker(perdure, newQueue());
     const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
     await perdure.workers.completeWorkflow(fenceOf(await worker.claim()));
-    for (const call of [perdure.workflows.cancelRun({ runId }), perdure.workflows.terminateRun({ runId })]) {
-      expect(await refusal(call)).toMatchObject({ status: 'FAILED_PRECONDITION', reason: 'WRONG_RUN_STATE' });
+    for (const method of ['cancelRun', 'terminateRun'] as const) {
+      expect(await refusal(perdure.workflows[method]({ runId }))).toMatchObject({
+        status: 'FAILED_PRECONDITION',
+        reason: 'WRONG_RUN_STATE',
+      });
     }
   });
 

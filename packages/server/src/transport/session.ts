@@ -16,6 +16,8 @@ import { failureOf } from './failures.js';
 
 /** Calls of a session that may be without an answer. */
 const MAX_CALLS = 10_000;
+/** Answers of more than that go out in several frames. */
+const MAX_FRAME_BYTES = 1024 * 1024;
 
 interface Target {
   readonly method: DescMethod;
@@ -143,12 +145,27 @@ export class SessionStream {
   }
 
   #flush(): void {
-    if (this.#answers.length === 0 || this.#blocked || this.#gone) return;
-    const answers = this.#answers;
-    this.#answers = [];
-    const bytes = toBinary(SessionResponseSchema, create(SessionResponseSchema, { answers }));
-    this.#blocked = !this.#stream.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+    while (this.#answers.length > 0 && !this.#blocked && !this.#gone) {
+      const answers = this.#takeAnswers();
+      const bytes = toBinary(SessionResponseSchema, create(SessionResponseSchema, { answers }));
+      this.#blocked = !this.#stream.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+    }
     this.#endWhenDone();
+  }
+
+  /** As many answers as go into a frame. */
+  #takeAnswers(): MessageInitShape<typeof SessionAnswerSchema>[] {
+    let bytes = 0;
+    const end = this.#answers.findIndex(({ outcome }) => {
+      bytes += outcome?.case === 'response' ? outcome.value.byteLength : 500;
+      return bytes > MAX_FRAME_BYTES;
+    });
+    if (end < 0) {
+      const all = this.#answers;
+      this.#answers = [];
+      return all;
+    }
+    return this.#answers.splice(0, Math.max(1, end));
   }
 
   #endWhenDone(): void {

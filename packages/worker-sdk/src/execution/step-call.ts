@@ -111,22 +111,25 @@ function judgeLost(execution: RunExecution, recorded: MemoEntry, options: Resolv
   return { again: true, tryNumber: tryNumber + 1 };
 }
 
+/**
+ * One attempt. The body starts at once: the lease is the right to it. Its beginning is recorded while it runs; a body that
+ * has ended by the end of the present turn is recorded with its result, in one call and one write. With `begin: 'durable'`
+ * the body waits until its beginning is committed.
+ */
 async function executeAttempt(execution: RunExecution, call: StepCall, attempt: Attempt): Promise<AttemptEnd> {
   const { step, options } = call;
-  try {
-    await execution.calls.call('beginStep', {
-      stepId: step.stepId,
-      seq: step.seq,
-      kind: StepKind.FUNCTION,
-      ...attempt,
-      maxTries: Number.isFinite(options.retry.maxAttempts) ? options.retry.maxAttempts : 0,
-      uncancellable: step.uncancellable,
-      ...(options.timeoutMs === 0 ? {} : { timeout: durationMessage(options.timeoutMs) }),
-    });
-  } catch (error) {
-    if (!(error instanceof RpcError) || error.reason !== 'CANCEL_REQUESTED') throw error;
-    execution.cancel();
-    return { kind: 'cancelled' };
+  const begin: Begin = {
+    seq: step.seq,
+    kind: StepKind.FUNCTION,
+    tryNumber: attempt.tryNumber,
+    maxTries: Number.isFinite(options.retry.maxAttempts) ? options.retry.maxAttempts : 0,
+    uncancellable: step.uncancellable,
+  };
+  const announce = () => announceAttempt(execution, call, attempt, begin);
+  let announced: Promise<boolean> | undefined;
+  if (options.atMostOnce) {
+    announced = announce();
+    if (!(await announced)) return { kind: 'cancelled' };
   }
   const body = new StepBody({
     body: call.body,
@@ -139,23 +142,91 @@ async function executeAttempt(execution: RunExecution, call: StepCall, attempt: 
     onHeartbeat: (detail) => execution.recordHeartbeat(step.stepId, attempt.attemptNumber, detail),
     lastHeartbeat: () => execution.heartbeats.last(step.stepId),
   });
-  const result = await execution.runBody(body);
+  const running = execution.runBody(body);
+  if (announced === undefined && !(await endsThisTurn(running))) {
+    announced = announce();
+    void announced.then(
+      (accepted) => accepted || body.abort(new CancelledError()),
+      () => undefined,
+    );
+  }
+  const result = await running;
+  if (announced !== undefined && !(await announced)) return { kind: 'cancelled' };
   const encoded = result.ok ? encodeOutput(execution, step.stepId, result.value) : result;
-  if (!encoded.ok) return failAttempt(execution, call, attempt, encoded.error, body.abortReason);
-
+  if (!encoded.ok) {
+    if (announced === undefined && !(await announce())) return { kind: 'cancelled' };
+    return failAttempt(execution, call, attempt, encoded.error, body.abortReason);
+  }
   const slot = execution.delivery.reserve();
-  const ack = await execution.calls.call('completeStep', {
-    stepId: step.stepId,
-    attemptNumber: attempt.attemptNumber,
-    eventSeq: slot.eventSeq,
-    ...(encoded.output === undefined ? {} : { output: encoded.output }),
-  });
+  const ack = await unlessCancelled(
+    execution,
+    execution.calls.call('completeStep', {
+      stepId: step.stepId,
+      attemptNumber: attempt.attemptNumber,
+      eventSeq: slot.eventSeq,
+      ...(encoded.output === undefined ? {} : { output: encoded.output }),
+      ...(announced === undefined ? { begin } : {}),
+    }),
+  );
+  if (ack === 'cancelled') {
+    slot.release();
+    return { kind: 'cancelled' };
+  }
   slot.ready(() => {
     if (ack.finishedAt !== undefined) execution.advanceClock(dateOf(ack.finishedAt));
     call.settle.resolve(encoded.copy);
   });
   if (ack.cancelRequested) execution.cancel();
   return { kind: 'delivered' };
+}
+
+interface Begin {
+  readonly seq: number;
+  readonly kind: StepKind;
+  readonly tryNumber: number;
+  readonly maxTries: number;
+  readonly uncancellable: boolean;
+}
+
+/** @returns false when a cancel was asked for, so that the attempt may not begin */
+async function announceAttempt(
+  execution: RunExecution,
+  { step, options }: StepCall,
+  { attemptNumber }: Attempt,
+  begin: Begin,
+): Promise<boolean> {
+  const answer = await unlessCancelled(
+    execution,
+    execution.calls.call('beginStep', {
+      stepId: step.stepId,
+      attemptNumber,
+      ...begin,
+      ...(options.timeoutMs === 0 ? {} : { timeout: durationMessage(options.timeoutMs) }),
+    }),
+  );
+  return answer !== 'cancelled';
+}
+
+async function unlessCancelled<T>(execution: RunExecution, call: Promise<T>): Promise<T | 'cancelled'> {
+  try {
+    return await call;
+  } catch (error) {
+    if (!(error instanceof RpcError) || error.reason !== 'CANCEL_REQUESTED') throw error;
+    execution.cancel();
+    return 'cancelled';
+  }
+}
+
+/** Whether something ends before the event loop turns: then nothing of it needs to be told before its result. */
+function endsThisTurn(work: Promise<unknown>): Promise<boolean> {
+  return new Promise((resolve) => {
+    const turned = setImmediate(() => resolve(false));
+    const ended = () => {
+      clearImmediate(turned);
+      resolve(true);
+    };
+    work.then(ended, ended);
+  });
 }
 
 type EncodedOutput =

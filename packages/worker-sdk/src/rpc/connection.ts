@@ -16,6 +16,8 @@ export const DEFAULT_ADDRESS = '127.0.0.1:7300';
 /** Largest answer: a memo page, a full input and room. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 const DEFAULT_TIMEOUT_MS = 30_000;
+/** Larger requests go as calls of their own. */
+const MAX_SESSION_CALL_BYTES = 256 * 1024;
 /** Where streams do not get through, they are tried again after so long, in ms. */
 const WITHOUT_SESSION_MS = 300_000;
 
@@ -138,19 +140,24 @@ export class Connection {
     const index = this.#current;
     const channel = this.#channel(index);
     const message = create(method.input as DescMessage, request);
-    const session = this.#sessionOf(channel);
-    if (session === undefined) return this.#unaryCall(service, method, message, options, index);
+    const bytes = toBinary(method.input, message);
+    // What is large would hold up everyone else's calls on the stream.
+    const session = bytes.byteLength > MAX_SESSION_CALL_BYTES ? undefined : this.#sessionOf(channel);
+    if (session === undefined) return this.#unaryCall(service, method, bytes, options, index);
     const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
     try {
       const name = `${service.name}/${method.name}`;
-      const response = await session.call(name, toBinary(method.input, message), { timeoutMs, signal });
+      const response = await session.call(name, bytes, { timeoutMs, signal });
       return fromBinary(method.output, response);
     } catch (error) {
       if (!(error instanceof RpcError)) throw error;
       if (error.reason === '' && !session.heard && !signal?.aborted && channel.unaryUntilMs > performance.now()) {
         // The stream did not get through, so this call has not been carried out by it, or may be repeated.
-        return this.#unaryCall(service, method, message, options, index);
+        return this.#unaryCall(service, method, bytes, options, index);
       }
+      // A proxy that swallows streams looks like this.
+      if (error.status === 'DEADLINE_EXCEEDED' && !session.heard)
+        channel.unaryUntilMs = performance.now() + WITHOUT_SESSION_MS;
       if (error.status === 'UNAVAILABLE' && error.reason === '') this.#moveOn(index);
       throw error;
     }
@@ -173,7 +180,7 @@ export class Connection {
   #unaryCall(
     service: DescService,
     method: DescMethod,
-    message: MessageShape<DescMessage>,
+    request: Uint8Array,
     { timeoutMs = DEFAULT_TIMEOUT_MS, signal }: CallOptions,
     index: number,
   ): Promise<MessageShape<DescMessage>> {
@@ -186,9 +193,9 @@ export class Connection {
       const onAbort = () => call.cancel();
       const call = client.makeUnaryRequest(
         `/${service.typeName}/${method.name}`,
-        (message: MessageShape<DescMessage>) => Buffer.from(toBinary(method.input, message)),
+        (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
         (bytes: Buffer) => fromBinary(method.output, bytes),
-        message,
+        request,
         new grpc.Metadata(),
         { deadline: Date.now() + timeoutMs },
         (error, response) => {
