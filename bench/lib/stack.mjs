@@ -57,6 +57,7 @@ export async function startStack({ profile } = {}) {
   const processes = { server, reaper, worker };
   return {
     client,
+    address,
     databaseUrl,
     processes,
     /** CPU seconds that a part has used. */

@@ -16,6 +16,7 @@ import { defineStatement } from '../database/statement.js';
 import type { StepKind } from '../model.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import { latestAttempt } from './recorded.js';
 
 const BEGIN_STEPS = defineStatement(
   'begin_steps',
@@ -40,7 +41,7 @@ const BEGIN_STEPS = defineStatement(
       end) as verdict
     from command c
     left join locked l on l.run_id = c.run_id
-    left join perdure.step_runs p on p.run_id = c.run_id and p.step_id = c.step_id and p.is_latest
+    ${latestAttempt('p')}
   ),
   replaced as (
     update perdure.step_runs s

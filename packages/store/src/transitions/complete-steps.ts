@@ -13,6 +13,7 @@ import { byteaArray, plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import { namedAttempt } from './recorded.js';
 
 const COMPLETE_STEPS = defineStatement(
   'complete_steps',
@@ -33,8 +34,7 @@ const COMPLETE_STEPS = defineStatement(
       end) as verdict
     from command c
     left join locked l on l.run_id = c.run_id
-    left join perdure.step_runs s
-      on s.run_id = c.run_id and s.step_id = c.step_id and s.attempt_number = c.attempt_number
+    ${namedAttempt('s')}
   ),
   completed as (
     update perdure.step_runs s

@@ -12,6 +12,7 @@ import { jsonArray, plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import { namedAttempt } from './recorded.js';
 
 const FAIL_STEPS = defineStatement(
   'fail_steps',
@@ -31,8 +32,7 @@ const FAIL_STEPS = defineStatement(
       end) as verdict
     from command c
     left join locked l on l.run_id = c.run_id
-    left join perdure.step_runs s
-      on s.run_id = c.run_id and s.step_id = c.step_id and s.attempt_number = c.attempt_number
+    ${namedAttempt('s')}
   ),
   failed as (
     update perdure.step_runs s

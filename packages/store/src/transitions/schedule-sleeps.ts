@@ -10,6 +10,7 @@ import { defineStatement } from '../database/statement.js';
 import type { StepKind } from '../model.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import { latestAttempt } from './recorded.js';
 
 const SCHEDULE_SLEEPS = defineStatement(
   'schedule_sleeps',
@@ -28,7 +29,7 @@ const SCHEDULE_SLEEPS = defineStatement(
       end) as verdict
     from command c
     left join locked l on l.run_id = c.run_id
-    left join perdure.step_runs s on s.run_id = c.run_id and s.step_id = c.step_id and s.is_latest
+    ${latestAttempt('s')}
   ),
   scheduled as (
     insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, try_number, max_tries,

@@ -14,6 +14,7 @@ import { plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import { latestAttempt } from './recorded.js';
 
 const SUSPEND_RUNS = defineStatement(
   'suspend_runs',
@@ -31,7 +32,7 @@ const SUSPEND_RUNS = defineStatement(
       end as due_at
     from unnest($4::bigint[], $5::text[], $6::text[]) as w(ord, step_id, wait_on)
     join command c on c.ord = w.ord
-    left join perdure.step_runs s on s.run_id = c.run_id and s.step_id = w.step_id and s.is_latest
+    ${latestAttempt('s', 'w.step_id')}
   ),
   summed as (
     select ord, min(due_at) as wake_at,
