@@ -2,7 +2,11 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
+    projects: [
+      { extends: true, test: { name: 'all', include: ['test/**/*.test.ts'] } },
+      // The same black-box suite without sessions: a worker may be written with unary calls alone.
+      { extends: true, test: { name: 'unary', include: ['test/conformance/**/*.test.ts'], env: { PERDURE_TEST_UNARY: '1' } } },
+    ],
     globalSetup: ['test/support/global-setup.ts'],
     pool: 'forks',
     // Tests start servers and databases of their own; more at once would only make each slower.

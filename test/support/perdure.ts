@@ -49,7 +49,7 @@ export async function startPerdure(options: PerdureOptions = {}): Promise<TestPe
   };
   const server = await startTestServer(options.server);
   if (options.reaper !== false) startTestReaper(options.reaper);
-  const connection = new Connection({ address: server.grpcAddress });
+  const connection = new Connection({ address: server.grpcAddress, session: process.env.PERDURE_TEST_UNARY !== '1' });
   undo.push(async () => connection.close());
   return {
     database,

@@ -17,6 +17,7 @@ describe('coalescer', () => {
       maxQueued: 1_000,
       maxInFlight,
       maxBatch,
+      worthABatch: 1,
       run: async (commands) => {
         batches.push([...commands]);
         await new Promise<void>((resolve) => release.push(resolve));
@@ -65,6 +66,7 @@ describe('coalescer', () => {
             maxQueued: 1_000,
             maxInFlight,
             maxBatch: 4,
+            worthABatch: 1,
             run: async (commands) => {
               const mine = new Set(commands.map((command) => command[0]));
               expect(underWay.some((key) => mine.has(key))).toBe(false);

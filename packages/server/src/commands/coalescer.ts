@@ -12,6 +12,8 @@ export interface CoalescerOptions<Command, Outcome> {
   readonly maxBatch?: number;
   /** Batches under way at the most. */
   readonly maxInFlight?: number;
+  /** With fewer commands than that waiting, a batch under way is waited for; default 32. */
+  readonly worthABatch?: number;
   /** Commands waiting at the most; more are refused as OVERLOADED. */
   readonly maxQueued: number;
 }
@@ -37,7 +39,7 @@ export class Coalescer<Command, Outcome> {
   #scheduled = false;
 
   constructor(options: CoalescerOptions<Command, Outcome>) {
-    this.#options = { maxBatch: 500, maxInFlight: 2, ...options };
+    this.#options = { maxBatch: 500, maxInFlight: 2, worthABatch: 32, ...options };
   }
 
   /** Commands that wait for a batch. */
@@ -70,6 +72,8 @@ export class Coalescer<Command, Outcome> {
 
   #pump(): void {
     while (this.#queue.length > 0 && this.#inFlight < this.#options.maxInFlight) {
+      // A further batch beside one that is under way has to be worth its statement.
+      if (this.#inFlight > 0 && this.#queue.length < this.#options.worthABatch) return;
       const batch = this.#takeBatch();
       if (batch.length === 0) return;
       this.#inFlight++;

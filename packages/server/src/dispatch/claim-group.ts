@@ -35,7 +35,7 @@ export class WaitingPoll {
   }
 }
 
-const FIRST_CLAIM_SLOTS = 8;
+const FIRST_CLAIM_SLOTS = 16;
 /** Bounds what one claim brings into memory: the first memo page of each run comes with it. */
 const MAX_CLAIM_SLOTS = 128;
 

@@ -118,7 +118,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
         ref: decodeRunRef(check, request),
         waitMs: decodeWait(check, request.wait),
       }));
-      const run = await awaitRun(context, await runOf(ref), { waitMs, signal: call.signal });
+      const run = await awaitRun(context, ref, { waitMs, signal: call.signal });
       return { run: runMessage(run), finished: run.finishedAt !== null };
     },
 

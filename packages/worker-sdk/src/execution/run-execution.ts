@@ -87,7 +87,8 @@ export class RunExecution {
   readonly #waits = new Waits(() => this.delivery.touch());
   readonly #bodies = new Set<StepBody>();
   readonly #uses = new Map<string, number>();
-  readonly #controller = new AbortController();
+  #controller: AbortController | undefined;
+  #abortReason: Error | undefined;
   #memo: Memo = { entries: new Map(), delivered: [] };
   #delivery = new DeliveryQueue([], () => undefined);
   #end: (how: ExecutionEnd) => void = () => undefined;
@@ -127,12 +128,11 @@ export class RunExecution {
         this.calls.end();
         this.#delivery.stop();
         this.#waits.stop();
-        const reason =
+        this.#abort(() =>
           how === 'lost'
             ? new LeaseLostError('The lease of the run was lost; another worker goes on with it.')
-            : new CancelledError('The run has ended.');
-        for (const body of this.#bodies) body.abort(reason);
-        this.#controller.abort(reason);
+            : new CancelledError('The run has ended.'),
+        );
         resolve(how);
       };
     });
@@ -156,7 +156,12 @@ export class RunExecution {
     return this.#delivery.replaying;
   }
 
+  /** Made on demand: most code never looks at it. */
   get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#abortReason !== undefined) this.#controller.abort(this.#abortReason);
+    }
     return this.#controller.signal;
   }
 
@@ -173,7 +178,7 @@ export class RunExecution {
     void this.#guard(async () => {
       this.#memo = await loadMemo(this.#options.leased, this.calls);
       this.#delivery = new DeliveryQueue(this.#memo.delivered, () => this.#onQuiet());
-      if (this.#cancelRequested) this.#controller.abort(new CancelledError());
+      if (this.#cancelRequested) this.#abortReason = new CancelledError();
       await this.#runCode();
     });
   }
@@ -199,7 +204,8 @@ export class RunExecution {
     this.#cancelRequested = true;
     const reason = new CancelledError();
     for (const body of this.#bodies) if (!body.uncancellable) body.abort(reason);
-    this.#controller.abort(reason);
+    this.#abortReason = reason;
+    this.#controller?.abort(reason);
     this.#waits.cancel();
     this.#delivery.touch();
   }
@@ -331,6 +337,15 @@ export class RunExecution {
     transport
       .releaseRun({ namespace, runId, leaseToken, reason, delay: durationMessage(FAULT_DELAY_MS) })
       .catch((cause: unknown) => this.#log.warn({ event: 'release_failed', err: cause }));
+  }
+
+  /** Tells whoever still runs or listens; an error is made only when somebody does. */
+  #abort(makeReason: () => Error): void {
+    if (this.#bodies.size === 0 && this.#controller === undefined) return;
+    const reason = makeReason();
+    for (const body of this.#bodies) body.abort(reason);
+    this.#abortReason ??= reason;
+    this.#controller?.abort(reason);
   }
 
   async #guard(work: () => Promise<void>): Promise<void> {

@@ -10,7 +10,11 @@ import { checkStepName, resolveStepOptions } from './step-options.js';
 
 /** The `ctx` of one execution. */
 export function workflowContext(execution: RunExecution): WorkflowContext {
-  const random = new SeededRandom(execution.run.runId);
+  let seeded: SeededRandom | undefined;
+  const random = () => {
+    seeded ??= new SeededRandom(execution.run.runId);
+    return seeded;
+  };
   const { log } = execution;
   const unlessReplaying =
     (level: 'trace' | 'debug' | 'info' | 'warn' | 'error') =>
@@ -54,8 +58,8 @@ export function workflowContext(execution: RunExecution): WorkflowContext {
     },
     uncancellable: (work) => runInScope({ ...currentScope(), uncancellable: true }, work),
     now: () => new Date(execution.now),
-    random: () => random.next(),
-    uuid: () => random.uuid(),
+    random: () => random().next(),
+    uuid: () => random().uuid(),
     get signal() {
       return currentScope().step?.signal ?? execution.signal;
     },

@@ -34,6 +34,7 @@ export class LeaseKeeper {
   readonly #executions = new Set<RunExecution>();
   #timer: NodeJS.Timeout | undefined;
   #nextBeatAtMs = 0;
+  #timerAtMs = Number.POSITIVE_INFINITY;
   #beating = false;
   #stopped = false;
 
@@ -46,7 +47,10 @@ export class LeaseKeeper {
   /** @param renewNow the lease may have been running for a while already */
   add(execution: RunExecution, renewNow: boolean): void {
     this.#executions.add(execution);
-    this.#beatWithin(renewNow ? 0 : this.#intervalMs);
+    this.#nextBeatAtMs = Math.min(this.#nextBeatAtMs, performance.now() + (renewNow ? 0 : this.#intervalMs));
+    // Only what is due earlier than the timer moves it: runs come by the thousand.
+    const dueAtMs = Math.min(this.#nextBeatAtMs, performance.now() + execution.lease.remainingMs);
+    if (dueAtMs < this.#timerAtMs) this.#arm();
   }
 
   remove(execution: RunExecution): void {
@@ -76,16 +80,12 @@ export class LeaseKeeper {
     return this.#executions.size > 0 ? Math.min(heartbeatIntervalMs, BUSY_INTERVAL_MS) : heartbeatIntervalMs;
   }
 
-  #beatWithin(ms: number): void {
-    this.#nextBeatAtMs = Math.min(this.#nextBeatAtMs, performance.now() + ms);
-    this.#arm();
-  }
-
   #arm(): void {
     clearTimeout(this.#timer);
     if (this.#stopped) return;
     let inMs = this.#beating ? Number.POSITIVE_INFINITY : this.#nextBeatAtMs - performance.now();
     for (const { lease } of this.#executions) inMs = Math.min(inMs, lease.remainingMs);
+    this.#timerAtMs = performance.now() + inMs;
     if (inMs !== Number.POSITIVE_INFINITY) this.#timer = setTimeout(() => this.#tick(), Math.max(0, inMs));
   }
 

@@ -4,7 +4,7 @@ export interface PollTicket {
 }
 
 /** So many polls wait at once at the most, as long as every type with room is asked for. */
-const MAX_POLLS = 8;
+const MAX_POLLS = 100;
 
 /**
  * Counts a worker's slots. A poll may bring a run of any type it asks for, so while it is under way it counts against the
@@ -15,7 +15,9 @@ export class SlotLedger {
   readonly #types: readonly string[];
   readonly #limits: Readonly<Record<string, number>>;
   readonly #running = new Map<string, number>();
-  readonly #polls = new Set<PollTicket>();
+  /** Polls under way that ask for the type. */
+  readonly #asked = new Map<string, number>();
+  #polls = 0;
   #runningTotal = 0;
 
   /** @param limits runs of a type at once; a type that is not named is limited by `concurrency` alone */
@@ -30,23 +32,23 @@ export class SlotLedger {
   }
 
   get polls(): number {
-    return this.#polls.size;
+    return this.#polls;
   }
 
   /** @returns a ticket for one more poll; undefined when there is no room for what it could bring, or no need */
   openPoll(): PollTicket | undefined {
-    if (this.#runningTotal + this.#polls.size >= this.#concurrency) return undefined;
+    if (this.#runningTotal + this.#polls >= this.#concurrency) return undefined;
     const types = this.#types.filter((type) => this.#hasRoom(type));
     if (types.length === 0) return undefined;
-    const isAskedFor = (type: string) => [...this.#polls].some((poll) => poll.types.includes(type));
-    if (this.#polls.size >= MAX_POLLS && types.every(isAskedFor)) return undefined;
-    const ticket = { types };
-    this.#polls.add(ticket);
-    return ticket;
+    if (this.#polls >= MAX_POLLS && types.every((type) => this.#askedOf(type) > 0)) return undefined;
+    this.#polls++;
+    for (const type of types) this.#asked.set(type, this.#askedOf(type) + 1);
+    return { types };
   }
 
   closePoll(ticket: PollTicket): void {
-    this.#polls.delete(ticket);
+    this.#polls--;
+    for (const type of ticket.types) this.#asked.set(type, this.#askedOf(type) - 1);
   }
 
   begin(type: string): void {
@@ -62,8 +64,11 @@ export class SlotLedger {
   #hasRoom(type: string): boolean {
     const limit = Object.hasOwn(this.#limits, type) ? this.#limits[type] : undefined;
     if (limit === undefined) return true;
-    const asked = [...this.#polls].filter((poll) => poll.types.includes(type)).length;
-    return this.#runningOf(type) + asked < limit;
+    return this.#runningOf(type) + this.#askedOf(type) < limit;
+  }
+
+  #askedOf(type: string): number {
+    return this.#asked.get(type) ?? 0;
   }
 
   #runningOf(type: string): number {

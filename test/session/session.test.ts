@@ -1,0 +1,331 @@
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import * as grpc from '@grpc/grpc-js';
+import {
+  BeginStepRequestSchema,
+  CompleteStepRequestSchema,
+  PollActivityRequestSchema,
+  type SessionAnswer,
+  SessionRequestSchema,
+  SessionResponseSchema,
+  StepKind,
+  WorkerService,
+  WorkflowService,
+} from '@perdure/proto';
+import { Connection, Worker, workflow } from '@perdure/worker-sdk';
+import { pino } from 'pino';
+import { v7 as uuid } from 'uuid';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { fenceOf, registerRawWorker, startRequest } from '../support/raw-worker.js';
+import { startTcpProxy } from '../support/tcp-proxy.js';
+import { until } from '../support/until.js';
+
+const PATH = '/perdure.v1.SessionService/Session';
+
+describe('sessions', () => {
+  let perdure: TestPerdure;
+  let client: grpc.Client;
+  beforeAll(async () => {
+    perdure = await startPerdure({ reaper: { maxSleepMs: 50 } });
+    client = new grpc.Client(perdure.server.grpcAddress, grpc.credentials.createInsecure());
+  });
+  afterAll(async () => {
+    client.close();
+    await perdure.stop();
+  });
+
+  const open = () => {
+    const answers: SessionAnswer[] = [];
+    const state = { ended: undefined as string | undefined };
+    const stream = client.makeBidiStreamRequest(
+      PATH,
+      (bytes: Buffer) => bytes,
+      (bytes: Buffer) => bytes,
+      new grpc.Metadata(),
+    );
+    stream.on('data', (bytes: Buffer) => answers.push(...fromBinary(SessionResponseSchema, bytes).answers));
+    stream.on('error', (error: grpc.ServiceError) => {
+      state.ended = grpc.status[error.code];
+    });
+    stream.on('end', () => {
+      state.ended ??= 'END';
+    });
+    const send = (...calls: { callId: number; method: string; request: Uint8Array }[]) =>
+      stream.write(Buffer.from(toBinary(SessionRequestSchema, create(SessionRequestSchema, { calls }))));
+    const answer = (callId: number) =>
+      until(`answer ${callId}`, () => answers.find((candidate) => candidate.callId === callId));
+    return { stream, answers, state, send, answer };
+  };
+  const leasedRun = async () => {
+    const worker = await registerRawWorker(perdure, `q-${uuid()}`);
+    await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
+    return { worker, run: await worker.claim() };
+  };
+  const beginCall = (callId: number, run: { runId: string; leaseToken: number }, stepId = 's') => ({
+    callId,
+    method: 'WorkerService/BeginStep',
+    request: toBinary(
+      BeginStepRequestSchema,
+      create(BeginStepRequestSchema, {
+        ...fenceOf(run),
+        stepId,
+        seq: 1,
+        kind: StepKind.FUNCTION,
+        attemptNumber: 1,
+        tryNumber: 1,
+      }),
+    ),
+  });
+  const completeCall = (callId: number, run: { runId: string; leaseToken: number }, stepId = 's') => ({
+    callId,
+    method: 'WorkerService/CompleteStep',
+    request: toBinary(
+      CompleteStepRequestSchema,
+      create(CompleteStepRequestSchema, {
+        ...fenceOf(run),
+        stepId,
+        attemptNumber: 1,
+        eventSeq: 1,
+        output: { data: new Uint8Array([1]), encoding: 'x' },
+      }),
+    ),
+  });
+
+  it('commands of a run keep their order over all kinds, in one frame and in many', async () => {
+    for (const frames of ['one', 'many']) {
+      const { run } = await leasedRun();
+      const session = open();
+      const calls = [beginCall(1, run), completeCall(2, run)];
+      if (frames === 'one') session.send(...calls);
+      else for (const call of calls) session.send(call);
+      expect((await session.answer(1)).outcome.case).toBe('response');
+      expect((await session.answer(2)).outcome.case).toBe('response');
+      session.stream.end();
+      await until('the end', () => session.state.ended);
+    }
+  });
+
+  it('frames that come twice, in another order and after a break change nothing twice', async () => {
+    const { run } = await leasedRun();
+    const first = open();
+    first.send(beginCall(1, run), completeCall(2, run));
+    await first.answer(2);
+    first.stream.cancel();
+    const second = open();
+    second.send(completeCall(7, run), completeCall(8, run));
+    second.send(beginCall(9, run));
+    for (const callId of [7, 8]) expect((await second.answer(callId)).outcome.case).toBe('response');
+    // A beginning after its completion is no new attempt.
+    await second.answer(9);
+    const { steps } = await perdure.workflows.getHistory({ runId: run.runId });
+    expect(steps).toHaveLength(1);
+    expect(steps[0]).toMatchObject({ attemptNumber: 1, status: 2 });
+    second.stream.end();
+  });
+
+  it('a completion that overtook its beginning is refused, and nothing is recorded', async () => {
+    const { run } = await leasedRun();
+    const session = open();
+    session.send(completeCall(1, run));
+    const { outcome } = await session.answer(1);
+    expect(outcome.case === 'error' && outcome.value.message).toContain("no attempt 1 of step 's'");
+    expect((await perdure.workflows.getHistory({ runId: run.runId })).steps).toEqual([]);
+    session.stream.end();
+  });
+
+  it('unknown methods, bad requests and repeated call ids are refused alone', async () => {
+    const { worker } = await leasedRun();
+    const session = open();
+    const poll = (callId: number) => ({
+      callId,
+      method: 'WorkerService/PollActivity',
+      request: toBinary(
+        PollActivityRequestSchema,
+        create(PollActivityRequestSchema, {
+          workerId: worker.workerId,
+          taskQueue: worker.taskQueue,
+          wait: { seconds: 30n },
+        }),
+      ),
+    });
+    session.send(
+      poll(1),
+      { callId: 2, method: 'WorkerService/Nothing', request: new Uint8Array() },
+      { callId: 3, method: 'WorkerService/CompleteStep', request: new Uint8Array([255, 255, 255]) },
+      { callId: 4, method: 'WorkflowService/WatchRun', request: new Uint8Array() },
+    );
+    for (const callId of [2, 3, 4]) {
+      const { outcome } = await session.answer(callId);
+      expect(outcome.case === 'error' && outcome.value.code).toBe(grpc.status.INVALID_ARGUMENT);
+    }
+    session.send(poll(1));
+    expect((await session.answer(1)).outcome.case).toBe('error');
+    session.stream.cancel();
+    // The poll ended with its session: the run goes to somebody who is there.
+    await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
+    expect((await worker.claim()).attempt).toBe(1);
+  });
+
+  it('a cancelled poll gets no run', async () => {
+    const { worker } = await leasedRun();
+    const session = open();
+    session.send({
+      callId: 1,
+      method: 'WorkerService/PollActivity',
+      request: toBinary(
+        PollActivityRequestSchema,
+        create(PollActivityRequestSchema, {
+          workerId: worker.workerId,
+          taskQueue: worker.taskQueue,
+          wait: { seconds: 30n },
+        }),
+      ),
+    });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    session.stream.write(
+      Buffer.from(toBinary(SessionRequestSchema, create(SessionRequestSchema, { cancelledCallIds: [1] }))),
+    );
+    await session.answer(1);
+    await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
+    expect((await worker.claim()).leaseToken).toBe(1);
+    session.stream.end();
+  });
+
+  it('a frame that is cut at any byte ends the session or is refused, and never more than that', async () => {
+    const { run } = await leasedRun();
+    const whole = Buffer.from(
+      toBinary(SessionRequestSchema, create(SessionRequestSchema, { calls: [beginCall(1, run)] })),
+    );
+    for (let length = 0; length < whole.length; length++) {
+      const session = open();
+      session.stream.write(whole.subarray(0, length));
+      session.stream.end();
+      await until(`the end of a frame of ${length} bytes`, () => session.state.ended);
+    }
+    expect((await perdure.workflows.getHistory({ runId: run.runId })).steps).toEqual([]);
+    const session = open();
+    session.send(beginCall(1, run));
+    expect((await session.answer(1)).outcome.case).toBe('response');
+    session.stream.end();
+  });
+
+  const silent = pino({ level: 'silent' });
+  const runThrough = async (address: string, disturb: () => Promise<void>) => {
+    const taskQueue = `q-${uuid()}`;
+    const executed = new Map<string, number>();
+    const definition = workflow('through', async (ctx, id: number) => {
+      let sum = 0;
+      for (let n = 0; n < 8; n++) {
+        sum += await ctx.step('s', async ({ stepId }) => {
+          executed.set(`${id} ${stepId}`, (executed.get(`${id} ${stepId}`) ?? 0) + 1);
+          if (n % 3 === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+          return n;
+        });
+      }
+      return sum;
+    });
+    const connection = new Connection({ address });
+    const worker = new Worker({
+      taskQueue,
+      workflows: [definition],
+      connection,
+      leaseDuration: '2s',
+      logger: silent,
+      handleSignals: false,
+    });
+    await worker.start();
+    const handles = await perdure.client.startMany(
+      definition,
+      Array.from({ length: 40 }, (_, id) => ({ input: id, options: { taskQueue } })),
+    );
+    const results = Promise.all(
+      handles.map((handle) => ('result' in handle ? handle.result({ timeout: '60s' }) : Promise.reject(handle))),
+    );
+    await disturb();
+    expect(await results).toEqual(Array.from({ length: 40 }, () => 28));
+    await worker.shutdown(0);
+    connection.close();
+    const [row] = await perdure.database.sql<{ bad: number }[]>`
+      select count(*)::int as bad from (
+        select s.run_id, s.step_id from perdure.step_runs s join perdure.workflow_runs r using (run_id) where r.task_queue = ${taskQueue}
+        group by s.run_id, s.step_id
+        having max(s.attempt_number) <> count(*) or count(*) filter (where s.is_latest) <> 1 or count(*) filter (where s.status = 'COMPLETED') <> 1
+      ) broken`;
+    expect(row?.bad).toBe(0);
+    expect(executed.size).toBe(320);
+  };
+
+  it('connections that are cut after ever more bytes cost time, not results', async () => {
+    const proxy = await startTcpProxy(perdure.server.grpcAddress);
+    let bytes = 500;
+    proxy.cutAfterBytes = bytes;
+    await runThrough(proxy.address, async () => {
+      while (bytes < 40_000) {
+        await new Promise((resolve) => setTimeout(resolve, 60));
+        bytes = Math.ceil(bytes * 1.17);
+        proxy.cutAfterBytes = bytes;
+      }
+      proxy.cutAfterBytes = undefined;
+    });
+    expect(proxy.cuts).toBeGreaterThan(3);
+    await proxy.close();
+  }, 90_000);
+
+  it('cut all at once, again and again', async () => {
+    const proxy = await startTcpProxy(perdure.server.grpcAddress);
+    await runThrough(proxy.address, async () => {
+      for (let n = 0; n < 15; n++) {
+        await new Promise((resolve) => setTimeout(resolve, 40));
+        proxy.cut();
+      }
+    });
+    expect(proxy.cuts).toBeGreaterThan(3);
+    await proxy.close();
+  }, 90_000);
+
+  it('falls back to unary calls where streams are refused', async () => {
+    const server = new grpc.Server();
+    const refused: string[] = [];
+    // A proxy that knows unary calls only: it passes them on and answers streams with UNIMPLEMENTED.
+    const upstream = new grpc.Client(perdure.server.grpcAddress, grpc.credentials.createInsecure());
+    const pass = (path: string) => ({
+      path,
+      requestStream: false,
+      responseStream: false,
+      requestSerialize: (bytes: Buffer) => bytes,
+      requestDeserialize: (bytes: Buffer) => bytes,
+      responseSerialize: (bytes: Buffer) => bytes,
+      responseDeserialize: (bytes: Buffer) => bytes,
+    });
+    for (const service of [WorkflowService, WorkerService]) {
+      const unary = service.methods.filter(({ methodKind }) => methodKind === 'unary');
+      server.addService(
+        Object.fromEntries(unary.map((method) => [method.localName, pass(`/${service.typeName}/${method.name}`)])),
+        Object.fromEntries(
+          unary.map((method) => [
+            method.localName,
+            (call: grpc.ServerUnaryCall<Buffer, Buffer>, callback: grpc.sendUnaryData<Buffer>) => {
+              refused.push(method.name);
+              upstream.makeUnaryRequest(
+                `/${service.typeName}/${method.name}`,
+                (bytes: Buffer) => bytes,
+                (bytes: Buffer) => bytes,
+                call.request,
+                callback,
+              );
+            },
+          ]),
+        ),
+      );
+    }
+    const port = await new Promise<number>((resolve, reject) => {
+      server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, bound) =>
+        error === null ? resolve(bound) : reject(error),
+      );
+    });
+    await runThrough(`127.0.0.1:${port}`, async () => undefined);
+    expect(refused).toContain('PollActivity');
+    server.forceShutdown();
+    upstream.close();
+  }, 60_000);
+});
