@@ -5,7 +5,10 @@ export default defineConfig({
     projects: [
       { extends: true, test: { name: 'all', include: ['test/**/*.test.ts'] } },
       // The same black-box suite without sessions: a worker may be written with unary calls alone.
-      { extends: true, test: { name: 'unary', include: ['test/conformance/**/*.test.ts'], env: { PERDURE_TEST_UNARY: '1' } } },
+      {
+        extends: true,
+        test: { name: 'unary', include: ['test/conformance/**/*.test.ts'], env: { PERDURE_TEST_UNARY: '1' } },
+      },
     ],
     globalSetup: ['test/support/global-setup.ts'],
     pool: 'forks',
