@@ -3,6 +3,7 @@ import {
   claimRuns,
   type Database,
   openDatabase,
+  recordSteps,
   registerWorkers,
   renewLeases,
   startIdentity,
@@ -10,6 +11,26 @@ import {
 } from '@perdure/store';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, type TestDatabase } from '../support/database.js';
+
+/** The parameters of `record_steps` for a step that is not there yet. */
+function recordParameters(runs: readonly { readonly runId: string; readonly leaseToken: number }[]): string[] {
+  const list = (value: (run: (typeof runs)[number]) => string | number | boolean) => `{${runs.map(value).join(',')}}`;
+  return [
+    list(({ runId }) => runId),
+    list(() => 'default'),
+    list(({ leaseToken }) => leaseToken),
+    list(() => 'new'),
+    list(() => 99),
+    list(() => 'FUNCTION'),
+    list(() => 1),
+    list(() => 1),
+    list(() => 3),
+    list(() => false),
+    list(() => 'NULL'),
+    list(() => 'NULL'),
+    list(() => 1),
+  ];
+}
 
 interface Plan {
   readonly 'Node Type': string;
@@ -56,6 +77,7 @@ describe('statements', () => {
 
   const id = '00000000-0000-7000-8000-000000000000';
   const hot: Record<string, readonly string[]> = {
+    record_steps: [],
     claim_runs: ["'default'", "'q1'", `'{w}'`, `'{${id}}'`],
     begin_steps: [],
     complete_steps: [],
@@ -107,6 +129,100 @@ describe('statements', () => {
       expect(scanned).toEqual([]);
     });
   }
+
+  it('plans that were made while the tables were empty do not scan them later', async () => {
+    const empty = await createDatabase();
+    const early = openDatabase({ url: empty.url, maxConnections: 1 });
+    const workerId = id;
+    const start = async (count: number) =>
+      startRuns(
+        early,
+        Array.from({ length: count }, () => {
+          const { runId } = startIdentity('default', '');
+          return {
+            runId,
+            namespace: 'default',
+            workflowId: runId,
+            workflowType: 'w',
+            taskQueue: 'q',
+            input: null,
+            requestId: null,
+            priority: 0,
+            version: '',
+            reusePolicy: 'ALLOW' as const,
+            startDelayMs: 0,
+            runTimeoutMs: 0,
+            executionTimeoutMs: 0,
+            maxLostLeases: 10,
+          };
+        }),
+      );
+    const claim = async (count: number) => {
+      const slots = Array.from({ length: count }, () => ({ workerId }));
+      const outcomes = await claimRuns(
+        early,
+        { namespace: 'default', taskQueue: 'q', workflowTypes: ['w'], slots },
+        { memoPageBytes: 1e6, memoPageEntries: 10 },
+      );
+      return outcomes.flatMap((outcome) => (outcome.kind === 'claimed' ? [outcome.claim.run] : []));
+    };
+    const record = (runs: readonly { runId: string; leaseToken: number }[], n: number) =>
+      recordSteps(
+        early,
+        runs.map(({ runId, leaseToken }) => ({
+          namespace: 'default',
+          runId,
+          leaseToken,
+          stepId: `s${n}`,
+          seq: n,
+          stepKind: 'FUNCTION' as const,
+          attemptNumber: 1,
+          tryNumber: 1,
+          maxTries: 3,
+          uncancellable: false,
+          output: null,
+          eventSeq: n,
+        })),
+      );
+    await registerWorkers(early, [
+      {
+        workerId,
+        namespace: 'default',
+        taskQueue: 'q',
+        workflowTypes: ['w'],
+        version: '',
+        identity: '',
+        slots: 9,
+        leaseMs: 30_000,
+      },
+    ]);
+    await start(300);
+    const runs = await claim(300);
+    for (let n = 1; n <= 40; n++) await record(runs, n);
+    const [row] = await early.query<{ read: string }>(
+      {
+        name: 'reads',
+        text: `select coalesce(sum(seq_tup_read), 0)::text as read from pg_stat_xact_user_tables where relname in ('step_runs', 'workflow_runs')`,
+      },
+      [],
+    );
+    expect(Number(row?.read)).toBe(0);
+    // Rows that the index look-ups of one batch of 10 touch, with 12,000 steps there.
+    const text = allStatements().find(({ name }) => name === 'record_steps')?.text ?? '';
+    const plan = await early.query<{ 'QUERY PLAN': string }>(
+      {
+        name: 'explain',
+        text: `explain (analyze, costs off, timing off, summary off) ${text}`,
+      },
+      recordParameters(runs.slice(0, 10)),
+    );
+    const rows = plan.flatMap((line) =>
+      [...line['QUERY PLAN'].matchAll(/rows=([\d.]+)/g)].map((match) => Number(match[1])),
+    );
+    expect(Math.max(...rows)).toBeLessThanOrEqual(100);
+    await early.close();
+    await empty.drop();
+  });
 
   it('a lease renewal is a heap-only update and leaves a large input where it is', async () => {
     const input = { data: new Uint8Array(1_000_000).map((_, index) => index * 7), encoding: 'x' };
