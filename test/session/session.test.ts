@@ -283,6 +283,17 @@ describe('sessions', () => {
     await proxy.close();
   }, 90_000);
 
+  it('a server that goes down ends its sessions once their calls are answered, and workers go on elsewhere', async () => {
+    const other = await perdure.startServer({ drainMs: 60_000 });
+    const beganMs = performance.now();
+    await runThrough(`${other.grpcAddress},${perdure.server.grpcAddress}`, async () => {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      await other.stop();
+    });
+    // It did not wait for its whole drain time.
+    expect(performance.now() - beganMs).toBeLessThan(40_000);
+  }, 90_000);
+
   it('falls back to unary calls where streams are refused', async () => {
     const server = new grpc.Server();
     const refused: string[] = [];

@@ -59,8 +59,11 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
     server.addService(definition, implementation);
   }
   const targets = sessionTargets(bindings);
+  const sessions = new Set<SessionStream>();
   server.addService(SESSION_DEFINITION, {
-    session: (stream: grpc.ServerDuplexStream<Buffer, Buffer>) => new SessionStream(stream, targets, log),
+    session: (stream: grpc.ServerDuplexStream<Buffer, Buffer>) => {
+      sessions.add(new SessionStream(stream, targets, log, (session) => sessions.delete(session)));
+    },
   });
   const services = [...bindings.map(({ service }) => service), SessionService];
   const names = services.map(({ typeName }) => typeName);
@@ -83,6 +86,7 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
     setServing,
     async stop(graceMs) {
       setServing(false);
+      for (const session of sessions) session.drain();
       const timer = setTimeout(() => server.forceShutdown(), graceMs);
       await new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
       clearTimeout(timer);

@@ -10,7 +10,7 @@ import {
 } from '@perdure/proto';
 import type { Logger } from 'pino';
 import type { Call, ServiceBinding } from '../rpc/handlers.js';
-import { invalidArgument, overloaded, type RpcError } from '../rpc/rpc-error.js';
+import { invalidArgument, overloaded, type RpcError, shuttingDown } from '../rpc/rpc-error.js';
 import { errorDetails } from './error-details.js';
 import { failureOf } from './failures.js';
 
@@ -49,6 +49,7 @@ export class SessionStream {
   readonly #stream: grpc.ServerDuplexStream<Buffer, Buffer>;
   readonly #targets: SessionTargets;
   readonly #log: Logger;
+  readonly #onEnd: () => void;
   readonly #calls = new Map<number, CallState>();
   #answers: MessageInitShape<typeof SessionAnswerSchema>[] = [];
   #scheduled = false;
@@ -56,7 +57,14 @@ export class SessionStream {
   #ended = false;
   #gone = false;
 
-  constructor(stream: grpc.ServerDuplexStream<Buffer, Buffer>, targets: SessionTargets, log: Logger) {
+  /** @param onEnd called once, when the session is over */
+  constructor(
+    stream: grpc.ServerDuplexStream<Buffer, Buffer>,
+    targets: SessionTargets,
+    log: Logger,
+    onEnd: (session: SessionStream) => void,
+  ) {
+    this.#onEnd = () => onEnd(this);
     this.#stream = stream;
     this.#targets = targets;
     this.#log = log;
@@ -71,6 +79,12 @@ export class SessionStream {
       this.#blocked = false;
       this.#flush();
     });
+  }
+
+  /** Takes no new calls and ends once those under way are answered; the caller goes on with another server. */
+  drain(): void {
+    this.#ended = true;
+    this.#endWhenDone();
   }
 
   #onFrame(bytes: Buffer): void {
@@ -95,6 +109,10 @@ export class SessionStream {
     if (this.#calls.has(callId)) {
       const description = `must be unique among the calls without an answer; ${callId} is in use.`;
       this.#answer(callId, errorAnswer(invalidArgument([{ field: 'call_id', description }])));
+      return;
+    }
+    if (this.#ended) {
+      this.#answer(callId, errorAnswer(shuttingDown()));
       return;
     }
     if (this.#calls.size >= MAX_CALLS) {
@@ -169,12 +187,16 @@ export class SessionStream {
   }
 
   #endWhenDone(): void {
-    if (this.#ended && !this.#gone && this.#calls.size === 0 && this.#answers.length === 0) this.#stream.end();
+    if (!this.#ended || this.#gone || this.#calls.size > 0 || this.#answers.length > 0) return;
+    this.#gone = true;
+    this.#onEnd();
+    this.#stream.end();
   }
 
   #onGone(): void {
     if (this.#gone) return;
     this.#gone = true;
+    this.#onEnd();
     for (const callId of [...this.#calls.keys()]) this.#abort(callId);
     this.#answers = [];
   }
