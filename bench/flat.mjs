@@ -4,7 +4,17 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startEmbeddedPostgres } from '@perdure/embedded-postgres';
-import { claimRuns, finishRuns, migrate, openDatabase, recordSteps, registerWorkers, startIdentity, startRuns, wakeSleepers } from '@perdure/store';
+import {
+  claimRuns,
+  finishRuns,
+  migrate,
+  openDatabase,
+  recordSteps,
+  registerWorkers,
+  startIdentity,
+  startRuns,
+  wakeSleepers,
+} from '@perdure/store';
 import Table from 'cli-table3';
 import postgres from 'postgres';
 import { quantile } from './lib/statistics.mjs';
@@ -12,7 +22,10 @@ import { quantile } from './lib/statistics.mjs';
 const ROWS = Number(process.argv[2] ?? 1_000_000);
 const folder = mkdtempSync(join(tmpdir(), 'perdure-flat-'));
 chmodSync(folder, 0o711);
-const instance = await startEmbeddedPostgres({ folder: join(folder, 'postgres'), settings: { max_wal_size: '4GB', shared_buffers: '256MB' } });
+const instance = await startEmbeddedPostgres({
+  folder: join(folder, 'postgres'),
+  settings: { max_wal_size: '4GB', shared_buffers: '256MB' },
+});
 await migrate({ url: instance.url });
 const db = openDatabase({ url: instance.url });
 const sql = postgres(instance.url, { max: 1, onnotice: () => undefined });
@@ -33,20 +46,60 @@ async function measure(rounds) {
   for (let round = 0; round < rounds; round++) {
     const starts = Array.from({ length: 10 }, () => {
       const { runId } = startIdentity('default', '');
-      const none = { input: null, requestId: null, version: '', startDelayMs: 0, runTimeoutMs: 0, executionTimeoutMs: 0 };
-      return { ...queue, ...none, runId, workflowId: runId, workflowType: 'w', priority: 0, reusePolicy: 'ALLOW', maxLostLeases: 10 };
+      const none = {
+        input: null,
+        requestId: null,
+        version: '',
+        startDelayMs: 0,
+        runTimeoutMs: 0,
+        executionTimeoutMs: 0,
+      };
+      return {
+        ...queue,
+        ...none,
+        runId,
+        workflowId: runId,
+        workflowType: 'w',
+        priority: 0,
+        reusePolicy: 'ALLOW',
+        maxLostLeases: 10,
+      };
     });
     await timed(times.start, () => startRuns(db, starts));
     const slots = Array.from({ length: 10 }, () => ({ workerId }));
-    const claimed = await timed(times.claim, () => claimRuns(db, { ...queue, slots }, { memoPageBytes: 1e6, memoPageEntries: 100 }));
-    const leases = claimed.map(({ claim: { run } }) => ({ namespace: 'default', runId: run.runId, leaseToken: run.leaseToken }));
-    const step = { stepId: 's', seq: 1, stepKind: 'FUNCTION', attemptNumber: 1, tryNumber: 1, maxTries: 3, uncancellable: false };
-    await timed(times.record, () => recordSteps(db, leases.map((lease) => ({ ...lease, ...step, output: null, eventSeq: 1 }))));
+    const claimed = await timed(times.claim, () =>
+      claimRuns(db, { ...queue, slots }, { memoPageBytes: 1e6, memoPageEntries: 100 }),
+    );
+    const leases = claimed.map(({ claim: { run } }) => ({
+      namespace: 'default',
+      runId: run.runId,
+      leaseToken: run.leaseToken,
+    }));
+    const step = {
+      stepId: 's',
+      seq: 1,
+      stepKind: 'FUNCTION',
+      attemptNumber: 1,
+      tryNumber: 1,
+      maxTries: 3,
+      uncancellable: false,
+    };
+    await timed(times.record, () =>
+      recordSteps(
+        db,
+        leases.map((lease) => ({ ...lease, ...step, output: null, eventSeq: 1 })),
+      ),
+    );
     await timed(times.finish, () =>
-      finishRuns(db, leases.map((lease) => ({ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }))),
+      finishRuns(
+        db,
+        leases.map((lease) => ({ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false })),
+      ),
     );
   }
-  return Object.fromEntries(Object.entries(times).map(([name, all]) => [name, { p50: quantile(all, 0.5), p99: quantile(all, 0.99) }]));
+  return Object.fromEntries(
+    Object.entries(times).map(([name, all]) => [name, { p50: quantile(all, 0.5), p99: quantile(all, 0.99) }]),
+  );
 }
 
 await measure(100);
@@ -76,13 +129,31 @@ for (let batch = -1; batch !== 0; woken += batch) {
 }
 const wakeSeconds = (performance.now() - beganMs) / 1000;
 
-const table = new Table({ head: ['10 runs', 'empty p50, ms', `beside ${(2 * ROWS).toLocaleString('en')} p50, ms`, 'empty p99, ms', 'full p99, ms', 'p50 ratio', 'p99 ratio'], style: { head: [], border: [] } });
+const table = new Table({
+  head: [
+    '10 runs',
+    'empty p50, ms',
+    `beside ${(2 * ROWS).toLocaleString('en')} p50, ms`,
+    'empty p99, ms',
+    'full p99, ms',
+    'p50 ratio',
+    'p99 ratio',
+  ],
+  style: { head: [], border: [] },
+});
 for (const name of Object.keys(empty)) {
   const [before, after] = [empty[name], full[name]];
-  table.push([name, ...[before.p50, after.p50, before.p99, after.p99, after.p50 / before.p50, after.p99 / before.p99].map((value) => value.toFixed(2))]);
+  table.push([
+    name,
+    ...[before.p50, after.p50, before.p99, after.p99, after.p50 / before.p50, after.p99 / before.p99].map((value) =>
+      value.toFixed(2),
+    ),
+  ]);
 }
 console.log(table.toString());
-console.log(`${woken.toLocaleString('en')} due timers woken in ${wakeSeconds.toFixed(1)} s (${Math.round(woken / wakeSeconds).toLocaleString('en')}/s); a batch of 500 takes ${quantile(wakes, 0.5).toFixed(1)} ms, p99 ${quantile(wakes, 0.99).toFixed(1)} ms.`);
+console.log(
+  `${woken.toLocaleString('en')} due timers woken in ${wakeSeconds.toFixed(1)} s (${Math.round(woken / wakeSeconds).toLocaleString('en')}/s); a batch of 500 takes ${quantile(wakes, 0.5).toFixed(1)} ms, p99 ${quantile(wakes, 0.99).toFixed(1)} ms.`,
+);
 await sql.end();
 await db.close();
 await instance.stop();
