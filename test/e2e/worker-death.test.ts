@@ -54,12 +54,20 @@ describe('workers that die, with real processes', () => {
     const first = await startWorker();
     const handle = await perdure.client.start<number, number>('held', 60_000, { taskQueue });
     await until('the step to be held', () => noted('hold').length === 1);
+    await until('its beginning to be recorded', async () => {
+      const { steps } = await perdure.workflows.getHistory({ runId: handle.runId });
+      return steps.length === 2;
+    });
     await first.kill('SIGKILL');
     // The body of the second execution takes as long; its input is recorded, so another run shows the end.
     const second = await startWorker();
     await until('the step to be held again', () => noted('hold').length === 2);
     expect(noted('before')).toHaveLength(1);
-    const { attempts } = await perdure.workflows.listStepAttempts({ runId: handle.runId, stepId: 'hold' });
+    // The body starts before its beginning is recorded.
+    const attempts = await until('both attempts to be recorded', async () => {
+      const answer = await perdure.workflows.listStepAttempts({ runId: handle.runId, stepId: 'hold' });
+      return answer.attempts.length === 2 && answer.attempts;
+    });
     expect(attempts.map(({ attemptNumber, isLatest, tryNumber }) => [attemptNumber, isLatest, tryNumber])).toEqual([
       [1, false, 1],
       [2, true, 1],

@@ -49,6 +49,8 @@ async function main(): Promise<void> {
     });
     say(`  Run ${handle.runId} started`);
     while (gateway.bookings().length === 0) await delay(20);
+    // The gateway takes 1.5 s to answer; kill the worker in the middle.
+    await delay(500);
     first.kill('SIGKILL');
     await once(first, 'exit');
     say('  Worker A was killed (SIGKILL) while it charged the card: the money has moved, the result is not recorded');
