@@ -1,3 +1,4 @@
+export { databaseOptions, logOptions } from './common-options.js';
 export { describeOptions } from './describe.js';
 export { formatDuration, parseDuration } from './duration.js';
 export { addOptionsTo, flagValues } from './flags.js';

@@ -1,29 +1,8 @@
-import { type ConfigOf, defineOptions } from '@perdure/config';
+import { type ConfigOf, databaseOptions, defineOptions, logOptions } from '@perdure/config';
 
 /** Everything that can be set about a reaper. */
 export const reaperOptions = defineOptions({
-  databaseUrl: {
-    kind: 'string',
-    env: 'DATABASE_URL',
-    flag: 'database-url',
-    secret: true,
-    description: 'Connection string of the PostgreSQL database',
-  },
-  wakeup: {
-    kind: 'enum',
-    env: 'PERDURE_WAKEUP',
-    flag: 'wakeup',
-    values: ['notify', 'poll'],
-    default: 'notify',
-    description: 'How processes tell each other of work: LISTEN/NOTIFY, or polling alone',
-  },
-  preparedStatements: {
-    kind: 'boolean',
-    env: 'PERDURE_PREPARED_STATEMENTS',
-    flag: 'prepared-statements',
-    default: true,
-    description: 'Use prepared statements; false behind a pooler in transaction mode that cannot keep them',
-  },
+  ...databaseOptions,
   batchSize: {
     kind: 'integer',
     env: 'PERDURE_REAPER_BATCH_SIZE',
@@ -80,14 +59,7 @@ export const reaperOptions = defineOptions({
     max: 3_600_000,
     description: 'A worker is OFFLINE after a silence of its lease duration, but at least this',
   },
-  logLevel: {
-    kind: 'enum',
-    env: 'PERDURE_LOG_LEVEL',
-    flag: 'log-level',
-    values: ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
-    default: 'info',
-    description: 'Least severe log lines to write',
-  },
+  ...logOptions,
 });
 
 export type ReaperConfig = ConfigOf<typeof reaperOptions>;

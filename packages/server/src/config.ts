@@ -1,14 +1,8 @@
-import { type ConfigOf, defineOptions } from '@perdure/config';
+import { type ConfigOf, databaseOptions, defineOptions, logOptions } from '@perdure/config';
 
 /** Everything that can be set about a server. */
 export const serverOptions = defineOptions({
-  databaseUrl: {
-    kind: 'string',
-    env: 'DATABASE_URL',
-    flag: 'database-url',
-    secret: true,
-    description: 'Connection string of the PostgreSQL database',
-  },
+  ...databaseOptions,
   host: {
     kind: 'string',
     env: 'PERDURE_HOST',
@@ -46,13 +40,6 @@ export const serverOptions = defineOptions({
     unit: 'connections',
     description: 'Database connections at the most; two more listen for wake-ups',
   },
-  preparedStatements: {
-    kind: 'boolean',
-    env: 'PERDURE_PREPARED_STATEMENTS',
-    flag: 'prepared-statements',
-    default: true,
-    description: 'Use prepared statements; false behind a pooler in transaction mode that cannot keep them',
-  },
   queryTimeoutMs: {
     kind: 'duration',
     env: 'PERDURE_QUERY_TIMEOUT',
@@ -70,14 +57,6 @@ export const serverOptions = defineOptions({
     min: 0,
     max: 3_600_000,
     description: 'How long to wait at the start for the database to answer and be migrated',
-  },
-  wakeup: {
-    kind: 'enum',
-    env: 'PERDURE_WAKEUP',
-    flag: 'wakeup',
-    values: ['notify', 'poll'],
-    default: 'notify',
-    description: 'How processes tell each other of work: LISTEN/NOTIFY, or polling alone',
   },
   pollFallbackMs: {
     kind: 'duration',
@@ -146,14 +125,7 @@ export const serverOptions = defineOptions({
     max: 600_000,
     description: 'How long calls under way may take when the server goes down',
   },
-  logLevel: {
-    kind: 'enum',
-    env: 'PERDURE_LOG_LEVEL',
-    flag: 'log-level',
-    values: ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
-    default: 'info',
-    description: 'Least severe log lines to write',
-  },
+  ...logOptions,
 });
 
 export type ServerConfig = ConfigOf<typeof serverOptions>;

@@ -75,6 +75,9 @@ const REUSE_POLICIES = {
   'terminate-existing': WorkflowIdReusePolicy.TERMINATE_EXISTING,
 } as const;
 const STARTS_PER_CALL = 500;
+const BYTES_PER_CALL = 2 * 1024 * 1024;
+
+type StartRequest = MessageInitShape<typeof StartWorkflowRequestSchema>;
 
 /**
  * Starts runs and looks at them. Calls are repeated while no server can be reached, for 30 s; that is harmless, since
@@ -129,7 +132,7 @@ export class Client {
   }
 
   /**
-   * Starts many runs, 500 with one call.
+   * Starts many runs, up to 500 with one call.
    *
    * @returns a handle, or the error of that start, for each input, in their order
    */
@@ -141,8 +144,7 @@ export class Client {
       starts.map(({ input, options }) => this.#startRequest(workflow, input, options)),
     );
     const results: (RunHandle<Output> | RpcError)[] = [];
-    for (let first = 0; first < requests.length; first += STARTS_PER_CALL) {
-      const runs = requests.slice(first, first + STARTS_PER_CALL);
+    for (const runs of inBatches(requests)) {
       const { outcomes } = await untilAnswered(() => this.#service.startWorkflows({ namespace: this.namespace, runs }));
       for (const { result } of outcomes) {
         if (result.case === 'started') results.push(this.#handle<Output>(result.value));
@@ -209,7 +211,7 @@ export class Client {
     workflow: Pick<Workflow, 'name' | 'options'> | string,
     input: unknown,
     options: StartOptions,
-  ): Promise<MessageInitShape<typeof StartWorkflowRequestSchema>> {
+  ): Promise<StartRequest> {
     if (typeof workflow !== 'string') {
       const checked = await checkInput(workflow, input);
       if ('problem' in checked) {
@@ -242,6 +244,25 @@ export class Client {
   #handle<Output>(run: { readonly runId: string; readonly workflowId: string; readonly created: boolean }) {
     return new RunHandle<Output>(run, { service: this.#service, namespace: this.namespace, codec: this.#codec });
   }
+}
+
+/** As many starts as the server takes with one call, by number and by size. */
+function inBatches(requests: readonly StartRequest[]): StartRequest[][] {
+  const batches: StartRequest[][] = [];
+  let batch: StartRequest[] = [];
+  let bytes = 0;
+  for (const request of requests) {
+    const size = (request.input?.data?.byteLength ?? 0) + 1_000;
+    if (batch.length >= STARTS_PER_CALL || (batch.length > 0 && bytes + size > BYTES_PER_CALL)) {
+      batches.push(batch);
+      batch = [];
+      bytes = 0;
+    }
+    batch.push(request);
+    bytes += size;
+  }
+  if (batch.length > 0) batches.push(batch);
+  return batches;
 }
 
 function startError(

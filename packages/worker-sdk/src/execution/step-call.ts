@@ -144,11 +144,12 @@ async function executeAttempt(execution: RunExecution, call: StepCall, attempt: 
   });
   const running = execution.runBody(body);
   if (announced === undefined && !(await endsThisTurn(running))) {
-    announced = announce();
-    void announced.then(
-      (accepted) => accepted || body.abort(new CancelledError()),
-      () => undefined,
-    );
+    const recording = announce();
+    announced = recording;
+    // A refusal must not have to wait for the body to end.
+    execution.activity(async () => {
+      if (!(await recording)) body.abort(new CancelledError());
+    });
   }
   const result = await running;
   if (announced !== undefined && !(await announced)) return { kind: 'cancelled' };

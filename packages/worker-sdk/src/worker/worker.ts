@@ -246,8 +246,8 @@ export class Worker {
       if (run !== undefined) this.#execute(run, performance.now() - sentAtMs);
     } catch (error) {
       if (this.#state !== 'running') return;
-      if (!(error instanceof RpcError)) throw error;
-      if (error.reason === 'WORKER_NOT_REGISTERED') await this.#register().catch((cause) => this.#lost(cause));
+      if (!(error instanceof RpcError)) log.error({ event: 'poll_failed', err: error });
+      else if (error.reason === 'WORKER_NOT_REGISTERED') await this.#register().catch((cause) => this.#lost(cause));
       else if (error.reason === 'WORKER_DRAINING') this.#drainAsked();
       else {
         if (error.isTransient) log.debug({ event: 'poll_failed', message: error.message });

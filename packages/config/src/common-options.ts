@@ -1,0 +1,38 @@
+import { defineOptions } from './options.js';
+
+/** Options of every process that works on the database. */
+export const databaseOptions = defineOptions({
+  databaseUrl: {
+    kind: 'string',
+    env: 'DATABASE_URL',
+    flag: 'database-url',
+    secret: true,
+    description: 'Connection string of the PostgreSQL database',
+  },
+  preparedStatements: {
+    kind: 'boolean',
+    env: 'PERDURE_PREPARED_STATEMENTS',
+    flag: 'prepared-statements',
+    default: true,
+    description: 'Use prepared statements; false behind a pooler in transaction mode that cannot keep them',
+  },
+  wakeup: {
+    kind: 'enum',
+    env: 'PERDURE_WAKEUP',
+    flag: 'wakeup',
+    values: ['notify', 'poll'],
+    default: 'notify',
+    description: 'How processes tell each other of work: LISTEN/NOTIFY, or polling alone',
+  },
+});
+
+export const logOptions = defineOptions({
+  logLevel: {
+    kind: 'enum',
+    env: 'PERDURE_LOG_LEVEL',
+    flag: 'log-level',
+    values: ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
+    default: 'info',
+    description: 'Least severe log lines to write',
+  },
+});
