@@ -23,6 +23,7 @@ export function chart(medians) {
     y += 28;
   }
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${y}" font-family="sans-serif" font-size="13" fill="#334155">
+<title>Perdure beside others</title>
 <rect width="100%" height="100%" fill="white"/>
 ${lines.join('\n')}
 </svg>
