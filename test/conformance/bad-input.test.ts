@@ -138,6 +138,18 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
     { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1, output: tooBig },
     'output.data',
   ],
+  [
+    WorkerService,
+    'completeStep',
+    { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1, begin: { seq: 0, kind: 1, tryNumber: 1 } },
+    'begin.seq',
+  ],
+  [
+    WorkerService,
+    'completeStep',
+    { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1, begin: { seq: 1, kind: 2, tryNumber: 1 } },
+    'begin.kind',
+  ],
   [WorkerService, 'failStep', { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1 }, 'failure'],
   [
     WorkerService,

@@ -1,4 +1,4 @@
-import { FailureReason, type LeasedRun, RunStatus, StepStatus } from '@perdure/proto';
+import { FailureReason, type LeasedRun, RunStatus, StepKind, StepStatus } from '@perdure/proto';
 import type { RpcError } from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -66,6 +66,14 @@ describe('leases', () => {
       perdure.workers.beginStep(begin(run, 'failing', { seq: 2, attemptNumber: 2 })),
     CompleteStep: (run) =>
       perdure.workers.completeStep({ ...fenceOf(run), stepId: 'open', attemptNumber: 1, eventSeq: 1 }),
+    'CompleteStep with its beginning': (run) =>
+      perdure.workers.completeStep({
+        ...fenceOf(run),
+        stepId: 'at once',
+        attemptNumber: 1,
+        eventSeq: 1,
+        begin: { seq: 9, kind: StepKind.FUNCTION, tryNumber: 1 },
+      }),
     FailStep: (run) =>
       perdure.workers.failStep({ ...fenceOf(run), stepId: 'open', attemptNumber: 1, failure: failure(), eventSeq: 1 }),
     ScheduleSleep: (run) =>
@@ -144,6 +152,49 @@ describe('leases', () => {
     expect(suspended.suspended).toBe(true);
     expect((await perdure.workers.suspendRun({ ...fenceOf(run), waits })).wakeAt).toEqual(suspended.wakeAt);
     expect(await history(run.runId)).toHaveLength(2);
+  });
+
+  it('a step that is recorded with its beginning obeys the same rules, and a repeat changes nothing', async () => {
+    const { worker } = await startOne();
+    const run = await worker.claim();
+    const record = (more: object = {}) =>
+      perdure.workers.completeStep({
+        ...fenceOf(run),
+        stepId: 's',
+        attemptNumber: 1,
+        eventSeq: 1,
+        output: payload('x'),
+        begin: { seq: 1, kind: StepKind.FUNCTION, tryNumber: 1 },
+        ...more,
+      });
+    const first = await record();
+    expect(await record()).toEqual(first);
+    expect((await refusal(record({ begin: { seq: 2, kind: StepKind.FUNCTION, tryNumber: 1 } }))).reason).toBe(
+      'STEP_MISMATCH',
+    );
+    expect((await refusal(record({ stepId: 'other', attemptNumber: 2 }))).reason).toBe('WRONG_ATTEMPT');
+    await perdure.workers.beginStep(begin(run, 'failing', { seq: 2 }));
+    const failed = { ...fenceOf(run), stepId: 'failing', attemptNumber: 1, failure: failure() };
+    expect(
+      (
+        await refusal(
+          record({ stepId: 'failing', attemptNumber: 2, begin: { seq: 2, kind: StepKind.FUNCTION, tryNumber: 2 } }),
+        )
+      ).reason,
+    ).toBe('WRONG_ATTEMPT');
+    await perdure.workers.failStep({ ...failed, retryAfter: {} });
+    await record({ stepId: 'failing', attemptNumber: 2, begin: { seq: 2, kind: StepKind.FUNCTION, tryNumber: 2 } });
+    const steps = await history(run.runId);
+    expect(steps.map(({ stepId, attemptNumber, isLatest }) => [stepId, attemptNumber, isLatest])).toEqual([
+      ['s', 1, true],
+      ['failing', 1, false],
+      ['failing', 2, true],
+    ]);
+    await perdure.workflows.cancelRun({ runId: run.runId });
+    expect(
+      (await refusal(record({ stepId: 'late', begin: { seq: 3, kind: StepKind.FUNCTION, tryNumber: 1 } }))).reason,
+    ).toBe('CANCEL_REQUESTED');
+    await record({ stepId: 'late', begin: { seq: 3, kind: StepKind.FUNCTION, tryNumber: 1, uncancellable: true } });
   });
 
   it('recovers the run of a worker that died: lease cleared, open attempt closed, attempt + 1', async () => {

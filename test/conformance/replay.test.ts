@@ -41,7 +41,7 @@ describe('replay', () => {
       if (run !== undefined) await perdure.workers.releaseRun(fenceOf(run));
     };
     const definition = workflow('interrupted', async (ctx) => code(interrupting(ctx)));
-    await perdure.startWorker({ taskQueue, workflows: [definition], leaseDuration: '1s' });
+    await perdure.startWorker({ taskQueue, workflows: [definition], leaseDuration: '10s' });
     const handle = await perdure.client.start(definition, undefined, { taskQueue });
     return { output: await handle.result({ timeout: '20s' }), runId: handle.runId, executions: () => executed };
   };
@@ -195,7 +195,7 @@ describe('replay', () => {
         return (error as Error).name;
       }
     });
-    await perdure.startWorker({ taskQueue, workflows: [definition], leaseDuration: '1s' });
+    await perdure.startWorker({ taskQueue, workflows: [definition], leaseDuration: '10s' });
     expect(await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' })).toBe('WorkerLostError');
     expect(executions).toBe(1);
   });

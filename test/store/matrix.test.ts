@@ -11,6 +11,7 @@ import {
   type LeaseRef,
   openDatabase,
   type RunStatus,
+  recordSteps,
   registerWorkers,
   releaseRuns,
   renewLeases,
@@ -63,6 +64,33 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
     expected: {
       PENDING: 'lease_lost',
       RUNNING: 'begun',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  recordStep: {
+    run: (db, lease) =>
+      recordSteps(db, [
+        {
+          ...lease,
+          stepId: 'at once',
+          seq: 9,
+          stepKind: 'FUNCTION',
+          attemptNumber: 1,
+          tryNumber: 1,
+          maxTries: 0,
+          uncancellable: false,
+          output: null,
+          eventSeq: 1,
+        },
+      ]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'recorded',
       SLEEPING: 'lease_lost',
       WOKEN: 'lease_lost',
       COMPLETED: 'lease_lost',
@@ -232,6 +260,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
 };
 const CHANGES = new Set([
   'begun',
+  'recorded',
   'completed',
   'failed',
   'scheduled',
