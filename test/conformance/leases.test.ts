@@ -229,6 +229,51 @@ describe('leases', () => {
     expect(run.lockedBy).toBe('');
   });
 
+  it('an attempt whose worker says nothing past its timeout is failed, and the run goes to another worker', async () => {
+    const strict = await startPerdure({ server: { stepTimeoutGraceMs: 0 }, reaper: { maxSleepMs: 50 } });
+    const worker = await registerRawWorker(strict, 'q');
+    await strict.workflows.startWorkflow(startRequest());
+    const stuck = await worker.claim();
+    await strict.workers.beginStep({ ...begin(stuck, 'slow'), timeout: { nanos: 200_000_000 } });
+    await strict.workers.beginStep(begin(stuck, 'beside', { seq: 2 }));
+    const next = await worker.claim();
+    expect(next).toMatchObject({ runId: stuck.runId, leaseToken: stuck.leaseToken + 1 });
+    const reasons = next.memo.map(({ stepId, failure }) => [stepId, failure?.reason]).sort();
+    expect(reasons).toEqual([
+      ['beside', FailureReason.WORKER_LOST],
+      ['slow', FailureReason.STEP_TIMEOUT],
+    ]);
+    const late = strict.workers.completeStep({ ...fenceOf(stuck), stepId: 'slow', attemptNumber: 1, eventSeq: 1 });
+    expect((await refusal(late)).reason).toBe('LEASE_LOST');
+    await strict.stop();
+  });
+
+  it('several reapers side by side wake every sleeper and reclaim every lease once', async () => {
+    const crowd = await startPerdure({ reaper: { maxSleepMs: 50 } });
+    for (let n = 0; n < 2; n++) crowd.startReaper({ maxSleepMs: 50 });
+    const worker = await registerRawWorker(crowd, 'q', ['w'], 3_000);
+    const runs = Array.from({ length: 60 }, () => startRequest());
+    await crowd.workflows.startWorkflows({ runs });
+    const leased: LeasedRun[] = [];
+    for (let n = 0; n < 60; n++) leased.push(await worker.claim());
+    // Half of them sleep, the others lose their worker.
+    await Promise.all(
+      leased.slice(0, 30).map(async (run) => {
+        const nap = { stepId: 'nap', seq: 1, when: { case: 'duration' as const, value: { nanos: 600_000_000 } } };
+        await crowd.workers.scheduleSleep({ ...fenceOf(run), ...nap });
+        const waits = [{ stepId: 'nap', condition: { case: 'timer' as const, value: {} } }];
+        await crowd.workers.suspendRun({ ...fenceOf(run), waits });
+      }),
+    );
+    const again: LeasedRun[] = [];
+    for (let n = 0; n < 60; n++) again.push(await worker.claim());
+    expect(new Set(again.map(({ runId }) => runId)).size).toBe(60);
+    expect(again.every(({ leaseToken }) => leaseToken === 2)).toBe(true);
+    const slept = new Set(leased.slice(0, 30).map(({ runId }) => runId));
+    for (const { runId, attempt } of again) expect(attempt).toBe(slept.has(runId) ? 1 : 2);
+    await crowd.stop();
+  });
+
   it('heartbeats keep a lease for as long as they come', async () => {
     const { worker, runId } = await startOne();
     const run = await worker.claim();

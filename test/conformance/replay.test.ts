@@ -177,6 +177,23 @@ describe('replay', () => {
     expect(run).toMatchObject({ status: RunStatus.COMPLETED, leaseToken: 2 });
   });
 
+  it('after a stall past the lease no further body starts under it', async () => {
+    const taskQueue = `q-${uuid()}`;
+    let stalls = 1;
+    let executions = 0;
+    const definition = workflow('stalling', async (ctx) => {
+      await ctx.step('before', () => undefined);
+      // The whole process stands still, and the next step comes before any timer of the worker's.
+      if (stalls-- > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_300);
+      await ctx.step('after', () => {
+        executions++;
+      });
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition], leaseDuration: '1s' });
+    await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' });
+    expect(executions).toBe(1);
+  });
+
   it('at-most-once steps are not executed again when their worker is lost', async () => {
     let executions = 0;
     const taskQueue = `q-${uuid()}`;

@@ -107,6 +107,21 @@ describe('workers that die, with real processes', () => {
     expect(await perdure.client.execute<number, number>('five', 1, { taskQueue, timeout: '20s' })).toBe(10);
   });
 
+  it('a zombie that was stopped between steps begins no further body', async () => {
+    const { taskQueue, startWorker, notes } = setUp();
+    const zombie = await startWorker();
+    const handle = await perdure.client.start<number, number>('many', 1_500, { taskQueue });
+    await until('some steps', () => notes().length > 50);
+    zombie.child.kill('SIGSTOP');
+    const heir = await startWorker();
+    expect(await handle.result({ timeout: '25s' })).toBe(heir.child.pid);
+    const before = notes().length;
+    zombie.child.kill('SIGCONT');
+    await until('the zombie to find out', () => zombie.output().includes('lease_lost'));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(notes()).toHaveLength(before);
+  }, 60_000);
+
   it('SIGTERM drains: the run finishes, the process ends with 0, nothing is lost', async () => {
     const { taskQueue, startWorker } = setUp();
     const worker = await startWorker();

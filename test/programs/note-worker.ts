@@ -31,9 +31,15 @@ export const five = workflow('five', async (ctx, id: number) => {
   return sum;
 });
 
+/** Very many quick steps. */
+export const many = workflow('many', async (ctx, count: number) => {
+  for (let n = 0; n < count; n++) await ctx.step('s', () => note(`m${n}`));
+  return process.pid;
+});
+
 const worker = new Worker({
   taskQueue: process.env.QUEUE ?? 'q',
-  workflows: [held, five],
+  workflows: [held, five, many],
   leaseDuration: '1s',
   concurrency: 50,
 });

@@ -18,6 +18,9 @@ export interface CoalescerOptions<Command, Outcome> {
   readonly maxQueued: number;
 }
 
+/** A batch that takes longer waits for a lock or a connection; new commands do not wait with it. In ms. */
+const HANGING_MS = 50;
+
 interface Entry<Command, Outcome> {
   readonly command: Command;
   readonly key: string;
@@ -36,6 +39,7 @@ export class Coalescer<Command, Outcome> {
   readonly #keysInFlight = new Map<string, number>();
   #queue: Entry<Command, Outcome>[] = [];
   #inFlight = 0;
+  #beganAtMs = 0;
   #scheduled = false;
 
   constructor(options: CoalescerOptions<Command, Outcome>) {
@@ -72,11 +76,13 @@ export class Coalescer<Command, Outcome> {
 
   #pump(): void {
     while (this.#queue.length > 0 && this.#inFlight < this.#options.maxInFlight) {
-      // A further batch beside one that is under way has to be worth its statement.
-      if (this.#inFlight > 0 && this.#queue.length < this.#options.worthABatch) return;
+      // A further batch beside one that is under way has to be worth its statement, unless that one hangs.
+      const hangs = performance.now() - this.#beganAtMs > HANGING_MS;
+      if (this.#inFlight > 0 && this.#queue.length < this.#options.worthABatch && !hangs) return;
       const batch = this.#takeBatch();
       if (batch.length === 0) return;
       this.#inFlight++;
+      this.#beganAtMs = performance.now();
       void this.#runBatch(batch);
     }
   }

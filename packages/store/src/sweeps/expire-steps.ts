@@ -5,6 +5,9 @@
  * that renews its leases but is stuck. Its lease is not trusted further: the run becomes claimable, and the fence refuses
  * whatever the stuck worker still sends. Whether another try follows is decided by the code's policy when the run goes on.
  *
+ * Race closed: the worker completes the late attempt before the run is locked. The update then finds it ended, and neither
+ * the run nor its other attempts are touched.
+ *
  * Lock order: the runs first, by id, as everywhere.
  */
 import type { Database } from '../database/database.js';
@@ -29,14 +32,20 @@ const EXPIRE_STEPS = defineStatement(
   failed as (
     update perdure.step_runs s
     set status = 'FAILED', finished_at = perdure.clock(), deadline_at = null, next_retry_at = perdure.clock(),
-      failure = case when s.deadline_at <= perdure.clock()
-        then jsonb_build_object('type', 'StepTimeoutError', 'reason', 'STEP_TIMEOUT',
-          'message', 'The attempt ran past its timeout and its worker said nothing.')
-        else jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST',
-          'message', 'The run was taken from its worker because another attempt ran past its timeout.') end
+      failure = jsonb_build_object('type', 'StepTimeoutError', 'reason', 'STEP_TIMEOUT',
+        'message', 'The attempt ran past its timeout and its worker said nothing.')
     from locked l
-    where s.run_id = l.run_id and s.is_latest and s.status = 'RUNNING' and s.kind <> 'SLEEP'
+    where s.run_id = l.run_id and s.is_latest and s.status = 'RUNNING' and s.deadline_at <= perdure.clock()
     returning s.run_id
+  ),
+  lost as (
+    update perdure.step_runs s
+    set status = 'FAILED', finished_at = perdure.clock(), deadline_at = null, next_retry_at = perdure.clock(),
+      failure = jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST',
+        'message', 'The run was taken from its worker because another attempt ran past its timeout.')
+    where s.run_id in (select run_id from failed) and s.is_latest and s.status = 'RUNNING' and s.kind <> 'SLEEP'
+      and (s.deadline_at is null or s.deadline_at > perdure.clock())
+    returning 1
   ),
   taken as (
     update perdure.workflow_runs r

@@ -16,7 +16,7 @@ import { defineStatement } from '../database/statement.js';
 import type { StepKind } from '../model.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
-import { latestAttempt } from './recorded.js';
+import { latestAttempt, MAY_COME_NEXT, replaceLatest } from './recorded.js';
 
 const BEGIN_STEPS = defineStatement(
   'begin_steps',
@@ -34,29 +34,14 @@ const BEGIN_STEPS = defineStatement(
         when p.kind <> c.kind or p.seq <> c.seq then 'step_mismatch'
         when p.attempt_number = c.attempt_number and p.lease_token = c.lease_token then 'already_begun'
         when l.cancel_requested_at is not null and not c.uncancellable then 'cancel_requested'
-        when c.attempt_number = coalesce(p.attempt_number, 0) + 1 and (p.attempt_number is null
-          or (p.status = 'FAILED' and p.next_retry_at is not null)
-          or (p.status = 'RUNNING' and p.lease_token < c.lease_token)) then 'begin'
+        when ${MAY_COME_NEXT} then 'begin'
         else 'wrong_attempt'
       end) as verdict
     from command c
     left join locked l on l.run_id = c.run_id
     ${latestAttempt('p')}
   ),
-  replaced as (
-    update perdure.step_runs s
-    set is_latest = false,
-      status = 'FAILED',
-      failure = coalesce(s.failure, '{"type":"WorkerLostError","reason":"WORKER_LOST",
-        "message":"The worker that ran this attempt was lost."}'::jsonb),
-      finished_at = coalesce(s.finished_at, perdure.clock()),
-      next_retry_at = coalesce(s.next_retry_at, perdure.clock()),
-      deadline_at = null
-    from judged j
-    where j.verdict = 'begin' and j.previous is not null
-      and s.run_id = j.run_id and s.step_id = j.step_id and s.attempt_number = j.previous and s.is_latest
-    returning 1
-  ),
+  ${replaceLatest('begin')},
   begun as (
     insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, try_number, max_tries,
       lease_token, worker_id, started_at, deadline_at, input, input_encoding)

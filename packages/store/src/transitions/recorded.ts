@@ -12,3 +12,30 @@ export const namedAttempt = (alias: string): string => `left join lateral (
       select * from perdure.step_runs x
       where x.run_id = c.run_id and x.step_id = c.step_id and x.attempt_number = c.attempt_number limit 1
     ) ${alias} on true`;
+
+/**
+ * For `command c`, and `p` its step's latest attempt: the attempt is the step's first, or follows one that FAILED with
+ * another to come, or one that an earlier lease left open.
+ */
+export const MAY_COME_NEXT = `c.attempt_number = coalesce(p.attempt_number, 0) + 1 and (p.attempt_number is null
+          or (p.status = 'FAILED' and p.next_retry_at is not null)
+          or (p.status = 'RUNNING' and p.lease_token < c.lease_token))`;
+
+/**
+ * `replaced as (…)`: the attempts before those with the verdict are the latest no more; one that an earlier lease left open
+ * is closed as WORKER_LOST, so at most one attempt is ever open.
+ */
+export const replaceLatest = (verdict: string): string => `replaced as (
+    update perdure.step_runs s
+    set is_latest = false,
+      status = 'FAILED',
+      failure = coalesce(s.failure, '{"type":"WorkerLostError","reason":"WORKER_LOST",
+        "message":"The worker that ran this attempt was lost."}'::jsonb),
+      finished_at = coalesce(s.finished_at, perdure.clock()),
+      next_retry_at = coalesce(s.next_retry_at, perdure.clock()),
+      deadline_at = null
+    from judged j
+    where j.verdict = '${verdict}' and j.previous is not null
+      and s.run_id = j.run_id and s.step_id = j.step_id and s.attempt_number = j.previous and s.is_latest
+    returning 1
+  )`;

@@ -268,7 +268,13 @@ export class RunExecution {
     }
   }
 
+  /**
+   * Executes a body. After a stall of the process a result may come in before the lease's end is noticed, so the lease is
+   * looked at before every body.
+   */
   async runBody(body: StepBody): Promise<BodyResult> {
+    if (this.lease.remainingMs <= 0) this.drop();
+    if (this.#hasEnded) throw new ExecutionEnded();
     this.#bodies.add(body);
     if (this.#cancelRequested && !body.uncancellable) body.abort(new CancelledError());
     try {
