@@ -1,7 +1,7 @@
 // Starts the parts as production has them: PostgreSQL, a server, a reaper and a worker, each a process of its own.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -60,8 +60,11 @@ export async function startStack({ profile } = {}) {
     address,
     databaseUrl,
     processes,
-    /** CPU seconds that a part has used. */
-    cpuS: (name) => cpuSeconds(processes[name].pid),
+    /** CPU seconds that a part has used: server, reaper, worker, client (this process) or postgres. */
+    cpuS(name) {
+      if (name === 'client') return (process.cpuUsage().user + process.cpuUsage().system) / 1e6;
+      return name === 'postgres' ? postgresCpuS(databaseUrl) : cpuSeconds(processes[name].pid);
+    },
     async stop() {
       client.close();
       worker.kill('SIGTERM');
@@ -80,4 +83,28 @@ export async function startStack({ profile } = {}) {
 function cpuSeconds(pid) {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
   return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/** Of all processes of the PostgreSQL that listens on the URL's port; those that have ended included. */
+function postgresCpuS(url) {
+  const { port } = new URL(url);
+  const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  const statOf = (pid) => {
+    try {
+      const [, name, rest] = /\((.*)\) (.*)/.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+      return name === 'postgres' ? { pid, fields: rest.split(' ') } : undefined;
+    } catch {
+      return undefined;
+    }
+  };
+  const stats = processes.map(statOf).filter((stat) => stat !== undefined);
+  const master = stats.find(({ pid }) =>
+    readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+      .split('\0')
+      .some((word, at, all) => word === '-p' && all[at + 1] === port),
+  );
+  if (master === undefined) return Number.NaN;
+  const mine = stats.filter(({ pid, fields }) => pid === master.pid || fields[1] === master.pid);
+  const ticks = mine.reduce((sum, { fields }) => sum + Number(fields[11]) + Number(fields[12]), 0);
+  return (ticks + Number(master.fields[13]) + Number(master.fields[14])) / 100;
 }

@@ -6,31 +6,32 @@ import { quantile, withInFlight } from './statistics.mjs';
 const taskQueue = TASK_QUEUE;
 const now = () => performance.timeOrigin + performance.now();
 
+const PARTS = ['server', 'worker', 'postgres', 'client'];
+
+/** Runs per second, and what each run costs each part. */
 async function runs(stack, name, count, inFlight) {
-  const before = { server: stack.cpuS('server'), worker: stack.cpuS('worker') };
+  const before = PARTS.map(stack.cpuS);
   const beganMs = performance.now();
   await withInFlight(count, inFlight, () => stack.client.execute(name, undefined, { taskQueue }));
   const seconds = (performance.now() - beganMs) / 1000;
   return {
     perSecond: count / seconds,
-    serverCpuUs: ((stack.cpuS('server') - before.server) * 1e6) / count,
-    workerCpuUs: ((stack.cpuS('worker') - before.worker) * 1e6) / count,
+    cpuUs: PARTS.map((part, index) => ((stack.cpuS(part) - before[index]) * 1e6) / count),
   };
 }
+
+const cpuFigures = (cpuUs, what, count = 1) =>
+  Object.fromEntries(PARTS.map((part, index) => [`${part} CPU per ${what}, µs`, cpuUs[index] / count]));
 
 /** Each returns numbers by name; names end with their unit. */
 export const workloads = {
   async 'ten steps'(stack, scale) {
-    const { perSecond, serverCpuUs, workerCpuUs } = await runs(stack, 'ten', 1_000 * scale, 200);
-    return {
-      'steps/s': perSecond * 10,
-      'server CPU per step, µs': serverCpuUs / 10,
-      'worker CPU per step, µs': workerCpuUs / 10,
-    };
+    const { perSecond, cpuUs } = await runs(stack, 'ten', 1_000 * scale, 200);
+    return { 'steps/s': perSecond * 10, ...cpuFigures(cpuUs, 'step', 10) };
   },
   async 'one step'(stack, scale) {
-    const { perSecond } = await runs(stack, 'one', 2_000 * scale, 200);
-    return { 'runs/s': perSecond };
+    const { perSecond, cpuUs } = await runs(stack, 'one', 2_000 * scale, 200);
+    return { 'runs/s': perSecond, ...cpuFigures(cpuUs, 'run') };
   },
   async serial(stack) {
     const times = await stack.client.execute('timed', 200, { taskQueue });

@@ -78,6 +78,8 @@ describe('statements', () => {
   const id = '00000000-0000-7000-8000-000000000000';
   const hot: Record<string, readonly string[]> = {
     record_steps: [],
+    record_first_attempts: [],
+    complete_runs: [],
     claim_runs: ["'default'", "'q1'", `'{w}'`, `'{${id}}'`],
     begin_steps: [],
     complete_steps: [],

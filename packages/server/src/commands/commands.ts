@@ -137,7 +137,8 @@ export function createCommands({ db, wakeups, maxQueued }: CommandsOptions): Com
       if (outcome.kind === 'suspended' && outcome.wakeInMs !== null) wakeups.wakesIn(outcome.wakeInMs);
     }),
     finishRun: ordered('CompleteWorkflow', finishRuns, (command, outcome) => {
-      if (outcome.kind === 'finished') wakeups.ended([command.runId]);
+      // Also a repeat: whoever wrote it first may not have come to tell.
+      if (outcome.kind === 'finished' || outcome.kind === 'already_finished') wakeups.ended([command.runId]);
     }),
     retryRunAttempt: ordered('FailWorkflow', retryRunAttempts, (command, outcome) => {
       if (outcome.kind === 'retrying') wakeups.wakesIn(command.retryAfterMs);

@@ -28,9 +28,9 @@ const FIND_RUN_IDS = defineStatement('find_run_ids', `select found.run_id ${LOOK
 
 function parameters(refs: readonly RunRef[]): [string, string, string] {
   return [
-    textArray(refs.map((ref) => ref.namespace)),
-    plainArray(refs.map((ref) => ref.runId)),
-    textArray(refs.map((ref) => ref.workflowId)),
+    textArray(refs, (ref) => ref.namespace),
+    plainArray(refs, (ref) => ref.runId),
+    textArray(refs, (ref) => ref.workflowId),
   ];
 }
 

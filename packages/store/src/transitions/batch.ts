@@ -10,9 +10,9 @@ export interface VerdictRow {
 /** $1, $2, $3 of every fenced statement. */
 export function fenceParameters(commands: readonly LeaseRef[]): [string, string, string] {
   return [
-    plainArray(commands.map((command) => command.runId)),
-    textArray(commands.map((command) => command.namespace)),
-    plainArray(commands.map((command) => command.leaseToken)),
+    plainArray(commands, (command) => command.runId),
+    textArray(commands, (command) => command.namespace),
+    plainArray(commands, (command) => command.leaseToken),
   ];
 }
 

@@ -79,16 +79,16 @@ export function beginSteps(db: Database, commands: readonly BeginStep[]): Promis
     async (round) => {
       const rows = await db.query<Row>(BEGIN_STEPS, [
         ...fenceParameters(round),
-        textArray(round.map((command) => command.stepId)),
-        plainArray(round.map((command) => command.seq)),
-        textArray(round.map((command) => command.stepKind)),
-        plainArray(round.map((command) => command.attemptNumber)),
-        plainArray(round.map((command) => command.tryNumber)),
-        plainArray(round.map((command) => command.maxTries)),
-        plainArray(round.map((command) => command.timeoutMs)),
-        byteaArray(round.map((command) => command.input?.data ?? null)),
-        textArray(round.map((command) => command.input?.encoding ?? null)),
-        plainArray(round.map((command) => command.uncancellable)),
+        textArray(round, (command) => command.stepId),
+        plainArray(round, (command) => command.seq),
+        textArray(round, (command) => command.stepKind),
+        plainArray(round, (command) => command.attemptNumber),
+        plainArray(round, (command) => command.tryNumber),
+        plainArray(round, (command) => command.maxTries),
+        plainArray(round, (command) => command.timeoutMs),
+        byteaArray(round, (command) => command.input?.data ?? null),
+        textArray(round, (command) => command.input?.encoding ?? null),
+        plainArray(round, (command) => command.uncancellable),
       ]);
       return rows.map(outcomeOf);
     },

@@ -69,9 +69,9 @@ export function cancelRuns(db: Database, commands: readonly CancelRun[]): Promis
     (command) => command.runId,
     async (round) => {
       const rows = await db.query<Row>(CANCEL_RUNS, [
-        plainArray(round.map((command) => command.runId)),
-        textArray(round.map((command) => command.namespace)),
-        textArray(round.map((command) => command.reason)),
+        plainArray(round, (command) => command.runId),
+        textArray(round, (command) => command.namespace),
+        textArray(round, (command) => command.reason),
       ]);
       return rows.map(outcomeOf);
     },

@@ -71,7 +71,7 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
     claim.namespace,
     claim.taskQueue,
     textArray(claim.workflowTypes),
-    plainArray(claim.slots.map((slot) => slot.workerId)),
+    plainArray(claim.slots, (slot) => slot.workerId),
   ]);
   // A run's first lease finds nothing recorded: no need to look.
   const advanced = rows.filter((row) => row.run_id !== null && row.lease_token > 1).map((row) => row.run_id);

@@ -70,11 +70,11 @@ export function completeSteps(db: Database, commands: readonly CompleteStep[]): 
     async (round) => {
       const rows = await db.query<Row>(COMPLETE_STEPS, [
         ...fenceParameters(round),
-        textArray(round.map((command) => command.stepId)),
-        plainArray(round.map((command) => command.attemptNumber)),
-        byteaArray(round.map((command) => command.output?.data ?? null)),
-        textArray(round.map((command) => command.output?.encoding ?? null)),
-        plainArray(round.map((command) => command.eventSeq)),
+        textArray(round, (command) => command.stepId),
+        plainArray(round, (command) => command.attemptNumber),
+        byteaArray(round, (command) => command.output?.data ?? null),
+        textArray(round, (command) => command.output?.encoding ?? null),
+        plainArray(round, (command) => command.eventSeq),
       ]);
       return rows.map(outcomeOf);
     },

@@ -23,8 +23,8 @@ export async function createNamespaces(
   commands: readonly CreateNamespace[],
 ): Promise<CreateNamespaceOutcome[]> {
   const rows = await db.query<{ name: string }>(CREATE_NAMESPACES, [
-    textArray(commands.map((command) => command.name)),
-    textArray(commands.map((command) => command.description)),
+    textArray(commands, (command) => command.name),
+    textArray(commands, (command) => command.description),
   ]);
   const created = new Set(rows.map((row) => row.name));
   return commands.map((command) => ({ kind: created.delete(command.name) ? 'created' : 'already_exists' }));

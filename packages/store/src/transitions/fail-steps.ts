@@ -69,11 +69,11 @@ export function failSteps(db: Database, commands: readonly FailStep[]): Promise<
     async (round) => {
       const rows = await db.query<Row>(FAIL_STEPS, [
         ...fenceParameters(round),
-        textArray(round.map((command) => command.stepId)),
-        plainArray(round.map((command) => command.attemptNumber)),
-        jsonArray(round.map((command) => command.failure)),
-        plainArray(round.map((command) => command.retryAfterMs)),
-        plainArray(round.map((command) => command.eventSeq)),
+        textArray(round, (command) => command.stepId),
+        plainArray(round, (command) => command.attemptNumber),
+        jsonArray(round, (command) => command.failure),
+        plainArray(round, (command) => command.retryAfterMs),
+        plainArray(round, (command) => command.eventSeq),
       ]);
       return rows.map(outcomeOf);
     },

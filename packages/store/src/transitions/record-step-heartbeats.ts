@@ -46,10 +46,10 @@ export function recordStepHeartbeats(
     async (round) => {
       const rows = await db.query<VerdictRow>(RECORD_STEP_HEARTBEATS, [
         ...fenceParameters(round),
-        textArray(round.map((command) => command.stepId)),
-        plainArray(round.map((command) => command.attemptNumber)),
-        byteaArray(round.map((command) => command.detail.data)),
-        textArray(round.map((command) => command.detail.encoding)),
+        textArray(round, (command) => command.stepId),
+        plainArray(round, (command) => command.attemptNumber),
+        byteaArray(round, (command) => command.detail.data),
+        textArray(round, (command) => command.detail.encoding),
       ]);
       return rows.map((row) => ({ kind: row.verdict === 'recorded' ? 'recorded' : 'ignored' }));
     },

@@ -4,6 +4,10 @@
  *
  * A crash before the commit leaves nothing: the body is executed again, as after a crash between body and completion.
  *
+ * The usual batch holds first attempts that nothing stands against. It is one plain INSERT, which answers with how many rows
+ * it wrote: nothing is looked up per command, and nothing per command is sent back. Only when it wrote fewer rows than there
+ * are commands is every command of the batch judged; those that were written are then found as recorded already.
+ *
  * Races closed: a replaced lease (fence); the same attempt recorded twice at once (unique keys; the loser is judged again).
  */
 import type { RecordStep, RecordStepOutcome } from '../commands.js';
@@ -14,6 +18,26 @@ import type { StepKind } from '../model.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
 import { latestAttempt, MAY_COME_NEXT, replaceLatest } from './recorded.js';
+
+/** A step without an attempt has no row for the unique index of latest attempts to refuse. */
+const RECORD_FIRST_ATTEMPTS = defineStatement(
+  'record_first_attempts',
+  `with ${LOCKED_RUNS},
+  recorded as (
+    insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, try_number, max_tries,
+      lease_token, worker_id, started_at, finished_at, output, output_encoding, event_seq)
+    select c.run_id, c.step_id, 1, c.seq, c.kind, 'COMPLETED', true, c.try_number, c.max_tries,
+      c.lease_token, l.locked_by, perdure.clock(), perdure.clock(), c.output, c.output_encoding, c.event_seq
+    from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[], $7::int[], $8::int[],
+      $9::bytea[], $10::text[], $11::int[])
+      as c(run_id, namespace, lease_token, step_id, seq, kind, try_number, max_tries, output, output_encoding, event_seq)
+    join locked l on l.run_id = c.run_id
+    where ${FENCE_VERDICT} is null and l.cancel_requested_at is null
+    on conflict do nothing
+    returning 1
+  )
+  select count(*)::int as written, perdure.clock() as finished_at from recorded`,
+);
 
 const RECORD_STEPS = defineStatement(
   'record_steps',
@@ -71,27 +95,50 @@ interface Row extends VerdictRow {
 }
 
 /** @returns one outcome per command, in their order */
-export function recordSteps(db: Database, commands: readonly RecordStep[]): Promise<RecordStepOutcome[]> {
+export async function recordSteps(db: Database, commands: readonly RecordStep[]): Promise<RecordStepOutcome[]> {
+  if (commands.every((command) => command.attemptNumber === 1)) {
+    const finishedAt = await recordFirstAttempts(db, commands);
+    if (finishedAt !== undefined) {
+      const outcome: RecordStepOutcome = { kind: 'recorded', finishedAt, cancelRequested: false };
+      return commands.map(() => outcome);
+    }
+  }
   return inRounds(
     commands,
     (command) => `${command.runId}/${command.stepId}`,
     async (round) => {
       const rows = await db.query<Row>(RECORD_STEPS, [
         ...fenceParameters(round),
-        textArray(round.map((command) => command.stepId)),
-        plainArray(round.map((command) => command.seq)),
-        textArray(round.map((command) => command.stepKind)),
-        plainArray(round.map((command) => command.attemptNumber)),
-        plainArray(round.map((command) => command.tryNumber)),
-        plainArray(round.map((command) => command.maxTries)),
-        plainArray(round.map((command) => command.uncancellable)),
-        byteaArray(round.map((command) => command.output?.data ?? null)),
-        textArray(round.map((command) => command.output?.encoding ?? null)),
-        plainArray(round.map((command) => command.eventSeq)),
+        textArray(round, (command) => command.stepId),
+        plainArray(round, (command) => command.seq),
+        plainArray(round, (command) => command.stepKind),
+        plainArray(round, (command) => command.attemptNumber),
+        plainArray(round, (command) => command.tryNumber),
+        plainArray(round, (command) => command.maxTries),
+        plainArray(round, (command) => command.uncancellable),
+        byteaArray(round, (command) => command.output?.data),
+        textArray(round, (command) => command.output?.encoding),
+        plainArray(round, (command) => command.eventSeq),
       ]);
       return rows.map(outcomeOf);
     },
   );
+}
+
+/** @returns the time of all of them; undefined when not all were written: some may be, and some may not */
+async function recordFirstAttempts(db: Database, commands: readonly RecordStep[]): Promise<Date | undefined> {
+  const [row] = await db.query<{ written: number; finished_at: Date }>(RECORD_FIRST_ATTEMPTS, [
+    ...fenceParameters(commands),
+    textArray(commands, (command) => command.stepId),
+    plainArray(commands, (command) => command.seq),
+    plainArray(commands, (command) => command.stepKind),
+    plainArray(commands, (command) => command.tryNumber),
+    plainArray(commands, (command) => command.maxTries),
+    byteaArray(commands, (command) => command.output?.data),
+    textArray(commands, (command) => command.output?.encoding),
+    plainArray(commands, (command) => command.eventSeq),
+  ]);
+  return row?.written === commands.length ? row.finished_at : undefined;
 }
 
 function outcomeOf(row: Row): RecordStepOutcome | 'raced' {

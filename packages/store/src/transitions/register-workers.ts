@@ -41,14 +41,14 @@ export function registerWorkers(db: Database, commands: readonly RegisterWorker[
     (command) => command.workerId,
     async (round) => {
       const rows = await db.query<VerdictRow>(REGISTER_WORKERS, [
-        plainArray(round.map((command) => command.workerId)),
-        textArray(round.map((command) => command.namespace)),
-        textArray(round.map((command) => command.taskQueue)),
-        jsonArray(round.map((command) => [...command.workflowTypes])),
-        textArray(round.map((command) => command.version)),
-        textArray(round.map((command) => command.identity)),
-        plainArray(round.map((command) => command.slots)),
-        plainArray(round.map((command) => command.leaseMs)),
+        plainArray(round, (command) => command.workerId),
+        textArray(round, (command) => command.namespace),
+        textArray(round, (command) => command.taskQueue),
+        jsonArray(round, (command) => [...command.workflowTypes]),
+        textArray(round, (command) => command.version),
+        textArray(round, (command) => command.identity),
+        plainArray(round, (command) => command.slots),
+        plainArray(round, (command) => command.leaseMs),
       ]);
       return rows.map((row) => ({ kind: row.verdict as RegisterWorkerOutcome['kind'] }));
     },

@@ -57,7 +57,7 @@ export function releaseRuns(db: Database, commands: readonly ReleaseRun[]): Prom
     async (round) => {
       const rows = await db.query<Row>(RELEASE_RUNS, [
         ...fenceParameters(round),
-        plainArray(round.map((command) => command.delayMs)),
+        plainArray(round, (command) => command.delayMs),
       ]);
       return rows.map(outcomeOf);
     },

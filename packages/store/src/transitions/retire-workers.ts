@@ -48,8 +48,8 @@ async function retire<Outcome>(
     (command) => command.workerId,
     async (round) => {
       const rows = await db.query<Row>(RETIRE_WORKERS, [
-        plainArray(round.map((command) => command.workerId)),
-        textArray(round.map((command) => command.namespace)),
+        plainArray(round, (command) => command.workerId),
+        textArray(round, (command) => command.namespace),
         forGood,
       ]);
       return rows.map(outcomeOf);

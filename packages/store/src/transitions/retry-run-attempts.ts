@@ -71,10 +71,10 @@ export function retryRunAttempts(
       );
       const rows = await db.query<VerdictRow>(RETRY_RUN_ATTEMPTS, [
         ...fenceParameters(round),
-        jsonArray(round.map((command) => command.failure)),
-        plainArray(round.map((command) => command.retryAfterMs)),
-        plainArray(reopened.map((reopen) => reopen.ord)),
-        textArray(reopened.map((reopen) => reopen.stepId)),
+        jsonArray(round, (command) => command.failure),
+        plainArray(round, (command) => command.retryAfterMs),
+        plainArray(reopened, (reopen) => reopen.ord),
+        textArray(reopened, (reopen) => reopen.stepId),
       ]);
       return rows.map(outcomeOf);
     },

@@ -65,11 +65,11 @@ export function scheduleSleeps(db: Database, commands: readonly ScheduleSleep[])
     async (round) => {
       const rows = await db.query<Row>(SCHEDULE_SLEEPS, [
         ...fenceParameters(round),
-        textArray(round.map((command) => command.stepId)),
-        plainArray(round.map((command) => command.seq)),
-        plainArray(round.map((command) => command.durationMs)),
-        timestampArray(round.map((command) => command.until)),
-        plainArray(round.map((command) => command.uncancellable)),
+        textArray(round, (command) => command.stepId),
+        plainArray(round, (command) => command.seq),
+        plainArray(round, (command) => command.durationMs),
+        timestampArray(round, (command) => command.until),
+        plainArray(round, (command) => command.uncancellable),
       ]);
       return rows.map(outcomeOf);
     },

@@ -109,7 +109,7 @@ export async function startRuns(db: Database, commands: readonly StartRun[]): Pr
   await part(false, (plain) => startInRounds(db, plain));
   await part(true, (guarded) =>
     db.transaction(async (transaction) => {
-      await transaction.query(LOCK_WORKFLOW_IDS, [textArray(guarded.map((c) => `${c.namespace}\n${c.workflowId}`))]);
+      await transaction.query(LOCK_WORKFLOW_IDS, [textArray(guarded, (c) => `${c.namespace}\n${c.workflowId}`)]);
       await terminateExisting(transaction, guarded);
       return startInRounds(transaction, guarded);
     }),
@@ -128,8 +128,8 @@ async function terminateExisting(db: Database, commands: readonly StartRun[]): P
   const judged = await judge(db, replacing);
   const fresh = replacing.filter((_, index) => judged[index]?.same_request !== true);
   const open = await db.query<{ run_id: string; namespace: string }>(OPEN_RUNS_OF, [
-    textArray(fresh.map((command) => command.namespace)),
-    textArray(fresh.map((command) => command.workflowId)),
+    textArray(fresh, (command) => command.namespace),
+    textArray(fresh, (command) => command.workflowId),
   ]);
   await terminateRuns(
     db,
@@ -151,21 +151,21 @@ function startInRounds(db: Database, commands: readonly StartRun[]): Promise<Sta
 
 async function startOnce(db: Database, commands: readonly StartRun[]): Promise<readonly (StartRunOutcome | 'raced')[]> {
   const rows = await db.query<{ run_id: string }>(START_RUNS, [
-    plainArray(commands.map((command) => command.runId)),
-    textArray(commands.map((command) => command.namespace)),
-    textArray(commands.map((command) => command.workflowId)),
-    textArray(commands.map((command) => command.workflowType)),
-    textArray(commands.map((command) => command.taskQueue)),
-    plainArray(commands.map((command) => command.priority)),
-    textArray(commands.map((command) => command.version)),
-    textArray(commands.map((command) => command.requestId)),
-    textArray(commands.map((command) => command.reusePolicy)),
-    plainArray(commands.map((command) => command.startDelayMs)),
-    plainArray(commands.map((command) => command.runTimeoutMs)),
-    plainArray(commands.map((command) => command.executionTimeoutMs)),
-    plainArray(commands.map((command) => command.maxLostLeases)),
-    byteaArray(commands.map((command) => command.input?.data ?? null)),
-    textArray(commands.map((command) => command.input?.encoding ?? null)),
+    plainArray(commands, (command) => command.runId),
+    textArray(commands, (command) => command.namespace),
+    textArray(commands, (command) => command.workflowId),
+    textArray(commands, (command) => command.workflowType),
+    textArray(commands, (command) => command.taskQueue),
+    plainArray(commands, (command) => command.priority),
+    textArray(commands, (command) => command.version),
+    textArray(commands, (command) => command.requestId),
+    textArray(commands, (command) => command.reusePolicy),
+    plainArray(commands, (command) => command.startDelayMs),
+    plainArray(commands, (command) => command.runTimeoutMs),
+    plainArray(commands, (command) => command.executionTimeoutMs),
+    plainArray(commands, (command) => command.maxLostLeases),
+    byteaArray(commands, (command) => command.input?.data ?? null),
+    textArray(commands, (command) => command.input?.encoding ?? null),
   ]);
   const started = new Set(rows.map((row) => row.run_id));
   const refused = commands.filter((command) => !started.has(command.runId));
@@ -180,14 +180,14 @@ async function startOnce(db: Database, commands: readonly StartRun[]): Promise<r
 
 function judge(db: Database, commands: readonly StartRun[]): Promise<readonly JudgedRow[]> {
   return db.query<JudgedRow>(JUDGE_STARTS, [
-    plainArray(commands.map((command) => command.runId)),
-    textArray(commands.map((command) => command.namespace)),
-    textArray(commands.map((command) => command.workflowId)),
-    textArray(commands.map((command) => command.workflowType)),
-    textArray(commands.map((command) => command.taskQueue)),
-    textArray(commands.map((command) => command.requestId)),
-    byteaArray(commands.map((command) => command.input?.data ?? null)),
-    textArray(commands.map((command) => command.input?.encoding ?? null)),
+    plainArray(commands, (command) => command.runId),
+    textArray(commands, (command) => command.namespace),
+    textArray(commands, (command) => command.workflowId),
+    textArray(commands, (command) => command.workflowType),
+    textArray(commands, (command) => command.taskQueue),
+    textArray(commands, (command) => command.requestId),
+    byteaArray(commands, (command) => command.input?.data ?? null),
+    textArray(commands, (command) => command.input?.encoding ?? null),
   ]);
 }
 

@@ -88,9 +88,9 @@ export function suspendRuns(db: Database, commands: readonly SuspendRun[]): Prom
       const waits = round.flatMap((command, index) => command.waits.map((wait) => ({ ...wait, ord: index + 1 })));
       const rows = await db.query<Row>(SUSPEND_RUNS, [
         ...fenceParameters(round),
-        plainArray(waits.map((wait) => wait.ord)),
-        textArray(waits.map((wait) => wait.stepId)),
-        textArray(waits.map((wait) => wait.on)),
+        plainArray(waits, (wait) => wait.ord),
+        textArray(waits, (wait) => wait.stepId),
+        textArray(waits, (wait) => wait.on),
       ]);
       return rows.map(outcomeOf);
     },

@@ -57,15 +57,13 @@ export function terminateRuns(db: Database, commands: readonly TerminateRun[]): 
     (command) => command.runId,
     async (round) => {
       const rows = await db.query<Row>(TERMINATE_RUNS, [
-        plainArray(round.map((command) => command.runId)),
-        textArray(round.map((command) => command.namespace)),
-        jsonArray(
-          round.map((command) => ({
-            type: 'WorkflowTerminatedError',
-            reason: 'TERMINATED',
-            message: command.reason === '' ? 'The run was terminated.' : `The run was terminated: ${command.reason}`,
-          })),
-        ),
+        plainArray(round, (command) => command.runId),
+        textArray(round, (command) => command.namespace),
+        jsonArray(round, (command) => ({
+          type: 'WorkflowTerminatedError',
+          reason: 'TERMINATED',
+          message: command.reason === '' ? 'The run was terminated.' : `The run was terminated: ${command.reason}`,
+        })),
       ]);
       return rows.map(outcomeOf);
     },

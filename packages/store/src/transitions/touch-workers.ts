@@ -45,8 +45,8 @@ export function touchWorkers(db: Database, commands: readonly WorkerRef[]): Prom
     (command) => command.workerId,
     async (round) => {
       const rows = await db.query<Row>(TOUCH_WORKERS, [
-        plainArray(round.map((command) => command.workerId)),
-        textArray(round.map((command) => command.namespace)),
+        plainArray(round, (command) => command.workerId),
+        textArray(round, (command) => command.namespace),
       ]);
       return rows.map((row) =>
         row.status === null ? { kind: 'not_registered' } : { kind: 'alive', status: row.status },
