@@ -129,7 +129,7 @@ describe('concurrency', () => {
       await new Promise((resolve) => setTimeout(resolve, 50));
       const beganMs = performance.now();
       const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue }));
-      const { run } = await waiting;
+      const [run] = (await waiting).runs;
       expect(run?.runId).toBe(runId);
       expect(performance.now() - beganMs).toBeLessThan(5_000);
       const awaiting = perdure.workflows.awaitRun({ runId, wait: { seconds: 20n } });

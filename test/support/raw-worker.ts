@@ -27,7 +27,7 @@ export async function registerRawWorker(
   });
   const poll = async (waitMs = 5_000) => {
     const wait = { seconds: BigInt(Math.trunc(waitMs / 1000)), nanos: (waitMs % 1000) * 1_000_000 };
-    return (await perdure.workers.pollActivity({ workerId, taskQueue, wait })).run;
+    return (await perdure.workers.pollActivity({ workerId, taskQueue, wait })).runs[0];
   };
   return {
     workerId,

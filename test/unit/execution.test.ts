@@ -94,7 +94,7 @@ describe('slot ledger', () => {
         (concurrency, limits, actions) => {
           const types = ['a', 'b', 'c'];
           const ledger = new SlotLedger(concurrency, types, limits);
-          const polls: { types: readonly string[] }[] = [];
+          const polls: { types: readonly string[]; slots: number }[] = [];
           const running: string[] = [];
           for (const { action, pick } of actions) {
             if (action === 'open') {
@@ -108,16 +108,19 @@ describe('slot ledger', () => {
               if (ticket === undefined) continue;
               ledger.closePoll(ticket);
               if (action === 'claim') {
-                const type = ticket.types[pick % ticket.types.length] as string;
-                ledger.begin(type);
-                running.push(type);
+                // As many as it may bring, of types as they come.
+                for (let n = 0; n < Math.min(ticket.slots, 1 + (pick % 5)); n++) {
+                  const type = ticket.types[(pick + n) % ticket.types.length] as string;
+                  ledger.begin(type);
+                  running.push(type);
+                }
               }
             }
-            expect(running.length + polls.length).toBeLessThanOrEqual(concurrency);
+            expect(running.length + polls.reduce((sum, { slots }) => sum + slots, 0)).toBeLessThanOrEqual(concurrency);
             for (const type of types) {
               const most =
                 running.filter((candidate) => candidate === type).length +
-                polls.filter((poll) => poll.types.includes(type)).length;
+                polls.reduce((sum, poll) => sum + (poll.types.includes(type) ? poll.slots : 0), 0);
               if (limits[type] !== undefined) expect(most).toBeLessThanOrEqual(limits[type]);
             }
           }

@@ -13,3 +13,8 @@ export const MIN_LEASE_MS = 1_000;
 export const MAX_LEASE_MS = 600_000;
 /** Heartbeats are due three times per lease, and at least this often, in ms: they also carry cancels and drains. */
 export const MAX_HEARTBEAT_INTERVAL_MS = 10_000;
+
+/** Runs that one poll may ask for. */
+export const MAX_POLL_RUNS = 1_000;
+/** A poll's answer carries so much of inputs and memos, or a single run, in bytes. */
+export const MAX_POLL_BYTES = 4 * 1024 * 1024;

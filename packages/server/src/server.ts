@@ -87,7 +87,7 @@ async function serve(config: ServerConfig, log: Logger, db: Database, serverId: 
     },
   });
   const wakeups = new Wakeups({ db, log, serverId, dispatcher, endWaiters, notifier });
-  const commands: Commands = createCommands({ db, wakeups, maxQueued: config.maxQueuedCommands });
+  const commands: Commands = createCommands({ db, wakeups, dispatcher, maxQueued: config.maxQueuedCommands });
   const context: ServerContext = {
     config,
     log,

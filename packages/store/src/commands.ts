@@ -33,8 +33,9 @@ export interface StartRun {
   readonly executionTimeoutMs: number;
   readonly maxLostLeases: number;
 }
+/** `claim`: the run is leased already to the slot that was given for it. */
 export type StartRunOutcome =
-  | { readonly kind: 'started'; readonly runId: string; readonly delayed: boolean }
+  | { readonly kind: 'started'; readonly runId: string; readonly delayed: boolean; readonly claim: ClaimedRun | null }
   | { readonly kind: 'existing'; readonly runId: string }
   | { readonly kind: 'already_exists'; readonly runId: string; readonly status: RunStatus }
   | { readonly kind: 'namespace_not_found' };
@@ -43,6 +44,11 @@ export type StartRunOutcome =
 export interface ClaimSlot {
   readonly workerId: string;
 }
+/** A free slot for a run that is about to start. */
+export interface StartSlot extends ClaimSlot {
+  /** As the worker registered it; when it has changed since, the slot is not used. */
+  readonly leaseMs: number;
+}
 /** Slots that may be served together: same namespace, queue and types. */
 export interface ClaimRuns {
   readonly namespace: string;
@@ -50,8 +56,25 @@ export interface ClaimRuns {
   readonly workflowTypes: readonly string[];
   readonly slots: readonly ClaimSlot[];
 }
+/** What a worker needs to know of a run. */
+export type RunToExecute = Pick<
+  Run,
+  | 'runId'
+  | 'namespace'
+  | 'workflowId'
+  | 'workflowType'
+  | 'version'
+  | 'leaseToken'
+  | 'attempt'
+  | 'retries'
+  | 'cancelRequestedAt'
+  | 'createdAt'
+  | 'startedAt'
+  | 'runDeadlineAt'
+  | 'executionDeadlineAt'
+> & { readonly input: Payload | null };
 export interface ClaimedRun {
-  readonly run: Run;
+  readonly run: RunToExecute;
   readonly leaseMs: number;
   /** The database's time of the claim. */
   readonly now: Date;

@@ -13,6 +13,7 @@ export { getRegistration, getWorker, listWorkers } from './reads/list-workers.js
 export * from './reads/queries.js';
 export { readDatabaseFacts, schemaVersion } from './reads/read-database-facts.js';
 export { type MemoPageLimits, readMemo } from './reads/read-memo.js';
+export { type FoundRun, readRunEnds } from './reads/read-run-ends.js';
 export { readRunFacts } from './reads/read-run-facts.js';
 export { getStepAttempt, listStepAttempts, readChangedSteps, readHistory } from './reads/read-steps.js';
 export { startIdentity } from './run-id.js';
@@ -44,7 +45,7 @@ export { renewLeases } from './transitions/renew-leases.js';
 export { deregisterWorkers, drainWorkers } from './transitions/retire-workers.js';
 export { retryRunAttempts } from './transitions/retry-run-attempts.js';
 export { scheduleSleeps } from './transitions/schedule-sleeps.js';
-export { startRuns } from './transitions/start-runs.js';
+export { isGuarded, startRuns } from './transitions/start-runs.js';
 export { suspendRuns } from './transitions/suspend-runs.js';
 export { terminateRuns } from './transitions/terminate-runs.js';
 export { touchWorkers } from './transitions/touch-workers.js';

@@ -59,13 +59,17 @@ function span(step: StepAttempt): number | undefined {
 
 export async function showResult(session: Session, runId: string): Promise<void> {
   for (;;) {
-    const { run, finished } = await session.workflows.awaitRun({ namespace: session.namespace, runId });
-    if (finished && run !== undefined) return endOf(session, run, false);
+    const end = await session.workflows.awaitRun({ namespace: session.namespace, runId });
+    if (end.finished) return endOf(session, end, false);
   }
 }
 
 /** Prints how a run ended; anything but COMPLETED is exit code 1. */
-function endOf(session: Session, run: WorkflowRun, quiet: boolean): void {
+function endOf(
+  session: Session,
+  run: Pick<WorkflowRun, 'runId' | 'status' | 'output' | 'failure' | 'cancelReason'>,
+  quiet: boolean,
+): void {
   if (run.status === RunStatus.COMPLETED) {
     if (quiet) return;
     const text = payloadText(run.output) ?? pc.dim('(no output)');

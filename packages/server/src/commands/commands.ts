@@ -4,6 +4,7 @@ import {
   beginSteps,
   type CancelRun,
   type CancelRunOutcome,
+  type ClaimedRun,
   type CompleteStep,
   type CompleteStepOutcome,
   cancelRuns,
@@ -14,6 +15,7 @@ import {
   type FinishRun,
   type FinishRunOutcome,
   failSteps,
+  type FoundRun,
   findRuns,
   finishRuns,
   type RecordStep,
@@ -27,7 +29,9 @@ import {
   type RetryRunAttempt,
   type RetryRunAttemptOutcome,
   type Run,
+  type RunEnd,
   type RunRef,
+  readRunEnds,
   recordStepHeartbeats,
   recordSteps,
   releaseRuns,
@@ -49,6 +53,7 @@ import {
   touchWorkers,
   type WorkerRef,
 } from '@perdure/store';
+import type { Dispatcher } from '../dispatch/dispatcher.js';
 import type { Wakeups } from '../dispatch/wakeups.js';
 import { Coalescer } from './coalescer.js';
 import { RunOrder } from './run-order.js';
@@ -73,18 +78,20 @@ export interface Commands {
   readonly cancelRun: Submit<CancelRun, CancelRunOutcome>;
   readonly terminateRun: Submit<TerminateRun, TerminateRunOutcome>;
   readonly touchWorker: Submit<WorkerRef, TouchWorkerOutcome>;
+  readonly findEnd: Submit<{ readonly namespace: string; readonly runId: string }, FoundRun | null>;
   readonly findRun: Submit<RunRef, Run | null>;
 }
 
 export interface CommandsOptions {
   readonly db: Database;
   readonly wakeups: Wakeups;
+  readonly dispatcher: Dispatcher;
   /** Commands of one kind that may wait. */
   readonly maxQueued: number;
 }
 
 /** After a batch is committed, those who wait for what it changed are told. */
-export function createCommands({ db, wakeups, maxQueued }: CommandsOptions): Commands {
+export function createCommands({ db, wakeups, dispatcher, maxQueued }: CommandsOptions): Commands {
   const coalesce = <Command, Outcome>(
     name: string,
     keyOf: (command: Command) => string,
@@ -119,11 +126,32 @@ export function createCommands({ db, wakeups, maxQueued }: CommandsOptions): Com
     return (command) => order.submit(command.runId, submit, command);
   };
 
+  /** Runs that start while a worker waits for them are leased with the statement that inserts them. */
+  const startOrHandOut = async (starts: readonly StartRun[]): Promise<StartRunOutcome[]> => {
+    const reservation = dispatcher.reserve(starts);
+    // Before the commit: from then on anyone may end them.
+    for (const start of starts) wakeups.starting(start);
+    let claims: (ClaimedRun | null)[] = [];
+    try {
+      const outcomes = await startRuns(db, starts, reservation.slots);
+      claims = outcomes.map((outcome) => (outcome.kind === 'started' ? outcome.claim : null));
+      starts.forEach(({ runId }, index) => {
+        if (outcomes[index]?.kind !== 'started') wakeups.notStarted(runId);
+      });
+      return outcomes;
+    } catch (error) {
+      for (const { runId } of starts) wakeups.notStarted(runId);
+      throw error;
+    } finally {
+      reservation.settle(claims);
+    }
+  };
+
   return {
-    startRun: coalesce('StartWorkflow', byRun, startRuns, (command, outcome) => {
+    startRun: coalesce<StartRun, StartRunOutcome>('StartWorkflow', byRun, (_, starts) => startOrHandOut(starts), (command, outcome) => {
       if (outcome.kind !== 'started') return;
       if (outcome.delayed) wakeups.wakesIn(command.startDelayMs);
-      else wakeups.runnable(command, 1, command.workflowType);
+      else if (outcome.claim === null) wakeups.runnable(command, 1, command.workflowType);
       if (command.runTimeoutMs > 0) wakeups.expiresIn(command.runTimeoutMs);
     }),
     beginStep: ordered('BeginStep', beginSteps, (command, outcome) => {
@@ -137,8 +165,9 @@ export function createCommands({ db, wakeups, maxQueued }: CommandsOptions): Com
       if (outcome.kind === 'suspended' && outcome.wakeInMs !== null) wakeups.wakesIn(outcome.wakeInMs);
     }),
     finishRun: ordered('CompleteWorkflow', finishRuns, (command, outcome) => {
-      // Also a repeat: whoever wrote it first may not have come to tell.
-      if (outcome.kind === 'finished' || outcome.kind === 'already_finished') wakeups.ended([command.runId]);
+      if (outcome.kind === 'finished') wakeups.ended(command.runId, endOf(command));
+      // Whoever wrote it first may not have come to tell.
+      else if (outcome.kind === 'already_finished') wakeups.ended(command.runId);
     }),
     retryRunAttempt: ordered('FailWorkflow', retryRunAttempts, (command, outcome) => {
       if (outcome.kind === 'retrying') wakeups.wakesIn(command.retryAfterMs);
@@ -151,15 +180,29 @@ export function createCommands({ db, wakeups, maxQueued }: CommandsOptions): Com
     renewLease: coalesce('RecordHeartbeat', byRun, renewLeases),
     recordStepHeartbeat: coalesce('RecordHeartbeat', byRun, recordStepHeartbeats),
     cancelRun: coalesce('CancelRun', byRun, cancelRuns, (command, outcome) => {
-      if (outcome.kind === 'cancelled') wakeups.ended([command.runId]);
+      if (outcome.kind === 'cancelled') wakeups.ended(command.runId);
       if (outcome.kind === 'requested' && outcome.status === 'PENDING') {
         wakeups.runnable({ namespace: command.namespace, taskQueue: outcome.taskQueue }, 1);
       }
     }),
     terminateRun: coalesce('TerminateRun', byRun, terminateRuns, (command, outcome) => {
-      if (outcome.kind === 'terminated') wakeups.ended([command.runId]);
+      if (outcome.kind === 'terminated') wakeups.ended(command.runId);
     }),
     touchWorker: coalesce('RecordHeartbeat', (ref: WorkerRef) => ref.workerId, touchWorkers),
+    findEnd: coalesce('AwaitRun', byRun, readRunEnds),
     findRun: coalesce('GetRun', (ref: RunRef) => ref.runId ?? ref.workflowId ?? '', findRuns),
   };
+}
+
+/** How a run ended, as far as the command tells. */
+function endOf(command: FinishRun): RunEnd | undefined {
+  const none = { output: null, failure: null, cancelReason: null };
+  switch (command.end) {
+    case 'COMPLETED':
+      return { ...none, status: 'COMPLETED', output: command.output };
+    case 'FAILED':
+      return { ...none, status: 'FAILED', failure: command.failure };
+    case 'CANCELLED':
+      return undefined;
+  }
 }

@@ -1,9 +1,9 @@
-import type { ClaimedRun, Database, QueueRef } from '@perdure/store';
+import { type ClaimedRun, type Database, isGuarded, type QueueRef, type StartRun, type StartSlot } from '@perdure/store';
 import { overloaded, shuttingDown } from '../rpc/rpc-error.js';
-import { ClaimGroup, type PollResult, WaitingPoll } from './claim-group.js';
+import { ClaimGroup } from './claim-group.js';
+import { type PollResult, type PollSlots, WaitingPoll } from './waiting-poll.js';
 
-export interface Poll extends QueueRef {
-  readonly workerId: string;
+export interface Poll extends QueueRef, PollSlots {
   /** The types that the worker has room for, without repeats. */
   readonly workflowTypes: readonly string[];
   readonly waitMs: number;
@@ -44,7 +44,11 @@ export class Dispatcher {
       throw overloaded(`${this.#options.maxWaitingPolls} polls wait already`);
     }
     const group = this.#groupOf(request);
-    const poll = new WaitingPoll(request.workerId);
+    let end: (result: PollResult) => void = () => undefined;
+    const ended = new Promise<PollResult>((resolve) => {
+      end = resolve;
+    });
+    const poll = new WaitingPoll(request, end);
     const onAbort = () => group.drop(poll);
     const timer = setTimeout(() => group.expire(poll), request.waitMs);
     request.signal.addEventListener('abort', onAbort, { once: true });
@@ -52,7 +56,7 @@ export class Dispatcher {
     try {
       if (request.signal.aborted) return { kind: 'empty' };
       group.add(poll);
-      return await poll.result;
+      return await ended;
     } finally {
       this.#waiting--;
       clearTimeout(timer);
@@ -65,16 +69,52 @@ export class Dispatcher {
    * Runs of a queue may have become claimable.
    *
    * @param workflowType of these runs; undefined when not known
-   * @returns polls that wait for them here
+   * @returns free slots that wait for them here
    */
   wake(queue: QueueRef, workflowType?: string): number {
     let waiting = 0;
     for (const group of this.#queues.get(queueKey(queue))?.values() ?? []) {
       if (workflowType !== undefined && !group.serves(workflowType)) continue;
-      waiting += group.waiting;
+      waiting += group.freeSlots;
       group.wake();
     }
     return waiting;
+  }
+
+  /**
+   * Takes free slots for runs that are about to start: as long as nothing waits in their queue, they can be leased with the
+   * same statement that inserts them.
+   */
+  reserve(starts: readonly StartRun[]): Reservation {
+    const slots: (WaitingPoll | null)[] = starts.map(() => null);
+    const groups: { readonly group: ClaimGroup; readonly places: readonly number[] }[] = [];
+    for (const places of placesByTarget(starts).values()) {
+      const [first] = places.map((place) => starts[place] as StartRun);
+      if (first === undefined) continue;
+      let next = 0;
+      for (const group of this.#queues.get(queueKey(first))?.values() ?? []) {
+        if (next >= places.length) break;
+        if (!group.serves(first.workflowType)) continue;
+        const polls = group.reserve(places.length - next);
+        const taken = places.slice(next, next + polls.length);
+        taken.forEach((place, index) => {
+          slots[place] = polls[index] as WaitingPoll;
+        });
+        next += polls.length;
+        if (taken.length > 0) groups.push({ group, places: taken });
+      }
+    }
+    return {
+      slots,
+      settle: (claims) => {
+        for (const { group, places } of groups) {
+          group.settleReserved(
+            places.map((place) => slots[place] as WaitingPoll),
+            places.map((place) => claims[place] ?? null),
+          );
+        }
+      },
+    };
   }
 
   /** Something may have been missed: every group looks. */
@@ -113,12 +153,37 @@ export class Dispatcher {
   }
 
   #forget(request: Poll, group: ClaimGroup): void {
-    if (group.waiting > 0) return;
+    if (group.size > 0) return;
     const groups = this.#queues.get(queueKey(request));
     if (groups === undefined) return;
     for (const [typesKey, candidate] of groups) if (candidate === group) groups.delete(typesKey);
     if (groups.size === 0) this.#queues.delete(queueKey(request));
   }
+}
+
+/** Slots for a batch of starts. */
+export interface Reservation {
+  /** Per start a slot, or null. */
+  readonly slots: readonly (StartSlot | null)[];
+  /**
+   * Gives the slots back; to be called once.
+   *
+   * @param claims per start the run, if it was leased to its slot
+   */
+  settle(claims: readonly (ClaimedRun | null)[]): void;
+}
+
+/** Places of the starts that may be handed out, by queue and type. */
+function placesByTarget(starts: readonly StartRun[]): Map<string, number[]> {
+  const byTarget = new Map<string, number[]>();
+  starts.forEach((start, place) => {
+    if (start.startDelayMs > 0 || isGuarded(start)) return;
+    const key = `${queueKey(start)}\n${start.workflowType}`;
+    const places = byTarget.get(key);
+    if (places === undefined) byTarget.set(key, [place]);
+    else places.push(place);
+  });
+  return byTarget;
 }
 
 /** Names have no control characters, so the key is unambiguous. */

@@ -1,11 +1,27 @@
-import { type Database, finishedAmong } from '@perdure/store';
+import { type Database, finishedAmong, type RunEnd } from '@perdure/store';
 import type { Logger } from 'pino';
 
-/** Those who wait for runs to end. Whoever waits subscribes first and then looks, so no end falls between the two. */
+/** Told when the run has ended; without `end` it has to be looked up, and when the server stops it may not have ended. */
+type OnEnd = (end: RunEnd | undefined) => void;
+
+/** A run that was started here and of whose end nobody has told. */
+export interface OpenRun {
+  readonly namespace: string;
+  readonly workflowId: string;
+}
+
+/** Runs remembered as open, at the most; some 200 bytes each. */
+const MAX_OPEN_RUNS = 20_000;
+
+/**
+ * Those who wait for runs to end. Whoever waits subscribes first and then looks, so no end falls between the two. A look is
+ * not needed for a run that was started here and has not been heard of since: its end will be told, by whoever writes it.
+ */
 export class EndWaiters {
   readonly #db: Database;
   readonly #log: Logger;
-  readonly #waiters = new Map<string, Set<() => void>>();
+  readonly #waiters = new Map<string, Set<OnEnd>>();
+  readonly #open = new Map<string, OpenRun>();
   readonly #fallback: NodeJS.Timeout;
   #looking = false;
   #stopped = false;
@@ -22,9 +38,9 @@ export class EndWaiters {
   }
 
   /** @param onEnd called at most once, also when the server stops */
-  subscribe(runId: string, onEnd: () => void): { cancel(): void } {
+  subscribe(runId: string, onEnd: OnEnd): { cancel(): void } {
     if (this.#stopped) {
-      onEnd();
+      onEnd(undefined);
       return { cancel: () => undefined };
     }
     const callbacks = this.#waiters.get(runId) ?? new Set();
@@ -38,13 +54,38 @@ export class EndWaiters {
     };
   }
 
-  ended(runIds: readonly string[]): void {
-    for (const runId of runIds) {
-      const callbacks = this.#waiters.get(runId);
-      if (callbacks === undefined) continue;
-      this.#waiters.delete(runId);
-      for (const onEnd of callbacks) onEnd();
+  /** A run is about to be started here. */
+  starting({ runId, namespace, workflowId }: OpenRun & { readonly runId: string }): void {
+    this.#open.set(runId, { namespace, workflowId });
+    if (this.#open.size <= MAX_OPEN_RUNS) return;
+    for (const oldest of this.#open.keys()) {
+      this.#open.delete(oldest);
+      return;
     }
+  }
+
+  notStarted(runId: string): void {
+    this.#open.delete(runId);
+  }
+
+  /** @returns undefined when the run has ended, or when it is not known whether it has */
+  openRun(runId: string): OpenRun | undefined {
+    return this.#open.get(runId);
+  }
+
+  /** @param end how it ended; undefined when that has to be looked up */
+  ended(runId: string, end?: RunEnd): void {
+    this.#open.delete(runId);
+    const callbacks = this.#waiters.get(runId);
+    if (callbacks === undefined) return;
+    this.#waiters.delete(runId);
+    for (const onEnd of callbacks) onEnd(end);
+  }
+
+  /** Something may have been missed. */
+  doubt(): void {
+    this.#open.clear();
+    void this.look();
   }
 
   /** Looks which of the awaited runs have ended, in one statement. */
@@ -52,7 +93,7 @@ export class EndWaiters {
     if (this.#looking || this.#waiters.size === 0) return;
     this.#looking = true;
     try {
-      this.ended(await finishedAmong(this.#db, [...this.#waiters.keys()]));
+      for (const runId of await finishedAmong(this.#db, [...this.#waiters.keys()])) this.ended(runId);
     } catch (error) {
       this.#log.debug({ event: 'end_look_failed', err: error });
     } finally {
@@ -64,6 +105,6 @@ export class EndWaiters {
   stop(): void {
     this.#stopped = true;
     clearInterval(this.#fallback);
-    this.ended([...this.#waiters.keys()]);
+    for (const runId of [...this.#waiters.keys()]) this.ended(runId);
   }
 }

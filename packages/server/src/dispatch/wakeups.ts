@@ -5,6 +5,7 @@ import {
   FINISHED_CHANNEL,
   type Listener,
   type QueueRef,
+  type RunEnd,
   WAKEUP_CHANNEL,
 } from '@perdure/store';
 import type { Logger } from 'pino';
@@ -51,10 +52,20 @@ export class Wakeups {
     if (this.#peers && waiting < runs) this.#options.notifier?.runnable(queue);
   }
 
-  ended(runIds: readonly string[]): void {
-    if (runIds.length === 0) return;
-    this.#options.endWaiters.ended(runIds);
-    if (this.#peers) this.#options.notifier?.ended(runIds);
+  /** A run is about to be started here. */
+  starting(run: { readonly namespace: string; readonly runId: string; readonly workflowId: string }): void {
+    this.#options.endWaiters.starting(run);
+  }
+
+  /** Nothing came of the start, or nothing is known of it. */
+  notStarted(runId: string): void {
+    this.#options.endWaiters.notStarted(runId);
+  }
+
+  /** @param end how; undefined when that has to be looked up */
+  ended(runId: string, end?: RunEnd): void {
+    this.#options.endWaiters.ended(runId, end);
+    if (this.#peers) this.#options.notifier?.ended([runId]);
   }
 
   /** A run wakes by itself after so many ms. */
@@ -89,9 +100,10 @@ export class Wakeups {
         channel: FINISHED_CHANNEL,
         onPayload: (payload) => {
           const note = decodeFinished(payload);
-          if (note !== undefined && note.from !== serverId) endWaiters.ended(note.runIds);
+          if (note === undefined || note.from === serverId) return;
+          for (const runId of note.runIds) endWaiters.ended(runId);
         },
-        onListening: () => void endWaiters.look(),
+        onListening: () => endWaiters.doubt(),
         onInterrupted,
       }),
     ];

@@ -107,10 +107,11 @@ export function workerService(context: ServerContext): Handlers<typeof WorkerSer
       if (worker.status === 'DRAINING') throw workerRefused(poll.workerId, 'worker_draining');
       checkMatches(poll, worker);
       const workflowTypes = poll.workflowTypes.length === 0 ? worker.workflowTypes : poll.workflowTypes;
-      const result = await dispatcher.poll({ ...poll, workflowTypes, signal: call.signal });
+      const { leaseMs } = worker;
+      const result = await dispatcher.poll({ ...poll, workflowTypes, leaseMs, signal: call.signal });
       switch (result.kind) {
         case 'claimed':
-          return { run: leasedRun(result.claim) };
+          return { runs: result.claims.map(leasedRun) };
         case 'empty':
           return {};
         case 'failed':

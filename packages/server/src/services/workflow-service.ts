@@ -29,7 +29,7 @@ import {
   listScope,
   refText,
 } from '../rpc/decode/workflow-requests.js';
-import { runMessage, stepMessage } from '../rpc/encode/model.js';
+import { runEndFields, runMessage, stepMessage } from '../rpc/encode/model.js';
 import { timestampOf } from '../rpc/encode/time.js';
 import { runStatusNumber } from '../rpc/enums.js';
 import { explainRun } from '../rpc/explain-run.js';
@@ -118,8 +118,8 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
         ref: decodeRunRef(check, request),
         waitMs: decodeWait(check, request.wait),
       }));
-      const run = await awaitRun(context, ref, { waitMs, signal: call.signal });
-      return { run: runMessage(run), finished: run.finishedAt !== null };
+      const { runId, workflowId, end } = await awaitRun(context, ref, { waitMs, signal: call.signal });
+      return { finished: end !== null, runId, workflowId, ...(end === null ? {} : runEndFields(end)) };
     },
 
     async *watchRun(request, call) {

@@ -1,12 +1,20 @@
 /** Parameters and results of the read queries. */
 import type { MemoCursor } from '../commands.js';
-import type { MemoEntry, Run, RunStatus, StepAttempt, Worker, WorkerStatus } from '../model.js';
+import type { Failure, MemoEntry, Payload, Run, RunStatus, StepAttempt, Worker, WorkerStatus } from '../model.js';
 
 /** Exactly one of the two names the run; a workflow id means its open run, else the newest one. */
 export interface RunRef {
   readonly namespace: string;
   readonly runId: string | null;
   readonly workflowId: string | null;
+}
+
+/** How a run ended. */
+export interface RunEnd {
+  readonly status: RunStatus;
+  readonly output: Payload | null;
+  readonly failure: Failure | null;
+  readonly cancelReason: string | null;
 }
 
 export interface RunFilter {

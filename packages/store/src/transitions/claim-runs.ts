@@ -14,7 +14,7 @@ import { plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { WorkerStatus } from '../model.js';
 import { type MemoPageLimits, readMemos } from '../reads/read-memo.js';
-import { RUN_COLUMNS, type RunRow, runOf } from '../reads/run-row.js';
+import { payloadOf, type RunRow } from '../reads/run-row.js';
 
 const CLAIM_RUNS = defineStatement(
   'claim_runs',
@@ -45,7 +45,9 @@ const CLAIM_RUNS = defineStatement(
     from numbered n
     join slot s using (place)
     where r.run_id = n.run_id
-    returning s.ord as slot_ord, s.lease_ms, ${RUN_COLUMNS}, r.input, r.input_encoding
+    returning s.ord as slot_ord, s.lease_ms, r.run_id, r.workflow_id, r.workflow_type, r.version, r.lease_token, r.attempt,
+      r.retries, r.cancel_requested_at, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.input,
+      r.input_encoding
   )
   select s.ord::int as ord, s.status as worker_status, perdure.clock() as now, c.*
   from slot s
@@ -53,7 +55,23 @@ const CLAIM_RUNS = defineStatement(
   order by s.ord`,
 );
 
-type Row = RunRow & {
+type Row = Pick<
+  RunRow,
+  | 'run_id'
+  | 'workflow_id'
+  | 'workflow_type'
+  | 'version'
+  | 'lease_token'
+  | 'attempt'
+  | 'retries'
+  | 'cancel_requested_at'
+  | 'created_at'
+  | 'started_at'
+  | 'run_deadline_at'
+  | 'execution_deadline_at'
+  | 'input'
+  | 'input_encoding'
+> & {
   readonly ord: number;
   readonly worker_status: WorkerStatus | null;
   readonly now: Date;
@@ -82,7 +100,22 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
       return {
         kind: 'claimed',
         claim: {
-          run: runOf(row),
+          run: {
+            runId: row.run_id,
+            namespace: claim.namespace,
+            workflowId: row.workflow_id,
+            workflowType: row.workflow_type,
+            version: row.version,
+            leaseToken: row.lease_token,
+            attempt: row.attempt,
+            retries: row.retries,
+            cancelRequestedAt: row.cancel_requested_at,
+            createdAt: row.created_at,
+            startedAt: row.started_at,
+            runDeadlineAt: row.run_deadline_at,
+            executionDeadlineAt: row.execution_deadline_at,
+            input: payloadOf(row.input, row.input_encoding),
+          },
           leaseMs: row.lease_ms,
           now: row.now,
           memo: page?.memo ?? [],

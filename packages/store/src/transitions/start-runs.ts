@@ -11,8 +11,12 @@
  * insert's snapshot sees everything that an earlier guarded start of the same id has done.
  *
  * Equal means: same type, task queue and input, byte for byte.
+ *
+ * A start may come with a free slot of a worker that waits for such a run. Then the run is inserted as RUNNING, leased to
+ * that worker: start and claim in one write. Whether the worker may get runs is read in the same statement; if not, the run
+ * is PENDING like any other. What was inserted is not sent back, since it is known; what was not, or not leased as hoped, is.
  */
-import type { StartRun, StartRunOutcome } from '../commands.js';
+import type { ClaimedRun, StartRun, StartRunOutcome, StartSlot } from '../commands.js';
 import type { Database } from '../database/database.js';
 import { byteaArray, plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
@@ -24,32 +28,49 @@ const START_RUNS = defineStatement(
   'start_runs',
   `with command as (
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[],
-      $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::int[], $14::bytea[], $15::text[])
-      as t(run_id, namespace, workflow_id, workflow_type, task_queue, priority, version, request_id,
-        reuse_policy, start_delay_ms, run_timeout_ms, execution_timeout_ms, max_lost_leases, input, input_encoding)
-  )
+      $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::int[], $14::bytea[], $15::text[], $16::uuid[],
+      $17::int[])
+      with ordinality as t(run_id, namespace, workflow_id, workflow_type, task_queue, priority, version, request_id,
+        reuse_policy, start_delay_ms, run_timeout_ms, execution_timeout_ms, max_lost_leases, input, input_encoding,
+        worker_id, lease_ms, ord)
+  ),
+  started as (
   insert into perdure.workflow_runs (run_id, namespace, workflow_id, workflow_type, task_queue, priority, version,
-    request_id, status, yield_reason, available_at, wake_at, run_deadline_at, execution_timeout_ms, max_lost_leases,
-    created_at, updated_at, input, input_encoding)
-  select c.run_id, c.namespace, c.workflow_id, c.workflow_type, c.task_queue, c.priority, c.version, c.request_id,
-    case when c.start_delay_ms > 0 then 'SLEEPING' else 'PENDING' end,
-    case when c.start_delay_ms > 0 then 'START_DELAY' end,
-    case when c.start_delay_ms > 0 then null else perdure.clock() end,
-    case when c.start_delay_ms > 0 then perdure.clock() + c.start_delay_ms * interval '1 ms' end,
-    case when c.run_timeout_ms > 0 then perdure.clock() + c.run_timeout_ms * interval '1 ms' end,
-    c.execution_timeout_ms, c.max_lost_leases, perdure.clock(), perdure.clock(), c.input, c.input_encoding
+      request_id, status, yield_reason, available_at, wake_at, lease_token, locked_by, locked_until, started_at,
+      run_deadline_at, execution_deadline_at, execution_timeout_ms, max_lost_leases, created_at, updated_at, input,
+      input_encoding)
+    select c.run_id, c.namespace, c.workflow_id, c.workflow_type, c.task_queue, c.priority, c.version, c.request_id,
+      case when c.start_delay_ms > 0 then 'SLEEPING' when w.worker_id is not null then 'RUNNING' else 'PENDING' end,
+      case when c.start_delay_ms > 0 then 'START_DELAY' end,
+      case when c.start_delay_ms = 0 and w.worker_id is null then perdure.clock() end,
+      case when c.start_delay_ms > 0 then perdure.clock() + c.start_delay_ms * interval '1 ms' end,
+      case when w.worker_id is null then 0 else 1 end, w.worker_id, perdure.clock() + w.lease_ms * interval '1 ms',
+      case when w.worker_id is not null then perdure.clock() end,
+      case when c.run_timeout_ms > 0 then perdure.clock() + c.run_timeout_ms * interval '1 ms' end,
+      case when w.worker_id is not null and c.execution_timeout_ms > 0
+        then perdure.clock() + c.execution_timeout_ms * interval '1 ms' end,
+      c.execution_timeout_ms, c.max_lost_leases, perdure.clock(), perdure.clock(), c.input, c.input_encoding
+    from command c
+    join perdure.namespaces n on n.name = c.namespace
+    left join perdure.workers w on w.worker_id = c.worker_id and w.namespace = c.namespace
+      and w.task_queue = c.task_queue and w.lease_ms = c.lease_ms and w.status = 'ONLINE' and c.start_delay_ms = 0
+    where (c.request_id is null and c.reuse_policy in ('ALLOW', 'TERMINATE_EXISTING'))
+      or not exists (
+        select 1 from perdure.workflow_runs e
+        where e.namespace = c.namespace and e.workflow_id = c.workflow_id
+          and (e.request_id = c.request_id or c.reuse_policy = 'REJECT'
+            or (c.reuse_policy = 'ALLOW_IF_FAILED' and e.status = 'COMPLETED'
+              and e.run_id = (select max(x.run_id::text)::uuid from perdure.workflow_runs x
+                where x.namespace = c.namespace and x.workflow_id = c.workflow_id))))
+    on conflict do nothing
+    returning run_id, locked_by
+  )
+  select 0 as ord, true as started, perdure.clock() as now
+  union all
+  select c.ord::int, s.run_id is not null, null
   from command c
-  join perdure.namespaces n on n.name = c.namespace
-  where (c.request_id is null and c.reuse_policy in ('ALLOW', 'TERMINATE_EXISTING'))
-    or not exists (
-      select 1 from perdure.workflow_runs e
-      where e.namespace = c.namespace and e.workflow_id = c.workflow_id
-        and (e.request_id = c.request_id or c.reuse_policy = 'REJECT'
-          or (c.reuse_policy = 'ALLOW_IF_FAILED' and e.status = 'COMPLETED'
-            and e.run_id = (select max(x.run_id::text)::uuid from perdure.workflow_runs x
-              where x.namespace = c.namespace and x.workflow_id = c.workflow_id))))
-  on conflict do nothing
-  returning run_id`,
+  left join started s on s.run_id = c.run_id
+  where s.run_id is null or s.locked_by is distinct from c.worker_id`,
 );
 
 const JUDGE_STARTS = defineStatement(
@@ -95,13 +116,27 @@ interface JudgedRow {
   readonly equal: boolean;
 }
 
-/** @returns one outcome per command, in their order */
-export async function startRuns(db: Database, commands: readonly StartRun[]): Promise<StartRunOutcome[]> {
+const NO_SLOTS: readonly null[] = [];
+
+/**
+ * @param slots for each command a slot that it may be leased to, or null; guarded starts do not use theirs
+ * @returns one outcome per command, in their order
+ */
+export async function startRuns(
+  db: Database,
+  commands: readonly StartRun[],
+  slots: readonly (StartSlot | null)[] = NO_SLOTS,
+): Promise<StartRunOutcome[]> {
   const outcomes = new Array<StartRunOutcome>(commands.length);
-  const part = async (guarded: boolean, start: (commands: readonly StartRun[]) => Promise<StartRunOutcome[]>) => {
+  const part = async (guarded: boolean, start: (starts: readonly Start[]) => Promise<StartRunOutcome[]>) => {
     const indexes = commands.flatMap((command, index) => (isGuarded(command) === guarded ? [index] : []));
     if (indexes.length === 0) return;
-    const answers = await start(indexes.map((index) => commands[index] as StartRun));
+    const answers = await start(
+      indexes.map((index) => ({
+        command: commands[index] as StartRun,
+        slot: guarded ? null : (slots[index] ?? null),
+      })),
+    );
     indexes.forEach((index, position) => {
       outcomes[index] = answers[position] as StartRunOutcome;
     });
@@ -109,15 +144,25 @@ export async function startRuns(db: Database, commands: readonly StartRun[]): Pr
   await part(false, (plain) => startInRounds(db, plain));
   await part(true, (guarded) =>
     db.transaction(async (transaction) => {
-      await transaction.query(LOCK_WORKFLOW_IDS, [textArray(guarded, (c) => `${c.namespace}\n${c.workflowId}`)]);
-      await terminateExisting(transaction, guarded);
+      const keys = textArray(guarded, ({ command }) => `${command.namespace}\n${command.workflowId}`);
+      await transaction.query(LOCK_WORKFLOW_IDS, [keys]);
+      await terminateExisting(
+        transaction,
+        guarded.map(({ command }) => command),
+      );
       return startInRounds(transaction, guarded);
     }),
   );
   return outcomes;
 }
 
-function isGuarded(command: StartRun): boolean {
+interface Start {
+  readonly command: StartRun;
+  readonly slot: StartSlot | null;
+}
+
+/** A guarded start is committed with the transaction around it, so nothing may be handed out before. */
+export function isGuarded(command: StartRun): boolean {
   return command.reusePolicy !== 'ALLOW' || command.requestId !== null;
 }
 
@@ -141,41 +186,77 @@ async function terminateExisting(db: Database, commands: readonly StartRun[]): P
   );
 }
 
-function startInRounds(db: Database, commands: readonly StartRun[]): Promise<StartRunOutcome[]> {
+function startInRounds(db: Database, starts: readonly Start[]): Promise<StartRunOutcome[]> {
   return inRounds(
-    commands,
-    (command) => `${command.namespace}\n${command.workflowId}`,
+    starts,
+    ({ command }) => `${command.namespace}\n${command.workflowId}`,
     (round) => startOnce(db, round),
   );
 }
 
-async function startOnce(db: Database, commands: readonly StartRun[]): Promise<readonly (StartRunOutcome | 'raced')[]> {
-  const rows = await db.query<{ run_id: string }>(START_RUNS, [
-    plainArray(commands, (command) => command.runId),
-    textArray(commands, (command) => command.namespace),
-    textArray(commands, (command) => command.workflowId),
-    textArray(commands, (command) => command.workflowType),
-    textArray(commands, (command) => command.taskQueue),
-    plainArray(commands, (command) => command.priority),
-    textArray(commands, (command) => command.version),
-    textArray(commands, (command) => command.requestId),
-    textArray(commands, (command) => command.reusePolicy),
-    plainArray(commands, (command) => command.startDelayMs),
-    plainArray(commands, (command) => command.runTimeoutMs),
-    plainArray(commands, (command) => command.executionTimeoutMs),
-    plainArray(commands, (command) => command.maxLostLeases),
-    byteaArray(commands, (command) => command.input?.data ?? null),
-    textArray(commands, (command) => command.input?.encoding ?? null),
+async function startOnce(db: Database, starts: readonly Start[]): Promise<readonly (StartRunOutcome | 'raced')[]> {
+  const rows = await db.query<{ ord: number; started: boolean; now: Date | null }>(START_RUNS, [
+    plainArray(starts, ({ command }) => command.runId),
+    textArray(starts, ({ command }) => command.namespace),
+    textArray(starts, ({ command }) => command.workflowId),
+    textArray(starts, ({ command }) => command.workflowType),
+    textArray(starts, ({ command }) => command.taskQueue),
+    plainArray(starts, ({ command }) => command.priority),
+    textArray(starts, ({ command }) => command.version),
+    textArray(starts, ({ command }) => command.requestId),
+    plainArray(starts, ({ command }) => command.reusePolicy),
+    plainArray(starts, ({ command }) => command.startDelayMs),
+    plainArray(starts, ({ command }) => command.runTimeoutMs),
+    plainArray(starts, ({ command }) => command.executionTimeoutMs),
+    plainArray(starts, ({ command }) => command.maxLostLeases),
+    byteaArray(starts, ({ command }) => command.input?.data),
+    textArray(starts, ({ command }) => command.input?.encoding),
+    plainArray(starts, ({ slot }) => slot?.workerId),
+    plainArray(starts, ({ slot }) => slot?.leaseMs),
   ]);
-  const started = new Set(rows.map((row) => row.run_id));
-  const refused = commands.filter((command) => !started.has(command.runId));
+  const now = rows.find(({ ord }) => ord === 0)?.now ?? new Date(0);
+  /** By place, from 1: whether the run was started at least. All others went as hoped. */
+  const exceptions = new Map(rows.map(({ ord, started }) => [ord, started]));
+  const refused = starts.filter((_, index) => exceptions.get(index + 1) === false).map(({ command }) => command);
   const judged = refused.length === 0 ? [] : await judge(db, refused);
   let next = 0;
-  return commands.map((command) =>
-    started.has(command.runId)
-      ? { kind: 'started', runId: command.runId, delayed: command.startDelayMs > 0 }
-      : refusalOf(command, judged[next++]),
-  );
+  return starts.map(({ command, slot }, index) => {
+    const exception = exceptions.get(index + 1);
+    if (exception === false) return refusalOf(command, judged[next++]);
+    return {
+      kind: 'started',
+      runId: command.runId,
+      delayed: command.startDelayMs > 0,
+      claim: slot === null || exception !== undefined ? null : claimOf(command, slot, now),
+    };
+  });
+}
+
+/** The lease of a run that was inserted as leased. */
+function claimOf(command: StartRun, slot: StartSlot, now: Date): ClaimedRun {
+  const after = (ms: number) => (ms > 0 ? new Date(now.getTime() + ms) : null);
+  return {
+    run: {
+      runId: command.runId,
+      namespace: command.namespace,
+      workflowId: command.workflowId,
+      workflowType: command.workflowType,
+      version: command.version,
+      leaseToken: 1,
+      attempt: 1,
+      retries: 0,
+      cancelRequestedAt: null,
+      createdAt: now,
+      startedAt: now,
+      runDeadlineAt: after(command.runTimeoutMs),
+      executionDeadlineAt: after(command.executionTimeoutMs),
+      input: command.input,
+    },
+    leaseMs: slot.leaseMs,
+    now,
+    memo: [],
+    nextMemoCursor: null,
+  };
 }
 
 function judge(db: Database, commands: readonly StartRun[]): Promise<readonly JudgedRow[]> {

@@ -1,4 +1,4 @@
-import { type GetRunResponse, RunStatus, type WorkflowRun, type WorkflowService } from '@perdure/proto';
+import { type AwaitRunResponse, type GetRunResponse, RunStatus, type WorkflowRun, type WorkflowService } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import type { Duration } from '../duration.js';
@@ -64,7 +64,7 @@ export class RunHandle<Output = unknown> {
     const untilMs = performance.now() + (timeoutMs ?? Number.POSITIVE_INFINITY);
     for (;;) {
       const waitMs = Math.max(0, Math.min(AWAIT_MS, Math.ceil(untilMs - performance.now())));
-      const { run, finished } = await untilAnswered(
+      const answer = await untilAnswered(
         () =>
           this.#service.awaitRun(
             { namespace: this.#namespace, runId: this.runId, wait: durationMessage(waitMs) },
@@ -72,7 +72,7 @@ export class RunHandle<Output = unknown> {
           ),
         untilMs - performance.now(),
       );
-      if (finished && run !== undefined) return outputOf(run, this.#codec) as Output;
+      if (answer.finished) return outputOf(answer, this.#codec) as Output;
       options.signal?.throwIfAborted();
       if (performance.now() >= untilMs) throw new AwaitTimeoutError(this, timeoutMs ?? 0);
     }
@@ -98,7 +98,7 @@ export class RunHandle<Output = unknown> {
 }
 
 /** @throws the error that the run ended with */
-export function outputOf(run: WorkflowRun, codec: Codec): unknown {
+function outputOf(run: AwaitRunResponse, codec: Codec): unknown {
   const reason = run.failure?.message ?? run.cancelReason;
   switch (run.status) {
     case RunStatus.COMPLETED:

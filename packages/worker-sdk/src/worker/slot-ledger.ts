@@ -1,23 +1,30 @@
-/** A poll under way: it holds one slot, and one of each type that it asks for. */
+/** A poll under way: it holds slots, and as many of each type that it asks for. */
 export interface PollTicket {
   readonly types: readonly string[];
+  /** Runs that it may bring. */
+  readonly slots: number;
 }
 
 /** So many polls wait at once at the most, as long as every type with room is asked for. */
-const MAX_POLLS = 100;
+const MAX_POLLS = 4;
+/** The server takes no more in one poll. */
+const MAX_SLOTS = 1_000;
 
 /**
- * Counts a worker's slots. A poll may bring a run of any type it asks for, so while it is under way it counts against the
- * limit of each: however many come back at once, no limit is exceeded.
+ * Counts a worker's slots. A poll may bring runs of any type it asks for, so while it is under way its slots count against
+ * the limit of each: however many come back at once, no limit is exceeded.
+ *
+ * The free slots are spread over a few polls: while one brings its runs, others wait for the next ones.
  */
 export class SlotLedger {
   readonly #concurrency: number;
   readonly #types: readonly string[];
   readonly #limits: Readonly<Record<string, number>>;
   readonly #running = new Map<string, number>();
-  /** Polls under way that ask for the type. */
+  /** Slots of polls under way that ask for the type. */
   readonly #asked = new Map<string, number>();
   #polls = 0;
+  #polledSlots = 0;
   #runningTotal = 0;
 
   /** @param limits runs of a type at once; a type that is not named is limited by `concurrency` alone */
@@ -37,18 +44,23 @@ export class SlotLedger {
 
   /** @returns a ticket for one more poll; undefined when there is no room for what it could bring, or no need */
   openPoll(): PollTicket | undefined {
-    if (this.#runningTotal + this.#polls >= this.#concurrency) return undefined;
-    const types = this.#types.filter((type) => this.#hasRoom(type));
+    const free = this.#concurrency - this.#runningTotal - this.#polledSlots;
+    if (free <= 0) return undefined;
+    const types = this.#types.filter((type) => this.#roomFor(type) > 0);
     if (types.length === 0) return undefined;
     if (this.#polls >= MAX_POLLS && types.every((type) => this.#askedOf(type) > 0)) return undefined;
+    const share = Math.ceil(free / Math.max(1, MAX_POLLS - this.#polls));
+    const slots = Math.min(MAX_SLOTS, share, ...types.map((type) => this.#roomFor(type)));
     this.#polls++;
-    for (const type of types) this.#asked.set(type, this.#askedOf(type) + 1);
-    return { types };
+    this.#polledSlots += slots;
+    for (const type of types) this.#asked.set(type, this.#askedOf(type) + slots);
+    return { types, slots };
   }
 
-  closePoll(ticket: PollTicket): void {
+  closePoll({ types, slots }: PollTicket): void {
     this.#polls--;
-    for (const type of ticket.types) this.#asked.set(type, this.#askedOf(type) - 1);
+    this.#polledSlots -= slots;
+    for (const type of types) this.#asked.set(type, this.#askedOf(type) - slots);
   }
 
   begin(type: string): void {
@@ -61,10 +73,9 @@ export class SlotLedger {
     this.#running.set(type, this.#runningOf(type) - 1);
   }
 
-  #hasRoom(type: string): boolean {
+  #roomFor(type: string): number {
     const limit = Object.hasOwn(this.#limits, type) ? this.#limits[type] : undefined;
-    if (limit === undefined) return true;
-    return this.#runningOf(type) + this.#askedOf(type) < limit;
+    return limit === undefined ? Number.POSITIVE_INFINITY : limit - this.#runningOf(type) - this.#askedOf(type);
   }
 
   #askedOf(type: string): number {

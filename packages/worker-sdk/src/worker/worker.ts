@@ -233,17 +233,19 @@ export class Worker {
     const { namespace, taskQueue, log, workflows } = this.#options;
     try {
       const sentAtMs = performance.now();
-      const { run } = await this.#transport.pollActivity(
+      const { runs } = await this.#transport.pollActivity(
         {
           namespace,
           workerId: this.workerId,
           taskQueue,
           workflowTypes: ticket.types.length === workflows.size ? [] : [...ticket.types],
           wait: durationMessage(POLL_WAIT_MS),
+          maxRuns: ticket.slots,
         },
         { timeoutMs: POLL_WAIT_MS + 10_000, signal: this.#pollAbort.signal },
       );
-      if (run !== undefined) this.#execute(run, performance.now() - sentAtMs);
+      const waitedMs = performance.now() - sentAtMs;
+      for (const run of runs) this.#execute(run, waitedMs);
     } catch (error) {
       if (this.#state !== 'running') return;
       if (!(error instanceof RpcError)) log.error({ event: 'poll_failed', err: error });

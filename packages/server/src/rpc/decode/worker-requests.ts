@@ -34,7 +34,14 @@ import type {
 } from '@perdure/store';
 import { MAX_DELAY_MS } from '@perdure/store';
 import { v7 as newUuid } from 'uuid';
-import { DEFAULT_LEASE_MS, DEFAULT_WAIT_MS, MAX_LEASE_MS, MAX_WAIT_MS, MIN_LEASE_MS } from '../../limits.js';
+import {
+  DEFAULT_LEASE_MS,
+  DEFAULT_WAIT_MS,
+  MAX_LEASE_MS,
+  MAX_POLL_RUNS,
+  MAX_WAIT_MS,
+  MIN_LEASE_MS,
+} from '../../limits.js';
 import { stepKinds } from '../enums.js';
 import type { Checker } from './checker.js';
 import { decodeFailure } from './failure.js';
@@ -82,6 +89,7 @@ export interface PollRequest extends WorkerRef {
   /** Empty: all that the worker registered. */
   readonly workflowTypes: readonly string[];
   readonly waitMs: number;
+  readonly maxRuns: number;
 }
 
 export function decodePoll(check: Checker, request: PollActivityRequest): PollRequest {
@@ -91,6 +99,7 @@ export function decodePoll(check: Checker, request: PollActivityRequest): PollRe
     taskQueue: check.id('task_queue', request.taskQueue),
     workflowTypes: decodeTypes(check, request.workflowTypes),
     waitMs: decodeWait(check, request.wait),
+    maxRuns: request.maxRuns === 0 ? 1 : check.integer('max_runs', request.maxRuns, 1, MAX_POLL_RUNS),
   };
 }
 

@@ -14,7 +14,7 @@ import {
   type WorkflowRun,
   WorkflowRunSchema,
 } from '@perdure/proto';
-import type { Failure, MemoEntry, Payload, Run, StepAttempt, WorkerWithRuns } from '@perdure/store';
+import type { Failure, MemoEntry, Payload, Run, RunEnd, StepAttempt, WorkerWithRuns } from '@perdure/store';
 import {
   failureReasonNumber,
   runStatusNumber,
@@ -57,6 +57,16 @@ export function failureMessage(failure: Failure): FailureMessage {
 
 function optionalFailure(failure: Failure | null): { failure?: FailureMessage } {
   return failure === null ? {} : { failure: failureMessage(failure) };
+}
+
+/** How a run ended, as AwaitRunResponse has it. */
+export function runEndFields(end: RunEnd) {
+  return {
+    status: runStatusNumber[end.status],
+    cancelReason: end.cancelReason ?? '',
+    ...optionalPayload('output', end.output),
+    ...optionalFailure(end.failure),
+  };
 }
 
 export function runMessage(run: Run): WorkflowRun {
