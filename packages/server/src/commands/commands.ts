@@ -14,8 +14,8 @@ import {
   type FailStepOutcome,
   type FinishRun,
   type FinishRunOutcome,
-  failSteps,
   type FoundRun,
+  failSteps,
   findRuns,
   finishRuns,
   type RecordStep,
@@ -148,12 +148,17 @@ export function createCommands({ db, wakeups, dispatcher, maxQueued }: CommandsO
   };
 
   return {
-    startRun: coalesce<StartRun, StartRunOutcome>('StartWorkflow', byRun, (_, starts) => startOrHandOut(starts), (command, outcome) => {
-      if (outcome.kind !== 'started') return;
-      if (outcome.delayed) wakeups.wakesIn(command.startDelayMs);
-      else if (outcome.claim === null) wakeups.runnable(command, 1, command.workflowType);
-      if (command.runTimeoutMs > 0) wakeups.expiresIn(command.runTimeoutMs);
-    }),
+    startRun: coalesce<StartRun, StartRunOutcome>(
+      'StartWorkflow',
+      byRun,
+      (_, starts) => startOrHandOut(starts),
+      (command, outcome) => {
+        if (outcome.kind !== 'started') return;
+        if (outcome.delayed) wakeups.wakesIn(command.startDelayMs);
+        else if (outcome.claim === null) wakeups.runnable(command, 1, command.workflowType);
+        if (command.runTimeoutMs > 0) wakeups.expiresIn(command.runTimeoutMs);
+      },
+    ),
     beginStep: ordered('BeginStep', beginSteps, (command, outcome) => {
       if (outcome.kind === 'begun' && command.timeoutMs > 0) wakeups.expiresIn(command.timeoutMs);
     }),

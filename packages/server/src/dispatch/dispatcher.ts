@@ -1,4 +1,11 @@
-import { type ClaimedRun, type Database, isGuarded, type QueueRef, type StartRun, type StartSlot } from '@perdure/store';
+import {
+  type ClaimedRun,
+  type Database,
+  isGuarded,
+  type QueueRef,
+  type StartRun,
+  type StartSlot,
+} from '@perdure/store';
 import { overloaded, shuttingDown } from '../rpc/rpc-error.js';
 import { ClaimGroup } from './claim-group.js';
 import { type PollResult, type PollSlots, WaitingPoll } from './waiting-poll.js';

@@ -34,8 +34,7 @@ export async function awaitRun(
   stopping.addEventListener('abort', onStop, { once: true });
   try {
     const open = endWaiters.openRun(runId);
-    const found =
-      open?.namespace === namespace ? { runId, workflowId: open.workflowId, end: null } : await look();
+    const found = open?.namespace === namespace ? { runId, workflowId: open.workflowId, end: null } : await look();
     if (found.end !== null || signal.aborted) return found;
     const end = await ended;
     if (end !== undefined) return { ...found, end };

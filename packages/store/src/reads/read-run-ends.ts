@@ -1,6 +1,7 @@
 /** How runs ended, if they have: what someone who waits for a result wants to know. */
-import { plainArray, textArray } from '../database/literals.js';
+
 import type { Database } from '../database/database.js';
+import { plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { Failure, RunStatus } from '../model.js';
 import type { RunEnd } from './queries.js';

@@ -1,4 +1,10 @@
-import { type AwaitRunResponse, type GetRunResponse, RunStatus, type WorkflowRun, type WorkflowService } from '@perdure/proto';
+import {
+  type AwaitRunResponse,
+  type GetRunResponse,
+  RunStatus,
+  type WorkflowRun,
+  type WorkflowService,
+} from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import type { Duration } from '../duration.js';

@@ -1,3 +1,5 @@
+import { eventLoopTurn } from './event-loop-turn.js';
+
 /** How long code that awaits something of its own may take before a recorded result is passed over, in ms. */
 const UNASKED_GRACE_MS = 50;
 
@@ -5,7 +7,10 @@ const UNASKED_GRACE_MS = 50;
 export interface Slot {
   /** What is recorded with the result. */
   readonly eventSeq: number;
-  /** The result is committed; it is delivered once it is its turn. */
+  /**
+   * The result is committed; it is delivered once it is its turn: at once, when nothing is before it. To be called when the
+   * code stands still, that is, not from the code itself.
+   */
   ready(deliver: () => void): void;
   /** There will be no result under this number. */
   release(): void;
@@ -27,11 +32,13 @@ interface PendingSlot {
 export class DeliveryQueue {
   readonly #recorded: readonly string[];
   readonly #onQuiet: () => void;
+  readonly #wantsQuiet: () => boolean;
   readonly #asked = new Map<string, () => void>();
   readonly #passedOver = new Set<string>();
   readonly #slots: PendingSlot[] = [];
   #cursor = 0;
   #nextEventSeq = 1;
+  #deliveredInTurn = -1;
   #scheduled = false;
   #stopped = false;
   #grace: NodeJS.Timeout | undefined;
@@ -40,10 +47,12 @@ export class DeliveryQueue {
   /**
    * @param recorded step ids in the order in which their results were delivered
    * @param onQuiet called when nothing is left to deliver for now
+   * @param wantsQuiet whether to call it after a delivery
    */
-  constructor(recorded: readonly string[], onQuiet: () => void) {
+  constructor(recorded: readonly string[], onQuiet: () => void, wantsQuiet: () => boolean = () => true) {
     this.#recorded = recorded;
     this.#onQuiet = onQuiet;
+    this.#wantsQuiet = wantsQuiet;
   }
 
   /** There are recorded results that the code has not seen yet. */
@@ -59,7 +68,7 @@ export class DeliveryQueue {
   /** The code asks for a recorded result. */
   ask(stepId: string, deliver: () => void): void {
     if (this.#passedOver.delete(stepId)) {
-      this.reserve().ready(deliver);
+      this.later(deliver);
       return;
     }
     this.#asked.set(stepId, deliver);
@@ -74,13 +83,21 @@ export class DeliveryQueue {
       eventSeq: this.#nextEventSeq++,
       ready: (deliver) => {
         slot.deliver = deliver;
-        this.touch();
+        if (this.#mayDeliverNow(slot)) this.#deliver(deliver);
+        else this.touch();
       },
       release: () => {
         slot.released = true;
         this.touch();
       },
     };
+  }
+
+  /** Takes the next place, for something that is delivered in a later turn; nothing is recorded with it. */
+  later(deliver: () => void): void {
+    this.#slots.push({ deliver, released: false });
+    this.#nextEventSeq++;
+    this.touch();
   }
 
   /** Something happened: look again in the next turn. */
@@ -115,6 +132,7 @@ export class DeliveryQueue {
       if (deliver !== undefined) {
         this.#cursor++;
         this.#asked.delete(stepId);
+        this.#deliveredInTurn = eventLoopTurn();
         deliver();
         this.touch();
         return;
@@ -132,12 +150,26 @@ export class DeliveryQueue {
     }
     while (this.#slots[0]?.released) this.#slots.shift();
     const deliver = this.#slots[0]?.deliver;
-    if (deliver !== undefined) {
-      this.#slots.shift();
-      deliver();
-      this.touch();
-      return;
-    }
-    this.#onQuiet();
+    if (deliver !== undefined) this.#deliver(deliver);
+    else this.#onQuiet();
+  }
+
+  /** Nothing is before it, and the code has had its turn for what was delivered last. */
+  #mayDeliverNow(slot: PendingSlot): boolean {
+    return (
+      !this.#stopped &&
+      !this.#scheduled &&
+      !this.replaying &&
+      this.#slots[0] === slot &&
+      this.#deliveredInTurn !== eventLoopTurn()
+    );
+  }
+
+  /** Delivers the first slot. */
+  #deliver(deliver: () => void): void {
+    this.#slots.shift();
+    this.#deliveredInTurn = eventLoopTurn();
+    deliver();
+    if (this.#slots.length > 0 || this.#wantsQuiet()) this.touch();
   }
 }

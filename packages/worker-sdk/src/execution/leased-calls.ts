@@ -1,5 +1,4 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { Logger } from 'pino';
 import type { CallOptions } from '../rpc/connection.js';
 import { RpcError } from '../rpc/rpc-error.js';
@@ -20,6 +19,8 @@ export interface LeasedCallsOptions {
   readonly onLost: () => void;
   /** The server fails again and again; the run should be given back. */
   readonly onFault: (error: RpcError) => void;
+  /** A call that was sent without a promise was refused, and nobody expected that. */
+  readonly onRefusal: (error: unknown) => void;
 }
 
 type LeasedMethod =
@@ -50,7 +51,7 @@ export class LeasedCalls {
   readonly #options: LeasedCallsOptions;
   #ended = false;
   /** While the run may be suspended nothing else is sent about it. */
-  #gate: Promise<unknown> = Promise.resolve();
+  #gate: Promise<unknown> | undefined;
 
   constructor(options: LeasedCallsOptions) {
     this.#options = options;
@@ -64,8 +65,16 @@ export class LeasedCalls {
   /** Holds back further calls until `work` is done. */
   async exclusively<T>(work: () => Promise<T>): Promise<T> {
     const done = work();
-    this.#gate = done.catch(() => undefined);
-    return done;
+    const gate = done.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#gate = gate;
+    try {
+      return await done;
+    } finally {
+      if (this.#gate === gate) this.#gate = undefined;
+    }
   }
 
   /**
@@ -77,43 +86,92 @@ export class LeasedCalls {
     request: RequestOf<K>,
     { gated = true }: { readonly gated?: boolean } = {},
   ): Promise<ResponseOf<K>> {
-    const { transport, namespace, lease, log } = this.#options;
-    const send = transport[method] as (
-      request: MessageInitShape<never> | object,
-      options: CallOptions,
-    ) => Promise<ResponseOf<K>>;
     if (gated) await this.#gate;
-    let backoffMs = BACKOFF_MIN_MS;
-    for (let faults = 0; ; ) {
-      if (this.#ended) throw new ExecutionEnded();
-      const { remainingMs } = lease;
-      if (remainingMs <= 0) {
-        this.#options.onLost();
-        throw new ExecutionEnded();
-      }
+    for (let tries = newTries(); ; ) {
       try {
-        const response = await send(
-          { ...request, namespace, runId: lease.runId, leaseToken: lease.leaseToken },
-          { timeoutMs: Math.min(CALL_TIMEOUT_MS, remainingMs + 1_000) },
-        );
+        const response = await this.#try(method, request);
         if (this.#ended) throw new ExecutionEnded();
         return response;
       } catch (error) {
-        if (this.#ended || !(error instanceof RpcError)) throw this.#ended ? new ExecutionEnded() : error;
-        if (error.reason === 'LEASE_LOST' || error.reason === 'RUN_NOT_FOUND') {
-          this.#options.onLost();
-          throw new ExecutionEnded();
-        }
-        const isFault = error.status === 'INTERNAL' || error.status === 'UNKNOWN';
-        if (!error.isTransient && !isFault) throw error;
-        if (isFault && ++faults >= MAX_FAULTS) {
-          this.#options.onFault(error);
-          throw new ExecutionEnded();
-        }
-        log.debug({ event: 'call_retried', method, runId: lease.runId, status: error.status, message: error.message });
-        await delay(Math.max(error.retryAfterMs ?? 0, backoffMs * (0.5 + Math.random() / 2)));
-        backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS);
+        await this.#beforeNextTry(method, error, tries);
       }
     }
   }
+
+  /**
+   * Like {@link call}, without a promise of its own. Neither callback is called once the execution has ended.
+   *
+   * @param onError called with an {@link RpcError}; what it throws is a fault
+   */
+  send<K extends LeasedMethod>(
+    method: K,
+    request: RequestOf<K>,
+    onResponse: (response: ResponseOf<K>) => void,
+    onError: (error: unknown) => void,
+  ): void {
+    const guarded =
+      <T>(callback: (value: T) => void) =>
+      (value: T) => {
+        if (this.#ended || value instanceof ExecutionEnded) return;
+        try {
+          callback(value);
+        } catch (error) {
+          this.#options.onRefusal(error);
+        }
+      };
+    if (this.#gate !== undefined) {
+      this.call(method, request).then(guarded(onResponse), guarded(onError));
+      return;
+    }
+    this.#try(method, request).then(
+      guarded(onResponse),
+      guarded((first) => {
+        this.#beforeNextTry(method, first, newTries())
+          .then(() => this.call(method, request))
+          .then(guarded(onResponse), guarded(onError));
+      }),
+    );
+  }
+
+  #try<K extends LeasedMethod>(method: K, request: RequestOf<K>): Promise<ResponseOf<K>> {
+    const { transport, namespace, lease } = this.#options;
+    if (this.#ended) return Promise.reject(new ExecutionEnded());
+    const { remainingMs } = lease;
+    if (remainingMs <= 0) {
+      this.#options.onLost();
+      return Promise.reject(new ExecutionEnded());
+    }
+    const send = transport[method] as (request: object, options: CallOptions) => Promise<ResponseOf<K>>;
+    return send(
+      { ...request, namespace, runId: lease.runId, leaseToken: lease.leaseToken },
+      { timeoutMs: Math.min(CALL_TIMEOUT_MS, remainingMs + 1_000) },
+    );
+  }
+
+  /** Waits as long as is proper after a failure, or passes it on when another try makes no sense. */
+  async #beforeNextTry(method: LeasedMethod, error: unknown, tries: Tries): Promise<void> {
+    const { lease, log } = this.#options;
+    if (this.#ended || error instanceof ExecutionEnded) throw new ExecutionEnded();
+    if (!(error instanceof RpcError)) throw error;
+    if (error.reason === 'LEASE_LOST' || error.reason === 'RUN_NOT_FOUND') {
+      this.#options.onLost();
+      throw new ExecutionEnded();
+    }
+    const isFault = error.status === 'INTERNAL' || error.status === 'UNKNOWN';
+    if (!error.isTransient && !isFault) throw error;
+    if (isFault && ++tries.faults >= MAX_FAULTS) {
+      this.#options.onFault(error);
+      throw new ExecutionEnded();
+    }
+    log.debug({ event: 'call_retried', method, runId: lease.runId, status: error.status, message: error.message });
+    await delay(Math.max(error.retryAfterMs ?? 0, tries.backoffMs * (0.5 + Math.random() / 2)));
+    tries.backoffMs = Math.min(tries.backoffMs * 2, BACKOFF_MAX_MS);
+  }
 }
+
+interface Tries {
+  faults: number;
+  backoffMs: number;
+}
+
+const newTries = (): Tries => ({ faults: 0, backoffMs: BACKOFF_MIN_MS });

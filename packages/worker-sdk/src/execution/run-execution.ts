@@ -83,7 +83,7 @@ export class RunExecution {
   /** How it ended; never rejects. */
   readonly ended: Promise<ExecutionEnd>;
   readonly #options: RunExecutionOptions;
-  readonly #log: Logger;
+  #childLog: Logger | undefined;
   readonly #waits = new Waits(() => this.delivery.touch());
   readonly #bodies = new Set<StepBody>();
   readonly #uses = new Map<string, number>();
@@ -101,11 +101,10 @@ export class RunExecution {
   #now: Date;
 
   constructor(options: RunExecutionOptions) {
-    const { leased, lease, log } = options;
+    const { leased, lease } = options;
     this.#options = options;
     this.lease = lease;
     this.codec = options.codec;
-    this.#log = log.child({ runId: leased.runId, workflowId: leased.workflowId, workflowType: leased.workflowType });
     this.#cancelRequested = leased.cancelRequested;
     const createdAt = leased.createdAt === undefined ? new Date(0) : dateOf(leased.createdAt);
     const startedAt = leased.startedAt === undefined ? createdAt : dateOf(leased.startedAt);
@@ -140,9 +139,10 @@ export class RunExecution {
       transport: options.transport,
       namespace: options.namespace,
       lease,
-      log: this.#log,
+      log: options.log,
       onLost: () => this.drop(),
       onFault: (error) => this.fault('The server failed repeatedly', error),
+      onRefusal: (error) => this.#failed(error),
     });
     this.heartbeats = new Heartbeats(options.codec);
   }
@@ -169,15 +169,22 @@ export class RunExecution {
     return this.#now;
   }
 
+  /** Made on demand. */
   get log(): Logger {
-    return this.#log;
+    const { runId, workflowId, workflowType } = this.run;
+    this.#childLog ??= this.#options.log.child({ runId, workflowId, workflowType });
+    return this.#childLog;
   }
 
   /** Begins. What becomes of it is told by {@link ended}. */
   start(): void {
     void this.#guard(async () => {
       this.#memo = await loadMemo(this.#options.leased, this.calls);
-      this.#delivery = new DeliveryQueue(this.#memo.delivered, () => this.#onQuiet());
+      this.#delivery = new DeliveryQueue(
+        this.#memo.delivered,
+        () => this.#onQuiet(),
+        () => this.#waits.size > 0,
+      );
       if (this.#cancelRequested) this.#abortReason = new CancelledError();
       await this.#runCode();
     });
@@ -186,7 +193,7 @@ export class RunExecution {
   /** The lease is lost: nothing that this execution does counts any more. */
   drop(): void {
     if (this.#hasEnded) return;
-    this.#log.warn({ event: 'lease_lost', leaseToken: this.lease.leaseToken });
+    this.log.warn({ event: 'lease_lost', leaseToken: this.lease.leaseToken });
     this.#end('lost');
   }
 
@@ -243,7 +250,7 @@ export class RunExecution {
     void this.#guard(async () => {
       if (this.#finishing) return;
       this.#finishing = true;
-      this.#log.error({ event: 'non_determinism', message });
+      this.log.error({ event: 'non_determinism', message });
       await this.calls.call('failWorkflow', { failure: failureOf(this.codec, new NonDeterminismError(message)) });
       this.#end('failed');
     });
@@ -259,31 +266,44 @@ export class RunExecution {
 
   /** While `work` runs, the run is not suspended. */
   async busy<T>(work: () => Promise<T>): Promise<T> {
-    this.#busyCount++;
+    this.beginWork();
     try {
       return await work();
     } finally {
-      this.#busyCount--;
-      this.#delivery.touch();
+      this.endWork();
     }
+  }
+
+  /** Until {@link endWork}, the run is not suspended. */
+  beginWork(): void {
+    this.#busyCount++;
+  }
+
+  endWork(): void {
+    this.#busyCount--;
+    if (this.#waits.size > 0) this.#delivery.touch();
   }
 
   /**
    * Executes a body. After a stall of the process a result may come in before the lease's end is noticed, so the lease is
    * looked at before every body.
+   *
+   * @param onResult not called once the execution has ended
    */
-  async runBody(body: StepBody): Promise<BodyResult> {
+  runBody(body: StepBody, onResult: (result: BodyResult) => void): void {
     if (this.lease.remainingMs <= 0) this.drop();
-    if (this.#hasEnded) throw new ExecutionEnded();
+    if (this.#hasEnded) return;
     this.#bodies.add(body);
     if (this.#cancelRequested && !body.uncancellable) body.abort(new CancelledError());
-    try {
-      const result = await body.start();
-      if (this.#hasEnded) throw new ExecutionEnded();
-      return result;
-    } finally {
+    body.start((result) => {
       this.#bodies.delete(body);
-    }
+      if (this.#hasEnded) return;
+      try {
+        onResult(result);
+      } catch (error) {
+        this.#failed(error);
+      }
+    });
   }
 
   wait(step: StepRef, on: 'TIMER' | 'RETRY', remainingMs: number): Promise<WaitEnd> {
@@ -295,7 +315,7 @@ export class RunExecution {
 
   /** Delivers something that is not recorded, in its turn. */
   deliverUnrecorded(deliver: () => void): void {
-    this.#delivery.reserve().ready(deliver);
+    this.#delivery.later(deliver);
   }
 
   /** The workflow's clock: the time of the latest result. */
@@ -334,7 +354,7 @@ export class RunExecution {
   /** Something failed that is not the author's: the run goes back, for another worker or a later build. */
   fault(what: string, error: unknown): void {
     if (this.#hasEnded) return;
-    this.#log.error({ event: 'execution_fault', what, err: error });
+    this.log.error({ event: 'execution_fault', what, err: error });
     const { transport, namespace } = this.#options;
     const { runId, leaseToken } = this.lease;
     const message = error instanceof Error ? error.message : String(error);
@@ -342,7 +362,7 @@ export class RunExecution {
     this.#end('released');
     transport
       .releaseRun({ namespace, runId, leaseToken, reason, delay: durationMessage(FAULT_DELAY_MS) })
-      .catch((cause: unknown) => this.#log.warn({ event: 'release_failed', err: cause }));
+      .catch((cause: unknown) => this.log.warn({ event: 'release_failed', err: cause }));
   }
 
   /** Tells whoever still runs or listens; an error is made only when somebody does. */
@@ -358,10 +378,14 @@ export class RunExecution {
     try {
       await work();
     } catch (error) {
-      if (error instanceof ExecutionEnded || this.#hasEnded) return;
-      if (error instanceof RpcError && error.reason === 'STEP_MISMATCH') this.failNonDeterministic(error.message);
-      else this.fault('A call was refused', error);
+      this.#failed(error);
     }
+  }
+
+  #failed(error: unknown): void {
+    if (error instanceof ExecutionEnded || this.#hasEnded) return;
+    if (error instanceof RpcError && error.reason === 'STEP_MISMATCH') this.failNonDeterministic(error.message);
+    else this.fault('A call was refused', error);
   }
 
   async #runCode(): Promise<void> {
@@ -402,7 +426,7 @@ export class RunExecution {
 
   #reportUnasked(): void {
     const { unasked } = this.#delivery;
-    if (unasked.length > 0) this.#log.warn({ event: 'recorded_steps_not_asked_for', stepIds: unasked.slice(0, 20) });
+    if (unasked.length > 0) this.log.warn({ event: 'recorded_steps_not_asked_for', stepIds: unasked.slice(0, 20) });
   }
 
   /** Nothing to deliver: when nothing runs either and something is awaited, the run can go. */

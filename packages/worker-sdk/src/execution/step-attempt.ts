@@ -7,7 +7,7 @@ import { decideRetry, type RetryDecision } from '../retry.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { dateOf, durationMessage } from '../rpc/time.js';
 import type { RunExecution } from './run-execution.js';
-import { StepBody } from './step-body.js';
+import { type BodyResult, StepBody } from './step-body.js';
 import type { StepCall } from './step-call.js';
 import type { ResolvedStepOptions } from './step-options.js';
 
@@ -25,119 +25,152 @@ export type AttemptEnd =
  * One attempt. The body starts at once: the lease is the right to it. Its beginning is recorded while it runs; a body that
  * has ended by the end of the present turn is recorded with its result, in one call and one write. With `begin: 'durable'`
  * the body waits until its beginning is committed.
+ *
+ * The usual way - body, one call, its answer - goes from callback to callback: it is what every step of every run takes.
  */
-export async function executeAttempt(execution: RunExecution, call: StepCall, attempt: Attempt): Promise<AttemptEnd> {
-  const { step, options } = call;
-  const begin: Begin = {
-    seq: step.seq,
-    kind: StepKind.FUNCTION,
-    tryNumber: attempt.tryNumber,
-    maxTries: Number.isFinite(options.retry.maxAttempts) ? options.retry.maxAttempts : 0,
-    uncancellable: step.uncancellable,
-  };
-  const announce = () => announceAttempt(execution, call, attempt, begin);
-  let announced: Promise<boolean> | undefined;
-  if (options.atMostOnce) {
-    announced = announce();
-    if (!(await announced)) return { kind: 'cancelled' };
-  }
-  const body = new StepBody({
-    body: call.body,
-    stepId: step.stepId,
-    ...attempt,
-    idempotencyKey: idempotencyKey(execution.run.runId, step.stepId),
-    timeoutMs: options.timeoutMs,
-    heartbeatTimeoutMs: options.heartbeatTimeoutMs,
-    uncancellable: step.uncancellable,
-    onHeartbeat: (detail) => execution.recordHeartbeat(step.stepId, attempt.attemptNumber, detail),
-    lastHeartbeat: () => execution.heartbeats.last(step.stepId),
-  });
-  const running = execution.runBody(body);
-  if (announced === undefined && !(await endsThisTurn(running))) {
-    const recording = announce();
-    announced = recording;
-    // A refusal must not have to wait for the body to end.
-    execution.activity(async () => {
-      if (!(await recording)) body.abort(new CancelledError());
-    });
-  }
-  const result = await running;
-  if (announced !== undefined && !(await announced)) return { kind: 'cancelled' };
-  const encoded = result.ok ? encodeOutput(execution, step.stepId, result.value) : result;
-  if (!encoded.ok) {
-    if (announced === undefined && !(await announce())) return { kind: 'cancelled' };
-    return failAttempt(execution, call, attempt, encoded.error, body.abortReason);
-  }
-  const slot = execution.delivery.reserve();
-  const ack = await unlessCancelled(
-    execution,
-    execution.calls.call('completeStep', {
+export class StepAttempt {
+  readonly #execution: RunExecution;
+  readonly #call: StepCall;
+  readonly #attempt: Attempt;
+  readonly #onEnd: (end: AttemptEnd) => void;
+  readonly #body: StepBody;
+  /** Whether the beginning was recorded; undefined when it was not sent yet. */
+  #announced: Promise<boolean> | undefined;
+  #turned: NodeJS.Immediate | undefined;
+  #hasResult = false;
+
+  /** @param onEnd called once, unless the execution ends first */
+  constructor(execution: RunExecution, call: StepCall, attempt: Attempt, onEnd: (end: AttemptEnd) => void) {
+    this.#execution = execution;
+    this.#call = call;
+    this.#attempt = attempt;
+    this.#onEnd = onEnd;
+    const { step, options } = call;
+    this.#body = new StepBody({
+      body: call.body,
       stepId: step.stepId,
       attemptNumber: attempt.attemptNumber,
-      eventSeq: slot.eventSeq,
-      ...(encoded.output === undefined ? {} : { output: encoded.output }),
-      ...(announced === undefined ? { begin } : {}),
-    }),
-  );
-  if (ack === 'cancelled') {
-    slot.release();
-    return { kind: 'cancelled' };
+      tryNumber: attempt.tryNumber,
+      idempotencyKey: () => idempotencyKey(execution.run.runId, step.stepId),
+      timeoutMs: options.timeoutMs,
+      heartbeatTimeoutMs: options.heartbeatTimeoutMs,
+      uncancellable: step.uncancellable,
+      onHeartbeat: (detail) => execution.recordHeartbeat(step.stepId, attempt.attemptNumber, detail),
+      lastHeartbeat: () => execution.heartbeats.last(step.stepId),
+    });
   }
-  slot.ready(() => {
-    if (ack.finishedAt !== undefined) execution.advanceClock(dateOf(ack.finishedAt));
-    call.settle.resolve(encoded.copy);
-  });
-  if (ack.cancelRequested) execution.cancel();
-  return { kind: 'delivered' };
-}
 
-interface Begin {
-  readonly seq: number;
-  readonly kind: StepKind;
-  readonly tryNumber: number;
-  readonly maxTries: number;
-  readonly uncancellable: boolean;
-}
-
-/** @returns false when a cancel was asked for, so that the attempt may not begin */
-async function announceAttempt(
-  execution: RunExecution,
-  { step, options }: StepCall,
-  { attemptNumber }: Attempt,
-  begin: Begin,
-): Promise<boolean> {
-  const answer = await unlessCancelled(
-    execution,
-    execution.calls.call('beginStep', {
-      stepId: step.stepId,
-      attemptNumber,
-      ...begin,
-      ...(options.timeoutMs === 0 ? {} : { timeout: durationMessage(options.timeoutMs) }),
-    }),
-  );
-  return answer !== 'cancelled';
-}
-
-async function unlessCancelled<T>(execution: RunExecution, call: Promise<T>): Promise<T | 'cancelled'> {
-  try {
-    return await call;
-  } catch (error) {
-    if (!(error instanceof RpcError) || error.reason !== 'CANCEL_REQUESTED') throw error;
-    execution.cancel();
-    return 'cancelled';
+  start(): void {
+    if (!this.#call.options.atMostOnce) {
+      this.#runBody();
+      return;
+    }
+    this.#execution.activity(async () => {
+      if (await this.#announce()) this.#runBody();
+      else this.#onEnd({ kind: 'cancelled' });
+    });
   }
-}
 
-/** Whether something ends before the event loop turns: then nothing of it needs to be told before its result. */
-function endsThisTurn(work: Promise<unknown>): Promise<boolean> {
-  return new Promise((resolve) => {
-    const turned = setImmediate(() => resolve(false));
-    const ended = () => {
-      clearImmediate(turned);
-      resolve(true);
+  #runBody(): void {
+    this.#execution.runBody(this.#body, (result) => this.#onResult(result));
+    if (this.#hasResult || this.#announced !== undefined) return;
+    this.#turned = setImmediate(() => {
+      // A refusal must not have to wait for the body to end.
+      this.#execution.activity(async () => {
+        if (!(await this.#announce())) this.#body.abort(new CancelledError());
+      });
+    });
+  }
+
+  #onResult(result: BodyResult): void {
+    this.#hasResult = true;
+    clearImmediate(this.#turned);
+    const encoded = result.ok ? encodeOutput(this.#execution, this.#call.step.stepId, result.value) : result;
+    if (encoded.ok && this.#announced === undefined) this.#complete(encoded);
+    else this.#execution.activity(() => this.#finish(encoded));
+  }
+
+  /** What failed is recorded apart from its beginning; what was announced waits for that to be recorded. */
+  async #finish(encoded: EncodedOutput): Promise<void> {
+    if (!(await this.#announce())) this.#onEnd({ kind: 'cancelled' });
+    else if (encoded.ok) this.#complete(encoded);
+    else {
+      const { abortReason } = this.#body;
+      this.#onEnd(await failAttempt(this.#execution, this.#call, this.#attempt, encoded.error, abortReason));
+    }
+  }
+
+  #complete({ output, copy }: Extract<EncodedOutput, { ok: true }>): void {
+    const { step, settle } = this.#call;
+    const execution = this.#execution;
+    const slot = execution.delivery.reserve();
+    execution.calls.send(
+      'completeStep',
+      {
+        stepId: step.stepId,
+        attemptNumber: this.#attempt.attemptNumber,
+        eventSeq: slot.eventSeq,
+        ...(output === undefined ? {} : { output }),
+        ...(this.#announced === undefined ? { begin: this.#begin() } : {}),
+      },
+      (ack) => {
+        slot.ready(() => {
+          if (ack.finishedAt !== undefined) execution.advanceClock(dateOf(ack.finishedAt));
+          settle.resolve(copy);
+        });
+        if (ack.cancelRequested) execution.cancel();
+        this.#onEnd({ kind: 'delivered' });
+      },
+      (error) => {
+        slot.release();
+        if (!isCancelRequested(error)) throw error;
+        execution.cancel();
+        this.#onEnd({ kind: 'cancelled' });
+      },
+    );
+  }
+
+  #begin() {
+    const { step, options } = this.#call;
+    return {
+      seq: step.seq,
+      kind: StepKind.FUNCTION,
+      tryNumber: this.#attempt.tryNumber,
+      maxTries: Number.isFinite(options.retry.maxAttempts) ? options.retry.maxAttempts : 0,
+      uncancellable: step.uncancellable,
     };
-    work.then(ended, ended);
-  });
+  }
+
+  /**
+   * Records the beginning, once.
+   *
+   * @returns false when a cancel was asked for, so that the attempt may not begin
+   */
+  #announce(): Promise<boolean> {
+    this.#announced ??= this.#sendBegin();
+    return this.#announced;
+  }
+
+  async #sendBegin(): Promise<boolean> {
+    const { step, options } = this.#call;
+    try {
+      await this.#execution.calls.call('beginStep', {
+        stepId: step.stepId,
+        attemptNumber: this.#attempt.attemptNumber,
+        ...this.#begin(),
+        ...(options.timeoutMs === 0 ? {} : { timeout: durationMessage(options.timeoutMs) }),
+      });
+      return true;
+    } catch (error) {
+      if (!isCancelRequested(error)) throw error;
+      this.#execution.cancel();
+      return false;
+    }
+  }
+}
+
+function isCancelRequested(error: unknown): boolean {
+  return error instanceof RpcError && error.reason === 'CANCEL_REQUESTED';
 }
 
 type EncodedOutput =

@@ -12,7 +12,7 @@ export interface StepBodyOptions {
   readonly stepId: string;
   readonly attemptNumber: number;
   readonly tryNumber: number;
-  readonly idempotencyKey: string;
+  readonly idempotencyKey: () => string;
   /** 0: none. */
   readonly timeoutMs: number;
   /** 0: none. */
@@ -30,8 +30,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
  */
 export class StepBody {
   readonly #options: StepBodyOptions;
-  readonly result: Promise<BodyResult>;
-  #settle: (result: BodyResult) => void = () => undefined;
+  #onEnd: ((result: BodyResult) => void) | undefined;
   #controller: AbortController | undefined;
   #abortReason: Error | undefined;
   #timeout: NodeJS.Timeout | undefined;
@@ -39,13 +38,6 @@ export class StepBody {
 
   constructor(options: StepBodyOptions) {
     this.#options = options;
-    this.result = new Promise((resolve) => {
-      this.#settle = (result) => {
-        clearTimeout(this.#timeout);
-        clearTimeout(this.#heartbeatTimeout);
-        resolve(result);
-      };
-    });
   }
 
   get uncancellable(): boolean {
@@ -57,7 +49,9 @@ export class StepBody {
     return this.#abortReason;
   }
 
-  start(): Promise<BodyResult> {
+  /** @param onEnd called once, before this returns when the body returns no promise */
+  start(onEnd: (result: BodyResult) => void): void {
+    this.#onEnd = onEnd;
     const { body, stepId, timeoutMs } = this.#options;
     if (timeoutMs > 0) {
       this.#timeout = setTimeout(
@@ -66,13 +60,22 @@ export class StepBody {
       );
     }
     this.#armHeartbeat();
-    const step = this.#context();
-    const run = async () => body(step);
-    runInScope({ step }, run).then(
+    const step = new BodyContext(this, this.#options);
+    let returned: unknown;
+    try {
+      returned = runInScope({ step }, () => body(step));
+    } catch (error) {
+      this.#settle({ ok: false, error });
+      return;
+    }
+    if (!isThenable(returned)) {
+      this.#settle({ ok: true, value: returned });
+      return;
+    }
+    Promise.resolve(returned).then(
       (value) => this.#settle({ ok: true, value }),
       (error: unknown) => this.#settle({ ok: false, error }),
     );
-    return this.result;
   }
 
   /** Asks the body to stop; its result still counts. */
@@ -82,6 +85,28 @@ export class StepBody {
     this.#controller?.abort(reason);
   }
 
+  /** Made on demand: most bodies never look at it. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#abortReason !== undefined) this.#controller.abort(this.#abortReason);
+    }
+    return this.#controller.signal;
+  }
+
+  heartbeat(detail: unknown): void {
+    this.#armHeartbeat();
+    if (detail !== undefined) this.#options.onHeartbeat(detail);
+  }
+
+  #settle(result: BodyResult): void {
+    clearTimeout(this.#timeout);
+    clearTimeout(this.#heartbeatTimeout);
+    const onEnd = this.#onEnd;
+    this.#onEnd = undefined;
+    onEnd?.(result);
+  }
+
   #giveUp(error: Error): void {
     this.abort(error);
     this.#settle({ ok: false, error });
@@ -89,7 +114,7 @@ export class StepBody {
 
   #armHeartbeat(): void {
     const { stepId, heartbeatTimeoutMs } = this.#options;
-    if (heartbeatTimeoutMs === 0) return;
+    if (heartbeatTimeoutMs === 0 || this.#onEnd === undefined) return;
     clearTimeout(this.#heartbeatTimeout);
     this.#heartbeatTimeout = setTimeout(
       () =>
@@ -99,28 +124,46 @@ export class StepBody {
       Math.min(heartbeatTimeoutMs, MAX_TIMER_MS),
     );
   }
+}
 
-  #context(): StepContext {
-    const body = this;
-    const { stepId, attemptNumber, tryNumber, idempotencyKey, onHeartbeat, lastHeartbeat } = this.#options;
-    return {
-      stepId,
-      attemptNumber,
-      tryNumber,
-      idempotencyKey,
-      // Most bodies never look at it.
-      get signal() {
-        if (body.#controller === undefined) {
-          body.#controller = new AbortController();
-          if (body.#abortReason !== undefined) body.#controller.abort(body.#abortReason);
-        }
-        return body.#controller.signal;
-      },
-      heartbeat(detail) {
-        body.#armHeartbeat();
-        if (detail !== undefined) onHeartbeat(detail);
-      },
-      lastHeartbeat: <T>() => lastHeartbeat() as T | undefined,
-    };
+/** What a body is given. Its functions may be taken out of it, so they are bound. */
+class BodyContext implements StepContext {
+  readonly stepId: string;
+  readonly attemptNumber: number;
+  readonly tryNumber: number;
+  readonly #body: StepBody;
+  readonly #options: StepBodyOptions;
+
+  constructor(body: StepBody, options: StepBodyOptions) {
+    this.#body = body;
+    this.#options = options;
+    this.stepId = options.stepId;
+    this.attemptNumber = options.attemptNumber;
+    this.tryNumber = options.tryNumber;
   }
+
+  get idempotencyKey(): string {
+    return this.#options.idempotencyKey();
+  }
+
+  get signal(): AbortSignal {
+    return this.#body.signal;
+  }
+
+  get heartbeat(): (detail?: unknown) => void {
+    return (detail) => this.#body.heartbeat(detail);
+  }
+
+  get lastHeartbeat(): <T>() => T | undefined {
+    return <T>() => this.#options.lastHeartbeat() as T | undefined;
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'then' in value &&
+    typeof (value as { then: unknown }).then === 'function'
+  );
 }

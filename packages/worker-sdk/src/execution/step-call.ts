@@ -7,7 +7,7 @@ import { decideRetry } from '../retry.js';
 import { dateOf } from '../rpc/time.js';
 import { isFinal } from './memo.js';
 import type { RunExecution, StepRef } from './run-execution.js';
-import { type Attempt, executeAttempt } from './step-attempt.js';
+import { type Attempt, StepAttempt } from './step-attempt.js';
 import type { ResolvedStepOptions } from './step-options.js';
 
 /** How the author's promise is settled. */
@@ -29,33 +29,46 @@ export interface StepCall {
  * A crash before BeginStep is answered leaves nothing, or an open attempt, which is closed as WORKER_LOST with the lease; a
  * crash before CompleteStep is answered likewise, unless the completion was committed: then a replay finds the result.
  */
-export async function callStep(execution: RunExecution, call: StepCall): Promise<void> {
-  const { step, options, settle } = call;
+export function callStep(execution: RunExecution, call: StepCall): void {
+  const { step, settle } = call;
   const { recorded } = step;
-  if (recorded !== undefined && isFinal(recorded)) {
+  if (recorded === undefined) attemptStep(execution, call, { attemptNumber: 1, tryNumber: 1 });
+  else if (isFinal(recorded)) {
     execution.delivery.ask(step.stepId, () => deliverRecorded(execution, recorded, settle));
+  } else execution.activity(() => resumeStep(execution, call, recorded));
+}
+
+/** Goes on with a step of which attempts are recorded, none of them final. */
+async function resumeStep(execution: RunExecution, call: StepCall, recorded: MemoEntry): Promise<void> {
+  const { step, options, settle } = call;
+  execution.heartbeats.remember(step.stepId, recorded.heartbeat);
+  const verdict = judgeLost(execution, recorded, options);
+  if (!verdict.again) {
+    execution.deliverUnrecorded(() => settle.reject(execution.blame.set(verdict.error, step.stepId)));
     return;
   }
-  let attempt: Attempt = { attemptNumber: 1, tryNumber: 1 };
-  if (recorded !== undefined) {
-    execution.heartbeats.remember(step.stepId, recorded.heartbeat);
-    const verdict = judgeLost(execution, recorded, options);
-    if (!verdict.again) {
-      execution.deliverUnrecorded(() => settle.reject(execution.blame.set(verdict.error, step.stepId)));
-      return;
-    }
-    attempt = { attemptNumber: recorded.attemptNumber + 1, tryNumber: verdict.tryNumber };
-    const waitMs = recorded.nextRetryAt === undefined ? 0 : execution.untilMs(dateOf(recorded.nextRetryAt));
-    if (waitMs > 0 && (await execution.wait(step, 'RETRY', waitMs)) === 'cancelled') return cancelled(execution, call);
+  const waitMs = recorded.nextRetryAt === undefined ? 0 : execution.untilMs(dateOf(recorded.nextRetryAt));
+  const isDue = waitMs <= 0 || (await execution.wait(step, 'RETRY', waitMs)) === 'due';
+  if (!isDue) cancelled(execution, call);
+  else attemptStep(execution, call, { attemptNumber: recorded.attemptNumber + 1, tryNumber: verdict.tryNumber });
+}
+
+function attemptStep(execution: RunExecution, call: StepCall, attempt: Attempt): void {
+  if (execution.isCancelled(call.step)) {
+    cancelled(execution, call);
+    return;
   }
-  for (;;) {
-    if (execution.isCancelled(step)) return cancelled(execution, call);
-    const end = await execution.busy(() => executeAttempt(execution, call, attempt));
-    if (end.kind === 'delivered') return;
-    if (end.kind === 'cancelled') return cancelled(execution, call);
-    if ((await execution.wait(step, 'RETRY', end.delayMs)) === 'cancelled') return cancelled(execution, call);
-    attempt = { attemptNumber: attempt.attemptNumber + 1, tryNumber: attempt.tryNumber + 1 };
-  }
+  execution.beginWork();
+  new StepAttempt(execution, call, attempt, (end) => {
+    execution.endWork();
+    if (end.kind === 'cancelled') cancelled(execution, call);
+    else if (end.kind === 'retry') execution.activity(() => retryStep(execution, call, attempt, end.delayMs));
+  }).start();
+}
+
+async function retryStep(execution: RunExecution, call: StepCall, failed: Attempt, delayMs: number): Promise<void> {
+  if ((await execution.wait(call.step, 'RETRY', delayMs)) === 'cancelled') cancelled(execution, call);
+  else attemptStep(execution, call, { attemptNumber: failed.attemptNumber + 1, tryNumber: failed.tryNumber + 1 });
 }
 
 function cancelled(execution: RunExecution, { settle }: StepCall): void {

@@ -1,4 +1,5 @@
 import { StepKind } from '@perdure/proto';
+import type { Logger } from 'pino';
 import type { StepContext, StepOptions, WorkflowContext } from '../context.js';
 import { type Duration, durationMs } from '../duration.js';
 import { SeededRandom } from './random.js';
@@ -15,12 +16,12 @@ export function workflowContext(execution: RunExecution): WorkflowContext {
     seeded ??= new SeededRandom(execution.run.runId);
     return seeded;
   };
-  const { log } = execution;
   const unlessReplaying =
     (level: 'trace' | 'debug' | 'info' | 'warn' | 'error') =>
-    (...args: Parameters<typeof log.info>) => {
-      if (!execution.replaying) log[level](...args);
+    (...args: Parameters<Logger['info']>) => {
+      if (!execution.replaying) execution.log[level](...args);
     };
+  let log: WorkflowContext['log'] | undefined;
 
   const sleep = (name: string, when: SleepCall['when']): Promise<void> =>
     settledBy((settle) => {
@@ -40,7 +41,7 @@ export function workflowContext(execution: RunExecution): WorkflowContext {
         refuseInsideBody('ctx.step', name);
         const step = execution.open(name, StepKind.FUNCTION);
         if (step === undefined) return;
-        execution.activity(() => callStep(execution, { step, body, options: resolved, settle }));
+        callStep(execution, { step, body, options: resolved, settle });
       }) as Promise<Awaited<T>>;
     },
     sleep(...args: [Duration] | [string, Duration]) {
@@ -68,20 +69,36 @@ export function workflowContext(execution: RunExecution): WorkflowContext {
     },
     heartbeat: (detail) => currentStep('ctx.heartbeat').heartbeat(detail),
     lastHeartbeat: <T>() => currentStep('ctx.lastHeartbeat').lastHeartbeat<T>(),
-    log: {
-      trace: unlessReplaying('trace'),
-      debug: unlessReplaying('debug'),
-      info: unlessReplaying('info'),
-      warn: unlessReplaying('warn'),
-      error: unlessReplaying('error'),
+    get log() {
+      log ??= {
+        trace: unlessReplaying('trace'),
+        debug: unlessReplaying('debug'),
+        info: unlessReplaying('info'),
+        warn: unlessReplaying('warn'),
+        error: unlessReplaying('error'),
+      };
+      return log;
     },
   };
 }
 
 /** A promise that is settled from elsewhere, or never; a rejection that nobody awaits must not end the process. */
 function settledBy(begin: (settle: Settle) => void): Promise<unknown> {
-  const promise = new Promise<unknown>((resolve, reject) => begin({ resolve, reject }));
-  promise.catch(() => undefined);
+  let resolve: (value: unknown) => void = () => undefined;
+  let rejectPromise: (error: unknown) => void = () => undefined;
+  const promise = new Promise<unknown>((onValue, onError) => {
+    resolve = onValue;
+    rejectPromise = onError;
+  });
+  const reject = (error: unknown) => {
+    promise.catch(() => undefined);
+    rejectPromise(error);
+  };
+  try {
+    begin({ resolve, reject });
+  } catch (error) {
+    reject(error);
+  }
   return promise;
 }
 

@@ -114,10 +114,11 @@ export class Connection {
   service<S extends DescService>(service: S): ServiceClient<S> {
     const client: Record<string, unknown> = {};
     for (const method of service.methods) {
+      const name = `${service.name}/${method.name}`;
       client[method.localName] =
         method.methodKind === 'server_streaming'
           ? (request: never, options?: CallOptions) => this.#stream(service, method, request, options)
-          : (request: never, options?: CallOptions) => this.#unary(service, method, request, options);
+          : (request: never, options?: CallOptions) => this.#unary(service, method, name, request, options);
     }
     return client as ServiceClient<S>;
   }
@@ -131,36 +132,48 @@ export class Connection {
     }
   }
 
-  async #unary(
+  #unary(
     service: DescService,
     method: DescMethod,
+    name: string,
     request: MessageInitShape<DescMessage>,
     options: CallOptions = {},
   ): Promise<MessageShape<DescMessage>> {
-    const index = this.#current;
-    const channel = this.#channel(index);
-    const message = create(method.input as DescMessage, request);
-    const bytes = toBinary(method.input, message);
-    // What is large would hold up everyone else's calls on the stream.
-    const session = bytes.byteLength > MAX_SESSION_CALL_BYTES ? undefined : this.#sessionOf(channel);
-    if (session === undefined) return this.#unaryCall(service, method, bytes, options, index);
-    const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
-    try {
-      const name = `${service.name}/${method.name}`;
-      const response = await session.call(name, bytes, { timeoutMs, signal });
-      return fromBinary(method.output, response);
-    } catch (error) {
-      if (!(error instanceof RpcError)) throw error;
-      if (error.reason === '' && !session.heard && !signal?.aborted && channel.unaryUntilMs > performance.now()) {
-        // The stream did not get through, so this call has not been carried out by it, or may be repeated.
-        return this.#unaryCall(service, method, bytes, options, index);
+    return new Promise((resolve, reject) => {
+      const index = this.#current;
+      const channel = this.#channel(index);
+      const bytes = toBinary(method.input, create(method.input as DescMessage, request));
+      // What is large would hold up everyone else's calls on the stream.
+      const session = bytes.byteLength > MAX_SESSION_CALL_BYTES ? undefined : this.#sessionOf(channel);
+      if (session === undefined) {
+        resolve(this.#unaryCall(service, method, bytes, options, index));
+        return;
       }
-      // A proxy that swallows streams looks like this.
-      if (error.status === 'DEADLINE_EXCEEDED' && !session.heard)
-        channel.unaryUntilMs = performance.now() + WITHOUT_SESSION_MS;
-      if (error.status === 'UNAVAILABLE' && error.reason === '') this.#moveOn(index);
-      throw error;
-    }
+      const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+      session.call(name, bytes, {
+        timeoutMs,
+        signal,
+        onResponse: (response) => {
+          try {
+            resolve(fromBinary(method.output, response));
+          } catch (error) {
+            reject(error);
+          }
+        },
+        onError: (error) => {
+          if (error.reason === '' && !session.heard && !signal?.aborted && channel.unaryUntilMs > performance.now()) {
+            // The stream did not get through, so this call has not been carried out by it, or may be repeated.
+            resolve(this.#unaryCall(service, method, bytes, options, index));
+            return;
+          }
+          // A proxy that swallows streams looks like this.
+          if (error.status === 'DEADLINE_EXCEEDED' && !session.heard)
+            channel.unaryUntilMs = performance.now() + WITHOUT_SESSION_MS;
+          if (error.status === 'UNAVAILABLE' && error.reason === '') this.#moveOn(index);
+          reject(error);
+        },
+      });
+    });
   }
 
   #sessionOf(channel: Channel): Session | undefined {

@@ -10,18 +10,25 @@ const SWEEP_MS = 250;
 const IDLE_MS = 500;
 /** Frames stay well below the server's limit for a message. */
 const MAX_FRAME_BYTES = 1024 * 1024;
+/** So many calls do not wait for the end of the turn: the server works on them while this process makes more. */
+const FULL_FRAME_CALLS = 64;
 const MAX_CALL_ID = 2 ** 31;
 
 interface Pending {
   readonly method: string;
   readonly deadlineMs: number;
-  readonly resolve: (response: Uint8Array) => void;
-  readonly reject: (error: RpcError) => void;
+  readonly onResponse: (response: Uint8Array) => void;
+  readonly onError: (error: RpcError) => void;
 }
 
 export interface SessionCallOptions {
+  /** Give or take a sweep. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
+  /** Called once, unless `onError` is. */
+  readonly onResponse: (response: Uint8Array) => void;
+  /** Called once, unless `onResponse` is. */
+  readonly onError: (error: RpcError) => void;
 }
 
 /**
@@ -41,6 +48,8 @@ export class Session {
   #closed = false;
   #heard = false;
   #idleSinceMs = performance.now();
+  /** As of the last sweep: deadlines need no better clock. */
+  #nowMs = performance.now();
 
   /** @param onClosed called once when it cannot be used any more; with an error unless it ended as it should */
   constructor(client: grpc.Client, onClosed: (error: grpc.ServiceError | undefined) => void) {
@@ -63,39 +72,35 @@ export class Session {
     return this.#heard;
   }
 
-  /**
-   * @param method for example `WorkerService/CompleteStep`
-   * @throws {RpcError}
-   */
-  call(method: string, request: Uint8Array, { timeoutMs, signal }: SessionCallOptions): Promise<Uint8Array> {
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) {
-        reject(new RpcError('CANCELLED', `${method} was given up by the caller.`));
-        return;
-      }
-      const callId = this.#nextCallId++;
-      if (this.#nextCallId >= MAX_CALL_ID) this.#nextCallId = 1;
-      const pending: Pending = { method, deadlineMs: performance.now() + timeoutMs, resolve, reject };
-      if (signal === undefined) this.#pending.set(callId, pending);
-      else {
-        const onAbort = () => this.#giveUp(callId, new RpcError('CANCELLED', `${method} was given up by the caller.`));
-        signal.addEventListener('abort', onAbort, { once: true });
-        const done = () => signal.removeEventListener('abort', onAbort);
-        this.#pending.set(callId, {
-          ...pending,
-          resolve: (response) => {
-            done();
-            resolve(response);
-          },
-          reject: (error) => {
-            done();
-            reject(error);
-          },
-        });
-      }
-      this.#calls.push({ callId, method, request });
-      this.#schedule();
-    });
+  /** @param method for example `WorkerService/CompleteStep` */
+  call(method: string, request: Uint8Array, { timeoutMs, signal, onResponse, onError }: SessionCallOptions): void {
+    if (signal?.aborted) {
+      onError(givenUp(method));
+      return;
+    }
+    const callId = this.#nextCallId++;
+    if (this.#nextCallId >= MAX_CALL_ID) this.#nextCallId = 1;
+    const deadlineMs = this.#nowMs + SWEEP_MS + timeoutMs;
+    if (signal === undefined) this.#pending.set(callId, { method, deadlineMs, onResponse, onError });
+    else {
+      const onAbort = () => this.#giveUp(callId, givenUp(method));
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#pending.set(callId, {
+        method,
+        deadlineMs,
+        onResponse(response) {
+          signal.removeEventListener('abort', onAbort);
+          onResponse(response);
+        },
+        onError(error) {
+          signal.removeEventListener('abort', onAbort);
+          onError(error);
+        },
+      });
+    }
+    this.#calls.push({ callId, method, request });
+    if (this.#calls.length >= FULL_FRAME_CALLS) this.#flush();
+    else this.#schedule();
   }
 
   /** Ends the stream; calls without an answer fail. */
@@ -145,9 +150,9 @@ export class Session {
       const pending = this.#pending.get(callId);
       if (pending === undefined) continue;
       this.#pending.delete(callId);
-      if (outcome.case === 'response') pending.resolve(outcome.value);
-      else if (outcome.case === 'error') pending.reject(rpcErrorOfStatus(outcome.value));
-      else pending.resolve(new Uint8Array());
+      if (outcome.case === 'response') pending.onResponse(outcome.value);
+      else if (outcome.case === 'error') pending.onError(rpcErrorOfStatus(outcome.value));
+      else pending.onResponse(new Uint8Array());
     }
     if (this.#pending.size === 0) this.#idleSinceMs = performance.now();
   }
@@ -158,11 +163,12 @@ export class Session {
     this.#pending.delete(callId);
     this.#cancelledCallIds.push(callId);
     this.#schedule();
-    pending.reject(error);
+    pending.onError(error);
   }
 
   #sweep(): void {
     const now = performance.now();
+    this.#nowMs = now;
     for (const [callId, { deadlineMs, method }] of this.#pending) {
       if (deadlineMs > now) continue;
       this.#giveUp(callId, new RpcError('DEADLINE_EXCEEDED', `${method} had no answer in time.`));
@@ -179,7 +185,12 @@ export class Session {
     clearInterval(this.#sweeper);
     this.#onClosed(error);
     const message = `The session with the server broke${error === undefined ? '' : `: ${error.details}`}.`;
-    for (const { reject } of this.#pending.values()) reject(new RpcError('UNAVAILABLE', message));
+    const pending = [...this.#pending.values()];
     this.#pending.clear();
+    for (const { onError } of pending) onError(new RpcError('UNAVAILABLE', message));
   }
+}
+
+function givenUp(method: string): RpcError {
+  return new RpcError('CANCELLED', `${method} was given up by the caller.`);
 }
