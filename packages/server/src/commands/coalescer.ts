@@ -24,8 +24,8 @@ const HANGING_MS = 50;
 interface Entry<Command, Outcome> {
   readonly command: Command;
   readonly key: string;
-  readonly resolve: (outcome: Outcome) => void;
-  readonly reject: (error: unknown) => void;
+  readonly onOutcome: (outcome: Outcome) => void;
+  readonly onError: (error: unknown) => void;
 }
 
 /**
@@ -56,13 +56,17 @@ export class Coalescer<Command, Outcome> {
    * @throws {RpcError} OVERLOADED when too many commands wait; nothing was done
    */
   submit(command: Command): Promise<Outcome> {
+    return new Promise((resolve, reject) => this.enqueue(command, resolve, reject));
+  }
+
+  /** {@link submit} without a promise of its own; one of the two is called, once. */
+  enqueue(command: Command, onOutcome: (outcome: Outcome) => void, onError: (error: unknown) => void): void {
     if (this.#queue.length >= this.#options.maxQueued) {
-      return Promise.reject(overloaded(`${this.#options.maxQueued} ${this.#options.name} commands wait already`));
+      onError(overloaded(`${this.#options.maxQueued} ${this.#options.name} commands wait already`));
+      return;
     }
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ command, key: this.#options.keyOf(command), resolve, reject });
-      this.#schedule();
-    });
+    this.#queue.push({ command, key: this.#options.keyOf(command), onOutcome, onError });
+    this.#schedule();
   }
 
   #schedule(): void {
@@ -121,7 +125,7 @@ export class Coalescer<Command, Outcome> {
     try {
       const outcomes = await this.#options.run(batch.map((entry) => entry.command));
       batch.forEach((entry, index) => {
-        entry.resolve(outcomes[index] as Outcome);
+        entry.onOutcome(outcomes[index] as Outcome);
       });
     } catch (error) {
       if (error instanceof DataError && batch.length > 1) {
@@ -129,7 +133,7 @@ export class Coalescer<Command, Outcome> {
         await this.#settle(batch.slice(0, middle));
         await this.#settle(batch.slice(middle));
       } else {
-        for (const entry of batch) entry.reject(error);
+        for (const entry of batch) entry.onError(error);
       }
     }
   }

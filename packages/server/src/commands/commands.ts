@@ -92,13 +92,13 @@ export interface CommandsOptions {
 
 /** After a batch is committed, those who wait for what it changed are told. */
 export function createCommands({ db, wakeups, dispatcher, maxQueued }: CommandsOptions): Commands {
-  const coalesce = <Command, Outcome>(
+  const coalescer = <Command, Outcome>(
     name: string,
     keyOf: (command: Command) => string,
     transition: (db: Database, commands: readonly Command[]) => Promise<readonly Outcome[]>,
     afterCommit?: (command: Command, outcome: Outcome) => void,
-  ): Submit<Command, Outcome> => {
-    const coalescer = new Coalescer<Command, Outcome>({
+  ): Coalescer<Command, Outcome> =>
+    new Coalescer<Command, Outcome>({
       name,
       keyOf,
       maxQueued,
@@ -112,7 +112,11 @@ export function createCommands({ db, wakeups, dispatcher, maxQueued }: CommandsO
         return outcomes;
       },
     });
-    return (command) => coalescer.submit(command);
+  const coalesce = <Command, Outcome>(
+    ...options: Parameters<typeof coalescer<Command, Outcome>>
+  ): Submit<Command, Outcome> => {
+    const kind = coalescer(...options);
+    return (command) => kind.submit(command);
   };
   const byRun = (command: { readonly runId: string }) => command.runId;
   const order = new RunOrder();
@@ -122,8 +126,9 @@ export function createCommands({ db, wakeups, dispatcher, maxQueued }: CommandsO
     transition: (db: Database, commands: readonly Command[]) => Promise<readonly Outcome[]>,
     afterCommit?: (command: Command, outcome: Outcome) => void,
   ): Submit<Command, Outcome> => {
-    const submit = coalesce(name, byRun, transition, afterCommit);
-    return (command) => order.submit(command.runId, submit, command);
+    const kind = coalescer<Command, Outcome>(name, byRun, transition, afterCommit);
+    const enqueue = kind.enqueue.bind(kind);
+    return (command) => order.submit(command.runId, enqueue, command);
   };
 
   /** Runs that start while a worker waits for them are leased with the statement that inserts them. */

@@ -1,4 +1,9 @@
-type Submit<Command, Outcome> = (command: Command) => Promise<Outcome>;
+/** Carries out one command and calls one of the two, once. */
+type Enqueue<Command, Outcome> = (
+  command: Command,
+  onOutcome: (outcome: Outcome) => void,
+  onError: (error: unknown) => void,
+) => void;
 
 interface Lane {
   /** Commands of this kind are under way; the coalescer keeps those of one kind in order by itself. */
@@ -19,33 +24,33 @@ export class RunOrder {
     return this.#lanes.size;
   }
 
-  submit<Command, Outcome>(runId: string, submit: Submit<Command, Outcome>, command: Command): Promise<Outcome> {
+  /** @param kind what carries the command out; the same function for all commands of a kind */
+  submit<Command, Outcome>(runId: string, kind: Enqueue<Command, Outcome>, command: Command): Promise<Outcome> {
     let lane = this.#lanes.get(runId);
     if (lane === undefined) {
-      lane = { kind: submit, underWay: 0, waiting: [] };
+      lane = { kind, underWay: 0, waiting: [] };
       this.#lanes.set(runId, lane);
     }
-    if (lane.waiting.length === 0 && lane.kind === submit) return this.#run(runId, lane, submit, command);
-    const { waiting } = lane;
-    return new Promise<void>((go) => waiting.push({ kind: submit, go }))
-      .then(() => submit(command))
-      .finally(() => {
-        this.#done(runId, lane);
-      });
-  }
-
-  async #run<Command, Outcome>(
-    runId: string,
-    lane: Lane,
-    submit: Submit<Command, Outcome>,
-    command: Command,
-  ): Promise<Outcome> {
-    lane.underWay++;
-    try {
-      return await submit(command);
-    } finally {
-      this.#done(runId, lane);
-    }
+    const ownLane = lane;
+    return new Promise((resolve, reject) => {
+      const go = () =>
+        kind(
+          command,
+          (outcome) => {
+            resolve(outcome);
+            this.#done(runId, ownLane);
+          },
+          (error) => {
+            reject(error);
+            this.#done(runId, ownLane);
+          },
+        );
+      if (ownLane.waiting.length > 0 || ownLane.kind !== kind) ownLane.waiting.push({ kind, go });
+      else {
+        ownLane.underWay++;
+        go();
+      }
+    });
   }
 
   #done(runId: string, lane: Lane): void {

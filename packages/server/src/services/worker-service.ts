@@ -1,4 +1,12 @@
-import { type CompleteStepRequest, RunStatus, type StepBegin, type WorkerService, WorkerStatus } from '@perdure/proto';
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import {
+  type CompleteStepRequest,
+  type CompleteStepResponseSchema,
+  RunStatus,
+  type StepBegin,
+  type WorkerService,
+  WorkerStatus,
+} from '@perdure/proto';
 import {
   deregisterWorkers,
   drainWorkers,
@@ -46,7 +54,7 @@ export function workerService(context: ServerContext): Handlers<typeof WorkerSer
     switch (outcome.kind) {
       case 'completed':
       case 'already_completed':
-        return { finishedAt: timestampOf(outcome.finishedAt), cancelRequested: outcome.cancelRequested };
+        return stepFinished(outcome);
       case 'wrong_attempt':
         throw wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
       case 'step_not_found':
@@ -64,7 +72,7 @@ export function workerService(context: ServerContext): Handlers<typeof WorkerSer
     switch (outcome.kind) {
       case 'recorded':
       case 'already_recorded':
-        return { finishedAt: timestampOf(outcome.finishedAt), cancelRequested: outcome.cancelRequested };
+        return stepFinished(outcome);
       case 'step_mismatch':
         throw stepMismatch(step.runId, step.stepId, { kind: step.stepKind, seq: step.seq }, outcome);
       case 'wrong_attempt':
@@ -178,7 +186,7 @@ export function workerService(context: ServerContext): Handlers<typeof WorkerSer
       }
     },
 
-    async completeStep(request) {
+    completeStep(request) {
       return request.begin === undefined ? completeStep(request) : recordStep(request, request.begin);
     },
 
@@ -275,6 +283,23 @@ export function workerService(context: ServerContext): Handlers<typeof WorkerSer
       return { status: outcome.kind === 'draining' ? WorkerStatus.DRAINING : WorkerStatus.OFFLINE };
     },
   };
+}
+
+interface Finished {
+  readonly finishedAt: Date;
+  readonly cancelRequested: boolean;
+}
+
+let lastFinished: Finished | undefined;
+let lastAnswer: MessageInitShape<typeof CompleteStepResponseSchema> = {};
+
+/** Steps of one batch share an outcome, and so the answer to it, which a session encodes once. */
+function stepFinished(outcome: Finished): MessageInitShape<typeof CompleteStepResponseSchema> {
+  if (outcome !== lastFinished) {
+    lastAnswer = { finishedAt: timestampOf(outcome.finishedAt), cancelRequested: outcome.cancelRequested };
+    lastFinished = outcome;
+  }
+  return lastAnswer;
 }
 
 /** A worker gets runs of the queue and the types that it registered for only. */

@@ -1,4 +1,11 @@
-import { create, type DescMethod, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  fromBinary,
+  type MessageInitShape,
+  toBinary,
+} from '@bufbuild/protobuf';
 import { anyPack } from '@bufbuild/protobuf/wkt';
 import type * as grpc from '@grpc/grpc-js';
 import {
@@ -24,9 +31,23 @@ interface Target {
   readonly handle: ReturnType<ServiceBinding['unary']>;
 }
 
-interface CallState {
-  controller: AbortController | undefined;
-  aborted: boolean;
+/** A call without an answer. Most handlers never look at its signal, so that is made on demand. */
+class OpenCall implements Call {
+  #controller: AbortController | undefined;
+  #aborted = false;
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#aborted) this.#controller.abort();
+    }
+    return this.#controller.signal;
+  }
+
+  abort(): void {
+    this.#aborted = true;
+    this.#controller?.abort();
+  }
 }
 
 /** The unary RPCs of the services by `Service/Method`. */
@@ -50,7 +71,10 @@ export class SessionStream {
   readonly #targets: SessionTargets;
   readonly #log: Logger;
   readonly #onEnd: () => void;
-  readonly #calls = new Map<number, CallState>();
+  readonly #calls = new Map<number, OpenCall>();
+  /** Handlers answer the calls of a batch with one object, which is encoded once. */
+  #lastResponse: unknown;
+  #lastResponseBytes = new Uint8Array();
   #answers: MessageInitShape<typeof SessionAnswerSchema>[] = [];
   #scheduled = false;
   #blocked = false;
@@ -102,10 +126,10 @@ export class SessionStream {
       return;
     }
     for (const callId of frame.cancelledCallIds) this.#abort(callId);
-    for (const call of frame.calls) void this.#carryOut(call);
+    for (const call of frame.calls) this.#carryOut(call);
   }
 
-  async #carryOut({ callId, method: name, request }: SessionCall): Promise<void> {
+  #carryOut({ callId, method: name, request }: SessionCall): void {
     if (this.#calls.has(callId)) {
       const description = `must be unique among the calls without an answer; ${callId} is in use.`;
       this.#answer(callId, errorAnswer(invalidArgument([{ field: 'call_id', description }])));
@@ -119,29 +143,42 @@ export class SessionStream {
       this.#answer(callId, errorAnswer(overloaded(`${MAX_CALLS} calls of this session have no answer yet`)));
       return;
     }
-    const state: CallState = { controller: undefined, aborted: false };
-    this.#calls.set(callId, state);
+    const call = new OpenCall();
+    this.#calls.set(callId, call);
+    const onError = (error: unknown) => this.#settle(callId, errorAnswer(failureOf(this.#log, name, error)));
     try {
-      const target = this.#targets.get(name);
-      if (target === undefined) {
-        const known = 'a unary RPC such as WorkerService/CompleteStep';
-        throw invalidArgument([
-          { field: 'method', description: `must name ${known}; got ${JSON.stringify(name.slice(0, 100))}.` },
-        ]);
-      }
-      const response = await target.handle(decodeRequest(target.method, request), callOf(state));
-      const { output } = target.method;
-      this.#settle(callId, { case: 'response', value: toBinary(output, create(output, response as never)) });
+      const { method, handle } = this.#target(name);
+      handle(decodeRequest(method, request), call).then((response) => {
+        try {
+          this.#settle(callId, { case: 'response', value: this.#encode(method.output, response) });
+        } catch (error) {
+          onError(error);
+        }
+      }, onError);
     } catch (error) {
-      this.#settle(callId, errorAnswer(failureOf(this.#log, name, error)));
+      onError(error);
     }
   }
 
+  #target(name: string): Target {
+    const target = this.#targets.get(name);
+    if (target !== undefined) return target;
+    const known = 'a unary RPC such as WorkerService/CompleteStep';
+    throw invalidArgument([
+      { field: 'method', description: `must name ${known}; got ${JSON.stringify(name.slice(0, 100))}.` },
+    ]);
+  }
+
+  #encode(output: DescMessage, response: MessageInitShape<DescMessage>): Uint8Array {
+    if (response !== this.#lastResponse) {
+      this.#lastResponseBytes = toBinary(output, create(output, response as never));
+      this.#lastResponse = response;
+    }
+    return this.#lastResponseBytes;
+  }
+
   #abort(callId: number): void {
-    const call = this.#calls.get(callId);
-    if (call === undefined) return;
-    call.aborted = true;
-    call.controller?.abort();
+    this.#calls.get(callId)?.abort();
   }
 
   #settle(callId: number, outcome: MessageInitShape<typeof SessionAnswerSchema>['outcome']): void {
@@ -209,19 +246,6 @@ function decodeRequest(method: DescMethod, bytes: Uint8Array) {
     const why = error instanceof Error ? error.message : String(error);
     throw invalidArgument([{ field: 'request', description: `must be a ${method.input.typeName}: ${why}` }]);
   }
-}
-
-/** Most calls never look at their signal, so it is made on demand. */
-function callOf(state: CallState): Call {
-  return {
-    get signal() {
-      if (state.controller === undefined) {
-        state.controller = new AbortController();
-        if (state.aborted) state.controller.abort();
-      }
-      return state.controller.signal;
-    },
-  };
 }
 
 function errorAnswer(error: RpcError): MessageInitShape<typeof SessionAnswerSchema>['outcome'] {

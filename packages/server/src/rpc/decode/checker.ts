@@ -11,6 +11,7 @@ export const MAX_TEXT_BYTES = 1_024;
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
+const PRINTABLE_ASCII = /^[ -~]*$/;
 const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
 const NAMESPACE = /^[a-z][a-z0-9-]{0,62}$/;
 /** Years 1 to 9999, what PostgreSQL and protobuf both hold. */
@@ -22,7 +23,7 @@ const MIN_TIMESTAMP_S = -62_135_596_800n;
  * for a field that is wrong, so that the others are still looked at; nothing may be done before {@link Checker.done}.
  */
 export class Checker {
-  readonly #violations: FieldViolation[] = [];
+  #violations: FieldViolation[] | undefined;
   readonly maxPayloadBytes: number;
 
   constructor(maxPayloadBytes: number) {
@@ -30,12 +31,13 @@ export class Checker {
   }
 
   violate(field: string, description: string): void {
+    this.#violations ??= [];
     if (this.#violations.length < 100) this.#violations.push({ field, description });
   }
 
   /** @throws {RpcError} INVALID_ARGUMENT when any field was wrong */
   done(): void {
-    if (this.#violations.length > 0) throw invalidArgument(this.#violations);
+    if (this.#violations !== undefined) throw invalidArgument(this.#violations);
   }
 
   /** Empty means `default`. */
@@ -58,6 +60,8 @@ export class Checker {
 
   /** At most 255 bytes without control characters. */
   optionalId(field: string, value: string, maxBytes: number = MAX_ID_BYTES): string {
+    // Almost all are like this.
+    if (value.length <= maxBytes && PRINTABLE_ASCII.test(value)) return value;
     const bytes = Buffer.byteLength(value);
     if (bytes > maxBytes) this.violate(field, `must be at most ${maxBytes} bytes; got ${bytes} bytes.`);
     if (CONTROL.test(value)) this.violate(field, `must not contain control characters; got ${shown(value)}.`);

@@ -193,10 +193,16 @@ export function decodeBeginStep(check: Checker, request: BeginStepRequest): Begi
   };
 }
 
-/** A completion that carries its beginning. */
+/** A completion that carries its beginning: what every step comes as, so nothing is copied from other decoders' results. */
 export function decodeRecordStep(check: Checker, request: CompleteStepRequest, begin: StepBegin): RecordStep {
   return {
-    ...decodeCompleteStep(check, request),
+    namespace: check.namespace('namespace', request.namespace),
+    runId: check.uuid('run_id', request.runId),
+    leaseToken: check.integer('lease_token', request.leaseToken, 1, MAX_INT32),
+    stepId: check.id('step_id', request.stepId),
+    attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
+    output: check.payload('output', request.output),
+    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_EVENT_SEQ),
     seq: check.integer('begin.seq', begin.seq, 1, MAX_INT32),
     stepKind: decodeBodyKind(check, 'begin.kind', begin.kind),
     tryNumber: check.integer('begin.try_number', begin.tryNumber, 1, MAX_INT32),
