@@ -32,7 +32,7 @@ const READ_MEMO = defineStatement(
       row_number() over delivered as place,
       sum(coalesce(octet_length(s.output), 0) + coalesce(pg_column_size(s.failure), 0) + 100) over delivered as bytes
     from perdure.step_runs s
-    where s.run_id = run.run_id and s.is_latest
+    where s.run_id = run.run_id and s.attempt_key = 0
     window delivered as (order by s.event_seq is null, s.lease_token, s.event_seq, s.fires_at, s.seq
       rows unbounded preceding)
   ) m

@@ -8,7 +8,7 @@ import { STEP_COLUMNS, type StepRow, stepOf } from './step-row.js';
 const CURRENT_STEPS = defineStatement(
   'current_steps',
   `select ${STEP_COLUMNS} from perdure.step_runs s
-  where s.run_id = $1::uuid and s.is_latest and (s.status = 'RUNNING' or s.next_retry_at is not null)
+  where s.run_id = $1::uuid and s.attempt_key = 0 and (s.status = 'RUNNING' or s.next_retry_at is not null)
   order by s.seq
   limit 100`,
 );
@@ -17,7 +17,7 @@ const RUN_FACTS = defineStatement(
   'run_facts',
   `select perdure.clock() as now,
     (select count(*)::int from perdure.step_runs s where s.run_id = $1::uuid) as attempts,
-    (select count(*)::int from perdure.step_runs s where s.run_id = $1::uuid and s.is_latest and s.status = 'COMPLETED') as completed_steps,
+    (select count(*)::int from perdure.step_runs s where s.run_id = $1::uuid and s.attempt_key = 0 and s.status = 'COMPLETED') as completed_steps,
     (select count(*)::int from perdure.workers w where w.namespace = $2 and w.task_queue = $3 and w.status = 'ONLINE') as workers_online,
     (select count(*)::int from perdure.workers w where w.namespace = $2 and w.task_queue = $3 and w.status = 'ONLINE'
       and $4 = any(w.workflow_types)) as workers_with_type`,

@@ -30,7 +30,7 @@ const LIST_STEP_ATTEMPTS = defineStatement(
 const GET_STEP_ATTEMPT = defineStatement(
   'get_step_attempt',
   `select ${STEP_COLUMNS}, ${STEP_PAYLOAD_COLUMNS} from perdure.step_runs s
-  where s.run_id = $1::uuid and s.step_id = $2 and case when $3::int = 0 then s.is_latest else s.attempt_number = $3::int end`,
+  where s.run_id = $1::uuid and s.step_id = $2 and case when $3::int = 0 then s.attempt_key = 0 else s.attempt_number = $3::int end`,
 );
 
 /** Attempts that began or ended at or after a time; for watchers, who ask again and again. */

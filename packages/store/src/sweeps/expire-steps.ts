@@ -35,7 +35,7 @@ const EXPIRE_STEPS = defineStatement(
       failure = jsonb_build_object('type', 'StepTimeoutError', 'reason', 'STEP_TIMEOUT',
         'message', 'The attempt ran past its timeout and its worker said nothing.')
     from locked l
-    where s.run_id = l.run_id and s.is_latest and s.status = 'RUNNING' and s.deadline_at <= perdure.clock()
+    where s.run_id = l.run_id and s.attempt_key = 0 and s.status = 'RUNNING' and s.deadline_at <= perdure.clock()
     returning s.run_id
   ),
   lost as (
@@ -43,7 +43,7 @@ const EXPIRE_STEPS = defineStatement(
     set status = 'FAILED', finished_at = perdure.clock(), deadline_at = null, next_retry_at = perdure.clock(),
       failure = jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST',
         'message', 'The run was taken from its worker because another attempt ran past its timeout.')
-    where s.run_id in (select run_id from failed) and s.is_latest and s.status = 'RUNNING' and s.kind <> 'SLEEP'
+    where s.run_id in (select run_id from failed) and s.attempt_key = 0 and s.status = 'RUNNING' and s.kind <> 'SLEEP'
       and (s.deadline_at is null or s.deadline_at > perdure.clock())
     returning 1
   ),

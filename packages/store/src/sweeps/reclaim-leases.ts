@@ -30,7 +30,7 @@ const RECLAIM_LEASES = defineStatement(
   counted as (
     select e.*, case when exists (
         select 1 from perdure.step_runs s
-        where s.run_id = e.run_id and s.lease_token = e.lease_token and s.status = 'COMPLETED' and s.is_latest
+        where s.run_id = e.run_id and s.lease_token = e.lease_token and s.status = 'COMPLETED' and s.attempt_key = 0
       ) then 1 else e.lost_leases + 1 end as losses
     from expired e
   ),

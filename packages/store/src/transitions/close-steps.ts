@@ -10,7 +10,7 @@ export const CANCEL_OPEN_STEPS = `closed as (
     update perdure.step_runs s
     set status = 'CANCELLED', finished_at = perdure.clock(), deadline_at = null
     from closing k
-    where s.run_id = k.run_id and s.is_latest and s.status = 'RUNNING'
+    where s.run_id = k.run_id and s.attempt_key = 0 and s.status = 'RUNNING'
     returning 1
   )`;
 
@@ -23,6 +23,6 @@ export const LOSE_OPEN_STEPS = `closed as (
     set status = 'FAILED', finished_at = perdure.clock(), next_retry_at = perdure.clock(), deadline_at = null,
       failure = jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST', 'message', k.message)
     from closing k
-    where s.run_id = k.run_id and s.is_latest and s.status = 'RUNNING' and s.kind <> 'SLEEP'
+    where s.run_id = k.run_id and s.attempt_key = 0 and s.status = 'RUNNING' and s.kind <> 'SLEEP'
     returning 1
   )`;

@@ -4,7 +4,7 @@
  * that plan while the table grows.
  */
 export const latestAttempt = (alias: string, stepId = 'c.step_id'): string => `left join lateral (
-      select * from perdure.step_runs x where x.run_id = c.run_id and x.step_id = ${stepId} and x.is_latest limit 1
+      select * from perdure.step_runs x where x.run_id = c.run_id and x.step_id = ${stepId} and x.attempt_key = 0 limit 1
     ) ${alias} on true`;
 
 /** The attempt that the command names. */
@@ -36,6 +36,6 @@ export const replaceLatest = (verdict: string): string => `replaced as (
       deadline_at = null
     from judged j
     where j.verdict = '${verdict}' and j.previous is not null
-      and s.run_id = j.run_id and s.step_id = j.step_id and s.attempt_number = j.previous and s.is_latest
+      and s.run_id = j.run_id and s.step_id = j.step_id and s.attempt_number = j.previous and s.attempt_key = 0
     returning 1
   )`;

@@ -35,7 +35,7 @@ const RETRY_RUN_ATTEMPTS = defineStatement(
     update perdure.step_runs s
     set next_retry_at = perdure.clock()
     from judged j join reopen o on o.ord = j.ord
-    where j.verdict = 'retry' and s.run_id = j.run_id and s.step_id = o.step_id and s.is_latest and s.status = 'FAILED'
+    where j.verdict = 'retry' and s.run_id = j.run_id and s.step_id = o.step_id and s.attempt_key = 0 and s.status = 'FAILED'
     returning 1
   ),
   closing as (

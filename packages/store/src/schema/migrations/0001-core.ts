@@ -116,6 +116,8 @@ create table perdure.step_runs (
   lease_token        integer     not null check (lease_token >= 1),
   event_seq          integer,
   is_latest          boolean     not null default true,
+  -- 0 for the latest attempt of a step, which is thereby the only one, and the number of any other.
+  attempt_key        integer     not null generated always as (case when is_latest then 0 else attempt_number end) stored,
   kind               text        not null check (kind in
     ('FUNCTION', 'SLEEP', 'SIGNAL', 'CHILD', 'HUMAN', 'TRANSACTION', 'VERSION')),
   status             text        not null check (status in ('RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED', 'SKIPPED')),
@@ -127,7 +129,7 @@ create table perdure.step_runs (
   heartbeat          bytea,
   heartbeat_encoding text,
   failure            jsonb,
-  primary key (run_id, step_id, attempt_number),
+  primary key (run_id, step_id, attempt_key),
   constraint finished_iff_ended check ((status = 'RUNNING') = (finished_at is null)),
   constraint failed_says_why check (status <> 'FAILED' or failure is not null),
   constraint retry_only_after_failure check (next_retry_at is null or status = 'FAILED'),
@@ -146,8 +148,8 @@ alter table perdure.step_runs
   alter column input set storage external, alter column output set storage external,
   alter column heartbeat set storage external;
 
--- Exactly one latest attempt per step, and the memo of a run.
-create unique index step_runs_latest on perdure.step_runs (run_id, step_id) where is_latest;
+-- Every step writes one row, and each index of the table costs it as much as the row itself: the primary key alone keeps
+-- attempts apart, allows one latest attempt per step, and leads to the memo of a run.
 -- Attempts that may time out. The column is emptied when the attempt ends, so the index holds open ones only, and steps
 -- without a timeout never enter it.
 create index step_runs_deadline on perdure.step_runs (deadline_at) where deadline_at is not null;
