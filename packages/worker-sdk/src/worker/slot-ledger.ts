@@ -6,7 +6,7 @@ export interface PollTicket {
 }
 
 /** So many polls wait at once at the most, as long as every type with room is asked for. */
-const MAX_POLLS = 4;
+const MAX_POLLS = 10;
 /** The server takes no more in one poll. */
 const MAX_SLOTS = 1_000;
 
