@@ -26,12 +26,7 @@ export function startIdentity(namespace: string, requestId: string, nowMs: numbe
   if (!validate(requestId) || version(requestId) !== 7) return { runId: v7(), requestId };
   const timeHex = requestId.slice(0, 8) + requestId.slice(9, 13);
   if (Math.abs(Number.parseInt(timeHex, 16) - nowMs) > MAX_CLOCK_SKEW_MS) return { runId: v7(), requestId };
-  const random = createHash('sha256')
-    .update(namespace)
-    .update('\n')
-    .update(requestId.toLowerCase())
-    .digest()
-    .subarray(0, 10);
+  const random = createHash('sha256').update(`${namespace}\n${requestId.toLowerCase()}`).digest().subarray(0, 10);
   random.writeUInt8((random.readUInt8(0) & 0x0f) | 0x70, 0);
   random.writeUInt8((random.readUInt8(2) & 0x3f) | 0x80, 2);
   const hex = timeHex.toLowerCase() + random.toString('hex');

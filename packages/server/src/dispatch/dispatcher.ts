@@ -6,6 +6,7 @@ import {
   type StartRun,
   type StartSlot,
 } from '@perdure/store';
+import type { Call } from '../rpc/handlers.js';
 import { overloaded, shuttingDown } from '../rpc/rpc-error.js';
 import { ClaimGroup } from './claim-group.js';
 import { type PollResult, type PollSlots, WaitingPoll } from './waiting-poll.js';
@@ -14,7 +15,7 @@ export interface Poll extends QueueRef, PollSlots {
   /** The types that the worker has room for, without repeats. */
   readonly workflowTypes: readonly string[];
   readonly waitMs: number;
-  readonly signal: AbortSignal;
+  readonly call: Call;
 }
 
 export interface DispatcherOptions {
@@ -56,18 +57,16 @@ export class Dispatcher {
       end = resolve;
     });
     const poll = new WaitingPoll(request, end);
-    const onAbort = () => group.drop(poll);
     const timer = setTimeout(() => group.expire(poll), request.waitMs);
-    request.signal.addEventListener('abort', onAbort, { once: true });
     this.#waiting++;
     try {
-      if (request.signal.aborted) return { kind: 'empty' };
+      if (request.call.aborted) return { kind: 'empty' };
       group.add(poll);
+      request.call.onAbort(() => group.drop(poll));
       return await ended;
     } finally {
       this.#waiting--;
       clearTimeout(timer);
-      request.signal.removeEventListener('abort', onAbort);
       this.#forget(request, group);
     }
   }

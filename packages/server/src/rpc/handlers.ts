@@ -2,8 +2,43 @@ import type { DescMessage, DescMethod, DescService, MessageInitShape, MessageSha
 
 /** What a handler may know of the call beyond its request. */
 export interface Call {
-  /** Aborted when the caller is gone or has cancelled. */
+  /** The caller is gone or has cancelled. */
+  readonly aborted: boolean;
+  /** For code that works with signals; made on demand. */
   readonly signal: AbortSignal;
+  /** Calls back when the caller goes, unless the call has been answered by then. Cheaper than a signal. */
+  onAbort(listener: () => void): void;
+}
+
+/** The state behind a {@link Call}. */
+export class CallState implements Call {
+  #controller: AbortController | undefined;
+  #listeners: (() => void)[] | undefined;
+  #aborted = false;
+
+  get aborted(): boolean {
+    return this.#aborted;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#aborted) this.#controller.abort();
+    }
+    return this.#controller.signal;
+  }
+
+  onAbort(listener: () => void): void {
+    this.#listeners ??= [];
+    this.#listeners.push(listener);
+  }
+
+  abort(): void {
+    if (this.#aborted) return;
+    this.#aborted = true;
+    this.#controller?.abort();
+    for (const listener of this.#listeners ?? []) listener();
+  }
 }
 
 export type UnaryHandler<I extends DescMessage, O extends DescMessage> = (

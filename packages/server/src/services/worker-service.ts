@@ -116,7 +116,7 @@ export function workerService(context: ServerContext): Handlers<typeof WorkerSer
       checkMatches(poll, worker);
       const workflowTypes = poll.workflowTypes.length === 0 ? worker.workflowTypes : poll.workflowTypes;
       const { leaseMs } = worker;
-      const result = await dispatcher.poll({ ...poll, workflowTypes, leaseMs, signal: call.signal });
+      const result = await dispatcher.poll({ ...poll, workflowTypes, leaseMs, call });
       switch (result.kind) {
         case 'claimed':
           return { runs: result.claims.map(leasedRun) };

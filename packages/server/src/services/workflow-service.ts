@@ -118,7 +118,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
         ref: decodeRunRef(check, request),
         waitMs: decodeWait(check, request.wait),
       }));
-      const { runId, workflowId, end } = await awaitRun(context, ref, { waitMs, signal: call.signal });
+      const { runId, workflowId, end } = await awaitRun(context, ref, waitMs, call);
       return { finished: end !== null, runId, workflowId, ...(end === null ? {} : runEndFields(end)) };
     },
 

@@ -5,7 +5,7 @@ import { ReflectionService } from '@grpc/reflection';
 import { SessionService, StatusSchema } from '@perdure/proto';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
-import type { Call, ServiceBinding } from '../rpc/handlers.js';
+import { type Call, CallState, type ServiceBinding } from '../rpc/handlers.js';
 import { invalidArgument, type RpcError } from '../rpc/rpc-error.js';
 import { errorDetails } from './error-details.js';
 import { failureOf } from './failures.js';
@@ -179,20 +179,11 @@ function checked(request: Message | Undecodable, method: DescMethod): Message {
   ]);
 }
 
-/** Most calls never look at their signal, so it is made on demand. */
 function callOf(call: { readonly cancelled: boolean; once(event: 'cancelled', listener: () => void): unknown }): Call {
-  let controller: AbortController | undefined;
-  return {
-    get signal() {
-      if (controller === undefined) {
-        const made = new AbortController();
-        controller = made;
-        if (call.cancelled) made.abort();
-        else call.once('cancelled', () => made.abort());
-      }
-      return controller.signal;
-    },
-  };
+  const state = new CallState();
+  if (call.cancelled) state.abort();
+  else call.once('cancelled', () => state.abort());
+  return state;
 }
 
 function drained(call: grpc.ServerWritableStream<Message | Undecodable, Message>): Promise<void> {

@@ -5,7 +5,7 @@ import { create, type DescMessage } from '@bufbuild/protobuf';
 import { type Code, ConnectError, type ConnectRouter, type HandlerContext } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Logger } from 'pino';
-import type { ServiceBinding } from '../rpc/handlers.js';
+import { type Call, CallState, type ServiceBinding } from '../rpc/handlers.js';
 import type { RpcError } from '../rpc/rpc-error.js';
 import { errorDetails } from './error-details.js';
 import { failureOf } from './failures.js';
@@ -94,7 +94,7 @@ function route(router: ConnectRouter, binding: ServiceBinding, log: Logger): voi
       const handle = binding.stream(method);
       implementation[method.localName] = async function* (request: never, context: HandlerContext) {
         try {
-          for await (const message of handle(request, context)) yield create(output, message);
+          for await (const message of handle(request, callOf(context))) yield create(output, message);
         } catch (error) {
           throw connectError(failureOf(log, method.name, error));
         }
@@ -103,7 +103,7 @@ function route(router: ConnectRouter, binding: ServiceBinding, log: Logger): voi
       const handle = binding.unary(method);
       implementation[method.localName] = async (request: never, context: HandlerContext) => {
         try {
-          return create(output, await handle(request, context));
+          return create(output, await handle(request, callOf(context)));
         } catch (error) {
           throw connectError(failureOf(log, method.name, error));
         }
@@ -111,6 +111,13 @@ function route(router: ConnectRouter, binding: ServiceBinding, log: Logger): voi
     }
   }
   router.service(binding.service, implementation as Record<string, never>);
+}
+
+function callOf({ signal }: HandlerContext): Call {
+  const state = new CallState();
+  if (signal.aborted) state.abort();
+  else signal.addEventListener('abort', () => state.abort(), { once: true });
+  return state;
 }
 
 function connectError(error: RpcError): ConnectError {

@@ -16,7 +16,7 @@ import {
   StatusSchema,
 } from '@perdure/proto';
 import type { Logger } from 'pino';
-import type { Call, ServiceBinding } from '../rpc/handlers.js';
+import { CallState, type ServiceBinding } from '../rpc/handlers.js';
 import { invalidArgument, overloaded, type RpcError, shuttingDown } from '../rpc/rpc-error.js';
 import { errorDetails } from './error-details.js';
 import { failureOf } from './failures.js';
@@ -29,25 +29,6 @@ const MAX_FRAME_BYTES = 1024 * 1024;
 interface Target {
   readonly method: DescMethod;
   readonly handle: ReturnType<ServiceBinding['unary']>;
-}
-
-/** A call without an answer. Most handlers never look at its signal, so that is made on demand. */
-class OpenCall implements Call {
-  #controller: AbortController | undefined;
-  #aborted = false;
-
-  get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController();
-      if (this.#aborted) this.#controller.abort();
-    }
-    return this.#controller.signal;
-  }
-
-  abort(): void {
-    this.#aborted = true;
-    this.#controller?.abort();
-  }
 }
 
 /** The unary RPCs of the services by `Service/Method`. */
@@ -71,7 +52,7 @@ export class SessionStream {
   readonly #targets: SessionTargets;
   readonly #log: Logger;
   readonly #onEnd: () => void;
-  readonly #calls = new Map<number, OpenCall>();
+  readonly #calls = new Map<number, CallState>();
   /** Handlers answer the calls of a batch with one object, which is encoded once. */
   #lastResponse: unknown;
   #lastResponseBytes = new Uint8Array();
@@ -143,7 +124,7 @@ export class SessionStream {
       this.#answer(callId, errorAnswer(overloaded(`${MAX_CALLS} calls of this session have no answer yet`)));
       return;
     }
-    const call = new OpenCall();
+    const call = new CallState();
     this.#calls.set(callId, call);
     const onError = (error: unknown) => this.#settle(callId, errorAnswer(failureOf(this.#log, name, error)));
     try {

@@ -35,5 +35,6 @@ export const devalueCodec: Codec = {
 
 /** Half of a surrogate pair has no UTF-8; as an escape it survives. */
 function escapeLoneSurrogates(json: string): string {
+  if (json.isWellFormed()) return json;
   return json.replace(LONE_SURROGATE, (half) => `\\u${half.charCodeAt(0).toString(16)}`);
 }

@@ -1,3 +1,5 @@
+import { turnNowMs } from './event-loop-turn.js';
+
 /** How much earlier than the server a worker stops trusting a lease: clocks run at different speeds, messages take time. */
 const MARGIN_SHARE = 0.1;
 
@@ -21,8 +23,13 @@ export class Lease {
     this.#trustedUntilMs = Math.max(this.#trustedUntilMs, sentAtMs + this.#durationMs * (1 - MARGIN_SHARE));
   }
 
-  /** Ms for which it may still be trusted; 0 or less: not any more. */
+  /** By the monotonic clock. */
+  get trustedUntilMs(): number {
+    return this.#trustedUntilMs;
+  }
+
+  /** Ms for which it may still be trusted, as of this turn of the event loop; 0 or less: not any more. */
   get remainingMs(): number {
-    return this.#trustedUntilMs - performance.now();
+    return this.#trustedUntilMs - turnNowMs();
   }
 }

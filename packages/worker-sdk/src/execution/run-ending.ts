@@ -4,6 +4,7 @@ import { failureOf } from '../errors/failure.js';
 import { decideRetry, type RetryDecision, resolveRetry } from '../retry.js';
 import { durationMessage } from '../rpc/time.js';
 import type { Workflow } from '../workflow.js';
+import { blamedSteps } from './blame.js';
 import type { ExecutionEnd, RunExecution } from './run-execution.js';
 
 /** What the workflow's function came to. */
@@ -52,7 +53,7 @@ async function fail(execution: RunExecution, error: unknown, options: RunEndingO
     await execution.calls.call('failWorkflow', {
       failure,
       retryAfter: durationMessage(decision.delayMs),
-      reopenStepIds: execution.blame.stepsOf(error),
+      reopenStepIds: blamedSteps(error),
     });
     return 'retrying';
   }

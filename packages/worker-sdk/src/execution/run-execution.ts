@@ -16,9 +16,8 @@ import { RpcError } from '../rpc/rpc-error.js';
 import { dateOf, durationMessage } from '../rpc/time.js';
 import type { WorkerTransport } from '../worker/worker-transport.js';
 import { checkInput, type Workflow } from '../workflow.js';
-import { Blame } from './blame.js';
 import { DeliveryQueue } from './delivery-queue.js';
-import { Heartbeats } from './heartbeats.js';
+import { type HeartbeatDetail, Heartbeats } from './heartbeats.js';
 import type { Lease } from './lease.js';
 import { ExecutionEnded, LeasedCalls } from './leased-calls.js';
 import { loadMemo, type Memo } from './memo.js';
@@ -78,8 +77,6 @@ export class RunExecution {
   readonly lease: Lease;
   readonly codec: Codec;
   readonly calls: LeasedCalls;
-  readonly heartbeats: Heartbeats;
-  readonly blame = new Blame();
   /** How it ended; never rejects. */
   readonly ended: Promise<ExecutionEnd>;
   readonly #options: RunExecutionOptions;
@@ -87,6 +84,7 @@ export class RunExecution {
   readonly #waits = new Waits(() => this.delivery.touch());
   readonly #bodies = new Set<StepBody>();
   readonly #uses = new Map<string, number>();
+  #heartbeats: Heartbeats | undefined;
   #controller: AbortController | undefined;
   #abortReason: Error | undefined;
   #memo: Memo = { entries: new Map(), delivered: [] };
@@ -144,7 +142,17 @@ export class RunExecution {
       onFault: (error) => this.fault('The server failed repeatedly', error),
       onRefusal: (error) => this.#failed(error),
     });
-    this.heartbeats = new Heartbeats(options.codec);
+  }
+
+  /** Made on demand: most runs report none. */
+  get heartbeats(): Heartbeats {
+    this.#heartbeats ??= new Heartbeats(this.codec);
+    return this.#heartbeats;
+  }
+
+  /** What is to be sent along with the next lease renewal; see {@link Heartbeats.take}. */
+  takeHeartbeats(): readonly HeartbeatDetail[] {
+    return this.#heartbeats?.take() ?? [];
   }
 
   get delivery(): DeliveryQueue {

@@ -6,6 +6,7 @@ import { errorOf, failureOf, markNonRetryable } from '../errors/failure.js';
 import { decideRetry, type RetryDecision } from '../retry.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { dateOf, durationMessage } from '../rpc/time.js';
+import { blame } from './blame.js';
 import type { RunExecution } from './run-execution.js';
 import { type BodyResult, StepBody } from './step-body.js';
 import type { StepCall } from './step-call.js';
@@ -223,7 +224,7 @@ async function failAttempt(
   slot.ready(() => {
     if (ack.finishedAt !== undefined) execution.advanceClock(dateOf(ack.finishedAt));
     // As a replay would give it, so that code sees the same in both.
-    settle.reject(execution.blame.set(errorOf(execution.codec, failure), stepId));
+    settle.reject(blame(errorOf(execution.codec, failure), stepId));
   });
   if (ack.cancelRequested) execution.cancel();
   return { kind: 'delivered' };

@@ -5,6 +5,7 @@ import { CancelledError, WorkerLostError } from '../errors/errors.js';
 import { errorOf } from '../errors/failure.js';
 import { decideRetry } from '../retry.js';
 import { dateOf } from '../rpc/time.js';
+import { blame } from './blame.js';
 import { isFinal } from './memo.js';
 import type { RunExecution, StepRef } from './run-execution.js';
 import { type Attempt, StepAttempt } from './step-attempt.js';
@@ -44,7 +45,7 @@ async function resumeStep(execution: RunExecution, call: StepCall, recorded: Mem
   execution.heartbeats.remember(step.stepId, recorded.heartbeat);
   const verdict = judgeLost(execution, recorded, options);
   if (!verdict.again) {
-    execution.deliverUnrecorded(() => settle.reject(execution.blame.set(verdict.error, step.stepId)));
+    execution.deliverUnrecorded(() => settle.reject(blame(verdict.error, step.stepId)));
     return;
   }
   const waitMs = recorded.nextRetryAt === undefined ? 0 : execution.untilMs(dateOf(recorded.nextRetryAt));
@@ -84,7 +85,7 @@ function deliverRecorded(execution: RunExecution, recorded: MemoEntry, settle: S
       execution.fault(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
     }
   } else if (recorded.failure !== undefined) {
-    settle.reject(execution.blame.set(errorOf(execution.codec, recorded.failure), recorded.stepId));
+    settle.reject(blame(errorOf(execution.codec, recorded.failure), recorded.stepId));
   } else {
     settle.reject(new CancelledError(`Step '${recorded.stepId}' was given up.`));
   }

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { HeartbeatDetail } from '../execution/heartbeats.js';
 import type { RunExecution } from '../execution/run-execution.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { WorkerTransport } from './worker-transport.js';
@@ -22,7 +23,7 @@ const DETAIL_BYTES_PER_CALL = 1024 * 1024;
 
 interface Batch {
   readonly execution: RunExecution;
-  readonly details: ReturnType<RunExecution['heartbeats']['take']>;
+  readonly details: readonly HeartbeatDetail[];
 }
 
 /**
@@ -49,8 +50,8 @@ export class LeaseKeeper {
     this.#executions.add(execution);
     this.#nextBeatAtMs = Math.min(this.#nextBeatAtMs, performance.now() + (renewNow ? 0 : this.#intervalMs));
     // Only what is due earlier than the timer moves it: runs come by the thousand.
-    const dueAtMs = Math.min(this.#nextBeatAtMs, performance.now() + execution.lease.remainingMs);
-    if (dueAtMs < this.#timerAtMs) this.#arm();
+    const beatAtMs = this.#beating ? Number.POSITIVE_INFINITY : this.#nextBeatAtMs;
+    if (Math.min(beatAtMs, execution.lease.trustedUntilMs) < this.#timerAtMs) this.#arm();
   }
 
   remove(execution: RunExecution): void {
@@ -59,7 +60,7 @@ export class LeaseKeeper {
 
   /** Sends the details of one run now. */
   async flush(execution: RunExecution): Promise<void> {
-    const details = execution.heartbeats.take();
+    const details = execution.takeHeartbeats();
     try {
       await this.#send([{ execution, details }]);
     } catch (error) {
@@ -84,8 +85,9 @@ export class LeaseKeeper {
     clearTimeout(this.#timer);
     if (this.#stopped) return;
     let inMs = this.#beating ? Number.POSITIVE_INFINITY : this.#nextBeatAtMs - performance.now();
-    for (const { lease } of this.#executions) inMs = Math.min(inMs, lease.remainingMs);
-    this.#timerAtMs = performance.now() + inMs;
+    const now = performance.now();
+    for (const { lease } of this.#executions) inMs = Math.min(inMs, lease.trustedUntilMs - now);
+    this.#timerAtMs = now + inMs;
     if (inMs !== Number.POSITIVE_INFINITY) this.#timer = setTimeout(() => this.#tick(), Math.max(0, inMs));
   }
 
@@ -107,7 +109,8 @@ export class LeaseKeeper {
       await Promise.all(batches.map((batch) => this.#send(batch)));
       this.#nextBeatAtMs = performance.now() + this.#intervalMs;
     } catch (error) {
-      for (const { execution, details } of batches.flat()) execution.heartbeats.putBack(details);
+      for (const { execution, details } of batches.flat())
+        if (details.length > 0) execution.heartbeats.putBack(details);
       this.#nextBeatAtMs = performance.now() + RETRY_MS * (0.5 + Math.random());
       this.#failed(error);
     } finally {
@@ -129,7 +132,7 @@ export class LeaseKeeper {
     const batches: Batch[][] = [[]];
     let bytes = 0;
     for (const execution of this.#executions) {
-      const details = execution.heartbeats.take();
+      const details = execution.takeHeartbeats();
       const size = details.reduce((sum, { detail }) => sum + (detail.data?.byteLength ?? 0), 0);
       let batch = batches.at(-1) as Batch[];
       if (batch.length >= LEASES_PER_CALL || (batch.length > 0 && bytes + size > DETAIL_BYTES_PER_CALL)) {
