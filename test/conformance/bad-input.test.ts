@@ -108,6 +108,10 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
   [WorkerService, 'deregisterWorker', { workerId: '' }, 'worker_id'],
   [WorkerService, 'pollActivity', { workerId: uuid(), taskQueue: '' }, 'task_queue'],
   [WorkerService, 'pollActivity', { workerId: uuid(), taskQueue: 'q', wait: { seconds: 100n } }, 'wait'],
+  [WorkerService, 'pollActivity', { workerId: uuid(), taskQueue: 'q', maxRuns: 1_001 }, 'max_runs'],
+  [WorkerService, 'pollActivity', { workerId: uuid(), taskQueue: 'q', maxRuns: -1 }, 'max_runs'],
+  [WorkerService, 'awaitNotices', { workerId: 'me' }, 'worker_id'],
+  [WorkerService, 'awaitNotices', { workerId: uuid(), wait: { seconds: 61n } }, 'wait'],
   [WorkerService, 'getMemo', { ...lease, pageToken: 'x' }, 'page_token'],
   [WorkerService, 'recordHeartbeat', { workerId: uuid(), leases: [{ runId: 'x', leaseToken: 1 }] }, 'leases[0].run_id'],
   [
@@ -303,7 +307,9 @@ describe('bad input', () => {
       seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;
       return seed % below;
     };
-    const requests = cases.filter(([, name]) => !['watchRun', 'pollActivity', 'awaitRun'].includes(name));
+    const requests = cases.filter(
+      ([, name]) => !['watchRun', 'pollActivity', 'awaitRun', 'awaitNotices'].includes(name),
+    );
     for (let round = 0; round < 400; round++) {
       const [service, name, request] = requests[random(requests.length)] as (typeof cases)[number];
       const method = methodOf(service, name);

@@ -110,7 +110,7 @@ describe('concurrency', () => {
     expect(waits.sort((a, b) => a - b)[7]).toBeLessThan(100);
   });
 
-  it('a start at one server reaches a worker that polls another', async () => {
+  it('a start and a cancel at one server reach a worker that is at another', async () => {
     const other = await perdure.startServer({ pollFallbackMs: 30_000 });
     const taskQueue = newQueue();
     const { Connection } = await import('@perdure/worker-sdk');
@@ -132,6 +132,9 @@ describe('concurrency', () => {
       const [run] = (await waiting).runs;
       expect(run?.runId).toBe(runId);
       expect(performance.now() - beganMs).toBeLessThan(5_000);
+      const noticed = workers.awaitNotices({ workerId, wait: { seconds: 20n } });
+      await perdure.workflows.cancelRun({ runId });
+      expect((await noticed).cancelRequested).toMatchObject([{ runId }]);
       const awaiting = perdure.workflows.awaitRun({ runId, wait: { seconds: 20n } });
       await workers.completeWorkflow({ runId, leaseToken: run?.leaseToken ?? 0 });
       expect((await awaiting).finished).toBe(true);

@@ -117,4 +117,139 @@ describe('workers', () => {
     expect((await perdure.admin.getWorker({ workerId: worker.workerId })).worker?.running).toBe(1);
     await perdure.workers.releaseRun(fenceOf(run));
   });
+
+  describe('notices', () => {
+    const wait = { seconds: 20n };
+
+    it('tell of a cancel, a termination and a drain at once', async () => {
+      const worker = await registerRawWorker(perdure, newQueue());
+      const { taskQueue, workerId } = worker;
+      const hold = async () => {
+        await perdure.workflows.startWorkflow(startRequest({ taskQueue }));
+        return worker.claim();
+      };
+      const [first, second] = [await hold(), await hold()];
+      const beganMs = performance.now();
+      const cancel = perdure.workers.awaitNotices({ workerId, wait });
+      await perdure.workflows.cancelRun({ runId: first.runId });
+      expect(await cancel).toMatchObject({
+        cancelRequested: [{ runId: first.runId, leaseToken: first.leaseToken }],
+        lost: [],
+        drain: false,
+      });
+      // Between two calls they are kept.
+      await perdure.workflows.terminateRun({ runId: second.runId });
+      expect(await perdure.workers.awaitNotices({ workerId, wait })).toMatchObject({
+        cancelRequested: [],
+        lost: [{ runId: second.runId, leaseToken: second.leaseToken }],
+      });
+      const drain = perdure.workers.awaitNotices({ workerId, wait });
+      await perdure.workers.drainWorker({ workerId });
+      expect((await drain).drain).toBe(true);
+      expect(performance.now() - beganMs).toBeLessThan(10_000);
+    });
+
+    it('come to the worker that holds the run, and to nobody in another namespace', async () => {
+      const namespace = `n-${uuid()}`.slice(0, 40);
+      await perdure.admin.createNamespace({ name: namespace });
+      const holder = await registerRawWorker(perdure, newQueue());
+      const other = await registerRawWorker(perdure, holder.taskQueue);
+      const { taskQueue } = holder;
+      const elsewhere = await perdure.workers.registerWorker({ namespace, taskQueue, workflowTypes: ['w'], slots: 1 });
+      const short = { nanos: 400_000_000 };
+      const told = [
+        perdure.workers.awaitNotices({ workerId: holder.workerId, wait }),
+        perdure.workers.awaitNotices({ workerId: other.workerId, wait: short }),
+        perdure.workers.awaitNotices({ namespace, workerId: elsewhere.workerId, wait: short }),
+      ];
+      const stranger = perdure.workers.awaitNotices({ namespace, workerId: holder.workerId, wait });
+      expect((await refusal(stranger)).reason).toBe('WORKER_NOT_REGISTERED');
+      const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue }));
+      await holder.claim();
+      await perdure.workflows.cancelRun({ runId });
+      const answers = await Promise.all(told);
+      expect(answers.map(({ cancelRequested }) => cancelRequested.length)).toEqual([1, 0, 0]);
+    });
+
+    it('a second call takes over from the first', async () => {
+      const { workerId } = await registerRawWorker(perdure, newQueue());
+      const first = perdure.workers.awaitNotices({ workerId, wait });
+      const second = perdure.workers.awaitNotices({ workerId, wait: { nanos: 300_000_000 } });
+      expect(await first).toMatchObject({ cancelRequested: [], lost: [], drain: false });
+      await second;
+    });
+  });
+
+  describe('polls for many runs', () => {
+    const wait = { seconds: 20n };
+    const start = (taskQueue: string, count: number) =>
+      perdure.workflows.startWorkflows({ runs: Array.from({ length: count }, () => startRequest({ taskQueue })) });
+
+    it('bring what is there, and not more than was asked for', async () => {
+      const taskQueue = newQueue();
+      const { workerId } = await registerRawWorker(perdure, taskQueue);
+      await start(taskQueue, 7);
+      const first = await perdure.workers.pollActivity({ workerId, taskQueue, wait, maxRuns: 5 });
+      const second = await perdure.workers.pollActivity({ workerId, taskQueue, wait, maxRuns: 5 });
+      expect([first.runs.length, second.runs.length]).toEqual([5, 2]);
+      expect(new Set([...first.runs, ...second.runs].map(({ runId }) => runId)).size).toBe(7);
+    });
+
+    it('that wait get runs as they start, leased with the start', async () => {
+      const taskQueue = newQueue();
+      const { workerId } = await registerRawWorker(perdure, taskQueue);
+      const waiting = perdure.workers.pollActivity({ workerId, taskQueue, wait, maxRuns: 10 });
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      await start(taskQueue, 4);
+      const { runs } = await waiting;
+      expect(runs).toHaveLength(4);
+      for (const run of runs) {
+        expect(run).toMatchObject({ leaseToken: 1, attempt: 1, memo: [], leaseDuration: { seconds: 30n } });
+        const found = await perdure.workflows.getRun({ runId: run.runId });
+        expect(found.run).toMatchObject({ leaseToken: 1, lockedBy: workerId });
+        expect(run.startedAt).toEqual(run.now);
+      }
+    });
+
+    it('of several workers share what starts', async () => {
+      const taskQueue = newQueue();
+      const workers = await Promise.all([1, 2, 3].map(() => registerRawWorker(perdure, taskQueue)));
+      const polls = workers.map(({ workerId }) =>
+        perdure.workers.pollActivity({ workerId, taskQueue, wait, maxRuns: 100 }),
+      );
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      await start(taskQueue, 30);
+      const counts = (await Promise.all(polls)).map(({ runs }) => runs.length);
+      expect(counts).toEqual([10, 10, 10]);
+    });
+
+    it('of a worker that drains get none, also when they waited already', async () => {
+      const taskQueue = newQueue();
+      const { workerId } = await registerRawWorker(perdure, taskQueue);
+      const waiting = perdure.workers.pollActivity({ workerId, taskQueue, wait, maxRuns: 10 });
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      // Behind the server's back, as another server would.
+      await perdure.database.sql`update perdure.workers set status = 'DRAINING' where worker_id = ${workerId}`;
+      const { outcomes } = await start(taskQueue, 1);
+      const runId = outcomes[0]?.result.case === 'started' ? outcomes[0].result.value.runId : '';
+      expect((await refusal(waiting)).reason).toBe('WORKER_DRAINING');
+      expect((await perdure.workflows.getRun({ runId })).run).toMatchObject({ leaseToken: 0, lockedBy: '' });
+    });
+
+    it('answer in pieces when inputs are large', async () => {
+      const taskQueue = newQueue();
+      const { workerId } = await registerRawWorker(perdure, taskQueue);
+      const input = { data: new Uint8Array(1_500_000), encoding: 'bytes' };
+      for (let n = 0; n < 6; n++) await perdure.workflows.startWorkflow(startRequest({ taskQueue, input }));
+      const runIds = new Set<string>();
+      while (runIds.size < 6) {
+        const { runs } = await perdure.workers.pollActivity({ workerId, taskQueue, wait, maxRuns: 50 });
+        expect(runs.length).toBeLessThan(4);
+        for (const run of runs) {
+          expect(run.input?.data.byteLength).toBe(1_500_000);
+          runIds.add(run.runId);
+        }
+      }
+    });
+  });
 });

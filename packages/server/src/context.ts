@@ -4,7 +4,9 @@ import type { Commands } from './commands/commands.js';
 import type { ServerConfig } from './config.js';
 import type { Dispatcher } from './dispatch/dispatcher.js';
 import type { EndWaiters } from './dispatch/end-waiters.js';
+import type { Notices } from './dispatch/notices.js';
 import type { Registrations } from './dispatch/registrations.js';
+import type { Wakeups } from './dispatch/wakeups.js';
 import { Checker } from './rpc/decode/checker.js';
 
 /** What the services work with. */
@@ -15,6 +17,8 @@ export interface ServerContext {
   readonly commands: Commands;
   readonly dispatcher: Dispatcher;
   readonly endWaiters: EndWaiters;
+  readonly notices: Notices;
+  readonly wakeups: Wakeups;
   readonly registrations: Registrations;
   readonly serverId: string;
   readonly startedAt: Date;

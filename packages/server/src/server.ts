@@ -19,6 +19,7 @@ import type { ServerConfig } from './config.js';
 import type { ServerContext } from './context.js';
 import { Dispatcher } from './dispatch/dispatcher.js';
 import { EndWaiters } from './dispatch/end-waiters.js';
+import { Notices } from './dispatch/notices.js';
 import { Notifier } from './dispatch/notifier.js';
 import { Registrations } from './dispatch/registrations.js';
 import { Wakeups } from './dispatch/wakeups.js';
@@ -86,7 +87,8 @@ async function serve(config: ServerConfig, log: Logger, db: Database, serverId: 
         );
     },
   });
-  const wakeups = new Wakeups({ db, log, serverId, dispatcher, endWaiters, notifier });
+  const notices = new Notices();
+  const wakeups = new Wakeups({ db, log, serverId, dispatcher, endWaiters, notices, notifier });
   const commands: Commands = createCommands({ db, wakeups, dispatcher, maxQueued: config.maxQueuedCommands });
   const context: ServerContext = {
     config,
@@ -95,6 +97,8 @@ async function serve(config: ServerConfig, log: Logger, db: Database, serverId: 
     commands,
     dispatcher,
     endWaiters,
+    notices,
+    wakeups,
     registrations: new Registrations(db),
     serverId,
     startedAt: new Date(),
@@ -122,6 +126,7 @@ async function serve(config: ServerConfig, log: Logger, db: Database, serverId: 
     stopping.abort();
     dispatcher.stop();
     endWaiters.stop();
+    notices.stop();
     await wakeups.stop();
   };
   const shared = { host: config.host, maxFrameBytes: config.maxFrameBytes, bindings, log };

@@ -264,7 +264,14 @@ export type CancelRunOutcome =
       readonly kind: 'cancelled' | 'requested' | 'already_requested';
       readonly status: RunStatus;
       readonly taskQueue: string;
+      readonly holder: RunHolder | null;
     };
+
+/** The worker that holds a run, so that it can be told at once. */
+export interface RunHolder {
+  readonly workerId: string;
+  readonly leaseToken: number;
+}
 
 export interface TerminateRun {
   readonly namespace: string;
@@ -274,7 +281,9 @@ export interface TerminateRun {
 export type TerminateRunOutcome =
   | { readonly kind: 'run_not_found' }
   | WrongRunState
-  | { readonly kind: 'terminated' | 'already_terminated' };
+  /** `holder`: whose lease ended with it. */
+  | { readonly kind: 'terminated'; readonly holder: RunHolder | null }
+  | { readonly kind: 'already_terminated' };
 
 export interface RegisterWorker {
   readonly workerId: string;

@@ -30,6 +30,7 @@ import {
   type RetryRunAttemptOutcome,
   type Run,
   type RunEnd,
+  type RunHolder,
   type RunRef,
   readRunEnds,
   recordStepHeartbeats,
@@ -51,6 +52,7 @@ import {
   type TouchWorkerOutcome,
   terminateRuns,
   touchWorkers,
+  type WorkerNotice,
   type WorkerRef,
 } from '@perdure/store';
 import type { Dispatcher } from '../dispatch/dispatcher.js';
@@ -191,12 +193,17 @@ export function createCommands({ db, wakeups, dispatcher, maxQueued }: CommandsO
     recordStepHeartbeat: coalesce('RecordHeartbeat', byRun, recordStepHeartbeats),
     cancelRun: coalesce('CancelRun', byRun, cancelRuns, (command, outcome) => {
       if (outcome.kind === 'cancelled') wakeups.ended(command.runId);
+      if (outcome.kind === 'requested' && outcome.holder !== null) {
+        wakeups.notice(leaseNotice('cancel_requested', command, outcome.holder));
+      }
       if (outcome.kind === 'requested' && outcome.status === 'PENDING') {
         wakeups.runnable({ namespace: command.namespace, taskQueue: outcome.taskQueue }, 1);
       }
     }),
     terminateRun: coalesce('TerminateRun', byRun, terminateRuns, (command, outcome) => {
-      if (outcome.kind === 'terminated') wakeups.ended(command.runId);
+      if (outcome.kind !== 'terminated') return;
+      wakeups.ended(command.runId);
+      if (outcome.holder !== null) wakeups.notice(leaseNotice('lease_lost', command, outcome.holder));
     }),
     touchWorker: coalesce('RecordHeartbeat', (ref: WorkerRef) => ref.workerId, touchWorkers),
     findEnd: coalesce('AwaitRun', byRun, readRunEnds),
@@ -215,4 +222,12 @@ function endOf(command: FinishRun): RunEnd | undefined {
     case 'CANCELLED':
       return undefined;
   }
+}
+
+function leaseNotice(
+  kind: 'cancel_requested' | 'lease_lost',
+  { namespace, runId }: { readonly namespace: string; readonly runId: string },
+  { workerId, leaseToken }: RunHolder,
+): WorkerNotice {
+  return { kind, namespace, workerId, runId, leaseToken };
 }

@@ -2,12 +2,14 @@ import {
   type Database,
   DatabaseUnavailableError,
   encodeFinished,
+  encodeNotices,
   encodeTimers,
   encodeWakeup,
   FINISHED_CHANNEL,
   type QueueRef,
   TIMERS_CHANNEL,
   WAKEUP_CHANNEL,
+  type WorkerNotice,
 } from '@perdure/store';
 import type { Logger } from 'pino';
 
@@ -21,6 +23,7 @@ export class Notifier {
   readonly #from: string;
   #queues = new Map<string, QueueRef>();
   #endedRunIds = new Set<string>();
+  #notices: WorkerNotice[] = [];
   #wakeAtMs = Number.POSITIVE_INFINITY;
   #expiryAtMs = Number.POSITIVE_INFINITY;
   #sending = false;
@@ -34,6 +37,12 @@ export class Notifier {
   /** To servers: the queue has claimable runs. */
   runnable(queue: QueueRef): void {
     this.#queues.set(`${queue.namespace}\n${queue.taskQueue}`, queue);
+    void this.#send();
+  }
+
+  /** To servers: a worker that waits elsewhere should hear of this. */
+  notice(notice: WorkerNotice): void {
+    this.#notices.push(notice);
     void this.#send();
   }
 
@@ -72,6 +81,10 @@ export class Notifier {
       const queues = [...this.#queues.values()];
       for (const payload of encodeWakeup({ from: this.#from, queues })) batch.push([WAKEUP_CHANNEL, payload]);
       this.#queues = new Map();
+    }
+    if (this.#notices.length > 0) {
+      const notices = this.#notices.splice(0);
+      for (const payload of encodeNotices({ from: this.#from, notices })) batch.push([WAKEUP_CHANNEL, payload]);
     }
     if (this.#endedRunIds.size > 0) {
       const runIds = [...this.#endedRunIds];

@@ -1,16 +1,19 @@
 import {
   type Database,
   decodeFinished,
+  decodeNotices,
   decodeWakeup,
   FINISHED_CHANNEL,
   type Listener,
   type QueueRef,
   type RunEnd,
   WAKEUP_CHANNEL,
+  type WorkerNotice,
 } from '@perdure/store';
 import type { Logger } from 'pino';
 import type { Dispatcher } from './dispatcher.js';
 import type { EndWaiters } from './end-waiters.js';
+import type { Notices } from './notices.js';
 import type { Notifier } from './notifier.js';
 
 /** A reaper looks at least this often by itself, in ms (its `max-sleep`, with room); what is due later needs no hint. */
@@ -22,6 +25,7 @@ export interface WakeupsOptions {
   readonly serverId: string;
   readonly dispatcher: Dispatcher;
   readonly endWaiters: EndWaiters;
+  readonly notices: Notices;
   /** Undefined: polling alone. */
   readonly notifier: Notifier | undefined;
 }
@@ -68,6 +72,12 @@ export class Wakeups {
     if (this.#peers) this.#options.notifier?.ended([runId]);
   }
 
+  /** Tells a worker, wherever it waits. */
+  notice(notice: WorkerNotice): void {
+    const waitsHere = this.#options.notices.push(notice);
+    if (!waitsHere && this.#peers) this.#options.notifier?.notice(notice);
+  }
+
   /** A run wakes by itself after so many ms. */
   wakesIn(ms: number): void {
     if (ms <= HINT_WITHIN_MS) this.#options.notifier?.due({ wakeInMs: ms });
@@ -83,15 +93,16 @@ export class Wakeups {
   }
 
   #listen(): Listener[] {
-    const { db, log, serverId, dispatcher, endWaiters } = this.#options;
+    const { db, log, serverId, dispatcher, endWaiters, notices } = this.#options;
     const onInterrupted = (error: Error) => log.warn({ event: 'listen_interrupted', message: error.message });
     return [
       db.listen({
         channel: WAKEUP_CHANNEL,
         onPayload: (payload) => {
-          const note = decodeWakeup(payload);
+          const note = decodeWakeup(payload) ?? decodeNotices(payload);
           if (note === undefined || note.from === serverId) return;
-          for (const queue of note.queues) dispatcher.wake(queue);
+          if ('queues' in note) for (const queue of note.queues) dispatcher.wake(queue);
+          else for (const notice of note.notices) notices.push(notice);
         },
         onListening: () => dispatcher.wakeAll(),
         onInterrupted,

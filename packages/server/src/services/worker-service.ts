@@ -40,7 +40,7 @@ import {
 } from '../rpc/outcomes.js';
 
 export function workerService(context: ServerContext): Handlers<typeof WorkerService> {
-  const { db, commands, dispatcher, registrations, config } = context;
+  const { db, commands, dispatcher, notices, registrations, wakeups, config } = context;
 
   const finish = async (command: FinishRun) => {
     const outcome = await commands.finishRun(command);
@@ -129,6 +129,27 @@ export function workerService(context: ServerContext): Handlers<typeof WorkerSer
           registrations.forget(poll);
           throw workerRefused(poll.workerId, result.kind);
       }
+    },
+
+    async awaitNotices(request, call) {
+      const { worker, waitMs } = decode(context, (check) => ({
+        worker: decoders.decodeWorkerRef(check, request),
+        waitMs: decoders.decodeWait(check, request.wait),
+      }));
+      const registered = await registrations.get(worker);
+      if (registered === null || registered.status === 'OFFLINE') {
+        throw workerRefused(worker.workerId, 'worker_not_registered');
+      }
+      const news = await notices.await(worker, waitMs, call);
+      const leases = (kind: 'cancel_requested' | 'lease_lost') =>
+        news.flatMap((notice) =>
+          notice.kind === kind ? [{ runId: notice.runId, leaseToken: notice.leaseToken }] : [],
+        );
+      return {
+        cancelRequested: leases('cancel_requested'),
+        lost: leases('lease_lost'),
+        drain: news.some(({ kind }) => kind === 'drain'),
+      };
     },
 
     async getMemo(request) {
@@ -280,6 +301,7 @@ export function workerService(context: ServerContext): Handlers<typeof WorkerSer
       if (outcome === undefined || outcome.kind === 'worker_not_found') throw workerNotFound(ref.workerId);
       registrations.forget(ref);
       dispatcher.releaseWorker(ref.workerId);
+      if (outcome.kind === 'draining') wakeups.notice({ ...ref, kind: 'drain' });
       return { status: outcome.kind === 'draining' ? WorkerStatus.DRAINING : WorkerStatus.OFFLINE };
     },
   };

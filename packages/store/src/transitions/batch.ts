@@ -1,3 +1,4 @@
+import type { RunHolder } from '../commands.js';
 import { plainArray, textArray } from '../database/literals.js';
 import type { FenceOutcome, LeaseRef } from '../model.js';
 
@@ -24,6 +25,11 @@ export function fenceOutcome(verdict: string): FenceOutcome | undefined {
 /** A verdict that the transition does not know is a fault of ours. */
 export function unknownVerdict(statement: string, verdict: string): never {
   throw new Error(`Statement '${statement}' answered with the unknown verdict '${verdict}'.`);
+}
+
+/** Who held a run when a row was read. */
+export function holderOf(row: { readonly locked_by: string | null; readonly lease_token: number }): RunHolder | null {
+  return row.locked_by === null ? null : { workerId: row.locked_by, leaseToken: row.lease_token };
 }
 
 const MAX_ROUNDS = 10;

@@ -11,12 +11,12 @@ import type { Database } from '../database/database.js';
 import { plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { RunStatus } from '../model.js';
-import { inRounds, unknownVerdict, type VerdictRow } from './batch.js';
+import { holderOf, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
 
 const CANCEL_RUNS = defineStatement(
   'cancel_runs',
   `with locked as materialized (
-    select r.run_id, r.namespace, r.status, r.started_at, r.cancel_requested_at, r.task_queue
+    select r.run_id, r.namespace, r.status, r.started_at, r.cancel_requested_at, r.task_queue, r.locked_by, r.lease_token
     from perdure.workflow_runs r
     where r.run_id = any($1::uuid[])
     order by r.run_id
@@ -26,7 +26,7 @@ const CANCEL_RUNS = defineStatement(
     select * from unnest($1::uuid[], $2::text[], $3::text[]) with ordinality as t(run_id, namespace, reason, ord)
   ),
   judged as (
-    select c.*, l.status, l.task_queue,
+    select c.*, l.status, l.task_queue, l.locked_by, l.lease_token,
       case
         when l.run_id is null or l.namespace <> c.namespace then 'run_not_found'
         when l.status = 'CANCELLED' then 'already_requested'
@@ -51,7 +51,8 @@ const CANCEL_RUNS = defineStatement(
     where j.verdict in ('cancelled', 'requested') and r.run_id = j.run_id
     returning r.run_id, r.status
   )
-  select j.ord::int as ord, j.verdict, coalesce(c.status, j.status) as status, coalesce(j.task_queue, '') as task_queue
+  select j.ord::int as ord, j.verdict, coalesce(c.status, j.status) as status, coalesce(j.task_queue, '') as task_queue,
+    j.locked_by, j.lease_token
   from judged j
   left join changed c on c.run_id = j.run_id
   order by j.ord`,
@@ -60,6 +61,8 @@ const CANCEL_RUNS = defineStatement(
 interface Row extends VerdictRow {
   readonly status: RunStatus;
   readonly task_queue: string;
+  readonly locked_by: string | null;
+  readonly lease_token: number;
 }
 
 /** @returns one outcome per command, in their order; `status` is the one the run has now */
@@ -87,7 +90,7 @@ function outcomeOf(row: Row): CancelRunOutcome {
     case 'cancelled':
     case 'requested':
     case 'already_requested':
-      return { kind: row.verdict, status: row.status, taskQueue: row.task_queue };
+      return { kind: row.verdict, status: row.status, taskQueue: row.task_queue, holder: holderOf(row) };
     default:
       return unknownVerdict('cancel_runs', row.verdict);
   }

@@ -7,13 +7,13 @@ import type { Database } from '../database/database.js';
 import { jsonArray, plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { RunStatus } from '../model.js';
-import { inRounds, unknownVerdict, type VerdictRow } from './batch.js';
+import { holderOf, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
 import { CANCEL_OPEN_STEPS } from './close-steps.js';
 
 const TERMINATE_RUNS = defineStatement(
   'terminate_runs',
   `with locked as materialized (
-    select r.run_id, r.namespace, r.status
+    select r.run_id, r.namespace, r.status, r.locked_by, r.lease_token
     from perdure.workflow_runs r
     where r.run_id = any($1::uuid[])
     order by r.run_id
@@ -23,7 +23,7 @@ const TERMINATE_RUNS = defineStatement(
     select * from unnest($1::uuid[], $2::text[], $3::jsonb[]) with ordinality as t(run_id, namespace, failure, ord)
   ),
   judged as (
-    select c.*, l.status,
+    select c.*, l.status, l.locked_by, l.lease_token,
       case
         when l.run_id is null or l.namespace <> c.namespace then 'run_not_found'
         when l.status = 'TERMINATED' then 'already_terminated'
@@ -43,11 +43,13 @@ const TERMINATE_RUNS = defineStatement(
   ),
   closing as (select run_id from judged where verdict = 'terminated'),
   ${CANCEL_OPEN_STEPS}
-  select ord::int as ord, verdict, status from judged order by ord`,
+  select ord::int as ord, verdict, status, locked_by, lease_token from judged order by ord`,
 );
 
 interface Row extends VerdictRow {
   readonly status: RunStatus;
+  readonly locked_by: string | null;
+  readonly lease_token: number;
 }
 
 /** @returns one outcome per command, in their order */
@@ -73,9 +75,10 @@ export function terminateRuns(db: Database, commands: readonly TerminateRun[]): 
 function outcomeOf(row: Row): TerminateRunOutcome {
   switch (row.verdict) {
     case 'run_not_found':
-    case 'terminated':
     case 'already_terminated':
       return { kind: row.verdict };
+    case 'terminated':
+      return { kind: 'terminated', holder: holderOf(row) };
     case 'wrong_state':
       return { kind: 'wrong_state', status: row.status };
     default:

@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import type { QueueRef } from '../sweeps/queues.js';
 
-/** Queues that got claimable runs. Heard by servers. */
+/** Queues that got claimable runs, and news for workers. Heard by servers. */
 export const WAKEUP_CHANNEL = 'perdure_wakeup';
 /** Runs that ended. Heard by servers. */
 export const FINISHED_CHANNEL = 'perdure_finished';
@@ -21,6 +21,15 @@ export const newSenderId = (): string => randomUUID();
 export interface WakeupNote {
   readonly from: string;
   readonly queues: readonly QueueRef[];
+}
+/** What a worker should hear of before its next heartbeat. */
+export type WorkerNotice = { readonly namespace: string; readonly workerId: string } & (
+  | { readonly kind: 'cancel_requested' | 'lease_lost'; readonly runId: string; readonly leaseToken: number }
+  | { readonly kind: 'drain' }
+);
+export interface NoticesNote {
+  readonly from: string;
+  readonly notices: readonly WorkerNotice[];
 }
 export interface FinishedNote {
   readonly from: string;
@@ -52,6 +61,33 @@ export function decodeWakeup(payload: string): WakeupNote | undefined {
       : [],
   );
   return { from: note.from, queues };
+}
+
+/** @returns as many payloads as the size limit takes */
+export function encodeNotices(note: NoticesNote): string[] {
+  return inChunks(
+    note.notices.map((notice) => JSON.stringify(notice)),
+    (items) => `{"from":"${note.from}","notices":[${items}]}`,
+  );
+}
+
+/** @returns the note, or undefined when the payload is not one of ours */
+export function decodeNotices(payload: string): NoticesNote | undefined {
+  const note = parse(payload) as { from?: unknown; notices?: unknown } | undefined;
+  if (typeof note?.from !== 'string' || !Array.isArray(note.notices)) return undefined;
+  return { from: note.from, notices: note.notices.filter(isNotice) };
+}
+
+function isNotice(value: unknown): value is WorkerNotice {
+  if (typeof value !== 'object' || value === null) return false;
+  const { namespace, workerId, kind, runId, leaseToken } = value as Record<string, unknown>;
+  if (typeof namespace !== 'string' || typeof workerId !== 'string') return false;
+  if (kind === 'drain') return true;
+  return (
+    (kind === 'cancel_requested' || kind === 'lease_lost') &&
+    typeof runId === 'string' &&
+    typeof leaseToken === 'number'
+  );
 }
 
 /** @returns as many payloads as the size limit takes */

@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type LeasedRun, WorkerService } from '@perdure/proto';
+import { type AwaitNoticesResponse, type LeasedRun, WorkerService } from '@perdure/proto';
 import { v7 as newUuid } from 'uuid';
 import { Lease } from '../execution/lease.js';
 import { RunExecution } from '../execution/run-execution.js';
@@ -37,6 +37,7 @@ export class Worker {
   readonly #executions = new Set<RunExecution>();
   readonly #pollsUnderWay = new Set<Promise<void>>();
   readonly #pollAbort = new AbortController();
+  readonly #listenAbort = new AbortController();
   readonly #stopped: Promise<void>;
   #resolveStopped: () => void = () => undefined;
   #state: 'new' | 'running' | 'draining' | 'stopped' = 'new';
@@ -79,6 +80,7 @@ export class Worker {
     await this.#register();
     if (this.#state !== 'running') return;
     if (handleSignals) this.#handleSignals();
+    void this.#listen();
     log.info({ event: 'worker_started', workerId: this.workerId, taskQueue, workflows: [...workflows.keys()] });
     this.#fill();
   }
@@ -113,6 +115,7 @@ export class Worker {
       );
     }
     this.#keeper?.stop();
+    this.#listenAbort.abort();
     if (this.#ownsConnection) this.#connection.close();
     this.#state = 'stopped';
     log.info({ event: 'worker_stopped', workerId: this.workerId });
@@ -259,6 +262,40 @@ export class Worker {
     } finally {
       this.#ledger.closePoll(ticket);
     }
+  }
+
+  /** Hears of cancels, terminations and drains without waiting for a heartbeat. What it misses, heartbeats bring. */
+  async #listen(): Promise<void> {
+    const { namespace, log } = this.#options;
+    const request = { namespace, workerId: this.workerId, wait: durationMessage(POLL_WAIT_MS) };
+    while (!this.#listenAbort.signal.aborted) {
+      try {
+        const news = await this.#transport.awaitNotices(request, {
+          timeoutMs: POLL_WAIT_MS + 10_000,
+          signal: this.#listenAbort.signal,
+        });
+        this.#apply(news);
+      } catch (error) {
+        if (this.#listenAbort.signal.aborted) return;
+        if (!(error instanceof RpcError)) log.error({ event: 'listen_failed', err: error });
+        else log.debug({ event: 'listen_failed', status: error.status, message: error.message });
+        await delay(BACKOFF_MAX_MS * (0.5 + Math.random() / 2), undefined, { ref: false });
+      }
+    }
+  }
+
+  #apply({ cancelRequested, lost, drain }: AwaitNoticesResponse): void {
+    const keyOf = (lease: { readonly runId: string; readonly leaseToken: number }) =>
+      `${lease.runId}/${lease.leaseToken}`;
+    const cancelled = new Set(cancelRequested.map(keyOf));
+    const dropped = new Set(lost.map(keyOf));
+    if (cancelled.size + dropped.size > 0) {
+      for (const execution of [...this.#executions]) {
+        if (dropped.has(keyOf(execution.lease))) execution.drop();
+        else if (cancelled.has(keyOf(execution.lease))) execution.cancel();
+      }
+    }
+    if (drain) this.#drainAsked();
   }
 
   #execute(leased: LeasedRun, waitedMs: number): void {

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/worker_service.proto.
  */
 export const file_perdure_v1_worker_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wZXJkdXJlL3YxL3dvcmtlcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxIs4BChVSZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg8KB3ZlcnNpb24YBSABKAkSEAoIaWRlbnRpdHkYBiABKAkSDQoFc2xvdHMYByABKAUSMQoObGVhc2VfZHVyYXRpb24YCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24isAEKFlJlZ2lzdGVyV29ya2VyUmVzcG9uc2USEQoJd29ya2VyX2lkGAEgASgJEjEKDmxlYXNlX2R1cmF0aW9uGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjUKEmhlYXJ0YmVhdF9pbnRlcnZhbBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFtYXhfcGF5bG9hZF9ieXRlcxgEIAEoBSI/ChdEZXJlZ2lzdGVyV29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIhoKGERlcmVnaXN0ZXJXb3JrZXJSZXNwb25zZSKiAQoTUG9sbEFjdGl2aXR5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSFgoOd29ya2Zsb3dfdHlwZXMYBCADKAkSJwoEd2FpdBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghtYXhfcnVucxgGIAEoBSI7ChRQb2xsQWN0aXZpdHlSZXNwb25zZRIjCgRydW5zGAEgAygLMhUucGVyZHVyZS52MS5MZWFzZWRSdW4itwQKCUxlYXNlZFJ1bhIOCgZydW5faWQYASABKAkSEwoLd29ya2Zsb3dfaWQYAiABKAkSFQoNd29ya2Zsb3dfdHlwZRgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJEhMKC2xlYXNlX3Rva2VuGAUgASgFEjEKDmxlYXNlX2R1cmF0aW9uGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg8KB2F0dGVtcHQYByABKAUSIgoFaW5wdXQYCCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSGAoQY2FuY2VsX3JlcXVlc3RlZBgJIAEoCBIuCgpjcmVhdGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydGVkX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9ydW5fZGVhZGxpbmVfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKFWV4ZWN1dGlvbl9kZWFkbGluZV9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIwoEbWVtbxgOIAMoCzIVLnBlcmR1cmUudjEuTWVtb0VudHJ5EhcKD25leHRfbWVtb190b2tlbhgPIAEoCRInCgNub3cYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3JldHJpZXMYESABKAUipgMKCU1lbW9FbnRyeRIPCgdzdGVwX2lkGAEgASgJEgsKA3NlcRgCIAEoBRIiCgRraW5kGAMgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgEIAEoBRISCgp0cnlfbnVtYmVyGAUgASgFEiYKBnN0YXR1cxgGIAEoDjIWLnBlcmR1cmUudjEuU3RlcFN0YXR1cxIjCgZvdXRwdXQYByABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgIIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIvCgtmaW5pc2hlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNbmV4dF9yZXRyeV9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZmlyZXNfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKCWhlYXJ0YmVhdBgMIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCJcCg5HZXRNZW1vUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiTwoPR2V0TWVtb1Jlc3BvbnNlEiMKBG1lbW8YASADKAsyFS5wZXJkdXJlLnYxLk1lbW9FbnRyeRIXCg9uZXh0X21lbW9fdG9rZW4YAiABKAkixgIKFlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRI4CgZsZWFzZXMYAyADKAsyKC5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QuTGVhc2UabQoFTGVhc2USDgoGcnVuX2lkGAEgASgJEhMKC2xlYXNlX3Rva2VuGAIgASgFEj8KBXN0ZXBzGAMgAygLMjAucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0LlN0ZXBIZWFydGJlYXQaXQoNU3RlcEhlYXJ0YmVhdBIPCgdzdGVwX2lkGAEgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAIgASgFEiMKBmRldGFpbBgDIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCLGAQoXUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2USPgoGbGVhc2VzGAEgAygLMi4ucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXNwb25zZS5MZWFzZVN0YXRlEg0KBWRyYWluGAIgASgIGlwKCkxlYXNlU3RhdGUSDgoGcnVuX2lkGAEgASgJEhMKC2xlYXNlX3Rva2VuGAIgASgFEg8KB3JlbmV3ZWQYAyABKAgSGAoQY2FuY2VsX3JlcXVlc3RlZBgEIAEoCCKyAgoQQmVnaW5TdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEiIKBGtpbmQYBiABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAcgASgFEhIKCnRyeV9udW1iZXIYCCABKAUSEQoJbWF4X3RyaWVzGAkgASgFEioKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SIgoFaW5wdXQYCyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSFQoNdW5jYW5jZWxsYWJsZRgMIAEoCCJDChFCZWdpblN0ZXBSZXNwb25zZRIuCgpzdGFydGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLUAQoTQ29tcGxldGVTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSIwoGb3V0cHV0GAYgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhEKCWV2ZW50X3NlcRgHIAEoBRIkCgViZWdpbhgIIAEoCzIVLnBlcmR1cmUudjEuU3RlcEJlZ2luInoKCVN0ZXBCZWdpbhILCgNzZXEYASABKAUSIgoEa2luZBgCIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSEgoKdHJ5X251bWJlchgDIAEoBRIRCgltYXhfdHJpZXMYBCABKAUSFQoNdW5jYW5jZWxsYWJsZRgFIAEoCCJhChRDb21wbGV0ZVN0ZXBSZXNwb25zZRIvCgtmaW5pc2hlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQY2FuY2VsX3JlcXVlc3RlZBgCIAEoCCLbAQoPRmFpbFN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRIWCg5hdHRlbXB0X251bWJlchgFIAEoBRIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KC3JldHJ5X2FmdGVyGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCWV2ZW50X3NlcRgIIAEoBSKQAQoQRmFpbFN0ZXBSZXNwb25zZRIvCgtmaW5pc2hlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNbmV4dF9yZXRyeV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQY2FuY2VsX3JlcXVlc3RlZBgDIAEoCCLnAQoUU2NoZWR1bGVTbGVlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRItCghkdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgAEisKBXVudGlsGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAEhUKDXVuY2FuY2VsbGFibGUYCCABKAhCBgoEd2hlbiJzChVTY2hlZHVsZVNsZWVwUmVzcG9uc2USLAoIZmlyZXNfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCXJlbWFpbmluZxgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJ1ChFTdXNwZW5kUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEigKBXdhaXRzGAQgAygLMhkucGVyZHVyZS52MS5XYWl0Q29uZGl0aW9uIn0KDVdhaXRDb25kaXRpb24SDwoHc3RlcF9pZBgBIAEoCRImCgV0aW1lchgCIAEoCzIVLnBlcmR1cmUudjEuVGltZXJXYWl0SAASJgoFcmV0cnkYAyABKAsyFS5wZXJkdXJlLnYxLlJldHJ5V2FpdEgAQgsKCWNvbmRpdGlvbiILCglUaW1lcldhaXQiCwoJUmV0cnlXYWl0IoYBChJTdXNwZW5kUnVuUmVzcG9uc2USEQoJc3VzcGVuZGVkGAEgASgIEisKB3dha2VfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnJlYWR5X3N0ZXBfaWRzGAMgAygJEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYBCABKAgijgEKF0NvbXBsZXRlV29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSIwoGb3V0cHV0GAQgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhYKDmhhc19vcGVuX3N0ZXBzGAUgASgIIhoKGENvbXBsZXRlV29ya2Zsb3dSZXNwb25zZSK8AQoTRmFpbFdvcmtmbG93UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEiQKB2ZhaWx1cmUYBCABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoLcmV0cnlfYWZ0ZXIYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFwoPcmVvcGVuX3N0ZXBfaWRzGAYgAygJIj0KFEZhaWxXb3JrZmxvd1Jlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzIk4KFENvbmZpcm1DYW5jZWxSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUiFwoVQ29uZmlybUNhbmNlbFJlc3BvbnNlIoUBChFSZWxlYXNlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEigKBWRlbGF5GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgFIAEoCSIUChJSZWxlYXNlUnVuUmVzcG9uc2UiOgoSRHJhaW5Xb3JrZXJSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkiPwoTRHJhaW5Xb3JrZXJSZXNwb25zZRIoCgZzdGF0dXMYASABKA4yGC5wZXJkdXJlLnYxLldvcmtlclN0YXR1czLmCQoNV29ya2VyU2VydmljZRJXCg5SZWdpc3RlcldvcmtlchIhLnBlcmR1cmUudjEuUmVnaXN0ZXJXb3JrZXJSZXF1ZXN0GiIucGVyZHVyZS52MS5SZWdpc3RlcldvcmtlclJlc3BvbnNlEl0KEERlcmVnaXN0ZXJXb3JrZXISIy5wZXJkdXJlLnYxLkRlcmVnaXN0ZXJXb3JrZXJSZXF1ZXN0GiQucGVyZHVyZS52MS5EZXJlZ2lzdGVyV29ya2VyUmVzcG9uc2USUQoMUG9sbEFjdGl2aXR5Eh8ucGVyZHVyZS52MS5Qb2xsQWN0aXZpdHlSZXF1ZXN0GiAucGVyZHVyZS52MS5Qb2xsQWN0aXZpdHlSZXNwb25zZRJCCgdHZXRNZW1vEhoucGVyZHVyZS52MS5HZXRNZW1vUmVxdWVzdBobLnBlcmR1cmUudjEuR2V0TWVtb1Jlc3BvbnNlEloKD1JlY29yZEhlYXJ0YmVhdBIiLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVxdWVzdBojLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2USSAoJQmVnaW5TdGVwEhwucGVyZHVyZS52MS5CZWdpblN0ZXBSZXF1ZXN0Gh0ucGVyZHVyZS52MS5CZWdpblN0ZXBSZXNwb25zZRJRCgxDb21wbGV0ZVN0ZXASHy5wZXJkdXJlLnYxLkNvbXBsZXRlU3RlcFJlcXVlc3QaIC5wZXJkdXJlLnYxLkNvbXBsZXRlU3RlcFJlc3BvbnNlEkUKCEZhaWxTdGVwEhsucGVyZHVyZS52MS5GYWlsU3RlcFJlcXVlc3QaHC5wZXJkdXJlLnYxLkZhaWxTdGVwUmVzcG9uc2USVAoNU2NoZWR1bGVTbGVlcBIgLnBlcmR1cmUudjEuU2NoZWR1bGVTbGVlcFJlcXVlc3QaIS5wZXJkdXJlLnYxLlNjaGVkdWxlU2xlZXBSZXNwb25zZRJLCgpTdXNwZW5kUnVuEh0ucGVyZHVyZS52MS5TdXNwZW5kUnVuUmVxdWVzdBoeLnBlcmR1cmUudjEuU3VzcGVuZFJ1blJlc3BvbnNlEl0KEENvbXBsZXRlV29ya2Zsb3cSIy5wZXJkdXJlLnYxLkNvbXBsZXRlV29ya2Zsb3dSZXF1ZXN0GiQucGVyZHVyZS52MS5Db21wbGV0ZVdvcmtmbG93UmVzcG9uc2USUQoMRmFpbFdvcmtmbG93Eh8ucGVyZHVyZS52MS5GYWlsV29ya2Zsb3dSZXF1ZXN0GiAucGVyZHVyZS52MS5GYWlsV29ya2Zsb3dSZXNwb25zZRJUCg1Db25maXJtQ2FuY2VsEiAucGVyZHVyZS52MS5Db25maXJtQ2FuY2VsUmVxdWVzdBohLnBlcmR1cmUudjEuQ29uZmlybUNhbmNlbFJlc3BvbnNlEksKClJlbGVhc2VSdW4SHS5wZXJkdXJlLnYxLlJlbGVhc2VSdW5SZXF1ZXN0Gh4ucGVyZHVyZS52MS5SZWxlYXNlUnVuUmVzcG9uc2USTgoLRHJhaW5Xb3JrZXISHi5wZXJkdXJlLnYxLkRyYWluV29ya2VyUmVxdWVzdBofLnBlcmR1cmUudjEuRHJhaW5Xb3JrZXJSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("Ch9wZXJkdXJlL3YxL3dvcmtlcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxIs4BChVSZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg8KB3ZlcnNpb24YBSABKAkSEAoIaWRlbnRpdHkYBiABKAkSDQoFc2xvdHMYByABKAUSMQoObGVhc2VfZHVyYXRpb24YCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24isAEKFlJlZ2lzdGVyV29ya2VyUmVzcG9uc2USEQoJd29ya2VyX2lkGAEgASgJEjEKDmxlYXNlX2R1cmF0aW9uGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjUKEmhlYXJ0YmVhdF9pbnRlcnZhbBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFtYXhfcGF5bG9hZF9ieXRlcxgEIAEoBSI/ChdEZXJlZ2lzdGVyV29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIhoKGERlcmVnaXN0ZXJXb3JrZXJSZXNwb25zZSKiAQoTUG9sbEFjdGl2aXR5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSFgoOd29ya2Zsb3dfdHlwZXMYBCADKAkSJwoEd2FpdBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghtYXhfcnVucxgGIAEoBSI7ChRQb2xsQWN0aXZpdHlSZXNwb25zZRIjCgRydW5zGAEgAygLMhUucGVyZHVyZS52MS5MZWFzZWRSdW4iZAoTQXdhaXROb3RpY2VzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEicKBHdhaXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iywEKFEF3YWl0Tm90aWNlc1Jlc3BvbnNlEkAKEGNhbmNlbF9yZXF1ZXN0ZWQYASADKAsyJi5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1Jlc3BvbnNlLkxlYXNlEjQKBGxvc3QYAiADKAsyJi5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1Jlc3BvbnNlLkxlYXNlEg0KBWRyYWluGAMgASgIGiwKBUxlYXNlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBSK3BAoJTGVhc2VkUnVuEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSEwoLbGVhc2VfdG9rZW4YBSABKAUSMQoObGVhc2VfZHVyYXRpb24YBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHYXR0ZW1wdBgHIAEoBRIiCgVpbnB1dBgIIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIYChBjYW5jZWxfcmVxdWVzdGVkGAkgASgIEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD3J1bl9kZWFkbGluZV9hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOQoVZXhlY3V0aW9uX2RlYWRsaW5lX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIjCgRtZW1vGA4gAygLMhUucGVyZHVyZS52MS5NZW1vRW50cnkSFwoPbmV4dF9tZW1vX3Rva2VuGA8gASgJEicKA25vdxgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmV0cmllcxgRIAEoBSKmAwoJTWVtb0VudHJ5Eg8KB3N0ZXBfaWQYASABKAkSCwoDc2VxGAIgASgFEiIKBGtpbmQYAyABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAQgASgFEhIKCnRyeV9udW1iZXIYBSABKAUSJgoGc3RhdHVzGAYgASgOMhYucGVyZHVyZS52MS5TdGVwU3RhdHVzEiMKBm91dHB1dBgHIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAggASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi8KC2ZpbmlzaGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoJaGVhcnRiZWF0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkIlwKDkdldE1lbW9SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJPCg9HZXRNZW1vUmVzcG9uc2USIwoEbWVtbxgBIAMoCzIVLnBlcmR1cmUudjEuTWVtb0VudHJ5EhcKD25leHRfbWVtb190b2tlbhgCIAEoCSLGAgoWUmVjb3JkSGVhcnRiZWF0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEjgKBmxlYXNlcxgDIAMoCzIoLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVxdWVzdC5MZWFzZRptCgVMZWFzZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUSPwoFc3RlcHMYAyADKAsyMC5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QuU3RlcEhlYXJ0YmVhdBpdCg1TdGVwSGVhcnRiZWF0Eg8KB3N0ZXBfaWQYASABKAkSFgoOYXR0ZW1wdF9udW1iZXIYAiABKAUSIwoGZGV0YWlsGAMgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkIsYBChdSZWNvcmRIZWFydGJlYXRSZXNwb25zZRI+CgZsZWFzZXMYASADKAsyLi5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlc3BvbnNlLkxlYXNlU3RhdGUSDQoFZHJhaW4YAiABKAgaXAoKTGVhc2VTdGF0ZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUSDwoHcmVuZXdlZBgDIAEoCBIYChBjYW5jZWxfcmVxdWVzdGVkGAQgASgIIrICChBCZWdpblN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRILCgNzZXEYBSABKAUSIgoEa2luZBgGIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYByABKAUSEgoKdHJ5X251bWJlchgIIAEoBRIRCgltYXhfdHJpZXMYCSABKAUSKgoHdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIiCgVpbnB1dBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIVCg11bmNhbmNlbGxhYmxlGAwgASgIIkMKEUJlZ2luU3RlcFJlc3BvbnNlEi4KCnN0YXJ0ZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wItQBChNDb21wbGV0ZVN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRIWCg5hdHRlbXB0X251bWJlchgFIAEoBRIjCgZvdXRwdXQYBiABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEQoJZXZlbnRfc2VxGAcgASgFEiQKBWJlZ2luGAggASgLMhUucGVyZHVyZS52MS5TdGVwQmVnaW4iegoJU3RlcEJlZ2luEgsKA3NlcRgBIAEoBRIiCgRraW5kGAIgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBISCgp0cnlfbnVtYmVyGAMgASgFEhEKCW1heF90cmllcxgEIAEoBRIVCg11bmNhbmNlbGxhYmxlGAUgASgIImEKFENvbXBsZXRlU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAIgASgIItsBCg9GYWlsU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAUgASgFEiQKB2ZhaWx1cmUYBiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoLcmV0cnlfYWZ0ZXIYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJZXZlbnRfc2VxGAggASgFIpABChBGYWlsU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAMgASgIIucBChRTY2hlZHVsZVNsZWVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEi0KCGR1cmF0aW9uGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSAASKwoFdW50aWwYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASFQoNdW5jYW5jZWxsYWJsZRgIIAEoCEIGCgR3aGVuInMKFVNjaGVkdWxlU2xlZXBSZXNwb25zZRIsCghmaXJlc19hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoJcmVtYWluaW5nGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uInUKEVN1c3BlbmRSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSKAoFd2FpdHMYBCADKAsyGS5wZXJkdXJlLnYxLldhaXRDb25kaXRpb24ifQoNV2FpdENvbmRpdGlvbhIPCgdzdGVwX2lkGAEgASgJEiYKBXRpbWVyGAIgASgLMhUucGVyZHVyZS52MS5UaW1lcldhaXRIABImCgVyZXRyeRgDIAEoCzIVLnBlcmR1cmUudjEuUmV0cnlXYWl0SABCCwoJY29uZGl0aW9uIgsKCVRpbWVyV2FpdCILCglSZXRyeVdhaXQihgEKElN1c3BlbmRSdW5SZXNwb25zZRIRCglzdXNwZW5kZWQYASABKAgSKwoHd2FrZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOcmVhZHlfc3RlcF9pZHMYAyADKAkSGAoQY2FuY2VsX3JlcXVlc3RlZBgEIAEoCCKOAQoXQ29tcGxldGVXb3JrZmxvd1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIjCgZvdXRwdXQYBCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSFgoOaGFzX29wZW5fc3RlcHMYBSABKAgiGgoYQ29tcGxldGVXb3JrZmxvd1Jlc3BvbnNlIrwBChNGYWlsV29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSJAoHZmFpbHVyZRgEIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIuCgtyZXRyeV9hZnRlchgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9yZW9wZW5fc3RlcF9pZHMYBiADKAkiPQoURmFpbFdvcmtmbG93UmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiTgoUQ29uZmlybUNhbmNlbFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBSIXChVDb25maXJtQ2FuY2VsUmVzcG9uc2UihQEKEVJlbGVhc2VSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSKAoFZGVsYXkYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGcmVhc29uGAUgASgJIhQKElJlbGVhc2VSdW5SZXNwb25zZSI6ChJEcmFpbldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCSI/ChNEcmFpbldvcmtlclJlc3BvbnNlEigKBnN0YXR1cxgBIAEoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzMrkKCg1Xb3JrZXJTZXJ2aWNlElcKDlJlZ2lzdGVyV29ya2VyEiEucGVyZHVyZS52MS5SZWdpc3RlcldvcmtlclJlcXVlc3QaIi5wZXJkdXJlLnYxLlJlZ2lzdGVyV29ya2VyUmVzcG9uc2USXQoQRGVyZWdpc3RlcldvcmtlchIjLnBlcmR1cmUudjEuRGVyZWdpc3RlcldvcmtlclJlcXVlc3QaJC5wZXJkdXJlLnYxLkRlcmVnaXN0ZXJXb3JrZXJSZXNwb25zZRJRCgxQb2xsQWN0aXZpdHkSHy5wZXJkdXJlLnYxLlBvbGxBY3Rpdml0eVJlcXVlc3QaIC5wZXJkdXJlLnYxLlBvbGxBY3Rpdml0eVJlc3BvbnNlEkIKB0dldE1lbW8SGi5wZXJkdXJlLnYxLkdldE1lbW9SZXF1ZXN0GhsucGVyZHVyZS52MS5HZXRNZW1vUmVzcG9uc2USUQoMQXdhaXROb3RpY2VzEh8ucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXF1ZXN0GiAucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZRJaCg9SZWNvcmRIZWFydGJlYXQSIi5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QaIy5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlc3BvbnNlEkgKCUJlZ2luU3RlcBIcLnBlcmR1cmUudjEuQmVnaW5TdGVwUmVxdWVzdBodLnBlcmR1cmUudjEuQmVnaW5TdGVwUmVzcG9uc2USUQoMQ29tcGxldGVTdGVwEh8ucGVyZHVyZS52MS5Db21wbGV0ZVN0ZXBSZXF1ZXN0GiAucGVyZHVyZS52MS5Db21wbGV0ZVN0ZXBSZXNwb25zZRJFCghGYWlsU3RlcBIbLnBlcmR1cmUudjEuRmFpbFN0ZXBSZXF1ZXN0GhwucGVyZHVyZS52MS5GYWlsU3RlcFJlc3BvbnNlElQKDVNjaGVkdWxlU2xlZXASIC5wZXJkdXJlLnYxLlNjaGVkdWxlU2xlZXBSZXF1ZXN0GiEucGVyZHVyZS52MS5TY2hlZHVsZVNsZWVwUmVzcG9uc2USSwoKU3VzcGVuZFJ1bhIdLnBlcmR1cmUudjEuU3VzcGVuZFJ1blJlcXVlc3QaHi5wZXJkdXJlLnYxLlN1c3BlbmRSdW5SZXNwb25zZRJdChBDb21wbGV0ZVdvcmtmbG93EiMucGVyZHVyZS52MS5Db21wbGV0ZVdvcmtmbG93UmVxdWVzdBokLnBlcmR1cmUudjEuQ29tcGxldGVXb3JrZmxvd1Jlc3BvbnNlElEKDEZhaWxXb3JrZmxvdxIfLnBlcmR1cmUudjEuRmFpbFdvcmtmbG93UmVxdWVzdBogLnBlcmR1cmUudjEuRmFpbFdvcmtmbG93UmVzcG9uc2USVAoNQ29uZmlybUNhbmNlbBIgLnBlcmR1cmUudjEuQ29uZmlybUNhbmNlbFJlcXVlc3QaIS5wZXJkdXJlLnYxLkNvbmZpcm1DYW5jZWxSZXNwb25zZRJLCgpSZWxlYXNlUnVuEh0ucGVyZHVyZS52MS5SZWxlYXNlUnVuUmVxdWVzdBoeLnBlcmR1cmUudjEuUmVsZWFzZVJ1blJlc3BvbnNlEk4KC0RyYWluV29ya2VyEh4ucGVyZHVyZS52MS5EcmFpbldvcmtlclJlcXVlc3QaHy5wZXJkdXJlLnYxLkRyYWluV29ya2VyUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
  * A worker introduces itself.
@@ -250,6 +250,104 @@ export const PollActivityResponseSchema: GenMessage<PollActivityResponse> = /*@_
   messageDesc(file_perdure_v1_worker_service, 5);
 
 /**
+ * Which worker.
+ *
+ * @generated from message perdure.v1.AwaitNoticesRequest
+ */
+export type AwaitNoticesRequest = Message<"perdure.v1.AwaitNoticesRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A registered worker.
+   *
+   * @generated from field: string worker_id = 2;
+   */
+  workerId: string;
+
+  /**
+   * 0 to 60 s; absent: 20 s.
+   *
+   * @generated from field: google.protobuf.Duration wait = 3;
+   */
+  wait?: Duration;
+};
+
+/**
+ * Describes the message perdure.v1.AwaitNoticesRequest.
+ * Use `create(AwaitNoticesRequestSchema)` to create a new message.
+ */
+export const AwaitNoticesRequestSchema: GenMessage<AwaitNoticesRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 6);
+
+/**
+ * What has happened; nothing when the wait was over first: call again.
+ *
+ * @generated from message perdure.v1.AwaitNoticesResponse
+ */
+export type AwaitNoticesResponse = Message<"perdure.v1.AwaitNoticesResponse"> & {
+  /**
+   * Runs that shall be cancelled: the code sees a CancelledError at its next call.
+   *
+   * @generated from field: repeated perdure.v1.AwaitNoticesResponse.Lease cancel_requested = 1;
+   */
+  cancelRequested: AwaitNoticesResponse_Lease[];
+
+  /**
+   * Leases that have ended, because their run was terminated: drop the run.
+   *
+   * @generated from field: repeated perdure.v1.AwaitNoticesResponse.Lease lost = 2;
+   */
+  lost: AwaitNoticesResponse_Lease[];
+
+  /**
+   * True: take no new runs, finish those that are held, and deregister.
+   *
+   * @generated from field: bool drain = 3;
+   */
+  drain: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.AwaitNoticesResponse.
+ * Use `create(AwaitNoticesResponseSchema)` to create a new message.
+ */
+export const AwaitNoticesResponseSchema: GenMessage<AwaitNoticesResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 7);
+
+/**
+ * A lease of the worker.
+ *
+ * @generated from message perdure.v1.AwaitNoticesResponse.Lease
+ */
+export type AwaitNoticesResponse_Lease = Message<"perdure.v1.AwaitNoticesResponse.Lease"> & {
+  /**
+   * The run.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * Its lease token.
+   *
+   * @generated from field: int32 lease_token = 2;
+   */
+  leaseToken: number;
+};
+
+/**
+ * Describes the message perdure.v1.AwaitNoticesResponse.Lease.
+ * Use `create(AwaitNoticesResponse_LeaseSchema)` to create a new message.
+ */
+export const AwaitNoticesResponse_LeaseSchema: GenMessage<AwaitNoticesResponse_Lease> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 7, 0);
+
+/**
  * A run with all that is needed to go on with it.
  *
  * @generated from message perdure.v1.LeasedRun
@@ -381,7 +479,7 @@ export type LeasedRun = Message<"perdure.v1.LeasedRun"> & {
  * Use `create(LeasedRunSchema)` to create a new message.
  */
 export const LeasedRunSchema: GenMessage<LeasedRun> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 6);
+  messageDesc(file_perdure_v1_worker_service, 8);
 
 /**
  * The latest attempt of a step, as a replay needs it.
@@ -479,7 +577,7 @@ export type MemoEntry = Message<"perdure.v1.MemoEntry"> & {
  * Use `create(MemoEntrySchema)` to create a new message.
  */
 export const MemoEntrySchema: GenMessage<MemoEntry> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 7);
+  messageDesc(file_perdure_v1_worker_service, 9);
 
 /**
  * Which run, which page.
@@ -521,7 +619,7 @@ export type GetMemoRequest = Message<"perdure.v1.GetMemoRequest"> & {
  * Use `create(GetMemoRequestSchema)` to create a new message.
  */
 export const GetMemoRequestSchema: GenMessage<GetMemoRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 8);
+  messageDesc(file_perdure_v1_worker_service, 10);
 
 /**
  * A page.
@@ -549,7 +647,7 @@ export type GetMemoResponse = Message<"perdure.v1.GetMemoResponse"> & {
  * Use `create(GetMemoResponseSchema)` to create a new message.
  */
 export const GetMemoResponseSchema: GenMessage<GetMemoResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 9);
+  messageDesc(file_perdure_v1_worker_service, 11);
 
 /**
  * Signs of life.
@@ -584,7 +682,7 @@ export type RecordHeartbeatRequest = Message<"perdure.v1.RecordHeartbeatRequest"
  * Use `create(RecordHeartbeatRequestSchema)` to create a new message.
  */
 export const RecordHeartbeatRequestSchema: GenMessage<RecordHeartbeatRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 10);
+  messageDesc(file_perdure_v1_worker_service, 12);
 
 /**
  * One lease to renew.
@@ -619,7 +717,7 @@ export type RecordHeartbeatRequest_Lease = Message<"perdure.v1.RecordHeartbeatRe
  * Use `create(RecordHeartbeatRequest_LeaseSchema)` to create a new message.
  */
 export const RecordHeartbeatRequest_LeaseSchema: GenMessage<RecordHeartbeatRequest_Lease> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 10, 0);
+  messageDesc(file_perdure_v1_worker_service, 12, 0);
 
 /**
  * What one body reported.
@@ -654,7 +752,7 @@ export type RecordHeartbeatRequest_StepHeartbeat = Message<"perdure.v1.RecordHea
  * Use `create(RecordHeartbeatRequest_StepHeartbeatSchema)` to create a new message.
  */
 export const RecordHeartbeatRequest_StepHeartbeatSchema: GenMessage<RecordHeartbeatRequest_StepHeartbeat> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 10, 1);
+  messageDesc(file_perdure_v1_worker_service, 12, 1);
 
 /**
  * The state of things.
@@ -682,7 +780,7 @@ export type RecordHeartbeatResponse = Message<"perdure.v1.RecordHeartbeatRespons
  * Use `create(RecordHeartbeatResponseSchema)` to create a new message.
  */
 export const RecordHeartbeatResponseSchema: GenMessage<RecordHeartbeatResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 11);
+  messageDesc(file_perdure_v1_worker_service, 13);
 
 /**
  * What became of one lease.
@@ -724,7 +822,7 @@ export type RecordHeartbeatResponse_LeaseState = Message<"perdure.v1.RecordHeart
  * Use `create(RecordHeartbeatResponse_LeaseStateSchema)` to create a new message.
  */
 export const RecordHeartbeatResponse_LeaseStateSchema: GenMessage<RecordHeartbeatResponse_LeaseState> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 11, 0);
+  messageDesc(file_perdure_v1_worker_service, 13, 0);
 
 /**
  * An attempt begins.
@@ -822,7 +920,7 @@ export type BeginStepRequest = Message<"perdure.v1.BeginStepRequest"> & {
  * Use `create(BeginStepRequestSchema)` to create a new message.
  */
 export const BeginStepRequestSchema: GenMessage<BeginStepRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 12);
+  messageDesc(file_perdure_v1_worker_service, 14);
 
 /**
  * Recorded.
@@ -843,7 +941,7 @@ export type BeginStepResponse = Message<"perdure.v1.BeginStepResponse"> & {
  * Use `create(BeginStepResponseSchema)` to create a new message.
  */
 export const BeginStepResponseSchema: GenMessage<BeginStepResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 13);
+  messageDesc(file_perdure_v1_worker_service, 15);
 
 /**
  * An attempt succeeded.
@@ -914,7 +1012,7 @@ export type CompleteStepRequest = Message<"perdure.v1.CompleteStepRequest"> & {
  * Use `create(CompleteStepRequestSchema)` to create a new message.
  */
 export const CompleteStepRequestSchema: GenMessage<CompleteStepRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 14);
+  messageDesc(file_perdure_v1_worker_service, 16);
 
 /**
  * What BeginStep would have said.
@@ -963,7 +1061,7 @@ export type StepBegin = Message<"perdure.v1.StepBegin"> & {
  * Use `create(StepBeginSchema)` to create a new message.
  */
 export const StepBeginSchema: GenMessage<StepBegin> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 15);
+  messageDesc(file_perdure_v1_worker_service, 17);
 
 /**
  * Recorded.
@@ -991,7 +1089,7 @@ export type CompleteStepResponse = Message<"perdure.v1.CompleteStepResponse"> & 
  * Use `create(CompleteStepResponseSchema)` to create a new message.
  */
 export const CompleteStepResponseSchema: GenMessage<CompleteStepResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 16);
+  messageDesc(file_perdure_v1_worker_service, 18);
 
 /**
  * An attempt failed.
@@ -1061,7 +1159,7 @@ export type FailStepRequest = Message<"perdure.v1.FailStepRequest"> & {
  * Use `create(FailStepRequestSchema)` to create a new message.
  */
 export const FailStepRequestSchema: GenMessage<FailStepRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 17);
+  messageDesc(file_perdure_v1_worker_service, 19);
 
 /**
  * Recorded.
@@ -1096,7 +1194,7 @@ export type FailStepResponse = Message<"perdure.v1.FailStepResponse"> & {
  * Use `create(FailStepResponseSchema)` to create a new message.
  */
 export const FailStepResponseSchema: GenMessage<FailStepResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 18);
+  messageDesc(file_perdure_v1_worker_service, 20);
 
 /**
  * A timer starts.
@@ -1175,7 +1273,7 @@ export type ScheduleSleepRequest = Message<"perdure.v1.ScheduleSleepRequest"> & 
  * Use `create(ScheduleSleepRequestSchema)` to create a new message.
  */
 export const ScheduleSleepRequestSchema: GenMessage<ScheduleSleepRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 19);
+  messageDesc(file_perdure_v1_worker_service, 21);
 
 /**
  * Recorded.
@@ -1203,7 +1301,7 @@ export type ScheduleSleepResponse = Message<"perdure.v1.ScheduleSleepResponse"> 
  * Use `create(ScheduleSleepResponseSchema)` to create a new message.
  */
 export const ScheduleSleepResponseSchema: GenMessage<ScheduleSleepResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 20);
+  messageDesc(file_perdure_v1_worker_service, 22);
 
 /**
  * Everything the run's code awaits.
@@ -1245,7 +1343,7 @@ export type SuspendRunRequest = Message<"perdure.v1.SuspendRunRequest"> & {
  * Use `create(SuspendRunRequestSchema)` to create a new message.
  */
 export const SuspendRunRequestSchema: GenMessage<SuspendRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 21);
+  messageDesc(file_perdure_v1_worker_service, 23);
 
 /**
  * One thing awaited.
@@ -1289,7 +1387,7 @@ export type WaitCondition = Message<"perdure.v1.WaitCondition"> & {
  * Use `create(WaitConditionSchema)` to create a new message.
  */
 export const WaitConditionSchema: GenMessage<WaitCondition> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 22);
+  messageDesc(file_perdure_v1_worker_service, 24);
 
 /**
  * Awaits the step's `fires_at`.
@@ -1304,7 +1402,7 @@ export type TimerWait = Message<"perdure.v1.TimerWait"> & {
  * Use `create(TimerWaitSchema)` to create a new message.
  */
 export const TimerWaitSchema: GenMessage<TimerWait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 23);
+  messageDesc(file_perdure_v1_worker_service, 25);
 
 /**
  * Awaits the step's `next_retry_at`.
@@ -1319,7 +1417,7 @@ export type RetryWait = Message<"perdure.v1.RetryWait"> & {
  * Use `create(RetryWaitSchema)` to create a new message.
  */
 export const RetryWaitSchema: GenMessage<RetryWait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 24);
+  messageDesc(file_perdure_v1_worker_service, 26);
 
 /**
  * Suspended or not.
@@ -1361,7 +1459,7 @@ export type SuspendRunResponse = Message<"perdure.v1.SuspendRunResponse"> & {
  * Use `create(SuspendRunResponseSchema)` to create a new message.
  */
 export const SuspendRunResponseSchema: GenMessage<SuspendRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 25);
+  messageDesc(file_perdure_v1_worker_service, 27);
 
 /**
  * The run returned.
@@ -1410,7 +1508,7 @@ export type CompleteWorkflowRequest = Message<"perdure.v1.CompleteWorkflowReques
  * Use `create(CompleteWorkflowRequestSchema)` to create a new message.
  */
 export const CompleteWorkflowRequestSchema: GenMessage<CompleteWorkflowRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 26);
+  messageDesc(file_perdure_v1_worker_service, 28);
 
 /**
  * Recorded.
@@ -1425,7 +1523,7 @@ export type CompleteWorkflowResponse = Message<"perdure.v1.CompleteWorkflowRespo
  * Use `create(CompleteWorkflowResponseSchema)` to create a new message.
  */
 export const CompleteWorkflowResponseSchema: GenMessage<CompleteWorkflowResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 27);
+  messageDesc(file_perdure_v1_worker_service, 29);
 
 /**
  * The run threw.
@@ -1481,7 +1579,7 @@ export type FailWorkflowRequest = Message<"perdure.v1.FailWorkflowRequest"> & {
  * Use `create(FailWorkflowRequestSchema)` to create a new message.
  */
 export const FailWorkflowRequestSchema: GenMessage<FailWorkflowRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 28);
+  messageDesc(file_perdure_v1_worker_service, 30);
 
 /**
  * Recorded.
@@ -1502,7 +1600,7 @@ export type FailWorkflowResponse = Message<"perdure.v1.FailWorkflowResponse"> & 
  * Use `create(FailWorkflowResponseSchema)` to create a new message.
  */
 export const FailWorkflowResponseSchema: GenMessage<FailWorkflowResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 29);
+  messageDesc(file_perdure_v1_worker_service, 31);
 
 /**
  * The run's code ended because of the cancel.
@@ -1537,7 +1635,7 @@ export type ConfirmCancelRequest = Message<"perdure.v1.ConfirmCancelRequest"> & 
  * Use `create(ConfirmCancelRequestSchema)` to create a new message.
  */
 export const ConfirmCancelRequestSchema: GenMessage<ConfirmCancelRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 30);
+  messageDesc(file_perdure_v1_worker_service, 32);
 
 /**
  * Recorded.
@@ -1552,7 +1650,7 @@ export type ConfirmCancelResponse = Message<"perdure.v1.ConfirmCancelResponse"> 
  * Use `create(ConfirmCancelResponseSchema)` to create a new message.
  */
 export const ConfirmCancelResponseSchema: GenMessage<ConfirmCancelResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 31);
+  messageDesc(file_perdure_v1_worker_service, 33);
 
 /**
  * The worker gives a run back.
@@ -1601,7 +1699,7 @@ export type ReleaseRunRequest = Message<"perdure.v1.ReleaseRunRequest"> & {
  * Use `create(ReleaseRunRequestSchema)` to create a new message.
  */
 export const ReleaseRunRequestSchema: GenMessage<ReleaseRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 32);
+  messageDesc(file_perdure_v1_worker_service, 34);
 
 /**
  * Recorded.
@@ -1616,7 +1714,7 @@ export type ReleaseRunResponse = Message<"perdure.v1.ReleaseRunResponse"> & {
  * Use `create(ReleaseRunResponseSchema)` to create a new message.
  */
 export const ReleaseRunResponseSchema: GenMessage<ReleaseRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 33);
+  messageDesc(file_perdure_v1_worker_service, 35);
 
 /**
  * Which worker.
@@ -1644,7 +1742,7 @@ export type DrainWorkerRequest = Message<"perdure.v1.DrainWorkerRequest"> & {
  * Use `create(DrainWorkerRequestSchema)` to create a new message.
  */
 export const DrainWorkerRequestSchema: GenMessage<DrainWorkerRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 34);
+  messageDesc(file_perdure_v1_worker_service, 36);
 
 /**
  * What it is now.
@@ -1665,7 +1763,7 @@ export type DrainWorkerResponse = Message<"perdure.v1.DrainWorkerResponse"> & {
  * Use `create(DrainWorkerResponseSchema)` to create a new message.
  */
 export const DrainWorkerResponseSchema: GenMessage<DrainWorkerResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 35);
+  messageDesc(file_perdure_v1_worker_service, 37);
 
 /**
  * For workers: get leased runs, record what they do, keep the lease.
@@ -1719,6 +1817,17 @@ export const WorkerService: GenService<{
     methodKind: "unary";
     input: typeof GetMemoRequestSchema;
     output: typeof GetMemoResponseSchema;
+  },
+  /**
+   * Waits for news that should not have to wait for a heartbeat: cancels, lost leases, a drain. Hints only: whatever is missed is
+   * told by the answers to heartbeats and other calls. One such call per worker; a second one ends the first.
+   *
+   * @generated from rpc perdure.v1.WorkerService.AwaitNotices
+   */
+  awaitNotices: {
+    methodKind: "unary";
+    input: typeof AwaitNoticesRequestSchema;
+    output: typeof AwaitNoticesResponseSchema;
   },
   /**
    * Renews any number of leases, keeps the worker ONLINE, and reports which runs shall cancel.

@@ -1,0 +1,80 @@
+import type { WorkerNotice, WorkerRef } from '@perdure/store';
+import type { Call } from '../rpc/handlers.js';
+
+/** A worker that has not waited here for so long waits elsewhere, in ms. */
+const GONE_MS = 10_000;
+/** Notices kept for a worker between two calls; what comes on top is told by its heartbeats. */
+const MAX_KEPT = 1_000;
+
+interface Box {
+  kept: WorkerNotice[];
+  deliver: ((notices: readonly WorkerNotice[]) => void) | undefined;
+  leftAtMs: number;
+}
+
+/** News for workers that wait for them here. Hints: nothing depends on their arrival but time. */
+export class Notices {
+  readonly #boxes = new Map<string, Box>();
+  readonly #sweeper: NodeJS.Timeout;
+  #stopped = false;
+
+  constructor() {
+    this.#sweeper = setInterval(() => this.#sweep(), GONE_MS);
+    this.#sweeper.unref();
+  }
+
+  /** @returns once there are notices, the wait is over, the caller is gone, or another call of the worker takes over */
+  await(worker: WorkerRef, waitMs: number, call: Call): Promise<readonly WorkerNotice[]> {
+    if (this.#stopped || call.aborted) return Promise.resolve([]);
+    const key = keyOf(worker);
+    const box = this.#boxes.get(key) ?? { kept: [], deliver: undefined, leftAtMs: 0 };
+    this.#boxes.set(key, box);
+    box.deliver?.([]);
+    if (box.kept.length > 0) return Promise.resolve(box.kept.splice(0));
+    return new Promise((resolve) => {
+      const end = (notices: readonly WorkerNotice[]) => {
+        clearTimeout(timer);
+        if (box.deliver === end) {
+          box.deliver = undefined;
+          box.leftAtMs = performance.now();
+        }
+        resolve(notices);
+      };
+      const timer = setTimeout(() => end([]), waitMs);
+      box.deliver = end;
+      call.onAbort(() => end([]));
+    });
+  }
+
+  /** @returns false when the worker does not wait here */
+  push(notice: WorkerNotice): boolean {
+    const box = this.#boxes.get(keyOf(notice));
+    if (box === undefined) return false;
+    if (box.kept.length < MAX_KEPT) box.kept.push(notice);
+    // What one batch of commands brings goes out together.
+    if (box.kept.length === 1) setImmediate(() => this.#flush(box));
+    return true;
+  }
+
+  /** Lets everyone go. */
+  stop(): void {
+    this.#stopped = true;
+    clearInterval(this.#sweeper);
+    for (const { deliver } of this.#boxes.values()) deliver?.([]);
+    this.#boxes.clear();
+  }
+
+  #flush(box: Box): void {
+    if (box.deliver !== undefined && box.kept.length > 0) box.deliver(box.kept.splice(0));
+  }
+
+  #sweep(): void {
+    const goneSinceMs = performance.now() - GONE_MS;
+    for (const [key, { deliver, leftAtMs }] of this.#boxes) {
+      if (deliver === undefined && leftAtMs < goneSinceMs) this.#boxes.delete(key);
+    }
+  }
+}
+
+/** The namespace is part of the key: a worker hears of its own namespace only. */
+const keyOf = (worker: WorkerRef): string => `${worker.namespace}\n${worker.workerId}`;
