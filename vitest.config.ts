@@ -4,10 +4,15 @@ export default defineConfig({
   test: {
     projects: [
       { extends: true, test: { name: 'all', include: ['test/**/*.test.ts'] } },
-      // The same black-box suite without sessions: a worker may be written with unary calls alone.
+      // The same black-box suite without sessions - a worker may be written with unary calls alone - and with suspended runs
+      // kept in memory.
       {
         extends: true,
-        test: { name: 'unary', include: ['test/conformance/**/*.test.ts'], env: { PERDURE_TEST_UNARY: '1' } },
+        test: {
+          name: 'unary',
+          include: ['test/conformance/**/*.test.ts'],
+          env: { PERDURE_TEST_UNARY: '1', PERDURE_TEST_WARM: '100' },
+        },
       },
     ],
     globalSetup: ['test/support/global-setup.ts'],

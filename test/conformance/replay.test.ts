@@ -135,7 +135,7 @@ describe('replay', () => {
       }
       return 'done';
     });
-    await perdure.startWorker({ taskQueue, workflows: [definition] });
+    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 0 });
     const handle = await perdure.client.start(definition, undefined, { taskQueue });
     await until('the run to sleep', async () => (await handle.get()).status === 'SLEEPING');
     version = 2;

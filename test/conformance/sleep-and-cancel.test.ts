@@ -53,7 +53,7 @@ describe('sleep and cancel', () => {
       await ctx.sleep('nap', 600);
       return performance.now();
     });
-    await perdure.startWorker({ taskQueue, workflows: [definition] });
+    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 0 });
     const handle = await perdure.client.start(definition, undefined, { taskQueue });
     const endedMs = await handle.result({ timeout: '10s' });
     expect(begins).toHaveLength(2);

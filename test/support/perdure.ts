@@ -64,6 +64,8 @@ export async function startPerdure(options: PerdureOptions = {}): Promise<TestPe
         logger: silent,
         handleSignals: false,
         shutdownGrace: 0,
+        // Without, so that every sleep leads to a replay; one of the projects runs everything with.
+        warmRuns: Number(process.env.PERDURE_TEST_WARM ?? 0),
         ...workerOptions,
         connection,
       });

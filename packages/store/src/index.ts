@@ -12,7 +12,7 @@ export { listTaskQueues } from './reads/list-task-queues.js';
 export { getRegistration, getWorker, listWorkers } from './reads/list-workers.js';
 export * from './reads/queries.js';
 export { readDatabaseFacts, schemaVersion } from './reads/read-database-facts.js';
-export { type MemoPageLimits, readMemo } from './reads/read-memo.js';
+export { type MemoPageLimits, readMemo, readMemoOf } from './reads/read-memo.js';
 export { type FoundRun, readRunEnds } from './reads/read-run-ends.js';
 export { readRunFacts } from './reads/read-run-facts.js';
 export { getStepAttempt, listStepAttempts, readChangedSteps, readHistory } from './reads/read-steps.js';

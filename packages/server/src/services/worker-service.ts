@@ -12,6 +12,7 @@ import {
   drainWorkers,
   type FinishRun,
   readMemo,
+  readMemoOf,
   registerWorkers,
   type Worker,
 } from '@perdure/store';
@@ -153,8 +154,12 @@ export function workerService(context: ServerContext): Handlers<typeof WorkerSer
     },
 
     async getMemo(request) {
-      const { lease, cursor } = decode(context, (check) => decoders.decodeGetMemo(check, request));
-      const outcome = await readMemo(db, lease, cursor, MEMO_PAGE_LIMITS);
+      const wanted = decode(context, (check) => decoders.decodeGetMemo(check, request));
+      const { lease } = wanted;
+      const outcome =
+        'stepIds' in wanted
+          ? await readMemoOf(db, lease, wanted.stepIds)
+          : await readMemo(db, lease, wanted.cursor, MEMO_PAGE_LIMITS);
       if (outcome.kind !== 'page') throw fenceRefused(lease, outcome);
       const { memo, next } = outcome.page;
       return {

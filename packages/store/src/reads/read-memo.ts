@@ -8,7 +8,7 @@
  */
 import type { MemoCursor } from '../commands.js';
 import type { Database } from '../database/database.js';
-import { plainArray } from '../database/literals.js';
+import { plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { Failure, FenceOutcome, LeaseRef, MemoEntry, StepKind, StepStatus } from '../model.js';
 import type { MemoPage } from './queries.js';
@@ -20,6 +20,9 @@ export interface MemoPageLimits {
   /** Entries in one page; 1 and up. */
   readonly memoPageEntries: number;
 }
+
+/** The order in which results reach the code; see above. */
+const DELIVERED = `s.event_seq is null, s.lease_token, s.event_seq, s.fires_at, s.seq`;
 
 const READ_MEMO = defineStatement(
   'read_memo',
@@ -33,7 +36,7 @@ const READ_MEMO = defineStatement(
       sum(coalesce(octet_length(s.output), 0) + coalesce(pg_column_size(s.failure), 0) + 100) over delivered as bytes
     from perdure.step_runs s
     where s.run_id = run.run_id and s.attempt_key = 0
-    window delivered as (order by s.event_seq is null, s.lease_token, s.event_seq, s.fires_at, s.seq
+    window delivered as (order by ${DELIVERED}
       rows unbounded preceding)
   ) m
   left join lateral (
@@ -43,6 +46,15 @@ const READ_MEMO = defineStatement(
   ) h on m.status <> 'COMPLETED'
   where m.place > $2 and m.place <= $2 + $3 and (m.bytes <= $4::float8 + $5::float8 or m.place = $2 + 1)
   order by m.run_id, m.place`,
+);
+
+const READ_MEMO_OF = defineStatement(
+  'read_memo_of',
+  `select s.run_id, s.step_id, s.seq, s.kind, s.attempt_number, s.try_number, s.status, s.output, s.output_encoding,
+    s.failure, s.finished_at, s.next_retry_at, s.fires_at, s.heartbeat, s.heartbeat_encoding
+  from unnest($2::text[]) as c(step_id)
+  join perdure.step_runs s on s.run_id = $1::uuid and s.step_id = c.step_id and s.attempt_key = 0
+  order by ${DELIVERED}`,
 );
 
 const CHECK_LEASE = defineStatement(
@@ -65,11 +77,14 @@ interface Row {
   readonly finished_at: Date | null;
   readonly next_retry_at: Date | null;
   readonly fires_at: Date | null;
+  readonly heartbeat: Uint8Array | null;
+  readonly heartbeat_encoding: string | null;
+}
+
+interface PagedRow extends Row {
   readonly place: number;
   readonly bytes: number;
   readonly total: number;
-  readonly heartbeat: Uint8Array | null;
-  readonly heartbeat_encoding: string | null;
 }
 
 const START: MemoCursor = { entries: 0, bytes: 0 };
@@ -91,15 +106,32 @@ export async function readMemo(
   cursor: MemoCursor,
   limits: MemoPageLimits,
 ): Promise<FenceOutcome | { readonly kind: 'page'; readonly page: MemoPage }> {
-  const [run] = await db.query<{ held: boolean }>(CHECK_LEASE, [lease.runId, lease.namespace, lease.leaseToken]);
-  if (run === undefined) return { kind: 'run_not_found' };
-  if (!run.held) return { kind: 'lease_lost' };
+  const refusal = await checkLease(db, lease);
+  if (refusal !== undefined) return refusal;
   const pages = pagesOf(await readPage(db, [lease.runId], cursor, limits));
   return { kind: 'page', page: pages.get(lease.runId) ?? { memo: [], next: null } };
 }
 
+/** What is recorded of some steps of one leased run, in the order of the memo. */
+export async function readMemoOf(
+  db: Database,
+  lease: LeaseRef,
+  stepIds: readonly string[],
+): Promise<FenceOutcome | { readonly kind: 'page'; readonly page: MemoPage }> {
+  const refusal = await checkLease(db, lease);
+  if (refusal !== undefined) return refusal;
+  const rows = await db.query<Row>(READ_MEMO_OF, [lease.runId, textArray(stepIds)]);
+  return { kind: 'page', page: { memo: rows.map(entryOf), next: null } };
+}
+
+async function checkLease(db: Database, lease: LeaseRef): Promise<FenceOutcome | undefined> {
+  const [run] = await db.query<{ held: boolean }>(CHECK_LEASE, [lease.runId, lease.namespace, lease.leaseToken]);
+  if (run === undefined) return { kind: 'run_not_found' };
+  return run.held ? undefined : { kind: 'lease_lost' };
+}
+
 function readPage(db: Database, runIds: readonly string[], cursor: MemoCursor, limits: MemoPageLimits) {
-  return db.query<Row>(READ_MEMO, [
+  return db.query<PagedRow>(READ_MEMO, [
     plainArray(runIds),
     cursor.entries,
     limits.memoPageEntries,
@@ -108,7 +140,7 @@ function readPage(db: Database, runIds: readonly string[], cursor: MemoCursor, l
   ]);
 }
 
-function pagesOf(rows: readonly Row[]): Map<string, MemoPage> {
+function pagesOf(rows: readonly PagedRow[]): Map<string, MemoPage> {
   const pages = new Map<string, { memo: MemoEntry[]; next: MemoCursor | null }>();
   for (const row of rows) {
     let page = pages.get(row.run_id);

@@ -1,5 +1,5 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { type LeasedRun, type MemoEntry, type PayloadSchema, StepKind } from '@perdure/proto';
+import { type LeasedRun, type MemoEntry, type PayloadSchema, StepKind, StepStatus } from '@perdure/proto';
 import type { Logger } from 'pino';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
@@ -24,7 +24,7 @@ import { loadMemo, type Memo } from './memo.js';
 import { type CodeOutcome, endRun } from './run-ending.js';
 import { currentScope } from './scope.js';
 import type { BodyResult, StepBody } from './step-body.js';
-import { type WaitEnd, Waits } from './waits.js';
+import { CANCELLED, type WaitEnd, Waits } from './waits.js';
 import { workflowContext } from './workflow-context.js';
 
 /** How an execution ended, that is, why the slot is free again. */
@@ -54,6 +54,17 @@ export interface RunExecutionOptions {
   readonly flushHeartbeats: (execution: RunExecution) => Promise<void>;
 }
 
+/** What belongs to one lease of the run. */
+interface Holding {
+  readonly lease: Lease;
+  readonly calls: LeasedCalls;
+  /** The database's time of the claim. */
+  readonly claimedAt: Date | undefined;
+  readonly claimedAtMs: number;
+  readonly ended: Promise<ExecutionEnd>;
+  readonly end: (how: ExecutionEnd) => void;
+}
+
 /** One use of `ctx.step` or `ctx.sleep`, with its place in the run. */
 export interface StepRef {
   readonly stepId: string;
@@ -63,6 +74,7 @@ export interface StepRef {
   readonly uncancellable: boolean;
 }
 
+const EMPTY_MEMO: Memo = { entries: new Map(), delivered: [] };
 /** A wait that ends this soon is not worth giving the run back for, in ms. */
 const IN_PLACE_MS = 200;
 /** Before a run that met a fault of the server or ours may be claimed again, in ms. */
@@ -74,12 +86,9 @@ const FAULT_DELAY_MS = 5_000;
  */
 export class RunExecution {
   readonly run: RunInfo;
-  readonly lease: Lease;
   readonly codec: Codec;
-  readonly calls: LeasedCalls;
-  /** How it ended; never rejects. */
-  readonly ended: Promise<ExecutionEnd>;
   readonly #options: RunExecutionOptions;
+  #holding: Holding;
   #childLog: Logger | undefined;
   readonly #waits = new Waits(() => this.delivery.touch());
   readonly #bodies = new Set<StepBody>();
@@ -87,10 +96,10 @@ export class RunExecution {
   #heartbeats: Heartbeats | undefined;
   #controller: AbortController | undefined;
   #abortReason: Error | undefined;
-  #memo: Memo = { entries: new Map(), delivered: [] };
+  #memo: Memo = EMPTY_MEMO;
   #delivery = new DeliveryQueue([], () => undefined);
-  #end: (how: ExecutionEnd) => void = () => undefined;
   #hasEnded = false;
+  #isParked = false;
   #finishing = false;
   #cancelRequested: boolean;
   #suspending = false;
@@ -101,7 +110,6 @@ export class RunExecution {
   constructor(options: RunExecutionOptions) {
     const { leased, lease } = options;
     this.#options = options;
-    this.lease = lease;
     this.codec = options.codec;
     this.#cancelRequested = leased.cancelRequested;
     const createdAt = leased.createdAt === undefined ? new Date(0) : dateOf(leased.createdAt);
@@ -118,30 +126,58 @@ export class RunExecution {
       createdAt,
       startedAt,
     };
-    this.ended = new Promise((resolve) => {
-      this.#end = (how) => {
-        if (this.#hasEnded) return;
-        this.#hasEnded = true;
-        this.calls.end();
-        this.#delivery.stop();
-        this.#waits.stop();
-        this.#abort(() =>
-          how === 'lost'
-            ? new LeaseLostError('The lease of the run was lost; another worker goes on with it.')
-            : new CancelledError('The run has ended.'),
-        );
-        resolve(how);
-      };
+    this.#holding = this.#hold(leased, lease, options.claimedAtMs);
+  }
+
+  get lease(): Lease {
+    return this.#holding.lease;
+  }
+
+  get calls(): LeasedCalls {
+    return this.#holding.calls;
+  }
+
+  /** How the present lease ended; never rejects. */
+  get ended(): Promise<ExecutionEnd> {
+    return this.#holding.ended;
+  }
+
+  /** It was suspended, and may go on under the next lease of the run. */
+  get isParked(): boolean {
+    return this.#isParked && !this.#hasEnded;
+  }
+
+  #hold(leased: LeasedRun, lease: Lease, claimedAtMs: number): Holding {
+    let end: (how: ExecutionEnd) => void = () => undefined;
+    const ended = new Promise<ExecutionEnd>((resolve) => {
+      end = resolve;
     });
-    this.calls = new LeasedCalls({
-      transport: options.transport,
-      namespace: options.namespace,
+    const { transport, namespace, log } = this.#options;
+    const calls = new LeasedCalls({
+      transport,
+      namespace,
       lease,
-      log: options.log,
+      log,
       onLost: () => this.drop(),
       onFault: (error) => this.fault('The server failed repeatedly', error),
       onRefusal: (error) => this.#failed(error),
     });
+    const claimedAt = leased.now === undefined ? undefined : dateOf(leased.now);
+    return { lease, calls, claimedAt, claimedAtMs, ended, end };
+  }
+
+  #end(how: ExecutionEnd): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.calls.end();
+    this.#delivery.stop();
+    this.#waits.stop();
+    this.#abort(() =>
+      how === 'lost'
+        ? new LeaseLostError('The lease of the run was lost; another worker goes on with it.')
+        : new CancelledError('The run has ended.'),
+    );
+    this.#holding.end(how);
   }
 
   /** Made on demand: most runs report none. */
@@ -198,6 +234,39 @@ export class RunExecution {
     });
   }
 
+  /**
+   * Goes on after a suspension, without a replay, when nobody else has held the run since: then all that may have changed is
+   * what was awaited, and whether a cancel was asked for.
+   *
+   * @returns false when that is not so; the execution is of no use any more
+   */
+  resume(leased: LeasedRun, lease: Lease, claimedAtMs: number): boolean {
+    const isNext = leased.leaseToken === this.lease.leaseToken + 1 && leased.attempt === this.run.attempt;
+    if (!this.isParked || !isNext) return false;
+    this.#isParked = false;
+    this.#suspending = false;
+    this.#holding = this.#hold(leased, lease, claimedAtMs);
+    this.activity(() =>
+      this.busy(async () => {
+        const stepIds = this.#waits.list().map(({ stepId }) => stepId);
+        const { memo } = await this.calls.call('getMemo', { stepIds });
+        for (const { stepId, status, finishedAt, firesAt, nextRetryAt } of memo) {
+          const until = firesAt ?? nextRetryAt;
+          if (status === StepStatus.COMPLETED) {
+            this.#waits.fired(stepId, finishedAt === undefined ? undefined : dateOf(finishedAt));
+          } else this.#waits.goOn(stepId, until === undefined ? 0 : this.untilMs(dateOf(until)));
+        }
+        if (leased.cancelRequested) this.cancel();
+      }),
+    );
+    return true;
+  }
+
+  /** Forgets a parked execution; whoever holds the run next replays it. */
+  evict(): void {
+    this.#end('suspended');
+  }
+
   /** The lease is lost: nothing that this execution does counts any more. */
   drop(): void {
     if (this.#hasEnded) return;
@@ -235,6 +304,9 @@ export class RunExecution {
    * @returns undefined when they do not fit: the run fails, and the call never ends
    */
   open(name: string, kind: StepKind): StepRef | undefined {
+    // The code went on by itself, without a result of ours, while the run was not held: a replay will tell what comes of that.
+    if (this.#isParked) this.evict();
+    if (this.#hasEnded) return undefined;
     const use = (this.#uses.get(name) ?? 0) + 1;
     this.#uses.set(name, use);
     const stepId = use === 1 ? name : `${name}#${use}`;
@@ -317,7 +389,7 @@ export class RunExecution {
   wait(step: StepRef, on: 'TIMER' | 'RETRY', remainingMs: number): Promise<WaitEnd> {
     const { stepId, uncancellable } = step;
     if (this.#hasEnded) throw new ExecutionEnded();
-    if (this.isCancelled(step)) return Promise.resolve('cancelled');
+    if (this.isCancelled(step)) return Promise.resolve(CANCELLED);
     return this.#waits.wait({ stepId, on, uncancellable, remainingMs });
   }
 
@@ -333,8 +405,7 @@ export class RunExecution {
 
   /** Ms until a time of the database's clock, reckoned from the claim. */
   untilMs(time: Date): number {
-    const { leased, claimedAtMs } = this.#options;
-    const claimedAt = leased.now === undefined ? this.#now : dateOf(leased.now);
+    const { claimedAt = this.#now, claimedAtMs } = this.#holding;
     return time.getTime() - claimedAt.getTime() - (performance.now() - claimedAtMs);
   }
 
@@ -407,6 +478,7 @@ export class RunExecution {
       return;
     }
     const outcome = await this.#outcomeOf(input);
+    if (this.#isParked) this.evict();
     if (this.#hasEnded || this.#finishing) return;
     this.#finishing = true;
     this.#reportUnasked();
@@ -439,13 +511,22 @@ export class RunExecution {
 
   /** Nothing to deliver: when nothing runs either and something is awaited, the run can go. */
   #onQuiet(): void {
-    if (this.#hasEnded || this.#finishing || this.#suspending) return;
+    if (this.#hasEnded || this.#isParked || this.#finishing || this.#suspending) return;
     if (this.#busyCount > 0 || this.#waits.size === 0) return;
     const waits = this.#waits.list();
     const earliestMs = Math.min(...waits.map((wait) => wait.dueAtMs)) - performance.now();
     if (earliestMs <= IN_PLACE_MS) return;
     this.#suspending = true;
     void this.#guard(() => this.calls.exclusively(() => this.#suspend()));
+  }
+
+  /** The lease is over, but the code stays where it stands. */
+  #park(): void {
+    this.#isParked = true;
+    this.calls.end();
+    this.#waits.pause();
+    if (!this.replaying) this.#memo = EMPTY_MEMO;
+    this.#holding.end('suspended');
   }
 
   async #suspend(): Promise<void> {
@@ -455,7 +536,7 @@ export class RunExecution {
     }));
     const answer = await this.calls.call('suspendRun', { waits }, { gated: false });
     if (answer.suspended) {
-      this.#end('suspended');
+      this.#park();
       return;
     }
     this.#suspending = false;

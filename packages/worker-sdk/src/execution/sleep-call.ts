@@ -37,7 +37,14 @@ export async function callSleep(execution: RunExecution, { step, when, settle }:
     remainingMs = scheduled;
   }
   while (remainingMs !== FIRED) {
-    if ((await execution.wait(step, 'TIMER', remainingMs)) === 'cancelled') return cancelled();
+    const end = await execution.wait(step, 'TIMER', remainingMs);
+    if (end.kind === 'cancelled') return cancelled();
+    if (end.kind === 'fired') {
+      return execution.deliverUnrecorded(() => {
+        if (end.at !== undefined) execution.advanceClock(end.at);
+        settle.resolve(undefined);
+      });
+    }
     remainingMs = await execution.busy(() => fire(execution, step, settle));
   }
 }

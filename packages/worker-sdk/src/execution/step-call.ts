@@ -49,7 +49,7 @@ async function resumeStep(execution: RunExecution, call: StepCall, recorded: Mem
     return;
   }
   const waitMs = recorded.nextRetryAt === undefined ? 0 : execution.untilMs(dateOf(recorded.nextRetryAt));
-  const isDue = waitMs <= 0 || (await execution.wait(step, 'RETRY', waitMs)) === 'due';
+  const isDue = waitMs <= 0 || (await execution.wait(step, 'RETRY', waitMs)).kind === 'due';
   if (!isDue) cancelled(execution, call);
   else attemptStep(execution, call, { attemptNumber: recorded.attemptNumber + 1, tryNumber: verdict.tryNumber });
 }
@@ -68,7 +68,7 @@ function attemptStep(execution: RunExecution, call: StepCall, attempt: Attempt):
 }
 
 async function retryStep(execution: RunExecution, call: StepCall, failed: Attempt, delayMs: number): Promise<void> {
-  if ((await execution.wait(call.step, 'RETRY', delayMs)) === 'cancelled') cancelled(execution, call);
+  if ((await execution.wait(call.step, 'RETRY', delayMs)).kind === 'cancelled') cancelled(execution, call);
   else attemptStep(execution, call, { attemptNumber: failed.attemptNumber + 1, tryNumber: failed.tryNumber + 1 });
 }
 

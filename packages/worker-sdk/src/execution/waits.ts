@@ -1,12 +1,18 @@
-/** How a wait ended. */
-export type WaitEnd = 'due' | 'cancelled';
+/** How a wait ended. `fired`: it is recorded already that the timer has fired. */
+export type WaitEnd =
+  | { readonly kind: 'due' }
+  | { readonly kind: 'cancelled' }
+  | { readonly kind: 'fired'; readonly at: Date | undefined };
+
+export const CANCELLED: WaitEnd = { kind: 'cancelled' };
+const DUE: WaitEnd = { kind: 'due' };
 
 export interface PendingWait {
   readonly stepId: string;
   readonly on: 'TIMER' | 'RETRY';
   readonly uncancellable: boolean;
   /** By the monotonic clock. */
-  readonly dueAtMs: number;
+  dueAtMs: number;
 }
 
 interface Entry extends PendingWait {
@@ -59,12 +65,30 @@ export class Waits {
 
   /** The server says that these are due. */
   due(stepIds: readonly string[]): void {
-    for (const stepId of stepIds) this.#entries.get(stepId)?.end('due');
+    for (const stepId of stepIds) this.#entries.get(stepId)?.end(DUE);
   }
 
   /** The run was cancelled. */
   cancel(): void {
-    for (const entry of [...this.#entries.values()]) if (!entry.uncancellable) entry.end('cancelled');
+    for (const entry of [...this.#entries.values()]) if (!entry.uncancellable) entry.end(CANCELLED);
+  }
+
+  /** Watches no times any more, until each wait is told how it goes on. */
+  pause(): void {
+    for (const { timer } of this.#entries.values()) clearTimeout(timer);
+  }
+
+  /** After a pause: the timer has fired meanwhile. */
+  fired(stepId: string, at: Date | undefined): void {
+    this.#entries.get(stepId)?.end({ kind: 'fired', at });
+  }
+
+  /** After a pause: the time has not come, as far as is known. */
+  goOn(stepId: string, remainingMs: number): void {
+    const entry = this.#entries.get(stepId);
+    if (entry === undefined) return;
+    entry.dueAtMs = performance.now() + Math.max(0, remainingMs);
+    this.#arm(entry);
   }
 
   /** Forgets all waits; none of them ends. */
@@ -76,7 +100,7 @@ export class Waits {
   #arm(entry: Entry): void {
     const remainingMs = entry.dueAtMs - performance.now();
     entry.timer = setTimeout(
-      () => (remainingMs > MAX_TIMER_MS ? this.#arm(entry) : entry.end('due')),
+      () => (remainingMs > MAX_TIMER_MS ? this.#arm(entry) : entry.end(DUE)),
       Math.min(Math.max(0, remainingMs), MAX_TIMER_MS),
     );
   }

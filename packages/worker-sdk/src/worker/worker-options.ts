@@ -22,6 +22,11 @@ export interface WorkerOptions {
   readonly concurrency?: number;
   /** Runs of a workflow executed at once at the most, by its name. */
   readonly limits?: Readonly<Record<string, number>>;
+  /**
+   * Suspended runs that are kept in memory where they stand, 0 to 10,000; default 100. Such a run goes on here without a replay;
+   * any other worker, and this one when it had to make room, replays it.
+   */
+  readonly warmRuns?: number;
   /** How long a run stays with a worker that has gone silent, 1 s to 10 min; default 30 s. */
   readonly leaseDuration?: Duration;
   /** The build that runs here, for people; at most 255 bytes. */
@@ -45,6 +50,7 @@ export interface ResolvedWorkerOptions {
   readonly concurrency: number;
   readonly limits: Readonly<Record<string, number>>;
   readonly leaseMs: number;
+  readonly warmRuns: number;
   readonly version: string;
   readonly identity: string;
   readonly codec: Codec;
@@ -62,6 +68,7 @@ const KNOWN: readonly (keyof WorkerOptions)[] = [
   'concurrency',
   'limits',
   'leaseDuration',
+  'warmRuns',
   'version',
   'identity',
   'codec',
@@ -102,6 +109,7 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
     concurrency,
     limits,
     leaseMs,
+    warmRuns: count(options.warmRuns ?? 100, 'warmRuns', 0),
     version: options.version ?? '',
     identity: options.identity ?? `${hostname()}:${process.pid}`,
     codec: options.codec ?? devalueCodec,
@@ -111,9 +119,9 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
   };
 }
 
-function count(value: number, what: string): number {
-  if (!Number.isInteger(value) || value < 1 || value > 10_000) {
-    throw new TypeError(`${what} must be a whole number from 1 to 10,000; got ${value}.`);
+function count(value: number, what: string, min = 1): number {
+  if (!Number.isInteger(value) || value < min || value > 10_000) {
+    throw new TypeError(`${what} must be a whole number from ${min} to 10,000; got ${value}.`);
   }
   return value;
 }

@@ -9,6 +9,7 @@ import { RpcError } from '../rpc/rpc-error.js';
 import { durationMessage, msOf } from '../rpc/time.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import { type PollTicket, SlotLedger } from './slot-ledger.js';
+import { WarmCache } from './warm-cache.js';
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from './worker-options.js';
 import type { WorkerTransport } from './worker-transport.js';
 
@@ -34,6 +35,7 @@ export class Worker {
   readonly #ownsConnection: boolean;
   readonly #transport: WorkerTransport;
   readonly #ledger: SlotLedger;
+  readonly #warm: WarmCache;
   readonly #executions = new Set<RunExecution>();
   readonly #pollsUnderWay = new Set<Promise<void>>();
   readonly #pollAbort = new AbortController();
@@ -55,7 +57,8 @@ export class Worker {
     this.#transport = this.#connection.service(WorkerService);
     // Every poll listens to it.
     setMaxListeners(0, this.#pollAbort.signal);
-    const { concurrency, limits, workflows } = this.#options;
+    const { concurrency, limits, workflows, warmRuns } = this.#options;
+    this.#warm = new WarmCache(warmRuns);
     this.#ledger = new SlotLedger(concurrency, [...workflows.keys()], limits);
     this.#stopped = new Promise((resolve) => {
       this.#resolveStopped = resolve;
@@ -116,6 +119,7 @@ export class Worker {
     }
     this.#keeper?.stop();
     this.#listenAbort.abort();
+    this.#warm.clear();
     if (this.#ownsConnection) this.#connection.close();
     this.#state = 'stopped';
     log.info({ event: 'worker_stopped', workerId: this.workerId });
@@ -307,28 +311,35 @@ export class Worker {
     if (workflow === undefined)
       throw new Error(`The server leased a run of '${leased.workflowType}', which was not asked for.`);
     const lease = new Lease(leased.runId, leased.leaseToken, leaseMs, claimedAtMs);
-    const execution = new RunExecution({
-      leased,
-      lease,
-      claimedAtMs,
-      workflow,
-      namespace,
-      taskQueue,
-      transport: this.#transport,
-      codec,
-      maxPayloadBytes: this.#maxPayloadBytes,
-      log,
-      flushHeartbeats: (run) => keeper.flush(run),
-    });
+    const warm = this.#warm.take(leased.runId);
+    const isWarm = warm?.resume(leased, lease, claimedAtMs) ?? false;
+    if (!isWarm) warm?.evict();
+    const execution =
+      warm !== undefined && isWarm
+        ? warm
+        : new RunExecution({
+            leased,
+            lease,
+            claimedAtMs,
+            workflow,
+            namespace,
+            taskQueue,
+            transport: this.#transport,
+            codec,
+            maxPayloadBytes: this.#maxPayloadBytes,
+            log,
+            flushHeartbeats: (run) => keeper.flush(run),
+          });
     this.#executions.add(execution);
     this.#ledger.begin(leased.workflowType);
     // The answer may have lain around while this process stood still.
     keeper.add(execution, waitedMs > leaseMs / 3);
-    execution.start();
+    if (!isWarm) execution.start();
     void execution.ended.then((how) => {
       keeper.remove(execution);
       this.#executions.delete(execution);
       this.#ledger.end(leased.workflowType);
+      if (execution.isParked) this.#warm.put(execution);
       log.debug({ event: 'execution_ended', runId: leased.runId, how });
       this.#onExecutionEnd();
       this.#fill();

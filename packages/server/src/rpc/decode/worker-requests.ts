@@ -125,8 +125,18 @@ export function decodeLease(check: Checker, request: LeaseFields): LeaseRef {
   };
 }
 
-export function decodeGetMemo(check: Checker, request: GetMemoRequest): { lease: LeaseRef; cursor: MemoCursor } {
+export type MemoRequest =
+  | { readonly lease: LeaseRef; readonly cursor: MemoCursor }
+  | { readonly lease: LeaseRef; readonly stepIds: readonly string[] };
+
+export function decodeGetMemo(check: Checker, request: GetMemoRequest): MemoRequest {
   const lease = decodeLease(check, request);
+  if (request.stepIds.length > 0) {
+    check.count('step_ids', request.stepIds.length, 0, MAX_WAITS);
+    if (request.pageToken !== '') check.violate('page_token', 'must be empty when step_ids are given.');
+    const stepIds = request.stepIds.slice(0, MAX_WAITS).map((stepId, index) => check.id(`step_ids[${index}]`, stepId));
+    return { lease, stepIds };
+  }
   const cursor = decodePageToken(check, 'page_token', request.pageToken, memoScope(lease), (value) => {
     if (!Array.isArray(value)) return undefined;
     const [entries, bytes] = value as unknown[];

@@ -1,0 +1,43 @@
+import type { RunExecution } from '../execution/run-execution.js';
+
+/**
+ * Suspended runs whose code is kept in memory where it stands, so that this worker can go on without a replay. Only a help:
+ * what is not here any more is replayed. When it is full, the run that was suspended first makes room.
+ */
+export class WarmCache {
+  readonly #maxRuns: number;
+  readonly #executions = new Map<string, RunExecution>();
+
+  /** @param maxRuns 0: none are kept */
+  constructor(maxRuns: number) {
+    this.#maxRuns = maxRuns;
+  }
+
+  get size(): number {
+    return this.#executions.size;
+  }
+
+  put(execution: RunExecution): void {
+    const { runId } = execution.run;
+    this.#executions.get(runId)?.evict();
+    this.#executions.delete(runId);
+    this.#executions.set(runId, execution);
+    for (const [oldest, other] of this.#executions) {
+      if (this.#executions.size <= this.#maxRuns) return;
+      this.#executions.delete(oldest);
+      other.evict();
+    }
+  }
+
+  /** Takes the run out. */
+  take(runId: string): RunExecution | undefined {
+    const execution = this.#executions.get(runId);
+    this.#executions.delete(runId);
+    return execution;
+  }
+
+  clear(): void {
+    for (const execution of this.#executions.values()) execution.evict();
+    this.#executions.clear();
+  }
+}

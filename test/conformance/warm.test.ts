@@ -1,0 +1,177 @@
+import { workflow } from '@perdure/worker-sdk';
+import { v7 as uuid } from 'uuid';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { until } from '../support/until.js';
+
+describe('suspended runs that are kept in memory', () => {
+  let perdure: TestPerdure;
+  beforeAll(async () => {
+    perdure = await startPerdure({ reaper: { maxSleepMs: 50 } });
+  });
+  afterAll(() => perdure.stop());
+  const newQueue = () => `q-${uuid()}`;
+
+  it('go on where they stand: the code is executed once, and so is each body', async () => {
+    const taskQueue = newQueue();
+    let executions = 0;
+    const bodies: string[] = [];
+    const definition = workflow('napper', async (ctx, count: number) => {
+      executions++;
+      const times = [ctx.now().getTime()];
+      for (let n = 0; n < count; n++) {
+        await ctx.step('work', () => bodies.push(`${n}`));
+        await ctx.sleep('nap', 300);
+        times.push(ctx.now().getTime());
+      }
+      return times;
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
+    const handle = await perdure.client.start(definition, 3, { taskQueue });
+    const times = await handle.result({ timeout: '20s' });
+    expect(executions).toBe(1);
+    expect(bodies).toEqual(['0', '1', '2']);
+    for (let n = 1; n < times.length; n++) expect((times[n] ?? 0) - (times[n - 1] ?? 0)).toBeGreaterThanOrEqual(300);
+    const { run } = await perdure.workflows.getRun({ runId: handle.runId });
+    expect(run?.leaseToken).toBe(4);
+  });
+
+  it('make room for others, and are replayed then', async () => {
+    const taskQueue = newQueue();
+    let executions = 0;
+    const bodies = new Map<number, number>();
+    const definition = workflow('crowd', async (ctx, id: number) => {
+      executions++;
+      await ctx.step('before', () => bodies.set(id, (bodies.get(id) ?? 0) + 1).size);
+      await ctx.sleep(600);
+      return id;
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 2 });
+    const handles = await Promise.all([1, 2, 3, 4, 5].map((id) => perdure.client.start(definition, id, { taskQueue })));
+    expect(await Promise.all(handles.map((handle) => handle.result({ timeout: '20s' })))).toEqual([1, 2, 3, 4, 5]);
+    expect([...bodies.values()]).toEqual([1, 1, 1, 1, 1]);
+    // All began once, and those that had been forgotten once more.
+    expect(executions).toBe(5 + 3);
+  });
+
+  it('are of no use once another worker has held the run', async () => {
+    const taskQueue = newQueue();
+    const bodies = new Map<string, number>();
+    const definition = workflow('wanderer', async (ctx) => {
+      let sum = 0;
+      for (let n = 0; n < 4; n++) {
+        sum += await ctx.step('add', () => {
+          const key = `${ctx.run.runId}/${n}`;
+          bodies.set(key, (bodies.get(key) ?? 0) + 1);
+          return n;
+        });
+        await ctx.sleep(250);
+      }
+      return sum;
+    });
+    for (let n = 0; n < 2; n++) await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 100 });
+    const starts = Array.from({ length: 40 }, () => ({ input: undefined, options: { taskQueue } }));
+    const handles = await perdure.client.startMany(definition, starts);
+    const results = handles.map((handle) =>
+      'result' in handle ? handle.result({ timeout: '25s' }) : Promise.reject(handle),
+    );
+    expect(await Promise.all(results)).toEqual(Array.from({ length: 40 }, () => 6));
+    expect([...bodies.values()].every((times) => times === 1)).toBe(true);
+    expect(bodies.size).toBe(160);
+  });
+
+  it('see what happened meanwhile in the order in which a replay sees it', async () => {
+    const taskQueue = newQueue();
+    const seen: string[][] = [];
+    const definition = workflow('timers', async (ctx) => {
+      const order: string[] = [];
+      seen.push(order);
+      const names = ['c', 'a', 'd', 'b'];
+      await Promise.all(names.map((name, n) => ctx.sleep(name, 400 + n * 3).then(() => order.push(name))));
+      await ctx.step('after', () => undefined);
+      await ctx.sleep('long', 900);
+    });
+    const first = await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    await until('the timers to fire', () => seen[0]?.length === 4);
+    await until('the run to sleep again', async () => (await handle.get()).status === 'SLEEPING');
+    expect(seen).toHaveLength(1);
+    await first.shutdown();
+    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
+    await handle.result({ timeout: '20s' });
+    expect(seen).toHaveLength(2);
+    expect(seen[1]).toEqual(seen[0]);
+    expect(new Set(seen[0])).toEqual(new Set(['a', 'b', 'c', 'd']));
+  });
+
+  it('hear of a cancel and clean up', async () => {
+    const taskQueue = newQueue();
+    let executions = 0;
+    const cleaned: string[] = [];
+    const definition = workflow('cancelled', async (ctx) => {
+      executions++;
+      try {
+        await ctx.sleep('10m');
+      } finally {
+        await ctx.uncancellable(() => ctx.step('clean up', () => cleaned.push('done')));
+      }
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    await until('the run to sleep', async () => (await handle.get()).status === 'SLEEPING');
+    await handle.cancel('enough');
+    await expect(handle.result({ timeout: '20s' })).rejects.toThrow('enough');
+    expect([executions, cleaned]).toEqual([1, ['done']]);
+  });
+
+  it('go on with the next try of a step', async () => {
+    const taskQueue = newQueue();
+    let executions = 0;
+    let tries = 0;
+    const definition = workflow('retrying', async (ctx) => {
+      executions++;
+      return ctx.step(
+        'flaky',
+        ({ attemptNumber }) => {
+          tries++;
+          if (tries < 3) throw new Error('not yet');
+          return attemptNumber;
+        },
+        { retry: { maxAttempts: 5, backoff: 'fixed', initial: 400, jitter: 0 } },
+      );
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
+    const result = await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' });
+    expect([result, tries, executions]).toEqual([3, 3, 1]);
+  });
+
+  it('are forgotten when their code moves by itself, and replayed', async () => {
+    const taskQueue = newQueue();
+    let executions = 0;
+    const definition = workflow('impatient', async (ctx) => {
+      executions++;
+      const slept = ctx.sleep('nap', 900);
+      // Time of the code's own, which passes while the run is suspended.
+      await new Promise((resolve) => setTimeout(resolve, executions === 1 ? 400 : 0));
+      const value = await ctx.step('late', () => 7);
+      await slept;
+      return value;
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
+    const result = await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' });
+    expect(result).toBe(7);
+    expect(executions).toBe(2);
+  });
+
+  it('are not kept when that is not wanted', async () => {
+    const taskQueue = newQueue();
+    let executions = 0;
+    const definition = workflow('cold', async (ctx) => {
+      executions++;
+      await ctx.sleep(300);
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 0 });
+    await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' });
+    expect(executions).toBe(2);
+  });
+});
