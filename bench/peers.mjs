@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import postgres from 'postgres';
 import { chart } from './lib/chart.mjs';
-import { startStack } from './lib/stack.mjs';
+import { NODE_FLAGS, startStack } from './lib/stack.mjs';
 import { median } from './lib/statistics.mjs';
 import { workloads } from './lib/workloads.mjs';
 
@@ -68,7 +68,7 @@ async function absurdSchema() {
 async function startRestate(base) {
   const program = `${folder}node_modules/@restatedev/restate-server-linux-x64/bin/restate-server`;
   const server = spawn(program, ['--base-dir', base], { stdio: 'ignore', env: { ...process.env, RUST_LOG: 'error' } });
-  const service = spawn(node, [`${folder}restate-service.mjs`], {
+  const service = spawn(node, [...NODE_FLAGS, `${folder}restate-service.mjs`], {
     stdio: 'ignore',
     cwd: folder,
   });
@@ -92,7 +92,7 @@ async function startRestate(base) {
 
 /** Runs a script and reads its last line. */
 async function measureIn(script, { steps, inFlight }, env) {
-  const args = [script, steps, inFlight, values.seconds].map(String);
+  const args = [...NODE_FLAGS, script, steps, inFlight, values.seconds].map(String);
   const child = spawn(node, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'ignore'] });
   let text = '';
   child.stdout.on('data', (chunk) => {

@@ -14,6 +14,8 @@ import { Client } from '@perdure/worker-sdk';
 const CLI = fileURLToPath(new URL('../../packages/cli/dist/main.js', import.meta.url));
 const WORKER = fileURLToPath(new URL('./worker.mjs', import.meta.url));
 export const TASK_QUEUE = 'bench';
+/** A larger young generation: what is in flight at one time ends before it is copied. As docs/operations.md has it. */
+export const NODE_FLAGS = ['--max-semi-space-size=32', '--min-semi-space-size=32'];
 
 function freePort() {
   return new Promise((resolve) => {
@@ -41,7 +43,7 @@ export async function startStack({ profile, node = process.execPath } = {}) {
   const start = (name, ...args) => {
     const flags =
       profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`, `--cpu-prof-name=${name}.cpuprofile`];
-    return spawn(node, [...flags, ...args], { env, stdio: ['ignore', 'inherit', 'inherit'] });
+    return spawn(node, [...NODE_FLAGS, ...flags, ...args], { env, stdio: ['ignore', 'inherit', 'inherit'] });
   };
   const server = start(
     'server',
