@@ -14,11 +14,13 @@ app.registerTask({ name: 'run' }, async ({ id }, ctx) => {
   waiting.delete(id);
   return sum;
 });
-await app.startWorker({ concurrency: inFlight, batchSize: 20, pollInterval: 0.02 });
+const worker = await app.startWorker({ concurrency: inFlight, batchSize: 20, pollInterval: 0.02 });
 await measure(async () => {
   const id = crypto.randomUUID();
   const ended = new Promise((resolve) => waiting.set(id, resolve));
   await app.spawn('run', { id });
   await ended;
 });
+// The last runs have told, but may not have been recorded yet.
+await worker.close();
 process.exit(0);

@@ -287,4 +287,33 @@ describe('sleep and cancel', () => {
       expect(status).toBe(expected);
     }
   });
+
+  it('a cancel reaches a running body at once, not with the next heartbeat', async () => {
+    const taskQueue = newQueue();
+    const listening = new Set<string>();
+    const abortedAtMs = new Map<string, number>();
+    const definition = workflow('listener', async (ctx) => {
+      await ctx.step('listen', ({ signal }) => {
+        listening.add(ctx.run.runId);
+        return new Promise<void>((resolve) => {
+          signal.addEventListener('abort', () => {
+            abortedAtMs.set(ctx.run.runId, performance.now());
+            resolve();
+          });
+        });
+      });
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition] });
+    const waits: number[] = [];
+    for (let n = 0; n < 9; n++) {
+      const handle = await perdure.client.start(definition, undefined, { taskQueue });
+      await until('the body to listen', () => listening.has(handle.runId));
+      const beganMs = performance.now();
+      await handle.cancel();
+      await until('the body to hear', () => abortedAtMs.has(handle.runId));
+      waits.push((abortedAtMs.get(handle.runId) ?? 0) - beganMs);
+    }
+    // Heartbeats come every 2 s, so without push the median would be 1 s.
+    expect(waits.sort((a, b) => a - b)[4]).toBeLessThan(300);
+  });
 });

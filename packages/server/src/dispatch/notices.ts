@@ -1,5 +1,6 @@
 import type { WorkerNotice, WorkerRef } from '@perdure/store';
 import type { Call } from '../rpc/handlers.js';
+import { shuttingDown } from '../rpc/rpc-error.js';
 
 /** A worker that has not waited here for so long waits elsewhere, in ms. */
 const GONE_MS = 10_000;
@@ -23,9 +24,13 @@ export class Notices {
     this.#sweeper.unref();
   }
 
-  /** @returns once there are notices, the wait is over, the caller is gone, or another call of the worker takes over */
+  /**
+   * @returns once there are notices, the wait is over, the caller is gone, or another call of the worker takes over
+   * @throws {RpcError} SHUTTING_DOWN
+   */
   await(worker: WorkerRef, waitMs: number, call: Call): Promise<readonly WorkerNotice[]> {
-    if (this.#stopped || call.aborted) return Promise.resolve([]);
+    if (this.#stopped) return Promise.reject(shuttingDown());
+    if (call.aborted) return Promise.resolve([]);
     const key = keyOf(worker);
     const box = this.#boxes.get(key) ?? { kept: [], deliver: undefined, leftAtMs: 0 };
     this.#boxes.set(key, box);

@@ -23,6 +23,7 @@ import { failureOf } from './failures.js';
 
 /** Calls of a session that may be without an answer. */
 const MAX_CALLS = 10_000;
+const MAX_SHARED_BYTES = 64;
 /** Answers of more than that go out in several frames. */
 const MAX_FRAME_BYTES = 1024 * 1024;
 
@@ -55,7 +56,7 @@ export class SessionStream {
   readonly #calls = new Map<number, CallState>();
   /** Handlers answer the calls of a batch with one object, which is encoded once. */
   #lastResponse: unknown;
-  #lastResponseBytes = new Uint8Array();
+  #lastResponseBytes: Uint8Array = new Uint8Array();
   #answers: MessageInitShape<typeof SessionAnswerSchema>[] = [];
   #scheduled = false;
   #blocked = false;
@@ -151,11 +152,14 @@ export class SessionStream {
   }
 
   #encode(output: DescMessage, response: MessageInitShape<DescMessage>): Uint8Array {
-    if (response !== this.#lastResponse) {
-      this.#lastResponseBytes = toBinary(output, create(output, response as never));
+    if (response === this.#lastResponse) return this.#lastResponseBytes;
+    const bytes = toBinary(output, create(output, response as never));
+    // Only acknowledgements are shared; anything large must not be held.
+    if (bytes.byteLength <= MAX_SHARED_BYTES) {
       this.#lastResponse = response;
+      this.#lastResponseBytes = bytes;
     }
-    return this.#lastResponseBytes;
+    return bytes;
   }
 
   #abort(callId: number): void {
