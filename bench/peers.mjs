@@ -1,4 +1,4 @@
-// pnpm bench:peers [-- --rounds 5 --seconds 3 --systems restate,dbos]
+// pnpm bench:peers [-- --rounds 5 --seconds 4 --systems restate,dbos]
 // The same work on Perdure, Restate, DBOS, OpenWorkflow and Absurd, in alternating rounds on the same machine and PostgreSQL.
 // Peers are installed into bench/.peers, outside of the workspace. Writes bench/results/peers.json and peers.svg.
 import { execFileSync, spawn } from 'node:child_process';
@@ -32,7 +32,7 @@ const ABSURD_SCHEMA = 'https://raw.githubusercontent.com/earendil-works/absurd/0
 const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '4' },
     systems: { type: 'string' },
   },
 });

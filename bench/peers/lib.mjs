@@ -5,16 +5,22 @@ export const [steps, inFlight, seconds] = process.argv.slice(2).map(Number);
 const WARM_UP_S = 1.5;
 const ALONE_S = 2;
 
-/** Runs `work` in so many lanes for a while. @returns how long each took that ended within it, sorted, in ms */
-async function lanes(width, forS, work) {
-  const untilMs = performance.now() + forS * 1000;
+/**
+ * Runs `work` in so many lanes, without a break between warm-up and measurement: lanes that began together would end together,
+ * and a system whose runs take long would lose those that were not quite done.
+ *
+ * @returns how long each took that ended after the warm-up, sorted, in ms
+ */
+async function lanes(width, warmUpS, forS, work) {
+  const fromMs = performance.now() + warmUpS * 1000;
+  const untilMs = fromMs + forS * 1000;
   const times = [];
   const lane = async () => {
     while (performance.now() < untilMs) {
       const beganMs = performance.now();
       await work();
       const endedMs = performance.now();
-      if (endedMs <= untilMs) times.push(endedMs - beganMs);
+      if (endedMs >= fromMs && endedMs < untilMs) times.push(endedMs - beganMs);
     }
   };
   await Promise.all(Array.from({ length: width }, lane));
@@ -23,9 +29,8 @@ async function lanes(width, forS, work) {
 
 /** @param one starts one run and waits for its result */
 export async function measure(one) {
-  await lanes(inFlight, WARM_UP_S, one);
-  const { length: count } = await lanes(inFlight, seconds, one);
-  const alone = await lanes(1, ALONE_S, one);
+  const { length: count } = await lanes(inFlight, WARM_UP_S, seconds, one);
+  const alone = await lanes(1, 0, ALONE_S, one);
   console.log(
     JSON.stringify({
       runsPerSecond: count / seconds,

@@ -174,4 +174,30 @@ describe('suspended runs that are kept in memory', () => {
     await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' });
     expect(executions).toBe(2);
   });
+
+  it('are replayed when a step was settled otherwise meanwhile', async () => {
+    const taskQueue = newQueue();
+    let executions = 0;
+    let tries = 0;
+    const definition = workflow('settled', async (ctx) => {
+      executions++;
+      return ctx.step(
+        'stuck',
+        (): number => {
+          tries++;
+          throw new Error('no');
+        },
+        { retry: { maxAttempts: 5, backoff: 'fixed', initial: '10m' } },
+      );
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    await until('the run to sleep', async () => (await handle.get()).status === 'SLEEPING');
+    const { sql } = perdure.database;
+    await sql`update perdure.step_runs set status = 'COMPLETED', failure = null, next_retry_at = null, event_seq = 1,
+      output = ${Buffer.from('[42]')}, output_encoding = 'json/devalue' where run_id = ${handle.runId}`;
+    await sql`update perdure.workflow_runs set wake_at = now() where run_id = ${handle.runId}`;
+    expect(await handle.result({ timeout: '20s' })).toBe(42);
+    expect([executions, tries]).toEqual([2, 1]);
+  });
 });

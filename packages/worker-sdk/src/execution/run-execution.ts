@@ -20,11 +20,11 @@ import { DeliveryQueue } from './delivery-queue.js';
 import { type HeartbeatDetail, Heartbeats } from './heartbeats.js';
 import type { Lease } from './lease.js';
 import { ExecutionEnded, LeasedCalls } from './leased-calls.js';
-import { loadMemo, type Memo } from './memo.js';
+import { isFinal, loadMemo, type Memo } from './memo.js';
 import { type CodeOutcome, endRun } from './run-ending.js';
 import { currentScope } from './scope.js';
 import type { BodyResult, StepBody } from './step-body.js';
-import { CANCELLED, type WaitEnd, Waits } from './waits.js';
+import { CANCELLED, type PendingWait, type WaitEnd, Waits } from './waits.js';
 import { workflowContext } from './workflow-context.js';
 
 /** How an execution ended, that is, why the slot is free again. */
@@ -223,7 +223,10 @@ export class RunExecution {
   /** Begins. What becomes of it is told by {@link ended}. */
   start(): void {
     void this.#guard(async () => {
-      this.#memo = await loadMemo(this.#options.leased, this.calls);
+      const { leased } = this.#options;
+      this.#memo = await loadMemo(leased, this.calls);
+      // Held by the memo for as long as it is needed.
+      leased.memo = [];
       this.#delivery = new DeliveryQueue(
         this.#memo.delivered,
         () => this.#onQuiet(),
@@ -248,8 +251,14 @@ export class RunExecution {
     this.#holding = this.#hold(leased, lease, claimedAtMs);
     this.activity(() =>
       this.busy(async () => {
-        const stepIds = this.#waits.list().map(({ stepId }) => stepId);
-        const { memo } = await this.calls.call('getMemo', { stepIds });
+        const waits = this.#waits.list();
+        const { memo } = await this.calls.call('getMemo', { stepIds: waits.map(({ stepId }) => stepId) });
+        const recorded = new Map(memo.map((entry) => [entry.stepId, entry]));
+        if (!waits.every((wait) => isAsAwaited(wait, recorded.get(wait.stepId)))) {
+          // Somebody has settled a step by other means; a replay takes it up.
+          await this.release('What was awaited has been settled otherwise.');
+          return;
+        }
         for (const { stepId, status, finishedAt, firesAt, nextRetryAt } of memo) {
           const until = firesAt ?? nextRetryAt;
           if (status === StepStatus.COMPLETED) {
@@ -544,4 +553,10 @@ export class RunExecution {
     this.#waits.due(answer.readyStepIds);
     this.#delivery.touch();
   }
+}
+
+/** Whether a wait can go on, or end as it was meant to. */
+function isAsAwaited({ on }: PendingWait, entry: MemoEntry | undefined): boolean {
+  if (entry === undefined) return false;
+  return on === 'RETRY' ? !isFinal(entry) : !isFinal(entry) || entry.status === StepStatus.COMPLETED;
 }
