@@ -63,29 +63,6 @@ export const workloads = {
     await sql.end();
     return { 'WAL per step, its share of the run included, bytes': bytes / (5_000 * scale) };
   },
-  /** Memory of runs that sleep, beyond what the worker keeps of 100 of them to go on without a replay. */
-  async suspended(stack, scale) {
-    const start = async (count) => {
-      const starts = Array.from({ length: count }, () => ({ input: Date.now() + 3_600_000, options: { taskQueue } }));
-      const handles = await stack.client.startMany('nap', starts);
-      const sql = postgres(stack.databaseUrl, { max: 1, onnotice: () => undefined });
-      for (let sleeping = 0; sleeping < count; await delay(50)) {
-        [{ sleeping }] = await sql`select count(*)::int as sleeping from perdure.workflow_runs
-          where run_id = any(${handles.map(({ runId }) => runId)}) and status = 'SLEEPING'`;
-      }
-      await sql.end();
-      return handles;
-    };
-    const handles = await start(10_000);
-    await delay(1_000);
-    const parts = ['server', 'worker'];
-    const before = parts.map(stack.memoryBytes);
-    handles.push(...(await start(10_000 * scale)));
-    await delay(1_000);
-    const grown = parts.map((part, index) => (stack.memoryBytes(part) - before[index]) / (10_000 * scale));
-    await Promise.all(handles.map((handle) => handle.terminate()));
-    return Object.fromEntries(parts.map((part, index) => [`${part} memory per suspended run, bytes`, grown[index]]));
-  },
   async sleepers(stack, scale) {
     const beginMs = Date.now() + 3_000;
     const starts = Array.from({ length: 1_000 * scale }, (_, n) => ({ input: beginMs + n, options: { taskQueue } }));
@@ -126,6 +103,29 @@ export const workloads = {
     await sql.unsafe('drop table bench_owner, bench_step');
     await sql.end();
     return rates;
+  },
+  /** Memory of runs that sleep, beyond what the worker keeps of 100 of them to go on without a replay. */
+  async suspended(stack, scale) {
+    const start = async (count) => {
+      const starts = Array.from({ length: count }, () => ({ input: Date.now() + 3_600_000, options: { taskQueue } }));
+      const handles = await stack.client.startMany('nap', starts);
+      const sql = postgres(stack.databaseUrl, { max: 1, onnotice: () => undefined });
+      for (let sleeping = 0; sleeping < count; await delay(50)) {
+        [{ sleeping }] = await sql`select count(*)::int as sleeping from perdure.workflow_runs
+          where run_id = any(${handles.map(({ runId }) => runId)}) and status = 'SLEEPING'`;
+      }
+      await sql.end();
+      return handles;
+    };
+    const handles = await start(10_000);
+    await delay(1_000);
+    const parts = ['server', 'worker'];
+    const before = parts.map(stack.memoryBytes);
+    handles.push(...(await start(10_000 * scale)));
+    await delay(1_000);
+    const grown = parts.map((part, index) => (stack.memoryBytes(part) - before[index]) / (10_000 * scale));
+    await Promise.all(handles.map((handle) => handle.terminate()));
+    return Object.fromEntries(parts.map((part, index) => [`${part} memory per suspended run, bytes`, grown[index]]));
   },
   async idle(stack) {
     await delay(3_000);
