@@ -113,6 +113,9 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
   [WorkerService, 'awaitNotices', { workerId: 'me' }, 'worker_id'],
   [WorkerService, 'awaitNotices', { workerId: uuid(), wait: { seconds: 61n } }, 'wait'],
   [WorkerService, 'getMemo', { ...lease, pageToken: 'x' }, 'page_token'],
+  [WorkerService, 'getMemo', { ...lease, stepIds: ['a', ''] }, 'step_ids[1]'],
+  [WorkerService, 'getMemo', { ...lease, stepIds: ['a'], pageToken: 'x' }, 'page_token'],
+  [WorkerService, 'getMemo', { ...lease, stepIds: Array.from({ length: 10_001 }, (_, n) => `s${n}`) }, 'step_ids'],
   [WorkerService, 'recordHeartbeat', { workerId: uuid(), leases: [{ runId: 'x', leaseToken: 1 }] }, 'leases[0].run_id'],
   [
     WorkerService,
