@@ -16,9 +16,26 @@ export interface Slot {
   release(): void;
 }
 
-interface PendingSlot {
+class LiveSlot implements Slot {
   deliver: (() => void) | undefined;
-  released: boolean;
+  released = false;
+  readonly eventSeq: number;
+  readonly #onChange: (slot: LiveSlot) => void;
+
+  constructor(eventSeq: number, onChange: (slot: LiveSlot) => void) {
+    this.eventSeq = eventSeq;
+    this.#onChange = onChange;
+  }
+
+  ready(deliver: () => void): void {
+    this.deliver = deliver;
+    this.#onChange(this);
+  }
+
+  release(): void {
+    this.released = true;
+    this.#onChange(this);
+  }
 }
 
 /**
@@ -35,7 +52,8 @@ export class DeliveryQueue {
   readonly #wantsQuiet: () => boolean;
   readonly #asked = new Map<string, () => void>();
   readonly #passedOver = new Set<string>();
-  readonly #slots: PendingSlot[] = [];
+  readonly #slots: LiveSlot[] = [];
+  readonly #onSlot = (slot: LiveSlot) => this.#slotChanged(slot);
   #cursor = 0;
   #nextEventSeq = 1;
   #deliveredInTurn = -1;
@@ -77,26 +95,21 @@ export class DeliveryQueue {
 
   /** Takes the next place in the order of live results. */
   reserve(): Slot {
-    const slot: PendingSlot = { deliver: undefined, released: false };
+    const slot = new LiveSlot(this.#nextEventSeq++, this.#onSlot);
     this.#slots.push(slot);
-    return {
-      eventSeq: this.#nextEventSeq++,
-      ready: (deliver) => {
-        slot.deliver = deliver;
-        if (this.#mayDeliverNow(slot)) this.#deliver(deliver);
-        else this.touch();
-      },
-      release: () => {
-        slot.released = true;
-        this.touch();
-      },
-    };
+    return slot;
+  }
+
+  #slotChanged(slot: LiveSlot): void {
+    if (slot.deliver !== undefined && this.#mayDeliverNow(slot)) this.#deliver(slot.deliver);
+    else this.touch();
   }
 
   /** Takes the next place, for something that is delivered in a later turn; nothing is recorded with it. */
   later(deliver: () => void): void {
-    this.#slots.push({ deliver, released: false });
-    this.#nextEventSeq++;
+    const slot = new LiveSlot(this.#nextEventSeq++, this.#onSlot);
+    slot.deliver = deliver;
+    this.#slots.push(slot);
     this.touch();
   }
 
@@ -155,7 +168,7 @@ export class DeliveryQueue {
   }
 
   /** Nothing is before it, and the code has had its turn for what was delivered last. */
-  #mayDeliverNow(slot: PendingSlot): boolean {
+  #mayDeliverNow(slot: LiveSlot): boolean {
     return (
       !this.#stopped &&
       !this.#scheduled &&

@@ -99,38 +99,45 @@ export class LeasedCalls {
   }
 
   /**
-   * Like {@link call}, without a promise of its own. Neither callback is called once the execution has ended.
+   * Like {@link call}, without a promise of its own.
    *
-   * @param onError called with an {@link RpcError}; what it throws is a fault
+   * @param handler not called once the execution has ended; what it throws is a fault
    */
-  send<K extends LeasedMethod>(
-    method: K,
-    request: RequestOf<K>,
-    onResponse: (response: ResponseOf<K>) => void,
-    onError: (error: unknown) => void,
-  ): void {
-    const guarded =
-      <T>(callback: (value: T) => void) =>
-      (value: T) => {
-        if (this.#ended || value instanceof ExecutionEnded) return;
-        try {
-          callback(value);
-        } catch (error) {
-          this.#options.onRefusal(error);
-        }
-      };
-    if (this.#gate !== undefined) {
-      this.call(method, request).then(guarded(onResponse), guarded(onError));
-      return;
+  send<K extends LeasedMethod>(method: K, request: RequestOf<K>, handler: CallHandler<ResponseOf<K>>): void {
+    if (this.#gate !== undefined) this.#hand(this.call(method, request), handler);
+    else {
+      this.#try(method, request).then(
+        (response) => this.#handResponse(response, handler),
+        (error: unknown) => {
+          if (this.#ended) return;
+          const next = this.#beforeNextTry(method, error, newTries()).then(() => this.call(method, request));
+          this.#hand(next, handler);
+        },
+      );
     }
-    this.#try(method, request).then(
-      guarded(onResponse),
-      guarded((first) => {
-        this.#beforeNextTry(method, first, newTries())
-          .then(() => this.call(method, request))
-          .then(guarded(onResponse), guarded(onError));
-      }),
+  }
+
+  #hand<T>(call: Promise<T>, handler: CallHandler<T>): void {
+    call.then(
+      (response) => this.#handResponse(response, handler),
+      (error: unknown) => {
+        if (this.#ended || error instanceof ExecutionEnded) return;
+        try {
+          handler.onError(error);
+        } catch (refusal) {
+          this.#options.onRefusal(refusal);
+        }
+      },
     );
+  }
+
+  #handResponse<T>(response: T, handler: CallHandler<T>): void {
+    if (this.#ended) return;
+    try {
+      handler.onResponse(response);
+    } catch (error) {
+      this.#options.onRefusal(error);
+    }
   }
 
   #try<K extends LeasedMethod>(method: K, request: RequestOf<K>): Promise<ResponseOf<K>> {
@@ -167,6 +174,13 @@ export class LeasedCalls {
     await delay(Math.max(error.retryAfterMs ?? 0, tries.backoffMs * (0.5 + Math.random() / 2)));
     tries.backoffMs = Math.min(tries.backoffMs * 2, BACKOFF_MAX_MS);
   }
+}
+
+/** What becomes of a call that was sent without a promise. */
+export interface CallHandler<Response> {
+  onResponse(response: Response): void;
+  /** @param error an {@link RpcError}; throw what is not expected */
+  onError(error: unknown): void;
 }
 
 interface Tries {

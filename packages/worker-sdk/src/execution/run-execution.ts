@@ -18,12 +18,13 @@ import type { WorkerTransport } from '../worker/worker-transport.js';
 import { checkInput, type Workflow } from '../workflow.js';
 import { DeliveryQueue } from './delivery-queue.js';
 import { type HeartbeatDetail, Heartbeats } from './heartbeats.js';
+import { idempotencyKey } from './idempotency-key.js';
 import type { Lease } from './lease.js';
 import { ExecutionEnded, LeasedCalls } from './leased-calls.js';
 import { isFinal, loadMemo, type Memo } from './memo.js';
 import { type CodeOutcome, endRun } from './run-ending.js';
 import { currentScope } from './scope.js';
-import type { BodyResult, StepBody } from './step-body.js';
+import type { BodyResult, StepBody, StepBodyHost } from './step-body.js';
 import { CANCELLED, type PendingWait, type WaitEnd, Waits } from './waits.js';
 import { workflowContext } from './workflow-context.js';
 
@@ -84,7 +85,7 @@ const FAULT_DELAY_MS = 5_000;
  * Executes one leased run: replays what is recorded, goes on live, and gives the run back when everything awaits time.
  * Whatever happens to the worker, the server's record is complete: this object can be dropped at any moment.
  */
-export class RunExecution {
+export class RunExecution implements StepBodyHost {
   readonly run: RunInfo;
   readonly codec: Codec;
   readonly #options: RunExecutionOptions;
@@ -426,6 +427,14 @@ export class RunExecution {
         `${what} has ${bytes} bytes; the server accepts ${this.#options.maxPayloadBytes}. Keep it elsewhere and pass a reference.`,
       );
     }
+  }
+
+  idempotencyKey(stepId: string): string {
+    return idempotencyKey(this.run.runId, stepId);
+  }
+
+  lastHeartbeat(stepId: string): unknown {
+    return this.heartbeats.last(stepId);
   }
 
   recordHeartbeat(stepId: string, attemptNumber: number, detail: unknown): void {

@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto';
-import { StepKind } from '@perdure/proto';
+import { type CompleteStepResponse, StepKind } from '@perdure/proto';
 import { encodeValue } from '../codec/payload.js';
 import { CancelledError } from '../errors/errors.js';
 import { errorOf, failureOf, markNonRetryable } from '../errors/failure.js';
@@ -7,6 +6,8 @@ import { decideRetry, type RetryDecision } from '../retry.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { dateOf, durationMessage } from '../rpc/time.js';
 import { blame } from './blame.js';
+import type { Slot } from './delivery-queue.js';
+import type { CallHandler } from './leased-calls.js';
 import type { RunExecution } from './run-execution.js';
 import { type BodyResult, StepBody } from './step-body.js';
 import type { StepCall } from './step-call.js';
@@ -29,7 +30,7 @@ export type AttemptEnd =
  *
  * The usual way - body, one call, its answer - goes from callback to callback: it is what every step of every run takes.
  */
-export class StepAttempt {
+export class StepAttempt implements CallHandler<CompleteStepResponse> {
   readonly #execution: RunExecution;
   readonly #call: StepCall;
   readonly #attempt: Attempt;
@@ -39,6 +40,8 @@ export class StepAttempt {
   #announced: Promise<boolean> | undefined;
   #turned: NodeJS.Immediate | undefined;
   #hasResult = false;
+  #slot: Slot | undefined;
+  #copy: unknown;
 
   /** @param onEnd called once, unless the execution ends first */
   constructor(execution: RunExecution, call: StepCall, attempt: Attempt, onEnd: (end: AttemptEnd) => void) {
@@ -52,12 +55,10 @@ export class StepAttempt {
       stepId: step.stepId,
       attemptNumber: attempt.attemptNumber,
       tryNumber: attempt.tryNumber,
-      idempotencyKey: () => idempotencyKey(execution.run.runId, step.stepId),
       timeoutMs: options.timeoutMs,
       heartbeatTimeoutMs: options.heartbeatTimeoutMs,
       uncancellable: step.uncancellable,
-      onHeartbeat: (detail) => execution.recordHeartbeat(step.stepId, attempt.attemptNumber, detail),
-      lastHeartbeat: () => execution.heartbeats.last(step.stepId),
+      host: execution,
     });
   }
 
@@ -102,10 +103,11 @@ export class StepAttempt {
   }
 
   #complete({ output, copy }: Extract<EncodedOutput, { ok: true }>): void {
-    const { step, settle } = this.#call;
-    const execution = this.#execution;
-    const slot = execution.delivery.reserve();
-    execution.calls.send(
+    const { step } = this.#call;
+    const slot = this.#execution.delivery.reserve();
+    this.#slot = slot;
+    this.#copy = copy;
+    this.#execution.calls.send(
       'completeStep',
       {
         stepId: step.stepId,
@@ -114,21 +116,27 @@ export class StepAttempt {
         ...(output === undefined ? {} : { output }),
         ...(this.#announced === undefined ? { begin: this.#begin() } : {}),
       },
-      (ack) => {
-        slot.ready(() => {
-          if (ack.finishedAt !== undefined) execution.advanceClock(dateOf(ack.finishedAt));
-          settle.resolve(copy);
-        });
-        if (ack.cancelRequested) execution.cancel();
-        this.#onEnd({ kind: 'delivered' });
-      },
-      (error) => {
-        slot.release();
-        if (!isCancelRequested(error)) throw error;
-        execution.cancel();
-        this.#onEnd({ kind: 'cancelled' });
-      },
+      this,
     );
+  }
+
+  /** The completion is committed. */
+  onResponse(ack: CompleteStepResponse): void {
+    const execution = this.#execution;
+    this.#slot?.ready(() => {
+      if (ack.finishedAt !== undefined) execution.advanceClock(dateOf(ack.finishedAt));
+      this.#call.settle.resolve(this.#copy);
+    });
+    if (ack.cancelRequested) execution.cancel();
+    this.#onEnd({ kind: 'delivered' });
+  }
+
+  /** The completion is refused. */
+  onError(error: unknown): void {
+    this.#slot?.release();
+    if (!isCancelRequested(error)) throw error;
+    this.#execution.cancel();
+    this.#onEnd({ kind: 'cancelled' });
   }
 
   #begin() {
@@ -238,12 +246,4 @@ function decide({ retry }: ResolvedStepOptions, error: unknown, tryNumber: numbe
     // What it threw is worth less to people than the error that it was asked about.
     return { retry: false, why: 'non_retryable' };
   }
-}
-
-const MAX_KEY_BYTES = 128;
-
-function idempotencyKey(runId: string, stepId: string): string {
-  const key = `${runId}:${stepId}`;
-  if (Buffer.byteLength(key) <= MAX_KEY_BYTES) return key;
-  return `${runId}:${createHash('sha256').update(stepId).digest('base64url')}`;
 }

@@ -12,14 +12,19 @@ export interface StepBodyOptions {
   readonly stepId: string;
   readonly attemptNumber: number;
   readonly tryNumber: number;
-  readonly idempotencyKey: () => string;
   /** 0: none. */
   readonly timeoutMs: number;
   /** 0: none. */
   readonly heartbeatTimeoutMs: number;
   readonly uncancellable: boolean;
-  readonly onHeartbeat: (detail: unknown) => void;
-  readonly lastHeartbeat: () => unknown;
+  readonly host: StepBodyHost;
+}
+
+/** The run that a body belongs to. */
+export interface StepBodyHost {
+  idempotencyKey(stepId: string): string;
+  recordHeartbeat(stepId: string, attemptNumber: number, detail: unknown): void;
+  lastHeartbeat(stepId: string): unknown;
 }
 
 const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -96,7 +101,8 @@ export class StepBody {
 
   heartbeat(detail: unknown): void {
     this.#armHeartbeat();
-    if (detail !== undefined) this.#options.onHeartbeat(detail);
+    const { host, stepId, attemptNumber } = this.#options;
+    if (detail !== undefined) host.recordHeartbeat(stepId, attemptNumber, detail);
   }
 
   #settle(result: BodyResult): void {
@@ -143,7 +149,7 @@ class BodyContext implements StepContext {
   }
 
   get idempotencyKey(): string {
-    return this.#options.idempotencyKey();
+    return this.#options.host.idempotencyKey(this.stepId);
   }
 
   get signal(): AbortSignal {
@@ -155,7 +161,7 @@ class BodyContext implements StepContext {
   }
 
   get lastHeartbeat(): <T>() => T | undefined {
-    return <T>() => this.#options.lastHeartbeat() as T | undefined;
+    return <T>() => this.#options.host.lastHeartbeat(this.stepId) as T | undefined;
   }
 }
 
