@@ -34,10 +34,13 @@ export class ClaimGroup {
     return this.#polls.size;
   }
 
-  /** Runs that its polls have room for now. */
-  get freeSlots(): number {
+  /** Runs that its polls have room for now, counted up to `enough`: there may be thousands of polls. */
+  freeSlots(enough: number): number {
     let free = 0;
-    for (const poll of this.#polls) free += poll.free;
+    for (const poll of this.#polls) {
+      if (free >= enough) break;
+      free += poll.free;
+    }
     return free;
   }
 
@@ -139,6 +142,8 @@ export class ClaimGroup {
       const polls = byWorker.get(poll.workerId);
       if (polls === undefined) byWorker.set(poll.workerId, [poll]);
       else polls.push(poll);
+      // One for each: no need to look at the thousands of polls that may follow.
+      if (byWorker.size >= count) break;
     }
     const taken: WaitingPoll[] = [];
     let workers = byWorker.size;

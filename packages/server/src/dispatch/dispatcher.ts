@@ -75,13 +75,14 @@ export class Dispatcher {
    * Runs of a queue may have become claimable.
    *
    * @param workflowType of these runs; undefined when not known
-   * @returns free slots that wait for them here
+   * @param runs how many
+   * @returns free slots that wait for them here, counted up to so many
    */
-  wake(queue: QueueRef, workflowType?: string): number {
+  wake(queue: QueueRef, workflowType?: string, runs = 0): number {
     let waiting = 0;
     for (const group of this.#queues.get(queueKey(queue))?.values() ?? []) {
       if (workflowType !== undefined && !group.serves(workflowType)) continue;
-      waiting += group.freeSlots;
+      waiting += group.freeSlots(runs - waiting);
       group.wake();
     }
     return waiting;

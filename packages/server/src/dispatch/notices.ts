@@ -35,6 +35,7 @@ export class Notices {
     const box = this.#boxes.get(key) ?? { kept: [], deliver: undefined, leftAtMs: 0 };
     this.#boxes.set(key, box);
     box.deliver?.([]);
+    box.leftAtMs = performance.now();
     if (box.kept.length > 0) return Promise.resolve(box.kept.splice(0));
     return new Promise((resolve) => {
       const end = (notices: readonly WorkerNotice[]) => {
@@ -51,14 +52,14 @@ export class Notices {
     });
   }
 
-  /** @returns false when the worker does not wait here */
+  /** @returns false when the worker does not wait here at the moment: it may be between two calls, or have gone elsewhere */
   push(notice: WorkerNotice): boolean {
     const box = this.#boxes.get(keyOf(notice));
     if (box === undefined) return false;
     if (box.kept.length < MAX_KEPT) box.kept.push(notice);
     // What one batch of commands brings goes out together.
     if (box.kept.length === 1) setImmediate(() => this.#flush(box));
-    return true;
+    return box.deliver !== undefined;
   }
 
   /** Lets everyone go. */

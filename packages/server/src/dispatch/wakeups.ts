@@ -52,7 +52,7 @@ export class Wakeups {
    * @param workflowType of the runs; undefined when not known
    */
   runnable(queue: QueueRef, runs: number, workflowType?: string): void {
-    const waiting = this.#options.dispatcher.wake(queue, workflowType);
+    const waiting = this.#options.dispatcher.wake(queue, workflowType, runs);
     if (this.#peers && waiting < runs) this.#options.notifier?.runnable(queue);
   }
 
