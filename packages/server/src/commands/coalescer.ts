@@ -1,3 +1,4 @@
+import { ChurningMap } from '@perdure/collections';
 import { DataError } from '@perdure/store';
 import { overloaded } from '../rpc/rpc-error.js';
 
@@ -36,7 +37,7 @@ interface Entry<Command, Outcome> {
  */
 export class Coalescer<Command, Outcome> {
   readonly #options: Required<CoalescerOptions<Command, Outcome>>;
-  readonly #keysInFlight = new Map<string, number>();
+  readonly #keysInFlight = new ChurningMap<string, number>();
   #queue: Entry<Command, Outcome>[] = [];
   #inFlight = 0;
   #beganAtMs = 0;

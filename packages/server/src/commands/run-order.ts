@@ -1,3 +1,5 @@
+import { ChurningMap } from '@perdure/collections';
+
 /** Carries out one command and calls one of the two, once. */
 type Enqueue<Command, Outcome> = (
   command: Command,
@@ -17,7 +19,7 @@ interface Lane {
  * Without this, a completion could be written by its coalescer before the beginning that was sent before it.
  */
 export class RunOrder {
-  readonly #lanes = new Map<string, Lane>();
+  readonly #lanes = new ChurningMap<string, Lane>();
 
   /** Runs with commands under way. */
   get size(): number {

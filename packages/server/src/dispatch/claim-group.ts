@@ -1,3 +1,4 @@
+import { ChurningSet } from '@perdure/collections';
 import { type ClaimedRun, type ClaimOutcome, type ClaimRuns, claimRuns, type Database } from '@perdure/store';
 import { MAX_POLL_BYTES, MEMO_PAGE_LIMITS } from '../limits.js';
 import type { PollResult, WaitingPoll } from './waiting-poll.js';
@@ -18,7 +19,7 @@ export class ClaimGroup {
   readonly #db: Database;
   readonly #target: Omit<ClaimRuns, 'slots'>;
   readonly #onUndeliverable: (claim: ClaimedRun) => void;
-  readonly #polls = new Set<WaitingPoll>();
+  readonly #polls = new ChurningSet<WaitingPoll>();
   #claiming = false;
   #dirty = true;
 

@@ -1,3 +1,4 @@
+import { ChurningMap } from '@perdure/collections';
 import { type Database, finishedAmong, type RunEnd } from '@perdure/store';
 import type { Logger } from 'pino';
 
@@ -20,8 +21,8 @@ const MAX_OPEN_RUNS = 20_000;
 export class EndWaiters {
   readonly #db: Database;
   readonly #log: Logger;
-  readonly #waiters = new Map<string, Set<OnEnd>>();
-  readonly #open = new Map<string, OpenRun>();
+  readonly #waiters = new ChurningMap<string, Set<OnEnd>>();
+  readonly #open = new ChurningMap<string, OpenRun>();
   readonly #fallback: NodeJS.Timeout;
   #looking = false;
   #stopped = false;

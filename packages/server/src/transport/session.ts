@@ -8,6 +8,7 @@ import {
 } from '@bufbuild/protobuf';
 import { anyPack } from '@bufbuild/protobuf/wkt';
 import type * as grpc from '@grpc/grpc-js';
+import { ChurningMap } from '@perdure/collections';
 import {
   type SessionAnswerSchema,
   type SessionCall,
@@ -53,7 +54,7 @@ export class SessionStream {
   readonly #targets: SessionTargets;
   readonly #log: Logger;
   readonly #onEnd: () => void;
-  readonly #calls = new Map<number, CallState>();
+  readonly #calls = new ChurningMap<number, CallState>();
   /** Handlers answer the calls of a batch with one object, which is encoded once. */
   #lastResponse: unknown;
   #lastResponseBytes: Uint8Array = new Uint8Array();

@@ -26,7 +26,7 @@ import { type CodeOutcome, endRun } from './run-ending.js';
 import { currentScope } from './scope.js';
 import type { BodyResult, StepBody, StepBodyHost } from './step-body.js';
 import { CANCELLED, type PendingWait, type WaitEnd, Waits } from './waits.js';
-import { workflowContext } from './workflow-context.js';
+import { RunContext } from './workflow-context.js';
 
 /** How an execution ended, that is, why the slot is free again. */
 export type ExecutionEnd =
@@ -516,7 +516,7 @@ export class RunExecution implements StepBodyHost {
       if ('problem' in checked) {
         throw new InvalidInputError(`The input does not fit workflow '${workflow.name}': ${checked.problem}`);
       }
-      return { ok: true, value: await workflow.handler(workflowContext(this), checked.value as never) };
+      return { ok: true, value: await workflow.handler(new RunContext(this), checked.value as never) };
     } catch (error) {
       return { ok: false, error };
     }

@@ -9,77 +9,119 @@ import { callSleep, type SleepCall } from './sleep-call.js';
 import { callStep, type Settle } from './step-call.js';
 import { checkStepName, resolveStepOptions } from './step-options.js';
 
-/** The `ctx` of one execution. */
-export function workflowContext(execution: RunExecution): WorkflowContext {
-  let seeded: SeededRandom | undefined;
-  const random = () => {
-    seeded ??= new SeededRandom(execution.run.runId);
-    return seeded;
-  };
-  const unlessReplaying =
-    (level: 'trace' | 'debug' | 'info' | 'warn' | 'error') =>
-    (...args: Parameters<Logger['info']>) => {
-      if (!execution.replaying) execution.log[level](...args);
-    };
-  let log: WorkflowContext['log'] | undefined;
+/**
+ * The `ctx` of one execution. Its functions may be taken out of it, so they are bound, each time it is asked for one.
+ *
+ * A class, because an object literal with accessors gets a hidden class of its own: V8 keeps those until a full collection,
+ * and with them everything that the accessors close over, which would be the whole run.
+ */
+export class RunContext implements WorkflowContext {
+  readonly #execution: RunExecution;
+  #random: SeededRandom | undefined;
+  #log: WorkflowContext['log'] | undefined;
 
-  const sleep = (name: string, when: SleepCall['when']): Promise<void> =>
-    settledBy((settle) => {
-      checkStepName(name);
-      refuseInsideBody('ctx.sleep', name);
-      const step = execution.open(name, StepKind.SLEEP);
-      if (step !== undefined) execution.activity(() => callSleep(execution, { step, when, settle }));
-    }) as Promise<void>;
+  constructor(execution: RunExecution) {
+    this.#execution = execution;
+  }
 
-  return {
-    run: execution.run,
-    step<T>(name: string, body: (step: StepContext) => T | PromiseLike<T>, options?: StepOptions): Promise<Awaited<T>> {
-      return settledBy((settle) => {
+  get run(): WorkflowContext['run'] {
+    return this.#execution.run;
+  }
+
+  get step(): WorkflowContext['step'] {
+    return <T>(name: string, body: (step: StepContext) => T | PromiseLike<T>, options?: StepOptions) =>
+      settledBy((settle) => {
         checkStepName(name);
         if (typeof body !== 'function') throw new TypeError(`Step '${name}' needs a function; got ${typeof body}.`);
         const resolved = resolveStepOptions(name, options);
         refuseInsideBody('ctx.step', name);
-        const step = execution.open(name, StepKind.FUNCTION);
+        const step = this.#execution.open(name, StepKind.FUNCTION);
         if (step === undefined) return;
-        callStep(execution, { step, body, options: resolved, settle });
+        callStep(this.#execution, { step, body, options: resolved, settle });
       }) as Promise<Awaited<T>>;
-    },
-    sleep(...args: [Duration] | [string, Duration]) {
+  }
+
+  get sleep(): WorkflowContext['sleep'] {
+    return (...args: [Duration] | [string, Duration]) => {
       const [name, duration] = args.length === 1 ? ['sleep', args[0]] : args;
-      return settledOr(() => sleep(name, { durationMs: durationMs(duration, 'The duration of ctx.sleep') }));
-    },
-    sleepUntil(...args: [Date] | [string, Date]) {
+      return settledOr(() => this.#sleep(name, { durationMs: durationMs(duration, 'The duration of ctx.sleep') }));
+    };
+  }
+
+  get sleepUntil(): WorkflowContext['sleepUntil'] {
+    return (...args: [Date] | [string, Date]) => {
       const [name, until] = args.length === 1 ? ['sleep', args[0]] : args;
       return settledOr(() => {
         if (!(until instanceof Date) || Number.isNaN(until.getTime())) {
           throw new TypeError(`ctx.sleepUntil needs a valid Date; got ${String(until)}.`);
         }
-        return sleep(name, { until });
+        return this.#sleep(name, { until });
       });
-    },
-    uncancellable: (work) => runInScope({ ...currentScope(), uncancellable: true }, work),
-    now: () => new Date(execution.now),
-    random: () => random().next(),
-    uuid: () => random().uuid(),
-    get signal() {
-      return currentScope().step?.signal ?? execution.signal;
-    },
-    get idempotencyKey() {
-      return currentStep('ctx.idempotencyKey').idempotencyKey;
-    },
-    heartbeat: (detail) => currentStep('ctx.heartbeat').heartbeat(detail),
-    lastHeartbeat: <T>() => currentStep('ctx.lastHeartbeat').lastHeartbeat<T>(),
-    get log() {
-      log ??= {
-        trace: unlessReplaying('trace'),
-        debug: unlessReplaying('debug'),
-        info: unlessReplaying('info'),
-        warn: unlessReplaying('warn'),
-        error: unlessReplaying('error'),
-      };
-      return log;
-    },
-  };
+    };
+  }
+
+  get uncancellable(): WorkflowContext['uncancellable'] {
+    return (work) => runInScope({ ...currentScope(), uncancellable: true }, work);
+  }
+
+  get now(): WorkflowContext['now'] {
+    return () => new Date(this.#execution.now);
+  }
+
+  get random(): WorkflowContext['random'] {
+    return () => this.#seeded.next();
+  }
+
+  get uuid(): WorkflowContext['uuid'] {
+    return () => this.#seeded.uuid();
+  }
+
+  get signal(): AbortSignal {
+    return currentScope().step?.signal ?? this.#execution.signal;
+  }
+
+  get idempotencyKey(): string {
+    return currentStep('ctx.idempotencyKey').idempotencyKey;
+  }
+
+  get heartbeat(): WorkflowContext['heartbeat'] {
+    return (detail) => currentStep('ctx.heartbeat').heartbeat(detail);
+  }
+
+  get lastHeartbeat(): WorkflowContext['lastHeartbeat'] {
+    return <T>() => currentStep('ctx.lastHeartbeat').lastHeartbeat<T>();
+  }
+
+  get log(): WorkflowContext['log'] {
+    this.#log ??= {
+      trace: this.#unlessReplaying('trace'),
+      debug: this.#unlessReplaying('debug'),
+      info: this.#unlessReplaying('info'),
+      warn: this.#unlessReplaying('warn'),
+      error: this.#unlessReplaying('error'),
+    };
+    return this.#log;
+  }
+
+  get #seeded(): SeededRandom {
+    this.#random ??= new SeededRandom(this.#execution.run.runId);
+    return this.#random;
+  }
+
+  #unlessReplaying(level: 'trace' | 'debug' | 'info' | 'warn' | 'error') {
+    return (...args: Parameters<Logger['info']>) => {
+      if (!this.#execution.replaying) this.#execution.log[level](...args);
+    };
+  }
+
+  #sleep(name: string, when: SleepCall['when']): Promise<void> {
+    return settledBy((settle) => {
+      checkStepName(name);
+      refuseInsideBody('ctx.sleep', name);
+      const step = this.#execution.open(name, StepKind.SLEEP);
+      if (step !== undefined) this.#execution.activity(() => callSleep(this.#execution, { step, when, settle }));
+    }) as Promise<void>;
+  }
 }
 
 /** A promise that is settled from elsewhere, or never; a rejection that nobody awaits must not end the process. */

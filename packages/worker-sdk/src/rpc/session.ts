@@ -1,5 +1,6 @@
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import * as grpc from '@grpc/grpc-js';
+import { ChurningMap } from '@perdure/collections';
 import { type SessionCallSchema, SessionRequestSchema, SessionResponseSchema, SessionService } from '@perdure/proto';
 import { RpcError, rpcErrorOfStatus } from './rpc-error.js';
 
@@ -37,7 +38,7 @@ export interface SessionCallOptions {
  */
 export class Session {
   readonly #stream: grpc.ClientDuplexStream<Buffer, Buffer>;
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new ChurningMap<number, Pending>();
   readonly #sweeper: NodeJS.Timeout;
   readonly #onClosed: (error: grpc.ServiceError | undefined) => void;
   #calls: MessageInitShape<typeof SessionCallSchema>[] = [];

@@ -1,3 +1,4 @@
+import { ChurningSet } from '@perdure/collections';
 import type { Logger } from 'pino';
 import type { HeartbeatDetail } from '../execution/heartbeats.js';
 import type { RunExecution } from '../execution/run-execution.js';
@@ -32,7 +33,7 @@ interface Batch {
  */
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
-  readonly #executions = new Set<RunExecution>();
+  readonly #executions = new ChurningSet<RunExecution>();
   #timer: NodeJS.Timeout | undefined;
   #nextBeatAtMs = 0;
   #timerAtMs = Number.POSITIVE_INFINITY;

@@ -1,3 +1,4 @@
+import { ChurningMap } from '@perdure/collections';
 import type { RunExecution } from '../execution/run-execution.js';
 
 /**
@@ -6,7 +7,7 @@ import type { RunExecution } from '../execution/run-execution.js';
  */
 export class WarmCache {
   readonly #maxRuns: number;
-  readonly #executions = new Map<string, RunExecution>();
+  readonly #executions = new ChurningMap<string, RunExecution>();
 
   /** @param maxRuns 0: none are kept */
   constructor(maxRuns: number) {

@@ -1,5 +1,5 @@
-import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
+import { ChurningSet } from '@perdure/collections';
 import { type AwaitNoticesResponse, type LeasedRun, WorkerService } from '@perdure/proto';
 import { v7 as newUuid } from 'uuid';
 import { Lease } from '../execution/lease.js';
@@ -19,6 +19,11 @@ const BACKOFF_MAX_MS = 3_000;
 /** Polls get this long to come back by themselves when the worker shuts down, in ms. */
 const POLL_END_MS = 2_000;
 
+interface PollUnderWay {
+  readonly abort: AbortController;
+  readonly ended: Promise<void>;
+}
+
 /**
  * Executes workflows of one task queue. Any number of workers may serve a queue. A worker holds nothing that matters: kill
  * it at any moment, and another one goes on with its runs once their leases have expired.
@@ -36,9 +41,8 @@ export class Worker {
   readonly #transport: WorkerTransport;
   readonly #ledger: SlotLedger;
   readonly #warm: WarmCache;
-  readonly #executions = new Set<RunExecution>();
-  readonly #pollsUnderWay = new Set<Promise<void>>();
-  readonly #pollAbort = new AbortController();
+  readonly #executions = new ChurningSet<RunExecution>();
+  readonly #pollsUnderWay = new ChurningSet<PollUnderWay>();
   readonly #listenAbort = new AbortController();
   readonly #stopped: Promise<void>;
   #resolveStopped: () => void = () => undefined;
@@ -55,8 +59,6 @@ export class Worker {
     this.#connection =
       options.connection ?? new Connection(options.address === undefined ? {} : { address: options.address });
     this.#transport = this.#connection.service(WorkerService);
-    // Every poll listens to it.
-    setMaxListeners(0, this.#pollAbort.signal);
     const { concurrency, limits, workflows, warmRuns } = this.#options;
     this.#warm = new WarmCache(warmRuns);
     this.#ledger = new SlotLedger(concurrency, [...workflows.keys()], limits);
@@ -110,8 +112,9 @@ export class Worker {
       await this.#attempt('drainWorker', () =>
         this.#transport.drainWorker({ namespace, workerId: this.workerId }, { timeoutMs: POLL_END_MS }),
       );
-      await Promise.race([Promise.all(this.#pollsUnderWay), delay(POLL_END_MS, undefined, { ref: false })]);
-      this.#pollAbort.abort();
+      const polls = [...this.#pollsUnderWay];
+      await Promise.race([Promise.all(polls.map(({ ended }) => ended)), delay(POLL_END_MS, undefined, { ref: false })]);
+      for (const { abort } of polls) abort.abort();
       await this.#finishRuns(graceMs);
       await this.#attempt('deregisterWorker', () =>
         this.#transport.deregisterWorker({ namespace, workerId: this.workerId }, { timeoutMs: POLL_END_MS }),
@@ -226,9 +229,11 @@ export class Worker {
     while (this.#state === 'running') {
       const ticket = this.#ledger.openPoll();
       if (ticket === undefined) return;
-      const poll = this.#poll(ticket);
+      // One each: a signal that all of them listened to would keep what they brought, listener by listener.
+      const abort = new AbortController();
+      const poll = { abort, ended: this.#poll(ticket, abort.signal) };
       this.#pollsUnderWay.add(poll);
-      void poll.finally(() => {
+      void poll.ended.finally(() => {
         this.#pollsUnderWay.delete(poll);
         this.#fill();
       });
@@ -236,7 +241,7 @@ export class Worker {
   }
 
   /** One poll; after a failure it ends only when another one makes sense. */
-  async #poll(ticket: PollTicket): Promise<void> {
+  async #poll(ticket: PollTicket, signal: AbortSignal): Promise<void> {
     const { namespace, taskQueue, log, workflows } = this.#options;
     try {
       const sentAtMs = performance.now();
@@ -249,7 +254,7 @@ export class Worker {
           wait: durationMessage(POLL_WAIT_MS),
           maxRuns: ticket.slots,
         },
-        { timeoutMs: POLL_WAIT_MS + 10_000, signal: this.#pollAbort.signal },
+        { timeoutMs: POLL_WAIT_MS + 10_000, signal },
       );
       const waitedMs = performance.now() - sentAtMs;
       for (const run of runs) this.#execute(run, waitedMs);

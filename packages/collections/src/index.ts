@@ -1,0 +1,2 @@
+export { ChurningMap } from './churning-map.js';
+export { ChurningSet } from './churning-set.js';
