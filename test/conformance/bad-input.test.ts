@@ -58,6 +58,15 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
     { workflowType: 'w', taskQueue: 'q', input: { data: new Uint8Array(), encoding: 'e'.repeat(256) } },
     'input.encoding',
   ],
+  [WorkflowService, 'executeWorkflow', {}, 'start'],
+  [WorkflowService, 'executeWorkflow', { start: { workflowType: 'w' } }, 'start.task_queue'],
+  [WorkflowService, 'executeWorkflow', { start: { taskQueue: 'q', namespace: 'Nope!' } }, 'start.namespace'],
+  [
+    WorkflowService,
+    'executeWorkflow',
+    { start: { workflowType: 'w', taskQueue: 'q' }, wait: { seconds: 61n } },
+    'wait',
+  ],
   [WorkflowService, 'startWorkflows', { runs: [] }, 'runs'],
   [
     WorkflowService,
@@ -311,7 +320,7 @@ describe('bad input', () => {
       return seed % below;
     };
     const requests = cases.filter(
-      ([, name]) => !['watchRun', 'pollActivity', 'awaitRun', 'awaitNotices'].includes(name),
+      ([, name]) => !['watchRun', 'pollActivity', 'awaitRun', 'awaitNotices', 'executeWorkflow'].includes(name),
     );
     for (let round = 0; round < 400; round++) {
       const [service, name, request] = requests[random(requests.length)] as (typeof cases)[number];

@@ -3,6 +3,7 @@ import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { fenceOf, payload, refusal, registerRawWorker, startRequest } from '../support/raw-worker.js';
+import { until } from '../support/until.js';
 
 describe('workflow API', () => {
   let perdure: TestPerdure;
@@ -194,6 +195,51 @@ describe('workflow API', () => {
     expect(late).toMatchObject({ finished: true });
     expect(late.output?.data).toEqual(payload('done').data);
     expect(performance.now() - beganMs).toBeLessThan(5_000);
+  });
+
+  it('execute starts a run once and tells its end, or that it goes on', async () => {
+    const taskQueue = newQueue();
+    const worker = await registerRawWorker(perdure, taskQueue);
+    const start = startRequest({ taskQueue, workflowId: uuid(), requestId: uuid() });
+    const early = await perdure.workflows.executeWorkflow({ start, wait: { nanos: 50_000_000 } });
+    expect(early).toMatchObject({ finished: false, created: true, workflowId: start.workflowId });
+
+    const waiting = perdure.workflows.executeWorkflow({ start, wait: { seconds: 20n } });
+    const run = await worker.claim();
+    expect(run.runId).toBe(early.runId);
+    await perdure.workers.completeWorkflow({ ...fenceOf(run), output: payload('done') });
+    const told = await waiting;
+    expect(told).toMatchObject({ finished: true, created: false, runId: run.runId, status: RunStatus.COMPLETED });
+    expect(told.output?.data).toEqual(payload('done').data);
+
+    const again = await perdure.workflows.executeWorkflow({ start, wait: {} });
+    expect(again).toMatchObject({ finished: true, created: false, runId: run.runId });
+    const other = perdure.workflows.executeWorkflow({
+      start: startRequest({
+        taskQueue,
+        workflowId: start.workflowId ?? '',
+        requestId: uuid(),
+        reusePolicy: WorkflowIdReusePolicy.REJECT,
+        input: payload('other'),
+      }),
+    });
+    expect((await refusal(other)).status).toBe('ALREADY_EXISTS');
+  });
+
+  it('execute tells of a run that was cancelled or terminated', async () => {
+    const taskQueue = newQueue();
+    for (const act of ['cancelRun', 'terminateRun'] as const) {
+      const workflowId = uuid();
+      const waiting = perdure.workflows.executeWorkflow({ start: startRequest({ taskQueue, workflowId }) });
+      await until('the run', async () => {
+        const found = await perdure.workflows.listRuns({ workflowId });
+        return found.runs.length === 1;
+      });
+      await perdure.workflows[act]({ workflowId, reason: 'no more' });
+      const end = await waiting;
+      expect(end.status).toBe(act === 'cancelRun' ? RunStatus.CANCELLED : RunStatus.TERMINATED);
+      expect(act === 'cancelRun' ? end.cancelReason : end.failure?.message).toContain('no more');
+    }
   });
 
   it('a watch shows everything up to the end', async () => {

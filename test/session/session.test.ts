@@ -11,7 +11,7 @@ import {
   WorkerService,
   WorkflowService,
 } from '@perdure/proto';
-import { Connection, Worker, workflow } from '@perdure/worker-sdk';
+import { Client, Connection, Worker, workflow } from '@perdure/worker-sdk';
 import { pino } from 'pino';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -280,6 +280,41 @@ describe('sessions', () => {
       }
     });
     expect(proxy.cuts).toBeGreaterThan(3);
+    await proxy.close();
+  }, 90_000);
+
+  it('an execute whose connection is cut is one run all the same', async () => {
+    const proxy = await startTcpProxy(perdure.server.grpcAddress);
+    const taskQueue = `q-${uuid()}`;
+    const definition = workflow('double', (ctx, n: number) =>
+      ctx.step('s', () => new Promise<number>((resolve) => setTimeout(resolve, 5, 2 * n))),
+    );
+    const worker = new Worker({
+      taskQueue,
+      workflows: [definition],
+      address: perdure.server.grpcAddress,
+      logger: silent,
+      handleSignals: false,
+    });
+    await worker.start();
+    const client = new Client({ address: proxy.address });
+    const numbers = Array.from({ length: 150 }, (_, n) => n);
+    const executing = numbers.map(async (n) => {
+      await new Promise((resolve) => setTimeout(resolve, 4 * n));
+      return client.execute(definition, n, { taskQueue, timeout: '60s' });
+    });
+    const results = Promise.all(executing);
+    for (let n = 0; n < 15; n++) {
+      await new Promise((resolve) => setTimeout(resolve, 40));
+      proxy.cut();
+    }
+    expect(await results).toEqual(numbers.map((n) => 2 * n));
+    expect(proxy.cuts).toBeGreaterThan(3);
+    const [row] = await perdure.database.sql<{ runs: number }[]>`
+      select count(*)::int as runs from perdure.workflow_runs where task_queue = ${taskQueue}`;
+    expect(row?.runs).toBe(150);
+    client.close();
+    await worker.shutdown(0);
     await proxy.close();
   }, 90_000);
 

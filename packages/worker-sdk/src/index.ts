@@ -1,5 +1,6 @@
+export type { ResultOptions } from './client/await-result.js';
 export { Client, type ClientOptions, type ListOptions, type StartOptions } from './client/client.js';
-export { type ResultOptions, RunHandle } from './client/run-handle.js';
+export { RunHandle } from './client/run-handle.js';
 export type { RunStatus, RunSummary } from './client/run-summary.js';
 export { type AesGcmCodecOptions, aesGcmCodec } from './codec/aes-gcm-codec.js';
 export type { Codec, EncodedPayload } from './codec/codec.js';

@@ -19,6 +19,7 @@ import { decodeWait } from '../rpc/decode/worker-requests.js';
 import {
   decodeActOnRun,
   decodeCountRuns,
+  decodeExecute,
   decodeGetHistory,
   decodeListRuns,
   decodeRunRef,
@@ -55,6 +56,15 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
       const result = startResult(command, await commands.startRun(command));
       if (result instanceof RpcError) throw result;
       return result;
+    },
+
+    async executeWorkflow(request, call) {
+      const { start, waitMs } = decode(context, (check) => decodeExecute(check, request));
+      const started = startResult(start, await commands.startRun(start));
+      if (started instanceof RpcError) throw started;
+      const ref = { namespace: start.namespace, runId: started.runId, workflowId: null };
+      const { end } = await awaitRun(context, ref, waitMs, call);
+      return { ...started, finished: end !== null, ...(end === null ? {} : runEndFields(end)) };
     },
 
     async startWorkflows(request) {

@@ -1,5 +1,6 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import {
+  type ExecuteWorkflowResponse,
   RunStatus as RunStatusNumber,
   type StartWorkflowRequestSchema,
   WorkflowIdReusePolicy,
@@ -12,11 +13,12 @@ import { devalueCodec } from '../codec/devalue-codec.js';
 import { encodeValue } from '../codec/payload.js';
 import { type Duration, durationMs } from '../duration.js';
 import { InvalidInputError } from '../errors/errors.js';
-import { Connection, type ServiceClient } from '../rpc/connection.js';
+import { Connection } from '../rpc/connection.js';
 import { RpcError, type StatusName } from '../rpc/rpc-error.js';
 import { durationMessage, timestampMessage } from '../rpc/time.js';
 import { checkInput, type Workflow } from '../workflow.js';
-import { type ResultOptions, RunHandle } from './run-handle.js';
+import { awaitResult, type ClientContext, outputOf, type ResultOptions, ResultPatience } from './await-result.js';
+import { RunHandle } from './run-handle.js';
 import { type RunStatus, type RunSummary, runSummary } from './run-summary.js';
 import { untilAnswered } from './until-answered.js';
 
@@ -87,16 +89,18 @@ export class Client {
   readonly namespace: string;
   readonly #connection: Connection;
   readonly #ownsConnection: boolean;
-  readonly #codec: Codec;
-  readonly #service: ServiceClient<typeof WorkflowService>;
+  readonly #context: ClientContext;
 
   constructor(options: ClientOptions = {}) {
     this.#ownsConnection = options.connection === undefined;
     this.#connection =
       options.connection ?? new Connection(options.address === undefined ? {} : { address: options.address });
     this.namespace = options.namespace ?? (process.env.PERDURE_NAMESPACE || 'default');
-    this.#codec = options.codec ?? devalueCodec;
-    this.#service = this.#connection.service(WorkflowService);
+    this.#context = {
+      service: this.#connection.service(WorkflowService),
+      namespace: this.namespace,
+      codec: options.codec ?? devalueCodec,
+    };
   }
 
   /**
@@ -113,7 +117,7 @@ export class Client {
     options: StartOptions,
   ): Promise<RunHandle<Output>> {
     const request = await this.#startRequest(workflow, input, options);
-    const answer = await untilAnswered(() => this.#service.startWorkflow(request));
+    const answer = await untilAnswered(() => this.#context.service.startWorkflow(request));
     return this.#handle<Output>(answer);
   }
 
@@ -123,12 +127,23 @@ export class Client {
     input: Input,
     options: StartOptions & ResultOptions,
   ): Promise<Output> {
-    const { timeout, signal, ...startOptions } = options;
-    const handle = await this.start(workflow, input, startOptions);
-    return handle.result({
-      ...(timeout === undefined ? {} : { timeout }),
-      ...(signal === undefined ? {} : { signal }),
-    });
+    const request = await this.#startRequest(workflow, input, options);
+    const patience = new ResultPatience(options);
+    const executed = await this.#executeOnce(request, patience);
+    if (executed?.finished) return outputOf(executed, this.#context.codec) as Output;
+    const run = executed ?? (await untilAnswered(() => this.#context.service.startWorkflow(request)));
+    return (await awaitResult(this.#context, run, patience)) as Output;
+  }
+
+  /** @returns undefined when no server answered; the start is repeated then, with the same request id */
+  async #executeOnce(request: StartRequest, patience: ResultPatience): Promise<ExecuteWorkflowResponse | undefined> {
+    const { waitMs, options } = patience.nextCall();
+    try {
+      return await this.#context.service.executeWorkflow({ start: request, wait: durationMessage(waitMs) }, options);
+    } catch (error) {
+      if (error instanceof RpcError && error.isTransient) return undefined;
+      throw error;
+    }
   }
 
   /**
@@ -145,7 +160,9 @@ export class Client {
     );
     const results: (RunHandle<Output> | RpcError)[] = [];
     for (const runs of inBatches(requests)) {
-      const { outcomes } = await untilAnswered(() => this.#service.startWorkflows({ namespace: this.namespace, runs }));
+      const { outcomes } = await untilAnswered(() =>
+        this.#context.service.startWorkflows({ namespace: this.namespace, runs }),
+      );
       for (const { result } of outcomes) {
         if (result.case === 'started') results.push(this.#handle<Output>(result.value));
         else results.push(startError(result.value));
@@ -164,8 +181,8 @@ export class Client {
    * @throws {RpcError} NOT_FOUND
    */
   async get(run: { readonly runId: string } | { readonly workflowId: string }): Promise<RunSummary> {
-    const answer = await untilAnswered(() => this.#service.getRun({ namespace: this.namespace, ...run }));
-    return runSummary(answer.run ?? create(WorkflowRunSchema), this.#codec);
+    const answer = await untilAnswered(() => this.#context.service.getRun({ namespace: this.namespace, ...run }));
+    return runSummary(answer.run ?? create(WorkflowRunSchema), this.#context.codec);
   }
 
   /** Runs, newest first, without inputs and outputs; pages are fetched as the loop gets there. */
@@ -174,7 +191,7 @@ export class Client {
     let pageToken = '';
     do {
       const answer = await untilAnswered(() =>
-        this.#service.listRuns({
+        this.#context.service.listRuns({
           namespace: this.namespace,
           statuses: statuses.map((status) => RunStatusNumber[status as keyof typeof RunStatusNumber]),
           workflowType: options.workflowType ?? '',
@@ -187,19 +204,19 @@ export class Client {
           ...(options.createdBefore === undefined ? {} : { createdBefore: timestampMessage(options.createdBefore) }),
         }),
       );
-      for (const run of answer.runs) yield runSummary(run, this.#codec);
+      for (const run of answer.runs) yield runSummary(run, this.#context.codec);
       pageToken = answer.nextPageToken;
     } while (pageToken !== '');
   }
 
   /** Asks a run to end; see {@link RunHandle.cancel}. */
   async cancel(run: { readonly runId: string } | { readonly workflowId: string }, reason = ''): Promise<void> {
-    await untilAnswered(() => this.#service.cancelRun({ namespace: this.namespace, ...run, reason }));
+    await untilAnswered(() => this.#context.service.cancelRun({ namespace: this.namespace, ...run, reason }));
   }
 
   /** Ends a run at once; see {@link RunHandle.terminate}. */
   async terminate(run: { readonly runId: string } | { readonly workflowId: string }, reason = ''): Promise<void> {
-    await untilAnswered(() => this.#service.terminateRun({ namespace: this.namespace, ...run, reason }));
+    await untilAnswered(() => this.#context.service.terminateRun({ namespace: this.namespace, ...run, reason }));
   }
 
   /** Ends the connection, unless it was given. */
@@ -219,7 +236,7 @@ export class Client {
       }
     }
     // The worker checks again, and gives the code what its own schema makes of the input.
-    const payload = encodeValue(this.#codec, input);
+    const payload = encodeValue(this.#context.codec, input);
     const duration = (key: 'startDelay' | 'runTimeout' | 'executionTimeout') => {
       const value = options[key];
       return value === undefined ? {} : { [key]: durationMessage(durationMs(value, key)) };
@@ -242,7 +259,7 @@ export class Client {
   }
 
   #handle<Output>(run: { readonly runId: string; readonly workflowId: string; readonly created: boolean }) {
-    return new RunHandle<Output>(run, { service: this.#service, namespace: this.namespace, codec: this.#codec });
+    return new RunHandle<Output>(run, this.#context);
   }
 }
 

@@ -10,71 +10,59 @@ import { callStep, type Settle } from './step-call.js';
 import { checkStepName, resolveStepOptions } from './step-options.js';
 
 /**
- * The `ctx` of one execution. Its functions may be taken out of it, so they are bound, each time it is asked for one.
+ * The `ctx` of one execution. Its functions may be taken out of it or replaced, so each is a property of its own.
  *
  * A class, because an object literal with accessors gets a hidden class of its own: V8 keeps those until a full collection,
  * and with them everything that the accessors close over, which would be the whole run.
  */
 export class RunContext implements WorkflowContext {
+  readonly run: WorkflowContext['run'];
   readonly #execution: RunExecution;
   #random: SeededRandom | undefined;
   #log: WorkflowContext['log'] | undefined;
 
   constructor(execution: RunExecution) {
     this.#execution = execution;
+    this.run = execution.run;
   }
 
-  get run(): WorkflowContext['run'] {
-    return this.#execution.run;
-  }
+  step = <T>(name: string, body: (step: StepContext) => T | PromiseLike<T>, options?: StepOptions) =>
+    settledBy((settle) => {
+      checkStepName(name);
+      if (typeof body !== 'function') throw new TypeError(`Step '${name}' needs a function; got ${typeof body}.`);
+      const resolved = resolveStepOptions(name, options);
+      refuseInsideBody('ctx.step', name);
+      const step = this.#execution.open(name, StepKind.FUNCTION);
+      if (step === undefined) return;
+      callStep(this.#execution, { step, body, options: resolved, settle });
+    }) as Promise<Awaited<T>>;
 
-  get step(): WorkflowContext['step'] {
-    return <T>(name: string, body: (step: StepContext) => T | PromiseLike<T>, options?: StepOptions) =>
-      settledBy((settle) => {
-        checkStepName(name);
-        if (typeof body !== 'function') throw new TypeError(`Step '${name}' needs a function; got ${typeof body}.`);
-        const resolved = resolveStepOptions(name, options);
-        refuseInsideBody('ctx.step', name);
-        const step = this.#execution.open(name, StepKind.FUNCTION);
-        if (step === undefined) return;
-        callStep(this.#execution, { step, body, options: resolved, settle });
-      }) as Promise<Awaited<T>>;
-  }
+  sleep = (...args: [Duration] | [string, Duration]) => {
+    const [name, duration] = args.length === 1 ? ['sleep', args[0]] : args;
+    return settledOr(() => this.#sleep(name, { durationMs: durationMs(duration, 'The duration of ctx.sleep') }));
+  };
 
-  get sleep(): WorkflowContext['sleep'] {
-    return (...args: [Duration] | [string, Duration]) => {
-      const [name, duration] = args.length === 1 ? ['sleep', args[0]] : args;
-      return settledOr(() => this.#sleep(name, { durationMs: durationMs(duration, 'The duration of ctx.sleep') }));
-    };
-  }
+  sleepUntil = (...args: [Date] | [string, Date]) => {
+    const [name, until] = args.length === 1 ? ['sleep', args[0]] : args;
+    return settledOr(() => {
+      if (!(until instanceof Date) || Number.isNaN(until.getTime())) {
+        throw new TypeError(`ctx.sleepUntil needs a valid Date; got ${String(until)}.`);
+      }
+      return this.#sleep(name, { until });
+    });
+  };
 
-  get sleepUntil(): WorkflowContext['sleepUntil'] {
-    return (...args: [Date] | [string, Date]) => {
-      const [name, until] = args.length === 1 ? ['sleep', args[0]] : args;
-      return settledOr(() => {
-        if (!(until instanceof Date) || Number.isNaN(until.getTime())) {
-          throw new TypeError(`ctx.sleepUntil needs a valid Date; got ${String(until)}.`);
-        }
-        return this.#sleep(name, { until });
-      });
-    };
-  }
+  uncancellable = <T>(work: () => Promise<T>) => runInScope({ ...currentScope(), uncancellable: true }, work);
 
-  get uncancellable(): WorkflowContext['uncancellable'] {
-    return (work) => runInScope({ ...currentScope(), uncancellable: true }, work);
-  }
+  now = () => new Date(this.#execution.now);
 
-  get now(): WorkflowContext['now'] {
-    return () => new Date(this.#execution.now);
-  }
+  random = () => this.#seeded().next();
 
-  get random(): WorkflowContext['random'] {
-    return () => this.#seeded.next();
-  }
+  uuid = () => this.#seeded().uuid();
 
-  get uuid(): WorkflowContext['uuid'] {
-    return () => this.#seeded.uuid();
-  }
+  heartbeat = (detail?: unknown) => currentStep('ctx.heartbeat').heartbeat(detail);
+
+  lastHeartbeat = <T>() => currentStep('ctx.lastHeartbeat').lastHeartbeat<T>();
 
   get signal(): AbortSignal {
     return currentScope().step?.signal ?? this.#execution.signal;
@@ -82,14 +70,6 @@ export class RunContext implements WorkflowContext {
 
   get idempotencyKey(): string {
     return currentStep('ctx.idempotencyKey').idempotencyKey;
-  }
-
-  get heartbeat(): WorkflowContext['heartbeat'] {
-    return (detail) => currentStep('ctx.heartbeat').heartbeat(detail);
-  }
-
-  get lastHeartbeat(): WorkflowContext['lastHeartbeat'] {
-    return <T>() => currentStep('ctx.lastHeartbeat').lastHeartbeat<T>();
   }
 
   get log(): WorkflowContext['log'] {
@@ -103,7 +83,7 @@ export class RunContext implements WorkflowContext {
     return this.#log;
   }
 
-  get #seeded(): SeededRandom {
+  #seeded(): SeededRandom {
     this.#random ??= new SeededRandom(this.#execution.run.runId);
     return this.#random;
   }

@@ -1,10 +1,13 @@
 /** Requests of WorkflowService as commands and queries. */
-import type {
-  CountRunsRequest,
-  GetHistoryRequest,
-  ListRunsRequest,
-  StartWorkflowRequest,
-  StartWorkflowsRequest,
+import { create } from '@bufbuild/protobuf';
+import {
+  type CountRunsRequest,
+  type ExecuteWorkflowRequest,
+  type GetHistoryRequest,
+  type ListRunsRequest,
+  type StartWorkflowRequest,
+  StartWorkflowRequestSchema,
+  type StartWorkflowsRequest,
 } from '@perdure/proto';
 import type { CancelRun, HistoryCursor, RunFilter, RunRef, StartRun } from '@perdure/store';
 import { startIdentity } from '@perdure/store';
@@ -12,6 +15,7 @@ import { validate as isUuid } from 'uuid';
 import { reusePolicies, runStatuses } from '../enums.js';
 import type { Checker } from './checker.js';
 import { decodePageToken } from './page-token.js';
+import { decodeWait } from './worker-requests.js';
 
 export const MAX_STARTS = 500;
 const DEFAULT_MAX_LOST_LEASES = 10;
@@ -41,6 +45,19 @@ export function decodeStart(check: Checker, request: StartWorkflowRequest, path 
       request.maxLostLeases === 0
         ? DEFAULT_MAX_LOST_LEASES
         : check.integer(`${path}max_lost_leases`, request.maxLostLeases, 1, MAX_LOST_LEASES),
+  };
+}
+
+export interface ExecuteRun {
+  readonly start: StartRun;
+  readonly waitMs: number;
+}
+
+export function decodeExecute(check: Checker, { start, wait }: ExecuteWorkflowRequest): ExecuteRun {
+  if (start === undefined) check.violate('start', 'must be given.');
+  return {
+    start: decodeStart(check, start ?? create(StartWorkflowRequestSchema), 'start.'),
+    waitMs: decodeWait(check, wait),
   };
 }
 

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/workflow_service.proto.
  */
 export const file_perdure_v1_workflow_service: GenFile = /*@__PURE__*/
-  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEirAMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRIPCgd2ZXJzaW9uGAggASgJEjcKDHJldXNlX3BvbGljeRgJIAEoDjIhLnBlcmR1cmUudjEuV29ya2Zsb3dJZFJldXNlUG9saWN5Ei4KC3N0YXJ0X2RlbGF5GAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC3J1bl90aW1lb3V0GAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEWV4ZWN1dGlvbl90aW1lb3V0GAwgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhcKD21heF9sb3N0X2xlYXNlcxgNIAEoBSJNChVTdGFydFdvcmtmbG93UmVzcG9uc2USDgoGcnVuX2lkGAEgASgJEhMKC3dvcmtmbG93X2lkGAIgASgJEg8KB2NyZWF0ZWQYAyABKAgiWgoVU3RhcnRXb3JrZmxvd3NSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIuCgRydW5zGAIgAygLMiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdCLDAgoWU3RhcnRXb3JrZmxvd3NSZXNwb25zZRI8CghvdXRjb21lcxgBIAMoCzIqLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lGokBCgdPdXRjb21lEjQKB3N0YXJ0ZWQYASABKAsyIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZUgAEj4KBWVycm9yGAIgASgLMi0ucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLlN0YXJ0RXJyb3JIAEIICgZyZXN1bHQaXwoKU3RhcnRFcnJvchInCgZyZWFzb24YASABKA4yFy5wZXJkdXJlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSFwoPZXhpc3RpbmdfcnVuX2lkGAMgASgJIkcKDUdldFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSI2Cg5HZXRSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuIkwKEkRlc2NyaWJlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIrQCChNEZXNjcmliZVJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SKwoLd2FpdF9yZWFzb24YAiABKA4yFi5wZXJkdXJlLnYxLldhaXRSZWFzb24SEwoLZXhwbGFuYXRpb24YAyABKAkSLgoNY3VycmVudF9zdGVwcxgEIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPY29tcGxldGVkX3N0ZXBzGAUgASgFEhAKCGF0dGVtcHRzGAYgASgFEhYKDndvcmtlcnNfb25saW5lGAcgASgFEhkKEXdvcmtlcnNfd2l0aF90eXBlGAggASgFEicKA25vdxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAirAIKD0xpc3RSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSEwoLd29ya2Zsb3dfaWQYBSABKAkSDwoHdmVyc2lvbhgGIAEoCRIxCg1jcmVhdGVkX2FmdGVyGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5jcmVhdGVkX2JlZm9yZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGFnZV9zaXplGAkgASgFEhIKCnBhZ2VfdG9rZW4YCiABKAkiUgoQTGlzdFJ1bnNSZXNwb25zZRIlCgRydW5zGAEgAygLMhcucGVyZHVyZS52MS5Xb3JrZmxvd1J1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkitwEKEENvdW50UnVuc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhUKDXdvcmtmbG93X3R5cGUYAiABKAkSEgoKdGFza19xdWV1ZRgDIAEoCRIxCg1jcmVhdGVkX2FmdGVyGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5jcmVhdGVkX2JlZm9yZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiogEKEUNvdW50UnVuc1Jlc3BvbnNlEjkKBmNvdW50cxgBIAMoCzIpLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2UuU3RhdHVzQ291bnQSDQoFdG90YWwYAiABKAMaQwoLU3RhdHVzQ291bnQSJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSDQoFY291bnQYAiABKAMicgoPQXdhaXRSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSJwoEd2FpdBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLSAQoQQXdhaXRSdW5SZXNwb25zZRIQCghmaW5pc2hlZBgBIAEoCBIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSJQoGc3RhdHVzGAQgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSIwoGb3V0cHV0GAUgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYBiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSFQoNY2FuY2VsX3JlYXNvbhgHIAEoCSJJCg9XYXRjaFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSJgChBXYXRjaFJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SJgoFc3RlcHMYAiADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0IowBChFHZXRIaXN0b3J5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJEhgKEGluY2x1ZGVfcGF5bG9hZHMYBiABKAgiVQoSR2V0SGlzdG9yeVJlc3BvbnNlEiYKBXN0ZXBzGAEgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiTQoXTGlzdFN0ZXBBdHRlbXB0c1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRIPCgdzdGVwX2lkGAMgASgJIkUKGExpc3RTdGVwQXR0ZW1wdHNSZXNwb25zZRIpCghhdHRlbXB0cxgBIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQiYwoVR2V0U3RlcEF0dGVtcHRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSDwoHc3RlcF9pZBgDIAEoCRIWCg5hdHRlbXB0X251bWJlchgEIAEoBSJCChZHZXRTdGVwQXR0ZW1wdFJlc3BvbnNlEigKB2F0dGVtcHQYASABKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0IloKEENhbmNlbFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiOgoRQ2FuY2VsUnVuUmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiXQoTVGVybWluYXRlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEg4KBnJlYXNvbhgEIAEoCSI9ChRUZXJtaW5hdGVSdW5SZXNwb25zZRIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cyrpAQoVV29ya2Zsb3dJZFJldXNlUG9saWN5EigKJFdPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9VTlNQRUNJRklFRBAAEiIKHldPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9BTExPVxABEiwKKFdPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9BTExPV19JRl9GQUlMRUQQAhIjCh9XT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfUkVKRUNUEAMSLworV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1RFUk1JTkFURV9FWElTVElORxAEKswCCgpXYWl0UmVhc29uEhsKF1dBSVRfUkVBU09OX1VOU1BFQ0lGSUVEEAASGQoVV0FJVF9SRUFTT05fRVhFQ1VUSU5HEAESHAoYV0FJVF9SRUFTT05fTk9fRlJFRV9TTE9UEAISGQoVV0FJVF9SRUFTT05fTk9fV09SS0VSEAMSIgoeV0FJVF9SRUFTT05fTk9fV09SS0VSX0ZPUl9UWVBFEAQSFQoRV0FJVF9SRUFTT05fVElNRVIQBRIaChZXQUlUX1JFQVNPTl9TVEVQX1JFVFJZEAYSGQoVV0FJVF9SRUFTT05fUlVOX1JFVFJZEAcSGwoXV0FJVF9SRUFTT05fU1RBUlRfREVMQVkQCBIdChlXQUlUX1JFQVNPTl9MRUFTRV9FWFBJUkVEEAkSHwobV0FJVF9SRUFTT05fUkVDTEFJTV9CQUNLT0ZGEAoylAgKD1dvcmtmbG93U2VydmljZRJUCg1TdGFydFdvcmtmbG93EiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdBohLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1Jlc3BvbnNlElcKDlN0YXJ0V29ya2Zsb3dzEiEucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1JlcXVlc3QaIi5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVzcG9uc2USPwoGR2V0UnVuEhkucGVyZHVyZS52MS5HZXRSdW5SZXF1ZXN0GhoucGVyZHVyZS52MS5HZXRSdW5SZXNwb25zZRJOCgtEZXNjcmliZVJ1bhIeLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXF1ZXN0Gh8ucGVyZHVyZS52MS5EZXNjcmliZVJ1blJlc3BvbnNlEkUKCExpc3RSdW5zEhsucGVyZHVyZS52MS5MaXN0UnVuc1JlcXVlc3QaHC5wZXJkdXJlLnYxLkxpc3RSdW5zUmVzcG9uc2USSAoJQ291bnRSdW5zEhwucGVyZHVyZS52MS5Db3VudFJ1bnNSZXF1ZXN0Gh0ucGVyZHVyZS52MS5Db3VudFJ1bnNSZXNwb25zZRJFCghBd2FpdFJ1bhIbLnBlcmR1cmUudjEuQXdhaXRSdW5SZXF1ZXN0GhwucGVyZHVyZS52MS5Bd2FpdFJ1blJlc3BvbnNlEkcKCFdhdGNoUnVuEhsucGVyZHVyZS52MS5XYXRjaFJ1blJlcXVlc3QaHC5wZXJkdXJlLnYxLldhdGNoUnVuUmVzcG9uc2UwARJLCgpHZXRIaXN0b3J5Eh0ucGVyZHVyZS52MS5HZXRIaXN0b3J5UmVxdWVzdBoeLnBlcmR1cmUudjEuR2V0SGlzdG9yeVJlc3BvbnNlEl0KEExpc3RTdGVwQXR0ZW1wdHMSIy5wZXJkdXJlLnYxLkxpc3RTdGVwQXR0ZW1wdHNSZXF1ZXN0GiQucGVyZHVyZS52MS5MaXN0U3RlcEF0dGVtcHRzUmVzcG9uc2USVwoOR2V0U3RlcEF0dGVtcHQSIS5wZXJkdXJlLnYxLkdldFN0ZXBBdHRlbXB0UmVxdWVzdBoiLnBlcmR1cmUudjEuR2V0U3RlcEF0dGVtcHRSZXNwb25zZRJICglDYW5jZWxSdW4SHC5wZXJkdXJlLnYxLkNhbmNlbFJ1blJlcXVlc3QaHS5wZXJkdXJlLnYxLkNhbmNlbFJ1blJlc3BvbnNlElEKDFRlcm1pbmF0ZVJ1bhIfLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVxdWVzdBogLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEirAMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRIPCgd2ZXJzaW9uGAggASgJEjcKDHJldXNlX3BvbGljeRgJIAEoDjIhLnBlcmR1cmUudjEuV29ya2Zsb3dJZFJldXNlUG9saWN5Ei4KC3N0YXJ0X2RlbGF5GAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC3J1bl90aW1lb3V0GAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEWV4ZWN1dGlvbl90aW1lb3V0GAwgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhcKD21heF9sb3N0X2xlYXNlcxgNIAEoBSJNChVTdGFydFdvcmtmbG93UmVzcG9uc2USDgoGcnVuX2lkGAEgASgJEhMKC3dvcmtmbG93X2lkGAIgASgJEg8KB2NyZWF0ZWQYAyABKAgicgoWRXhlY3V0ZVdvcmtmbG93UmVxdWVzdBIvCgVzdGFydBgBIAEoCzIgLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1JlcXVlc3QSJwoEd2FpdBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLqAQoXRXhlY3V0ZVdvcmtmbG93UmVzcG9uc2USEAoIZmluaXNoZWQYASABKAgSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEiUKBnN0YXR1cxgEIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEiMKBm91dHB1dBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEhUKDWNhbmNlbF9yZWFzb24YByABKAkSDwoHY3JlYXRlZBgIIAEoCCJaChVTdGFydFdvcmtmbG93c1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEi4KBHJ1bnMYAiADKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0IsMCChZTdGFydFdvcmtmbG93c1Jlc3BvbnNlEjwKCG91dGNvbWVzGAEgAygLMioucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLk91dGNvbWUaiQEKB091dGNvbWUSNAoHc3RhcnRlZBgBIAEoCzIhLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1Jlc3BvbnNlSAASPgoFZXJyb3IYAiABKAsyLS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVzcG9uc2UuU3RhcnRFcnJvckgAQggKBnJlc3VsdBpfCgpTdGFydEVycm9yEicKBnJlYXNvbhgBIAEoDjIXLnBlcmR1cmUudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgCIAEoCRIXCg9leGlzdGluZ19ydW5faWQYAyABKAkiRwoNR2V0UnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIjYKDkdldFJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4iTAoSRGVzY3JpYmVSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkitAIKE0Rlc2NyaWJlUnVuUmVzcG9uc2USJAoDcnVuGAEgASgLMhcucGVyZHVyZS52MS5Xb3JrZmxvd1J1bhIrCgt3YWl0X3JlYXNvbhgCIAEoDjIWLnBlcmR1cmUudjEuV2FpdFJlYXNvbhITCgtleHBsYW5hdGlvbhgDIAEoCRIuCg1jdXJyZW50X3N0ZXBzGAQgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdBIXCg9jb21wbGV0ZWRfc3RlcHMYBSABKAUSEAoIYXR0ZW1wdHMYBiABKAUSFgoOd29ya2Vyc19vbmxpbmUYByABKAUSGQoRd29ya2Vyc193aXRoX3R5cGUYCCABKAUSJwoDbm93GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKsAgoPTGlzdFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRInCghzdGF0dXNlcxgCIAMoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEhUKDXdvcmtmbG93X3R5cGUYAyABKAkSEgoKdGFza19xdWV1ZRgEIAEoCRITCgt3b3JrZmxvd19pZBgFIAEoCRIPCgd2ZXJzaW9uGAYgASgJEjEKDWNyZWF0ZWRfYWZ0ZXIYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmNyZWF0ZWRfYmVmb3JlGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwYWdlX3NpemUYCSABKAUSEgoKcGFnZV90b2tlbhgKIAEoCSJSChBMaXN0UnVuc1Jlc3BvbnNlEiUKBHJ1bnMYASADKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSK3AQoQQ291bnRSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSFQoNd29ya2Zsb3dfdHlwZRgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEjEKDWNyZWF0ZWRfYWZ0ZXIYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmNyZWF0ZWRfYmVmb3JlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKiAQoRQ291bnRSdW5zUmVzcG9uc2USOQoGY291bnRzGAEgAygLMikucGVyZHVyZS52MS5Db3VudFJ1bnNSZXNwb25zZS5TdGF0dXNDb3VudBINCgV0b3RhbBgCIAEoAxpDCgtTdGF0dXNDb3VudBIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxINCgVjb3VudBgCIAEoAyJyCg9Bd2FpdFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRInCgR3YWl0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uItIBChBBd2FpdFJ1blJlc3BvbnNlEhAKCGZpbmlzaGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJIkkKD1dhdGNoUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJImAKEFdhdGNoUnVuUmVzcG9uc2USJAoDcnVuGAEgASgLMhcucGVyZHVyZS52MS5Xb3JrZmxvd1J1bhImCgVzdGVwcxgCIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQijAEKEUdldEhpc3RvcnlSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkSGAoQaW5jbHVkZV9wYXlsb2FkcxgGIAEoCCJVChJHZXRIaXN0b3J5UmVzcG9uc2USJgoFc3RlcHMYASADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJNChdMaXN0U3RlcEF0dGVtcHRzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEg8KB3N0ZXBfaWQYAyABKAkiRQoYTGlzdFN0ZXBBdHRlbXB0c1Jlc3BvbnNlEikKCGF0dGVtcHRzGAEgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCJjChVHZXRTdGVwQXR0ZW1wdFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRIPCgdzdGVwX2lkGAMgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAQgASgFIkIKFkdldFN0ZXBBdHRlbXB0UmVzcG9uc2USKAoHYXR0ZW1wdBgBIAEoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQiWgoQQ2FuY2VsUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEg4KBnJlYXNvbhgEIAEoCSI6ChFDYW5jZWxSdW5SZXNwb25zZRIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cyJdChNUZXJtaW5hdGVSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSDgoGcmVhc29uGAQgASgJIj0KFFRlcm1pbmF0ZVJ1blJlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzKukBChVXb3JrZmxvd0lkUmV1c2VQb2xpY3kSKAokV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1VOU1BFQ0lGSUVEEAASIgoeV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX0FMTE9XEAESLAooV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX0FMTE9XX0lGX0ZBSUxFRBACEiMKH1dPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9SRUpFQ1QQAxIvCitXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfVEVSTUlOQVRFX0VYSVNUSU5HEAQqzAIKCldhaXRSZWFzb24SGwoXV0FJVF9SRUFTT05fVU5TUEVDSUZJRUQQABIZChVXQUlUX1JFQVNPTl9FWEVDVVRJTkcQARIcChhXQUlUX1JFQVNPTl9OT19GUkVFX1NMT1QQAhIZChVXQUlUX1JFQVNPTl9OT19XT1JLRVIQAxIiCh5XQUlUX1JFQVNPTl9OT19XT1JLRVJfRk9SX1RZUEUQBBIVChFXQUlUX1JFQVNPTl9USU1FUhAFEhoKFldBSVRfUkVBU09OX1NURVBfUkVUUlkQBhIZChVXQUlUX1JFQVNPTl9SVU5fUkVUUlkQBxIbChdXQUlUX1JFQVNPTl9TVEFSVF9ERUxBWRAIEh0KGVdBSVRfUkVBU09OX0xFQVNFX0VYUElSRUQQCRIfChtXQUlUX1JFQVNPTl9SRUNMQUlNX0JBQ0tPRkYQCjLwCAoPV29ya2Zsb3dTZXJ2aWNlElQKDVN0YXJ0V29ya2Zsb3cSIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0GiEucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVzcG9uc2USVwoOU3RhcnRXb3JrZmxvd3MSIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVxdWVzdBoiLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZRJaCg9FeGVjdXRlV29ya2Zsb3cSIi5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QaIy5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEj8KBkdldFJ1bhIZLnBlcmR1cmUudjEuR2V0UnVuUmVxdWVzdBoaLnBlcmR1cmUudjEuR2V0UnVuUmVzcG9uc2USTgoLRGVzY3JpYmVSdW4SHi5wZXJkdXJlLnYxLkRlc2NyaWJlUnVuUmVxdWVzdBofLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXNwb25zZRJFCghMaXN0UnVucxIbLnBlcmR1cmUudjEuTGlzdFJ1bnNSZXF1ZXN0GhwucGVyZHVyZS52MS5MaXN0UnVuc1Jlc3BvbnNlEkgKCUNvdW50UnVucxIcLnBlcmR1cmUudjEuQ291bnRSdW5zUmVxdWVzdBodLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2USRQoIQXdhaXRSdW4SGy5wZXJkdXJlLnYxLkF3YWl0UnVuUmVxdWVzdBocLnBlcmR1cmUudjEuQXdhaXRSdW5SZXNwb25zZRJHCghXYXRjaFJ1bhIbLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXF1ZXN0GhwucGVyZHVyZS52MS5XYXRjaFJ1blJlc3BvbnNlMAESSwoKR2V0SGlzdG9yeRIdLnBlcmR1cmUudjEuR2V0SGlzdG9yeVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXNwb25zZRJdChBMaXN0U3RlcEF0dGVtcHRzEiMucGVyZHVyZS52MS5MaXN0U3RlcEF0dGVtcHRzUmVxdWVzdBokLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1Jlc3BvbnNlElcKDkdldFN0ZXBBdHRlbXB0EiEucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlcXVlc3QaIi5wZXJkdXJlLnYxLkdldFN0ZXBBdHRlbXB0UmVzcG9uc2USSAoJQ2FuY2VsUnVuEhwucGVyZHVyZS52MS5DYW5jZWxSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5DYW5jZWxSdW5SZXNwb25zZRJRCgxUZXJtaW5hdGVSdW4SHy5wZXJkdXJlLnYxLlRlcm1pbmF0ZVJ1blJlcXVlc3QaIC5wZXJkdXJlLnYxLlRlcm1pbmF0ZVJ1blJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
  * One run to start.
@@ -158,6 +158,104 @@ export const StartWorkflowResponseSchema: GenMessage<StartWorkflowResponse> = /*
   messageDesc(file_perdure_v1_workflow_service, 1);
 
 /**
+ * A run to start and to wait for.
+ *
+ * @generated from message perdure.v1.ExecuteWorkflowRequest
+ */
+export type ExecuteWorkflowRequest = Message<"perdure.v1.ExecuteWorkflowRequest"> & {
+  /**
+   * What to start.
+   *
+   * @generated from field: perdure.v1.StartWorkflowRequest start = 1;
+   */
+  start?: StartWorkflowRequest;
+
+  /**
+   * Counts from the commit of the start; 0 to 60 s; absent means 20 s.
+   *
+   * @generated from field: google.protobuf.Duration wait = 2;
+   */
+  wait?: Duration;
+};
+
+/**
+ * Describes the message perdure.v1.ExecuteWorkflowRequest.
+ * Use `create(ExecuteWorkflowRequestSchema)` to create a new message.
+ */
+export const ExecuteWorkflowRequestSchema: GenMessage<ExecuteWorkflowRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 2);
+
+/**
+ * The run, and how it ended, if it has.
+ *
+ * @generated from message perdure.v1.ExecuteWorkflowResponse
+ */
+export type ExecuteWorkflowResponse = Message<"perdure.v1.ExecuteWorkflowResponse"> & {
+  /**
+   * False when the wait was over first: the run goes on, see AwaitRun.
+   *
+   * @generated from field: bool finished = 1;
+   */
+  finished: boolean;
+
+  /**
+   * The started or found run.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * Its workflow id, also when the server chose it.
+   *
+   * @generated from field: string workflow_id = 3;
+   */
+  workflowId: string;
+
+  /**
+   * COMPLETED, FAILED, CANCELLED or TERMINATED; unspecified when it has not ended.
+   *
+   * @generated from field: perdure.v1.RunStatus status = 4;
+   */
+  status: RunStatus;
+
+  /**
+   * What it returned, when COMPLETED.
+   *
+   * @generated from field: perdure.v1.Payload output = 5;
+   */
+  output?: Payload;
+
+  /**
+   * Why it FAILED or was TERMINATED.
+   *
+   * @generated from field: perdure.v1.Failure failure = 6;
+   */
+  failure?: Failure;
+
+  /**
+   * Why a cancel was asked for; may be empty.
+   *
+   * @generated from field: string cancel_reason = 7;
+   */
+  cancelReason: string;
+
+  /**
+   * False when an equal earlier call had started it.
+   *
+   * @generated from field: bool created = 8;
+   */
+  created: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.ExecuteWorkflowResponse.
+ * Use `create(ExecuteWorkflowResponseSchema)` to create a new message.
+ */
+export const ExecuteWorkflowResponseSchema: GenMessage<ExecuteWorkflowResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 3);
+
+/**
  * A batch of starts; all must name one namespace.
  *
  * @generated from message perdure.v1.StartWorkflowsRequest
@@ -183,7 +281,7 @@ export type StartWorkflowsRequest = Message<"perdure.v1.StartWorkflowsRequest"> 
  * Use `create(StartWorkflowsRequestSchema)` to create a new message.
  */
 export const StartWorkflowsRequestSchema: GenMessage<StartWorkflowsRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 2);
+  messageDesc(file_perdure_v1_workflow_service, 4);
 
 /**
  * Outcomes in the order of the request.
@@ -204,7 +302,7 @@ export type StartWorkflowsResponse = Message<"perdure.v1.StartWorkflowsResponse"
  * Use `create(StartWorkflowsResponseSchema)` to create a new message.
  */
 export const StartWorkflowsResponseSchema: GenMessage<StartWorkflowsResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 3);
+  messageDesc(file_perdure_v1_workflow_service, 5);
 
 /**
  * The outcome of one start.
@@ -241,7 +339,7 @@ export type StartWorkflowsResponse_Outcome = Message<"perdure.v1.StartWorkflowsR
  * Use `create(StartWorkflowsResponse_OutcomeSchema)` to create a new message.
  */
 export const StartWorkflowsResponse_OutcomeSchema: GenMessage<StartWorkflowsResponse_Outcome> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 3, 0);
+  messageDesc(file_perdure_v1_workflow_service, 5, 0);
 
 /**
  * Why one start of a batch was refused.
@@ -276,7 +374,7 @@ export type StartWorkflowsResponse_StartError = Message<"perdure.v1.StartWorkflo
  * Use `create(StartWorkflowsResponse_StartErrorSchema)` to create a new message.
  */
 export const StartWorkflowsResponse_StartErrorSchema: GenMessage<StartWorkflowsResponse_StartError> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 3, 1);
+  messageDesc(file_perdure_v1_workflow_service, 5, 1);
 
 /**
  * Which run.
@@ -311,7 +409,7 @@ export type GetRunRequest = Message<"perdure.v1.GetRunRequest"> & {
  * Use `create(GetRunRequestSchema)` to create a new message.
  */
 export const GetRunRequestSchema: GenMessage<GetRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 4);
+  messageDesc(file_perdure_v1_workflow_service, 6);
 
 /**
  * The run.
@@ -332,7 +430,7 @@ export type GetRunResponse = Message<"perdure.v1.GetRunResponse"> & {
  * Use `create(GetRunResponseSchema)` to create a new message.
  */
 export const GetRunResponseSchema: GenMessage<GetRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 5);
+  messageDesc(file_perdure_v1_workflow_service, 7);
 
 /**
  * Which run.
@@ -367,7 +465,7 @@ export type DescribeRunRequest = Message<"perdure.v1.DescribeRunRequest"> & {
  * Use `create(DescribeRunRequestSchema)` to create a new message.
  */
 export const DescribeRunRequestSchema: GenMessage<DescribeRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 6);
+  messageDesc(file_perdure_v1_workflow_service, 8);
 
 /**
  * The run and what a person wants to know of it first.
@@ -444,7 +542,7 @@ export type DescribeRunResponse = Message<"perdure.v1.DescribeRunResponse"> & {
  * Use `create(DescribeRunResponseSchema)` to create a new message.
  */
 export const DescribeRunResponseSchema: GenMessage<DescribeRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 7);
+  messageDesc(file_perdure_v1_workflow_service, 9);
 
 /**
  * Filters; those given must all hold.
@@ -528,7 +626,7 @@ export type ListRunsRequest = Message<"perdure.v1.ListRunsRequest"> & {
  * Use `create(ListRunsRequestSchema)` to create a new message.
  */
 export const ListRunsRequestSchema: GenMessage<ListRunsRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 8);
+  messageDesc(file_perdure_v1_workflow_service, 10);
 
 /**
  * A page.
@@ -556,7 +654,7 @@ export type ListRunsResponse = Message<"perdure.v1.ListRunsResponse"> & {
  * Use `create(ListRunsResponseSchema)` to create a new message.
  */
 export const ListRunsResponseSchema: GenMessage<ListRunsResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 9);
+  messageDesc(file_perdure_v1_workflow_service, 11);
 
 /**
  * Filters as in ListRuns.
@@ -605,7 +703,7 @@ export type CountRunsRequest = Message<"perdure.v1.CountRunsRequest"> & {
  * Use `create(CountRunsRequestSchema)` to create a new message.
  */
 export const CountRunsRequestSchema: GenMessage<CountRunsRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 10);
+  messageDesc(file_perdure_v1_workflow_service, 12);
 
 /**
  * Counts.
@@ -633,7 +731,7 @@ export type CountRunsResponse = Message<"perdure.v1.CountRunsResponse"> & {
  * Use `create(CountRunsResponseSchema)` to create a new message.
  */
 export const CountRunsResponseSchema: GenMessage<CountRunsResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 11);
+  messageDesc(file_perdure_v1_workflow_service, 13);
 
 /**
  * Runs in one status.
@@ -661,7 +759,7 @@ export type CountRunsResponse_StatusCount = Message<"perdure.v1.CountRunsRespons
  * Use `create(CountRunsResponse_StatusCountSchema)` to create a new message.
  */
 export const CountRunsResponse_StatusCountSchema: GenMessage<CountRunsResponse_StatusCount> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 11, 0);
+  messageDesc(file_perdure_v1_workflow_service, 13, 0);
 
 /**
  * Which run, and how long to wait.
@@ -703,7 +801,7 @@ export type AwaitRunRequest = Message<"perdure.v1.AwaitRunRequest"> & {
  * Use `create(AwaitRunRequestSchema)` to create a new message.
  */
 export const AwaitRunRequestSchema: GenMessage<AwaitRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 12);
+  messageDesc(file_perdure_v1_workflow_service, 14);
 
 /**
  * How the run ended, if it has.
@@ -766,7 +864,7 @@ export type AwaitRunResponse = Message<"perdure.v1.AwaitRunResponse"> & {
  * Use `create(AwaitRunResponseSchema)` to create a new message.
  */
 export const AwaitRunResponseSchema: GenMessage<AwaitRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 13);
+  messageDesc(file_perdure_v1_workflow_service, 15);
 
 /**
  * Which run.
@@ -801,7 +899,7 @@ export type WatchRunRequest = Message<"perdure.v1.WatchRunRequest"> & {
  * Use `create(WatchRunRequestSchema)` to create a new message.
  */
 export const WatchRunRequestSchema: GenMessage<WatchRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 14);
+  messageDesc(file_perdure_v1_workflow_service, 16);
 
 /**
  * The first message holds the run and all its attempts so far; later ones hold what changed.
@@ -829,7 +927,7 @@ export type WatchRunResponse = Message<"perdure.v1.WatchRunResponse"> & {
  * Use `create(WatchRunResponseSchema)` to create a new message.
  */
 export const WatchRunResponseSchema: GenMessage<WatchRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 15);
+  messageDesc(file_perdure_v1_workflow_service, 17);
 
 /**
  * Which run, which page.
@@ -885,7 +983,7 @@ export type GetHistoryRequest = Message<"perdure.v1.GetHistoryRequest"> & {
  * Use `create(GetHistoryRequestSchema)` to create a new message.
  */
 export const GetHistoryRequestSchema: GenMessage<GetHistoryRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 16);
+  messageDesc(file_perdure_v1_workflow_service, 18);
 
 /**
  * A page.
@@ -913,7 +1011,7 @@ export type GetHistoryResponse = Message<"perdure.v1.GetHistoryResponse"> & {
  * Use `create(GetHistoryResponseSchema)` to create a new message.
  */
 export const GetHistoryResponseSchema: GenMessage<GetHistoryResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 17);
+  messageDesc(file_perdure_v1_workflow_service, 19);
 
 /**
  * Which step.
@@ -948,7 +1046,7 @@ export type ListStepAttemptsRequest = Message<"perdure.v1.ListStepAttemptsReques
  * Use `create(ListStepAttemptsRequestSchema)` to create a new message.
  */
 export const ListStepAttemptsRequestSchema: GenMessage<ListStepAttemptsRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 18);
+  messageDesc(file_perdure_v1_workflow_service, 20);
 
 /**
  * All its attempts.
@@ -969,7 +1067,7 @@ export type ListStepAttemptsResponse = Message<"perdure.v1.ListStepAttemptsRespo
  * Use `create(ListStepAttemptsResponseSchema)` to create a new message.
  */
 export const ListStepAttemptsResponseSchema: GenMessage<ListStepAttemptsResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 19);
+  messageDesc(file_perdure_v1_workflow_service, 21);
 
 /**
  * Which attempt.
@@ -1011,7 +1109,7 @@ export type GetStepAttemptRequest = Message<"perdure.v1.GetStepAttemptRequest"> 
  * Use `create(GetStepAttemptRequestSchema)` to create a new message.
  */
 export const GetStepAttemptRequestSchema: GenMessage<GetStepAttemptRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 20);
+  messageDesc(file_perdure_v1_workflow_service, 22);
 
 /**
  * The attempt.
@@ -1032,7 +1130,7 @@ export type GetStepAttemptResponse = Message<"perdure.v1.GetStepAttemptResponse"
  * Use `create(GetStepAttemptResponseSchema)` to create a new message.
  */
 export const GetStepAttemptResponseSchema: GenMessage<GetStepAttemptResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 21);
+  messageDesc(file_perdure_v1_workflow_service, 23);
 
 /**
  * Which run, and why.
@@ -1074,7 +1172,7 @@ export type CancelRunRequest = Message<"perdure.v1.CancelRunRequest"> & {
  * Use `create(CancelRunRequestSchema)` to create a new message.
  */
 export const CancelRunRequestSchema: GenMessage<CancelRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 22);
+  messageDesc(file_perdure_v1_workflow_service, 24);
 
 /**
  * What the run is now.
@@ -1095,7 +1193,7 @@ export type CancelRunResponse = Message<"perdure.v1.CancelRunResponse"> & {
  * Use `create(CancelRunResponseSchema)` to create a new message.
  */
 export const CancelRunResponseSchema: GenMessage<CancelRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 23);
+  messageDesc(file_perdure_v1_workflow_service, 25);
 
 /**
  * Which run, and why.
@@ -1137,7 +1235,7 @@ export type TerminateRunRequest = Message<"perdure.v1.TerminateRunRequest"> & {
  * Use `create(TerminateRunRequestSchema)` to create a new message.
  */
 export const TerminateRunRequestSchema: GenMessage<TerminateRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 24);
+  messageDesc(file_perdure_v1_workflow_service, 26);
 
 /**
  * Done.
@@ -1158,7 +1256,7 @@ export type TerminateRunResponse = Message<"perdure.v1.TerminateRunResponse"> & 
  * Use `create(TerminateRunResponseSchema)` to create a new message.
  */
 export const TerminateRunResponseSchema: GenMessage<TerminateRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 25);
+  messageDesc(file_perdure_v1_workflow_service, 27);
 
 /**
  * What to do when the workflow id was used before and that run has ended.
@@ -1329,6 +1427,17 @@ export const WorkflowService: GenService<{
     methodKind: "unary";
     input: typeof StartWorkflowsRequestSchema;
     output: typeof StartWorkflowsResponseSchema;
+  },
+  /**
+   * Starts a run like StartWorkflow and answers when it has ended, or when the wait is over. A call without an answer may be
+   * repeated with the same request id.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.ExecuteWorkflow
+   */
+  executeWorkflow: {
+    methodKind: "unary";
+    input: typeof ExecuteWorkflowRequestSchema;
+    output: typeof ExecuteWorkflowResponseSchema;
   },
   /**
    * Returns a run with its input and output.
