@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { v7, validate, version } from 'uuid';
 
 const MAX_CLOCK_SKEW_MS = 24 * 3_600_000;
@@ -26,10 +26,9 @@ export function startIdentity(namespace: string, requestId: string, nowMs: numbe
   if (!validate(requestId) || version(requestId) !== 7) return { runId: v7(), requestId };
   const timeHex = requestId.slice(0, 8) + requestId.slice(9, 13);
   if (Math.abs(Number.parseInt(timeHex, 16) - nowMs) > MAX_CLOCK_SKEW_MS) return { runId: v7(), requestId };
-  const random = createHash('sha256').update(`${namespace}\n${requestId.toLowerCase()}`).digest().subarray(0, 10);
-  random.writeUInt8((random.readUInt8(0) & 0x0f) | 0x70, 0);
-  random.writeUInt8((random.readUInt8(2) & 0x3f) | 0x80, 2);
-  const hex = timeHex.toLowerCase() + random.toString('hex');
-  const runId = `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+  const time = timeHex.toLowerCase();
+  const random = hash('sha256', `${namespace}\n${requestId.toLowerCase()}`);
+  const variant = ((Number.parseInt(random.charAt(4), 16) & 0x3) | 0x8).toString(16);
+  const runId = `${time.slice(0, 8)}-${time.slice(8)}-7${random.slice(1, 4)}-${variant}${random.slice(5, 8)}-${random.slice(8, 20)}`;
   return { runId, requestId: null };
 }

@@ -21,7 +21,7 @@ const MAX_OPEN_RUNS = 20_000;
 export class EndWaiters {
   readonly #db: Database;
   readonly #log: Logger;
-  readonly #waiters = new ChurningMap<string, Set<OnEnd>>();
+  readonly #waiters = new ChurningMap<string, OnEnd[]>();
   readonly #open = new ChurningMap<string, OpenRun>();
   readonly #fallback: NodeJS.Timeout;
   #looking = false;
@@ -44,15 +44,18 @@ export class EndWaiters {
       onEnd(undefined);
       return { cancel: () => undefined };
     }
-    const callbacks = this.#waiters.get(runId) ?? new Set();
-    this.#waiters.set(runId, callbacks);
-    callbacks.add(onEnd);
-    return {
-      cancel: () => {
-        callbacks.delete(onEnd);
-        if (callbacks.size === 0 && this.#waiters.get(runId) === callbacks) this.#waiters.delete(runId);
-      },
-    };
+    const callbacks = this.#waiters.get(runId);
+    if (callbacks === undefined) this.#waiters.set(runId, [onEnd]);
+    else callbacks.push(onEnd);
+    return { cancel: () => this.#cancel(runId, onEnd) };
+  }
+
+  #cancel(runId: string, onEnd: OnEnd): void {
+    const callbacks = this.#waiters.get(runId);
+    const index = callbacks?.indexOf(onEnd) ?? -1;
+    if (callbacks === undefined || index < 0) return;
+    callbacks.splice(index, 1);
+    if (callbacks.length === 0) this.#waiters.delete(runId);
   }
 
   /** A run is about to be started here. */
