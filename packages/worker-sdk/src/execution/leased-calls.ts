@@ -86,7 +86,7 @@ export class LeasedCalls {
     request: RequestOf<K>,
     { gated = true }: { readonly gated?: boolean } = {},
   ): Promise<ResponseOf<K>> {
-    if (gated) await this.#gate;
+    if (gated && this.#gate !== undefined) await this.#gate;
     for (let tries = newTries(); ; ) {
       try {
         const response = await this.#try(method, request);

@@ -8,23 +8,32 @@ export interface Memo {
   readonly delivered: readonly string[];
 }
 
-/** Loads all pages. */
-export async function loadMemo(leased: LeasedRun, calls: LeasedCalls): Promise<Memo> {
-  const entries = new Map<string, MemoEntry>();
-  const delivered: string[] = [];
-  const add = (page: readonly MemoEntry[]) => {
-    for (const entry of page) {
-      entries.set(entry.stepId, entry);
-      if (isFinal(entry)) delivered.push(entry.stepId);
-    }
-  };
-  add(leased.memo);
-  for (let pageToken = leased.nextMemoToken; pageToken !== ''; ) {
+/** Loads all pages; at once when the first one, which came with the claim, is all. */
+export function loadMemo(leased: LeasedRun, calls: LeasedCalls): Memo | Promise<Memo> {
+  const memo = { entries: new Map<string, MemoEntry>(), delivered: [] };
+  add(memo, leased.memo);
+  return leased.nextMemoToken === '' ? memo : loadRest(memo, leased.nextMemoToken, calls);
+}
+
+interface GrowingMemo {
+  readonly entries: Map<string, MemoEntry>;
+  readonly delivered: string[];
+}
+
+async function loadRest(memo: GrowingMemo, firstToken: string, calls: LeasedCalls): Promise<Memo> {
+  for (let pageToken = firstToken; pageToken !== ''; ) {
     const page = await calls.call('getMemo', { pageToken });
-    add(page.memo);
+    add(memo, page.memo);
     pageToken = page.nextMemoToken;
   }
-  return { entries, delivered };
+  return memo;
+}
+
+function add({ entries, delivered }: GrowingMemo, page: readonly MemoEntry[]): void {
+  for (const entry of page) {
+    entries.set(entry.stepId, entry);
+    if (isFinal(entry)) delivered.push(entry.stepId);
+  }
 }
 
 /** No further attempt follows. */

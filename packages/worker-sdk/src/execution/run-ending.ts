@@ -5,12 +5,9 @@ import { decideRetry, type RetryDecision, resolveRetry } from '../retry.js';
 import { durationMessage } from '../rpc/time.js';
 import type { Workflow } from '../workflow.js';
 import { blamedSteps } from './blame.js';
-import type { ExecutionEnd, RunExecution } from './run-execution.js';
-
-/** What the workflow's function came to. */
-export type CodeOutcome =
-  | { readonly ok: true; readonly value: unknown }
-  | { readonly ok: false; readonly error: unknown };
+import type { ExecutionEnd } from './holding.js';
+import type { CodeOutcome } from './run-code.js';
+import type { RunExecution } from './run-execution.js';
 
 export interface RunEndingOptions {
   readonly workflow: Workflow;

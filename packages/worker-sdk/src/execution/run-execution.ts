@@ -1,43 +1,30 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { type LeasedRun, type MemoEntry, type PayloadSchema, StepKind, StepStatus } from '@perdure/proto';
+import type { LeasedRun, PayloadSchema, StepKind } from '@perdure/proto';
 import type { Logger } from 'pino';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import type { RunInfo } from '../context.js';
-import {
-  CancelledError,
-  InvalidInputError,
-  LeaseLostError,
-  NonDeterminismError,
-  PayloadTooLargeError,
-} from '../errors/errors.js';
+import { CancelledError, LeaseLostError, NonDeterminismError, PayloadTooLargeError } from '../errors/errors.js';
 import { failureOf } from '../errors/failure.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { dateOf, durationMessage } from '../rpc/time.js';
 import type { WorkerTransport } from '../worker/worker-transport.js';
-import { checkInput, type Workflow } from '../workflow.js';
+import type { Workflow } from '../workflow.js';
 import { DeliveryQueue } from './delivery-queue.js';
 import { type HeartbeatDetail, Heartbeats } from './heartbeats.js';
+import { type ExecutionEnd, Holding } from './holding.js';
 import { idempotencyKey } from './idempotency-key.js';
 import type { Lease } from './lease.js';
-import { ExecutionEnded, LeasedCalls } from './leased-calls.js';
-import { isFinal, loadMemo, type Memo } from './memo.js';
-import { type CodeOutcome, endRun } from './run-ending.js';
+import { ExecutionEnded, type LeasedCalls } from './leased-calls.js';
+import { loadMemo, type Memo } from './memo.js';
+import { mismatchOf, ProgramOrder, type StepRef } from './program-order.js';
+import { runCode } from './run-code.js';
+import { endRun } from './run-ending.js';
 import { currentScope } from './scope.js';
 import type { BodyResult, StepBody, StepBodyHost } from './step-body.js';
-import { CANCELLED, type PendingWait, type WaitEnd, Waits } from './waits.js';
+import { Suspension } from './suspension.js';
+import { CANCELLED, type WaitEnd, Waits } from './waits.js';
 import { RunContext } from './workflow-context.js';
-
-/** How an execution ended, that is, why the slot is free again. */
-export type ExecutionEnd =
-  | 'completed'
-  | 'failed'
-  | 'retrying'
-  | 'cancelled'
-  | 'suspended'
-  | 'released'
-  /** The lease is not ours any more; another worker goes on. */
-  | 'lost';
 
 export interface RunExecutionOptions {
   readonly leased: LeasedRun;
@@ -55,29 +42,7 @@ export interface RunExecutionOptions {
   readonly flushHeartbeats: (execution: RunExecution) => Promise<void>;
 }
 
-/** What belongs to one lease of the run. */
-interface Holding {
-  readonly lease: Lease;
-  readonly calls: LeasedCalls;
-  /** The database's time of the claim. */
-  readonly claimedAt: Date | undefined;
-  readonly claimedAtMs: number;
-  readonly ended: Promise<ExecutionEnd>;
-  readonly end: (how: ExecutionEnd) => void;
-}
-
-/** One use of `ctx.step` or `ctx.sleep`, with its place in the run. */
-export interface StepRef {
-  readonly stepId: string;
-  readonly seq: number;
-  /** What is recorded under the id. */
-  readonly recorded: MemoEntry | undefined;
-  readonly uncancellable: boolean;
-}
-
 const EMPTY_MEMO: Memo = { entries: new Map(), delivered: [] };
-/** A wait that ends this soon is not worth giving the run back for, in ms. */
-const IN_PLACE_MS = 200;
 /** Before a run that met a fault of the server or ours may be claimed again, in ms. */
 const FAULT_DELAY_MS = 5_000;
 
@@ -93,19 +58,17 @@ export class RunExecution implements StepBodyHost {
   #childLog: Logger | undefined;
   readonly #waits = new Waits(() => this.delivery.touch());
   readonly #bodies = new Set<StepBody>();
-  readonly #uses = new Map<string, number>();
+  readonly #order = new ProgramOrder();
+  readonly #suspension = new Suspension(this, this.#waits);
   #heartbeats: Heartbeats | undefined;
   #controller: AbortController | undefined;
   #abortReason: Error | undefined;
   #memo: Memo = EMPTY_MEMO;
   #delivery = new DeliveryQueue([], () => undefined);
   #hasEnded = false;
-  #isParked = false;
   #finishing = false;
   #cancelRequested: boolean;
-  #suspending = false;
   #busyCount = 0;
-  #seq = 0;
   #now: Date;
 
   constructor(options: RunExecutionOptions) {
@@ -145,26 +108,19 @@ export class RunExecution implements StepBodyHost {
 
   /** It was suspended, and may go on under the next lease of the run. */
   get isParked(): boolean {
-    return this.#isParked && !this.#hasEnded;
+    return this.#suspension.isParked && !this.#hasEnded;
   }
 
   #hold(leased: LeasedRun, lease: Lease, claimedAtMs: number): Holding {
-    let end: (how: ExecutionEnd) => void = () => undefined;
-    const ended = new Promise<ExecutionEnd>((resolve) => {
-      end = resolve;
-    });
     const { transport, namespace, log } = this.#options;
-    const calls = new LeasedCalls({
+    return new Holding(leased, lease, claimedAtMs, {
       transport,
       namespace,
-      lease,
       log,
       onLost: () => this.drop(),
       onFault: (error) => this.fault('The server failed repeatedly', error),
       onRefusal: (error) => this.#failed(error),
     });
-    const claimedAt = leased.now === undefined ? undefined : dateOf(leased.now);
-    return { lease, calls, claimedAt, claimedAtMs, ended, end };
   }
 
   #end(how: ExecutionEnd): void {
@@ -223,19 +179,7 @@ export class RunExecution implements StepBodyHost {
 
   /** Begins. What becomes of it is told by {@link ended}. */
   start(): void {
-    void this.#guard(async () => {
-      const { leased } = this.#options;
-      this.#memo = await loadMemo(leased, this.calls);
-      // Held by the memo for as long as it is needed.
-      leased.memo = [];
-      this.#delivery = new DeliveryQueue(
-        this.#memo.delivered,
-        () => this.#onQuiet(),
-        () => this.#waits.size > 0,
-      );
-      if (this.#cancelRequested) this.#abortReason = new CancelledError();
-      await this.#runCode();
-    });
+    void this.#guard(() => this.#execute());
   }
 
   /**
@@ -247,29 +191,15 @@ export class RunExecution implements StepBodyHost {
   resume(leased: LeasedRun, lease: Lease, claimedAtMs: number): boolean {
     const isNext = leased.leaseToken === this.lease.leaseToken + 1 && leased.attempt === this.run.attempt;
     if (!this.isParked || !isNext) return false;
-    this.#isParked = false;
-    this.#suspending = false;
     this.#holding = this.#hold(leased, lease, claimedAtMs);
-    this.activity(() =>
-      this.busy(async () => {
-        const waits = this.#waits.list();
-        const { memo } = await this.calls.call('getMemo', { stepIds: waits.map(({ stepId }) => stepId) });
-        const recorded = new Map(memo.map((entry) => [entry.stepId, entry]));
-        if (!waits.every((wait) => isAsAwaited(wait, recorded.get(wait.stepId)))) {
-          // Somebody has settled a step by other means; a replay takes it up.
-          await this.release('What was awaited has been settled otherwise.');
-          return;
-        }
-        for (const { stepId, status, finishedAt, firesAt, nextRetryAt } of memo) {
-          const until = firesAt ?? nextRetryAt;
-          if (status === StepStatus.COMPLETED) {
-            this.#waits.fired(stepId, finishedAt === undefined ? undefined : dateOf(finishedAt));
-          } else this.#waits.goOn(stepId, until === undefined ? 0 : this.untilMs(dateOf(until)));
-        }
-        if (leased.cancelRequested) this.cancel();
-      }),
-    );
+    this.#suspension.resumed(leased);
     return true;
+  }
+
+  /** The suspension is committed: the lease is over, but the code stays where it stands. */
+  parked(): void {
+    if (!this.replaying) this.#memo = EMPTY_MEMO;
+    this.#holding.end('suspended');
   }
 
   /** Forgets a parked execution; whoever holds the run next replays it. */
@@ -315,24 +245,18 @@ export class RunExecution implements StepBodyHost {
    */
   open(name: string, kind: StepKind): StepRef | undefined {
     // The code went on by itself, without a result of ours, while the run was not held: a replay will tell what comes of that.
-    if (this.#isParked) this.evict();
+    if (this.#suspension.isParked) this.evict();
     if (this.#hasEnded) return undefined;
-    const use = (this.#uses.get(name) ?? 0) + 1;
-    this.#uses.set(name, use);
-    const stepId = use === 1 ? name : `${name}#${use}`;
-    const seq = ++this.#seq;
+    const { stepId, seq } = this.#order.next(name);
     const recorded = this.#memo.entries.get(stepId);
     const uncancellable = currentScope().uncancellable === true;
     if (recorded === undefined) return { stepId, seq, recorded, uncancellable };
-    // A cancel reaches parallel branches at a moment that is not recorded, so clean-up may count differently.
-    if (recorded.kind !== kind || (recorded.seq !== seq && !this.#cancelRequested)) {
-      this.failNonDeterministic(
-        `Step '${stepId}' was recorded as ${StepKind[recorded.kind]} at position ${recorded.seq}, but the code now asks for ` +
-          `${StepKind[kind]} at position ${seq} (run ${this.run.runId}). Rename the step, or run the code that began the run.`,
-      );
-      return undefined;
-    }
-    return { stepId, seq: recorded.seq, recorded, uncancellable };
+    const mismatch = mismatchOf(recorded, { kind, seq }, this.#cancelRequested);
+    if (mismatch === undefined) return { stepId, seq: recorded.seq, recorded, uncancellable };
+    this.failNonDeterministic(
+      `${mismatch} (run ${this.run.runId}). Rename the step, or run the code that began the run.`,
+    );
+    return undefined;
   }
 
   /** Ends the run as NON_DETERMINISM, past any catch of the author's code. */
@@ -415,8 +339,7 @@ export class RunExecution implements StepBodyHost {
 
   /** Ms until a time of the database's clock, reckoned from the claim. */
   untilMs(time: Date): number {
-    const { claimedAt = this.#now, claimedAtMs } = this.#holding;
-    return time.getTime() - claimedAt.getTime() - (performance.now() - claimedAtMs);
+    return this.#holding.untilMs(time, this.#now);
   }
 
   /** @throws {PayloadTooLargeError} */
@@ -485,8 +408,18 @@ export class RunExecution implements StepBodyHost {
     else this.fault('A call was refused', error);
   }
 
-  async #runCode(): Promise<void> {
+  async #execute(): Promise<void> {
     const { leased, workflow } = this.#options;
+    const memo = loadMemo(leased, this.calls);
+    this.#memo = memo instanceof Promise ? await memo : memo;
+    // Held by the memo for as long as it is needed.
+    leased.memo = [];
+    this.#delivery = new DeliveryQueue(
+      this.#memo.delivered,
+      () => this.#onQuiet(),
+      () => this.#waits.size > 0,
+    );
+    if (this.#cancelRequested) this.#abortReason = new CancelledError();
     let input: unknown;
     try {
       input = decodeValue(this.codec, leased.input);
@@ -495,8 +428,8 @@ export class RunExecution implements StepBodyHost {
       this.fault('The input cannot be decoded', error);
       return;
     }
-    const outcome = await this.#outcomeOf(input);
-    if (this.#isParked) this.evict();
+    const outcome = await runCode(workflow, new RunContext(this), input);
+    if (this.#suspension.isParked) this.evict();
     if (this.#hasEnded || this.#finishing) return;
     this.#finishing = true;
     this.#reportUnasked();
@@ -509,63 +442,13 @@ export class RunExecution implements StepBodyHost {
     this.#end(how);
   }
 
-  async #outcomeOf(input: unknown): Promise<CodeOutcome> {
-    const { workflow } = this.#options;
-    try {
-      const checked = await checkInput(workflow, input);
-      if ('problem' in checked) {
-        throw new InvalidInputError(`The input does not fit workflow '${workflow.name}': ${checked.problem}`);
-      }
-      return { ok: true, value: await workflow.handler(new RunContext(this), checked.value as never) };
-    } catch (error) {
-      return { ok: false, error };
-    }
-  }
-
   #reportUnasked(): void {
     const { unasked } = this.#delivery;
     if (unasked.length > 0) this.log.warn({ event: 'recorded_steps_not_asked_for', stepIds: unasked.slice(0, 20) });
   }
 
-  /** Nothing to deliver: when nothing runs either and something is awaited, the run can go. */
+  /** Nothing to deliver. */
   #onQuiet(): void {
-    if (this.#hasEnded || this.#isParked || this.#finishing || this.#suspending) return;
-    if (this.#busyCount > 0 || this.#waits.size === 0) return;
-    const waits = this.#waits.list();
-    const earliestMs = Math.min(...waits.map((wait) => wait.dueAtMs)) - performance.now();
-    if (earliestMs <= IN_PLACE_MS) return;
-    this.#suspending = true;
-    void this.#guard(() => this.calls.exclusively(() => this.#suspend()));
+    if (!this.#hasEnded && !this.#finishing && this.#busyCount === 0) this.#suspension.onQuiet();
   }
-
-  /** The lease is over, but the code stays where it stands. */
-  #park(): void {
-    this.#isParked = true;
-    this.calls.end();
-    this.#waits.pause();
-    if (!this.replaying) this.#memo = EMPTY_MEMO;
-    this.#holding.end('suspended');
-  }
-
-  async #suspend(): Promise<void> {
-    const waits = this.#waits.list().map(({ stepId, on }) => ({
-      stepId,
-      condition: { case: on === 'TIMER' ? ('timer' as const) : ('retry' as const), value: {} },
-    }));
-    const answer = await this.calls.call('suspendRun', { waits }, { gated: false });
-    if (answer.suspended) {
-      this.#park();
-      return;
-    }
-    this.#suspending = false;
-    if (answer.cancelRequested) this.cancel();
-    this.#waits.due(answer.readyStepIds);
-    this.#delivery.touch();
-  }
-}
-
-/** Whether a wait can go on, or end as it was meant to. */
-function isAsAwaited({ on }: PendingWait, entry: MemoEntry | undefined): boolean {
-  if (entry === undefined) return false;
-  return on === 'RETRY' ? !isFinal(entry) : !isFinal(entry) || entry.status === StepStatus.COMPLETED;
 }

@@ -3,7 +3,8 @@ import { CancelledError } from '../errors/errors.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { dateOf, durationMessage, msOf, timestampMessage } from '../rpc/time.js';
 import { isFinal } from './memo.js';
-import type { RunExecution, StepRef } from './run-execution.js';
+import type { StepRef } from './program-order.js';
+import type { RunExecution } from './run-execution.js';
 import type { Settle } from './step-call.js';
 
 export interface SleepCall {

@@ -7,7 +7,8 @@ import { decideRetry } from '../retry.js';
 import { dateOf } from '../rpc/time.js';
 import { blame } from './blame.js';
 import { isFinal } from './memo.js';
-import type { RunExecution, StepRef } from './run-execution.js';
+import type { StepRef } from './program-order.js';
+import type { RunExecution } from './run-execution.js';
 import { type Attempt, StepAttempt } from './step-attempt.js';
 import type { ResolvedStepOptions } from './step-options.js';
 
