@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import postgres from 'postgres';
+import { bareLimit, ownLimit } from './group-commit-limit.mjs';
 import { TASK_QUEUE } from './stack.mjs';
 import { quantile, withInFlight } from './statistics.mjs';
 
@@ -70,39 +71,8 @@ export const workloads = {
     const late = await Promise.all(handles.map((handle) => handle.result()));
     return { 'late p50, ms': quantile(late, 0.5), 'late p99, ms': quantile(late, 0.99) };
   },
-  /** What PostgreSQL does on this box when 100 or 400 steps are written with one fenced statement, 2 under way. */
   async 'group commit limit'(stack) {
-    const sql = postgres(stack.databaseUrl, { max: 2, onnotice: () => undefined, fetch_types: false });
-    await sql.unsafe(`create unlogged table if not exists bench_owner (run_id uuid primary key, token int not null);
-      create table if not exists bench_step (run_id uuid not null, step_id text not null, output bytea, primary key (run_id, step_id));
-      truncate bench_owner, bench_step`);
-    const owners = Array.from({ length: 400 }, () => crypto.randomUUID());
-    await sql.unsafe('insert into bench_owner select unnest($1::uuid[]), 1', [`{${owners}}`]);
-    const rates = {};
-    for (const size of [100, 400]) {
-      let serial = 0;
-      const untilMs = performance.now() + 1_500;
-      const lane = async () => {
-        while (performance.now() < untilMs) {
-          const stepIds = owners.slice(0, size).map(() => `s${size}-${serial++}`);
-          await sql.unsafe(
-            `insert into bench_step select o.run_id, c.step_id, c.output from unnest($1::uuid[], $2::text[], $3::bytea[]) as c(run_id, step_id, output)
-             join (select run_id from bench_owner where run_id = any($1::uuid[]) and token = 1 order by run_id for no key update) o on o.run_id = c.run_id`,
-            [`{${owners.slice(0, size)}}`, `{${stepIds}}`, `{${stepIds.map(() => '"\\\\x31"')}}`],
-          );
-        }
-      };
-      const beganMs = performance.now();
-      await Promise.all([lane(), lane()]);
-      const seconds = (performance.now() - beganMs) / 1000;
-      const [{ written }] = await sql.unsafe(
-        `select count(*)::int as written from bench_step where step_id like 's${size}-%'`,
-      );
-      rates[`${size} per statement, steps/s`] = written / seconds;
-    }
-    await sql.unsafe('drop table bench_owner, bench_step');
-    await sql.end();
-    return rates;
+    return { ...(await bareLimit(stack.databaseUrl)), ...(await ownLimit(stack.databaseUrl)) };
   },
   /** Memory of runs that sleep, beyond what the worker keeps of 100 of them to go on without a replay. */
   async suspended(stack, scale) {
