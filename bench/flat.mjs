@@ -1,5 +1,6 @@
-// pnpm bench:flat - does it cost more when there is more? Claims, wake-ups and completions on empty tables, then beside
-// 1,000,000 finished and 1,000,000 sleeping runs; then 50,000 timers that are due at once. Straight at the store.
+// pnpm bench:flat [rows] - does it cost more when there is more? Starts, claims, steps and ends in a database without other
+// runs and in one beside 1,000,000 finished and 1,000,000 sleeping runs, in turns on the same PostgreSQL; then 50,000 timers
+// that are due at once. Straight at the store.
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,21 +18,57 @@ import {
 } from '@perdure/store';
 import Table from 'cli-table3';
 import postgres from 'postgres';
-import { quantile } from './lib/statistics.mjs';
+import { median, quantile } from './lib/statistics.mjs';
 
 const ROWS = Number(process.argv[2] ?? 1_000_000);
+const TURNS = 30;
+const SAMPLES_PER_TURN = 150;
+const QUEUE = { namespace: 'default', taskQueue: 'live', workflowTypes: ['w'] };
+const START = {
+  ...QUEUE,
+  workflowType: 'w',
+  input: null,
+  requestId: null,
+  priority: 0,
+  version: '',
+  reusePolicy: 'ALLOW',
+  startDelayMs: 0,
+  runTimeoutMs: 0,
+  executionTimeoutMs: 0,
+  maxLostLeases: 10,
+};
+const STEP = {
+  stepId: 's',
+  seq: 1,
+  stepKind: 'FUNCTION',
+  attemptNumber: 1,
+  tryNumber: 1,
+  maxTries: 3,
+  uncancellable: false,
+  output: null,
+  eventSeq: 1,
+};
+const END = { end: 'COMPLETED', output: null, hasOpenSteps: false };
+
 const folder = mkdtempSync(join(tmpdir(), 'perdure-flat-'));
 chmodSync(folder, 0o711);
 const instance = await startEmbeddedPostgres({
   folder: join(folder, 'postgres'),
   settings: { max_wal_size: '4GB', shared_buffers: '256MB' },
 });
-await migrate({ url: instance.url });
-const db = openDatabase({ url: instance.url });
-const sql = postgres(instance.url, { max: 1, onnotice: () => undefined });
-const queue = { namespace: 'default', taskQueue: 'live', workflowTypes: ['w'] };
-const workerId = crypto.randomUUID();
-await registerWorkers(db, [{ ...queue, workerId, version: '', identity: '', slots: 100, leaseMs: 30_000 }]);
+const admin = postgres(instance.url, { max: 1, onnotice: () => undefined });
+
+async function openNamed(name) {
+  await admin.unsafe(`create database ${name}`);
+  const url = new URL(instance.url);
+  url.pathname = `/${name}`;
+  await migrate({ url: url.href });
+  const db = openDatabase({ url: url.href });
+  const workerId = crypto.randomUUID();
+  await registerWorkers(db, [{ ...QUEUE, workerId, version: '', identity: '', slots: 100, leaseMs: 30_000 }]);
+  const sql = postgres(url.href, { max: 1, onnotice: () => undefined });
+  return { db, sql, workerId, times: { start: [], claim: [], record: [], finish: [] }, turns: [] };
+}
 
 async function timed(times, work) {
   const beganMs = performance.now();
@@ -40,121 +77,96 @@ async function timed(times, work) {
   return result;
 }
 
-/** Starts, claims, records and finishes runs by tens, and tells how long each takes. */
-async function measure(rounds) {
+/** Starts, claims, records and finishes runs by tens, and notes how long each takes. */
+async function measure({ db, workerId }, samples) {
   const times = { start: [], claim: [], record: [], finish: [] };
-  for (let round = 0; round < rounds; round++) {
+  const slots = Array.from({ length: 10 }, () => ({ workerId }));
+  for (let sample = 0; sample < samples; sample++) {
     const starts = Array.from({ length: 10 }, () => {
       const { runId } = startIdentity('default', '');
-      const none = {
-        input: null,
-        requestId: null,
-        version: '',
-        startDelayMs: 0,
-        runTimeoutMs: 0,
-        executionTimeoutMs: 0,
-      };
-      return {
-        ...queue,
-        ...none,
-        runId,
-        workflowId: runId,
-        workflowType: 'w',
-        priority: 0,
-        reusePolicy: 'ALLOW',
-        maxLostLeases: 10,
-      };
+      return { ...START, runId, workflowId: runId };
     });
     await timed(times.start, () => startRuns(db, starts));
-    const slots = Array.from({ length: 10 }, () => ({ workerId }));
     const claimed = await timed(times.claim, () =>
-      claimRuns(db, { ...queue, slots }, { memoPageBytes: 1e6, memoPageEntries: 100 }),
+      claimRuns(db, { ...QUEUE, slots }, { memoPageBytes: 1e6, memoPageEntries: 100 }),
     );
     const leases = claimed.map(({ claim: { run } }) => ({
       namespace: 'default',
       runId: run.runId,
       leaseToken: run.leaseToken,
     }));
-    const step = {
-      stepId: 's',
-      seq: 1,
-      stepKind: 'FUNCTION',
-      attemptNumber: 1,
-      tryNumber: 1,
-      maxTries: 3,
-      uncancellable: false,
-    };
-    await timed(times.record, () =>
-      recordSteps(
-        db,
-        leases.map((lease) => ({ ...lease, ...step, output: null, eventSeq: 1 })),
-      ),
-    );
-    await timed(times.finish, () =>
-      finishRuns(
-        db,
-        leases.map((lease) => ({ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false })),
-      ),
-    );
+    const about = (command) => leases.map((lease) => ({ ...lease, ...command }));
+    await timed(times.record, () => recordSteps(db, about(STEP)));
+    await timed(times.finish, () => finishRuns(db, about(END)));
   }
-  return Object.fromEntries(
-    Object.entries(times).map(([name, all]) => [name, { p50: quantile(all, 0.5), p99: quantile(all, 0.99) }]),
-  );
+  return times;
 }
 
-await measure(100);
-const empty = await measure(400);
+async function fill({ sql }) {
+  for (const [status, columns] of [
+    ['COMPLETED', `now(), null::timestamptz`],
+    ['SLEEPING', `null::timestamptz, now() + interval '1 day' * (0.1 + random())`],
+  ]) {
+    await sql.unsafe(`insert into perdure.workflow_runs (run_id, created_at, updated_at, finished_at, wake_at, lease_token, max_lost_leases,
+        status, yield_reason, namespace, workflow_id, workflow_type, task_queue)
+      select id, now(), now(), ${columns}, 1, 10, '${status}', 'SUSPEND', 'default', id::text, 'w', 'live'
+      from (select gen_random_uuid() as id from generate_series(1, ${ROWS})) x`);
+  }
+  await sql.unsafe('vacuum analyze perdure.workflow_runs');
+  await sql.unsafe('checkpoint');
+}
+
+/** 50,000 timers that are due at once, woken as the reaper does. */
+async function wakeMany({ db, sql }) {
+  await sql.unsafe(`update perdure.workflow_runs set wake_at = now() where run_id in (
+    select run_id from perdure.workflow_runs where status = 'SLEEPING' limit 50000)`);
+  const batches = [];
+  const beganMs = performance.now();
+  let woken = 0;
+  for (let batch = -1; batch !== 0; woken += batch) {
+    ({ woken: batch } = await timed(batches, () => wakeSleepers(db, { limit: 500 })));
+  }
+  return { woken, batches, seconds: (performance.now() - beganMs) / 1000 };
+}
+
+const empty = await openNamed('empty');
+const full = await openNamed('crowded');
 process.stderr.write(`Making ${(2 * ROWS).toLocaleString('en')} runs …\n`);
-for (const [status, columns] of [
-  ['COMPLETED', `now(), null::timestamptz`],
-  ['SLEEPING', `null::timestamptz, now() + interval '1 day' * random()`],
-]) {
-  await sql.unsafe(`insert into perdure.workflow_runs (run_id, created_at, updated_at, finished_at, wake_at, lease_token, max_lost_leases,
-      status, yield_reason, namespace, workflow_id, workflow_type, task_queue)
-    select id, now(), now(), ${columns}, 1, 10, '${status}', 'SUSPEND', 'default', id::text, 'w', 'live'
-    from (select gen_random_uuid() as id from generate_series(1, ${ROWS})) x`);
+await fill(full);
+for (const database of [empty, full]) await measure(database, 100);
+for (let turn = 1; turn <= TURNS; turn++) {
+  if (process.stderr.isTTY) process.stderr.write(`\rturn ${turn} of ${TURNS}\u001b[K`);
+  for (const database of turn % 2 === 0 ? [empty, full] : [full, empty]) {
+    const times = await measure(database, SAMPLES_PER_TURN);
+    database.turns.push(times);
+    for (const [name, all] of Object.entries(times)) database.times[name].push(...all);
+  }
 }
-await sql.unsafe('vacuum analyze perdure.workflow_runs');
-await sql.unsafe('checkpoint');
-await measure(100);
-const full = await measure(400);
-
-await sql.unsafe(`update perdure.workflow_runs set wake_at = now() where run_id in (
-  select run_id from perdure.workflow_runs where status = 'SLEEPING' limit 50000)`);
-const wakes = [];
-const beganMs = performance.now();
-let woken = 0;
-for (let batch = -1; batch !== 0; woken += batch) {
-  ({ woken: batch } = await timed(wakes, () => wakeSleepers(db, { limit: 500 })));
-}
-const wakeSeconds = (performance.now() - beganMs) / 1000;
+process.stderr.write('\n');
+const { woken, batches, seconds } = await wakeMany(full);
 
 const table = new Table({
-  head: [
-    '10 runs',
-    'empty p50, ms',
-    `beside ${(2 * ROWS).toLocaleString('en')} p50, ms`,
-    'empty p99, ms',
-    'full p99, ms',
-    'p50 ratio',
-    'p99 ratio',
-  ],
+  head: ['10 runs', 'empty p50, ms', 'full p50, ms', 'ratio', 'empty p99, ms', 'full p99, ms', 'ratio', 'of turns'],
   style: { head: [], border: [] },
 });
-for (const name of Object.keys(empty)) {
-  const [before, after] = [empty[name], full[name]];
-  table.push([
-    name,
-    ...[before.p50, after.p50, before.p99, after.p99, after.p50 / before.p50, after.p99 / before.p99].map((value) =>
-      value.toFixed(2),
-    ),
-  ]);
+for (const name of Object.keys(empty.times)) {
+  const at = (database, q) => quantile(database.times[name], q);
+  const ofTurns = full.turns.map(
+    (turn, index) => quantile(turn[name], 0.99) / quantile(empty.turns[index][name], 0.99),
+  );
+  const row = [0.5, 0.99].flatMap((q) => [at(empty, q), at(full, q), at(full, q) / at(empty, q)]);
+  table.push([name, ...[...row, median(ofTurns)].map((value) => value.toFixed(2))]);
 }
 console.log(table.toString());
 console.log(
-  `${woken.toLocaleString('en')} due timers woken in ${wakeSeconds.toFixed(1)} s (${Math.round(woken / wakeSeconds).toLocaleString('en')}/s); a batch of 500 takes ${quantile(wakes, 0.5).toFixed(1)} ms, p99 ${quantile(wakes, 0.99).toFixed(1)} ms.`,
+  `${TURNS * SAMPLES_PER_TURN} samples each; 'of turns' is the median of the ${TURNS} turns' own p99 ratios. ` +
+    `${woken.toLocaleString('en')} due timers woken in ${seconds.toFixed(1)} s; a batch of 500 takes ` +
+    `${quantile(batches, 0.5).toFixed(1)} ms, p99 ${quantile(batches, 0.99).toFixed(1)} ms.`,
 );
-await sql.end();
-await db.close();
+for (const { db, sql } of [empty, full]) {
+  await sql.end();
+  await db.close();
+}
+await admin.end();
 await instance.stop();
 rmSync(folder, { recursive: true, force: true });
