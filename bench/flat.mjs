@@ -12,44 +12,18 @@ import {
   openDatabase,
   recordSteps,
   registerWorkers,
-  startIdentity,
   startRuns,
   wakeSleepers,
 } from '@perdure/store';
 import Table from 'cli-table3';
 import postgres from 'postgres';
 import { median, quantile } from './lib/statistics.mjs';
+import { finishCommand, recordCommand, startCommand } from './lib/store-commands.mjs';
 
 const ROWS = Number(process.argv[2] ?? 1_000_000);
 const TURNS = 30;
 const SAMPLES_PER_TURN = 150;
 const QUEUE = { namespace: 'default', taskQueue: 'live', workflowTypes: ['w'] };
-const START = {
-  ...QUEUE,
-  workflowType: 'w',
-  input: null,
-  requestId: null,
-  priority: 0,
-  version: '',
-  reusePolicy: 'ALLOW',
-  startDelayMs: 0,
-  runTimeoutMs: 0,
-  executionTimeoutMs: 0,
-  maxLostLeases: 10,
-};
-const STEP = {
-  stepId: 's',
-  seq: 1,
-  stepKind: 'FUNCTION',
-  attemptNumber: 1,
-  tryNumber: 1,
-  maxTries: 3,
-  uncancellable: false,
-  output: null,
-  eventSeq: 1,
-};
-const END = { end: 'COMPLETED', output: null, hasOpenSteps: false };
-
 const folder = mkdtempSync(join(tmpdir(), 'perdure-flat-'));
 chmodSync(folder, 0o711);
 const instance = await startEmbeddedPostgres({
@@ -82,22 +56,16 @@ async function measure({ db, workerId }, samples) {
   const times = { start: [], claim: [], record: [], finish: [] };
   const slots = Array.from({ length: 10 }, () => ({ workerId }));
   for (let sample = 0; sample < samples; sample++) {
-    const starts = Array.from({ length: 10 }, () => {
-      const { runId } = startIdentity('default', '');
-      return { ...START, runId, workflowId: runId };
-    });
+    const starts = Array.from({ length: 10 }, () => startCommand(QUEUE.taskQueue, 'w'));
     await timed(times.start, () => startRuns(db, starts));
     const claimed = await timed(times.claim, () =>
       claimRuns(db, { ...QUEUE, slots }, { memoPageBytes: 1e6, memoPageEntries: 100 }),
     );
-    const leases = claimed.map(({ claim: { run } }) => ({
-      namespace: 'default',
-      runId: run.runId,
-      leaseToken: run.leaseToken,
-    }));
-    const about = (command) => leases.map((lease) => ({ ...lease, ...command }));
-    await timed(times.record, () => recordSteps(db, about(STEP)));
-    await timed(times.finish, () => finishRuns(db, about(END)));
+    const runs = claimed.map(({ claim }) => claim.run);
+    const records = runs.map(({ runId, leaseToken }) => recordCommand(runId, leaseToken, 1, null));
+    await timed(times.record, () => recordSteps(db, records));
+    const ends = runs.map(({ runId, leaseToken }) => finishCommand(runId, leaseToken));
+    await timed(times.finish, () => finishRuns(db, ends));
   }
   return times;
 }

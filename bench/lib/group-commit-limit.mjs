@@ -1,7 +1,8 @@
 // What PostgreSQL does on this box when many steps are written with one fenced statement, 2 statements under way.
 import { randomUUID } from 'node:crypto';
-import { openDatabase, recordSteps, registerWorkers, startIdentity, startRuns, terminateRuns } from '@perdure/store';
+import { openDatabase, recordSteps, registerWorkers, startRuns, terminateRuns } from '@perdure/store';
 import postgres from 'postgres';
+import { recordCommand, startCommand } from './store-commands.mjs';
 
 const SIZES = [100, 400];
 const MEASURED_MS = 1_000;
@@ -51,12 +52,7 @@ export async function ownLimit(databaseUrl) {
   await registerWorkers(db, [
     { ...slot, namespace, taskQueue, workflowTypes: ['limit'], version: '', identity: '', slots: 1_000 },
   ]);
-  const runs = Array.from({ length: 2 * Math.max(...SIZES) }, () => {
-    const { runId } = startIdentity(namespace, '');
-    const none = { input: null, requestId: null, priority: 0, version: '', reusePolicy: 'ALLOW', startDelayMs: 0 };
-    const timeouts = { runTimeoutMs: 0, executionTimeoutMs: 0, maxLostLeases: 10 };
-    return { ...none, ...timeouts, runId, namespace, workflowId: runId, workflowType: 'limit', taskQueue };
-  });
+  const runs = Array.from({ length: 2 * Math.max(...SIZES) }, () => startCommand(taskQueue, 'limit'));
   await startRuns(
     db,
     runs,
@@ -66,22 +62,12 @@ export async function ownLimit(databaseUrl) {
   const rates = {};
   for (const size of SIZES) {
     rates[`our rows, ${size} per statement, steps/s`] = await perSecond(size, async (lane, serial) => {
+      const mine = runs.slice(lane * size, (lane + 1) * size);
+      // Steps of the other size came before: every step of a run has a place of its own.
+      const seq = 1_000_000 * SIZES.indexOf(size) + serial + 1;
       const outcomes = await recordSteps(
         db,
-        runs.slice(lane * size, (lane + 1) * size).map(({ runId }) => ({
-          runId,
-          namespace,
-          leaseToken: 1,
-          stepId: `s${size}-${serial}`,
-          seq: serial + 1,
-          stepKind: 'FUNCTION',
-          attemptNumber: 1,
-          tryNumber: 1,
-          maxTries: 3,
-          uncancellable: false,
-          output,
-          eventSeq: serial + 1,
-        })),
+        mine.map(({ runId }) => recordCommand(runId, 1, seq, output)),
       );
       const refused = outcomes.find(({ kind }) => kind !== 'recorded');
       if (refused !== undefined) throw new Error(`A step was not recorded: ${JSON.stringify(refused)}`);
