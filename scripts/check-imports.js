@@ -11,9 +11,9 @@ const ALLOWED = {
   config: [],
   'embedded-postgres': [],
   store: [],
-  server: ['proto', 'store', 'config'],
+  server: ['proto', 'store', 'config', 'collections'],
   reaper: ['store', 'config'],
-  'worker-sdk': ['proto'],
+  'worker-sdk': ['proto', 'collections'],
   cli: ['proto', 'worker-sdk', 'config'],
 };
 
