@@ -9,6 +9,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const ALLOWED = {
   proto: [],
   config: [],
+  collections: [],
   'embedded-postgres': [],
   store: [],
   server: ['proto', 'store', 'config', 'collections'],

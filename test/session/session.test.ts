@@ -329,6 +329,31 @@ describe('sessions', () => {
     expect(performance.now() - beganMs).toBeLessThan(40_000);
   }, 90_000);
 
+  it('an execute at a server that goes down is awaited at another', async () => {
+    const other = await perdure.startServer({ drainMs: 10_000 });
+    const taskQueue = `q-${uuid()}`;
+    const client = new Client({ address: `${other.grpcAddress},${perdure.server.grpcAddress}` });
+    const definition = workflow('later', (ctx, _: undefined) => ctx.step('s', () => 'done'));
+    const result = client.execute(definition, undefined, { taskQueue, timeout: '30s' });
+    await until('the run', async () => (await perdure.workflows.listRuns({ taskQueue })).runs.length === 1);
+    const beganMs = performance.now();
+    await other.stop();
+    // It did not wait for the run, which no worker has taken yet.
+    expect(performance.now() - beganMs).toBeLessThan(8_000);
+    const worker = new Worker({
+      taskQueue,
+      workflows: [definition],
+      address: perdure.server.grpcAddress,
+      logger: silent,
+      handleSignals: false,
+    });
+    await worker.start();
+    expect(await result).toBe('done');
+    expect((await perdure.workflows.listRuns({ taskQueue })).runs).toHaveLength(1);
+    client.close();
+    await worker.shutdown(0);
+  }, 60_000);
+
   it('falls back to unary calls where streams are refused', async () => {
     const server = new grpc.Server();
     const refused: string[] = [];
