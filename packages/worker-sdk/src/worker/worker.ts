@@ -8,21 +8,17 @@ import { Connection } from '../rpc/connection.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { durationMessage, msOf } from '../rpc/time.js';
 import { LeaseKeeper } from './lease-keeper.js';
-import { type PollTicket, SlotLedger } from './slot-ledger.js';
+import { NoticeListener } from './notice-listener.js';
+import { Polls } from './polls.js';
+import { SlotLedger } from './slot-ledger.js';
 import { WarmCache } from './warm-cache.js';
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from './worker-options.js';
 import type { WorkerTransport } from './worker-transport.js';
 
-const POLL_WAIT_MS = 20_000;
 const BACKOFF_MIN_MS = 100;
 const BACKOFF_MAX_MS = 3_000;
 /** Polls get this long to come back by themselves when the worker shuts down, in ms. */
 const POLL_END_MS = 2_000;
-
-interface PollUnderWay {
-  readonly abort: AbortController;
-  readonly ended: Promise<void>;
-}
 
 /**
  * Executes workflows of one task queue. Any number of workers may serve a queue. A worker holds nothing that matters: kill
@@ -42,8 +38,8 @@ export class Worker {
   readonly #ledger: SlotLedger;
   readonly #warm: WarmCache;
   readonly #executions = new ChurningSet<RunExecution>();
-  readonly #pollsUnderWay = new ChurningSet<PollUnderWay>();
-  readonly #listenAbort = new AbortController();
+  readonly #polls: Polls;
+  readonly #listener: NoticeListener;
   readonly #stopped: Promise<void>;
   #resolveStopped: () => void = () => undefined;
   #state: 'new' | 'running' | 'draining' | 'stopped' = 'new';
@@ -65,6 +61,18 @@ export class Worker {
     this.#stopped = new Promise((resolve) => {
       this.#resolveStopped = resolve;
     });
+    const { namespace, taskQueue, log } = this.#options;
+    const shared = { transport: this.#transport, namespace, workerId: this.workerId, log };
+    this.#polls = new Polls({
+      ...shared,
+      ledger: this.#ledger,
+      taskQueue,
+      workflowTypes: [...workflows.keys()],
+      onRun: (leased, waitedMs) => this.#execute(leased, waitedMs),
+      onNotRegistered: () => this.#register().catch((error) => this.#lost(error)),
+      onDrain: () => this.#drainAsked(),
+    });
+    this.#listener = new NoticeListener({ ...shared, onNews: (news) => this.#apply(news) });
   }
 
   /** Runs it holds now. */
@@ -85,9 +93,9 @@ export class Worker {
     await this.#register();
     if (this.#state !== 'running') return;
     if (handleSignals) this.#handleSignals();
-    void this.#listen();
+    void this.#listener.listen();
     log.info({ event: 'worker_started', workerId: this.workerId, taskQueue, workflows: [...workflows.keys()] });
-    this.#fill();
+    this.#polls.fill();
   }
 
   /** Starts, if it has not been, and resolves when the worker has shut down. */
@@ -105,6 +113,7 @@ export class Worker {
     if (this.#state === 'draining' || this.#state === 'stopped') return this.#stopped;
     const wasNew = this.#state === 'new';
     this.#state = 'draining';
+    this.#polls.stop();
     const { log, namespace } = this.#options;
     if (!wasNew) {
       log.info({ event: 'worker_draining', workerId: this.workerId, running: this.running });
@@ -112,16 +121,14 @@ export class Worker {
       await this.#attempt('drainWorker', () =>
         this.#transport.drainWorker({ namespace, workerId: this.workerId }, { timeoutMs: POLL_END_MS }),
       );
-      const polls = [...this.#pollsUnderWay];
-      await Promise.race([Promise.all(polls.map(({ ended }) => ended)), delay(POLL_END_MS, undefined, { ref: false })]);
-      for (const { abort } of polls) abort.abort();
+      await this.#polls.end(POLL_END_MS);
       await this.#finishRuns(graceMs);
       await this.#attempt('deregisterWorker', () =>
         this.#transport.deregisterWorker({ namespace, workerId: this.workerId }, { timeoutMs: POLL_END_MS }),
       );
     }
     this.#keeper?.stop();
-    this.#listenAbort.abort();
+    this.#listener.stop();
     this.#warm.clear();
     if (this.#ownsConnection) this.#connection.close();
     this.#state = 'stopped';
@@ -224,75 +231,6 @@ export class Worker {
     void this.shutdown();
   }
 
-  /** Opens as many polls as there is room for. */
-  #fill(): void {
-    while (this.#state === 'running') {
-      const ticket = this.#ledger.openPoll();
-      if (ticket === undefined) return;
-      // One each: a signal that all of them listened to would keep what they brought, listener by listener.
-      const abort = new AbortController();
-      const poll = { abort, ended: this.#poll(ticket, abort.signal) };
-      this.#pollsUnderWay.add(poll);
-      void poll.ended.finally(() => {
-        this.#pollsUnderWay.delete(poll);
-        this.#fill();
-      });
-    }
-  }
-
-  /** One poll; after a failure it ends only when another one makes sense. */
-  async #poll(ticket: PollTicket, signal: AbortSignal): Promise<void> {
-    const { namespace, taskQueue, log, workflows } = this.#options;
-    try {
-      const sentAtMs = performance.now();
-      const { runs } = await this.#transport.pollActivity(
-        {
-          namespace,
-          workerId: this.workerId,
-          taskQueue,
-          workflowTypes: ticket.types.length === workflows.size ? [] : [...ticket.types],
-          wait: durationMessage(POLL_WAIT_MS),
-          maxRuns: ticket.slots,
-        },
-        { timeoutMs: POLL_WAIT_MS + 10_000, signal },
-      );
-      const waitedMs = performance.now() - sentAtMs;
-      for (const run of runs) this.#execute(run, waitedMs);
-    } catch (error) {
-      if (this.#state !== 'running') return;
-      if (!(error instanceof RpcError)) log.error({ event: 'poll_failed', err: error });
-      else if (error.reason === 'WORKER_NOT_REGISTERED') await this.#register().catch((cause) => this.#lost(cause));
-      else if (error.reason === 'WORKER_DRAINING') this.#drainAsked();
-      else {
-        if (error.isTransient) log.debug({ event: 'poll_failed', message: error.message });
-        else log.error({ event: 'poll_failed', status: error.status, message: error.message });
-        await delay(Math.max(error.retryAfterMs ?? 0, BACKOFF_MIN_MS) * (1 + Math.random()), undefined, { ref: false });
-      }
-    } finally {
-      this.#ledger.closePoll(ticket);
-    }
-  }
-
-  /** Hears of cancels, terminations and drains without waiting for a heartbeat. What it misses, heartbeats bring. */
-  async #listen(): Promise<void> {
-    const { namespace, log } = this.#options;
-    const request = { namespace, workerId: this.workerId, wait: durationMessage(POLL_WAIT_MS) };
-    while (!this.#listenAbort.signal.aborted) {
-      try {
-        const news = await this.#transport.awaitNotices(request, {
-          timeoutMs: POLL_WAIT_MS + 10_000,
-          signal: this.#listenAbort.signal,
-        });
-        this.#apply(news);
-      } catch (error) {
-        if (this.#listenAbort.signal.aborted) return;
-        if (!(error instanceof RpcError)) log.error({ event: 'listen_failed', err: error });
-        else log.debug({ event: 'listen_failed', status: error.status, message: error.message });
-        await delay(BACKOFF_MAX_MS * (0.5 + Math.random() / 2), undefined, { ref: false });
-      }
-    }
-  }
-
   #apply({ cancelRequested, lost, drain }: AwaitNoticesResponse): void {
     const keyOf = (lease: { readonly runId: string; readonly leaseToken: number }) =>
       `${lease.runId}/${lease.leaseToken}`;
@@ -347,7 +285,7 @@ export class Worker {
       if (execution.isParked) this.#warm.put(execution);
       log.debug({ event: 'execution_ended', runId: leased.runId, how });
       this.#onExecutionEnd();
-      this.#fill();
+      this.#polls.fill();
     });
   }
 }

@@ -1,0 +1,49 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { AwaitNoticesResponse } from '@perdure/proto';
+import type { Logger } from 'pino';
+import { RpcError } from '../rpc/rpc-error.js';
+import { durationMessage } from '../rpc/time.js';
+import type { WorkerTransport } from './worker-transport.js';
+
+export interface NoticeListenerOptions {
+  readonly transport: WorkerTransport;
+  readonly namespace: string;
+  readonly workerId: string;
+  readonly log: Logger;
+  readonly onNews: (news: AwaitNoticesResponse) => void;
+}
+
+const WAIT_MS = 20_000;
+const TRIP_MS = 10_000;
+const BACKOFF_MS = 3_000;
+
+/** Hears of cancels, terminations and drains without waiting for a heartbeat. What it misses, heartbeats bring. */
+export class NoticeListener {
+  readonly #options: NoticeListenerOptions;
+  readonly #abort = new AbortController();
+
+  constructor(options: NoticeListenerOptions) {
+    this.#options = options;
+  }
+
+  /** Listens until it is stopped. */
+  async listen(): Promise<void> {
+    const { transport, namespace, workerId, log, onNews } = this.#options;
+    const { signal } = this.#abort;
+    while (!signal.aborted) {
+      try {
+        const request = { namespace, workerId, wait: durationMessage(WAIT_MS) };
+        onNews(await transport.awaitNotices(request, { timeoutMs: WAIT_MS + TRIP_MS, signal }));
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!(error instanceof RpcError)) log.error({ event: 'listen_failed', err: error });
+        else log.debug({ event: 'listen_failed', status: error.status, message: error.message });
+        await delay(BACKOFF_MS * (0.5 + Math.random() / 2), undefined, { ref: false });
+      }
+    }
+  }
+
+  stop(): void {
+    this.#abort.abort();
+  }
+}
