@@ -1,5 +1,4 @@
 let turn = 0;
-let nowMs: number | undefined;
 let armed = false;
 
 /**
@@ -12,15 +11,7 @@ export function eventLoopTurn(): number {
     setImmediate(() => {
       armed = false;
       turn++;
-      nowMs = undefined;
     });
   }
   return turn;
-}
-
-/** The monotonic clock, read once per turn: reading it costs more than most of what is timed by it. */
-export function turnNowMs(): number {
-  eventLoopTurn();
-  nowMs ??= performance.now();
-  return nowMs;
 }

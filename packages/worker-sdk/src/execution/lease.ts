@@ -1,5 +1,3 @@
-import { turnNowMs } from './event-loop-turn.js';
-
 /** How much earlier than the server a worker stops trusting a lease: clocks run at different speeds, messages take time. */
 const MARGIN_SHARE = 0.1;
 
@@ -28,8 +26,11 @@ export class Lease {
     return this.#trustedUntilMs;
   }
 
-  /** Ms for which it may still be trusted, as of this turn of the event loop; 0 or less: not any more. */
+  /**
+   * Ms for which it may still be trusted; 0 or less: not any more. The clock is read each time: the process may have stood
+   * still within one turn of the event loop.
+   */
   get remainingMs(): number {
-    return this.#trustedUntilMs - turnNowMs();
+    return this.#trustedUntilMs - performance.now();
   }
 }
