@@ -197,20 +197,20 @@ describe('replay', () => {
   it('after a body that stalled the process past the lease no other starts in the same turn', async () => {
     const taskQueue = `q-${uuid()}`;
     let stalls = 1;
-    let executions = 0;
+    const executedIn: number[] = [];
     const definition = workflow('stalling-body', async (ctx) => {
       await Promise.all([
         ctx.step('stall', () => {
           if (stalls-- > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_300);
         }),
         ctx.step('beside', () => {
-          executions++;
+          executedIn.push(ctx.run.attempt);
         }),
       ]);
     });
     await perdure.startWorker({ taskQueue, workflows: [definition], leaseDuration: '1s' });
     await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' });
-    expect(executions).toBe(1);
+    expect(executedIn).toEqual([2]);
   });
 
   it('at-most-once steps are not executed again when their worker is lost', async () => {
