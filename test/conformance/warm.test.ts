@@ -1,4 +1,6 @@
-import { workflow } from '@perdure/worker-sdk';
+import type { WorkerService } from '@perdure/proto';
+import { type Connection, Worker, type Workflow, workflow } from '@perdure/worker-sdk';
+import { pino } from 'pino';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
@@ -161,6 +163,77 @@ describe('suspended runs that are kept in memory', () => {
     const result = await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' });
     expect(result).toBe(7);
     expect(executions).toBe(2);
+  });
+
+  /** A worker that hears late of its suspensions: on the way back the answer takes as long as it does in a slow network. */
+  const startSlowWorker = async (connection: Connection, taskQueue: string, definition: Workflow, lateMs: number) => {
+    const slow = Object.assign(Object.create(connection) as Connection, {
+      service: (service: typeof WorkerService) => {
+        const calls = connection.service(service);
+        const suspendRun: typeof calls.suspendRun = async (...args) => {
+          const answer = await calls.suspendRun(...args);
+          await new Promise((resolve) => setTimeout(resolve, lateMs));
+          return answer;
+        };
+        return { ...calls, suspendRun };
+      },
+    });
+    const worker = new Worker({
+      taskQueue,
+      workflows: [definition],
+      connection: slow,
+      warmRuns: 10,
+      logger: pino({ level: 'silent' }),
+      handleSignals: false,
+    });
+    await worker.start();
+    return worker;
+  };
+
+  it('are not kept when a timer fired before they heard of their suspension', async () => {
+    // Without a reaper, so that the run does not come back before the answer does.
+    const sleepy = await startPerdure({ reaper: false });
+    const taskQueue = newQueue();
+    let executions = 0;
+    const definition = workflow('overtaken', async (ctx) => {
+      executions++;
+      await Promise.all([ctx.sleep('short', 400), ctx.sleep('long', 1_500)]);
+      return 'done';
+    });
+    const worker = await startSlowWorker(sleepy.connection, taskQueue, definition, 700);
+    const handle = await sleepy.client.start(definition, undefined, { taskQueue });
+    await until('the worker to be free of it', () => executions === 1 && worker.running === 0);
+    sleepy.startReaper({ maxSleepMs: 50 });
+    expect(await handle.result({ timeout: '15s' })).toBe('done');
+    expect(executions).toBe(2);
+    await worker.shutdown(0);
+    await sleepy.stop();
+  });
+
+  it('are not kept when their code went on before they heard of their suspension', async () => {
+    const taskQueue = newQueue();
+    const definition = workflow('overtaking', async (ctx) => {
+      const slept = ctx.sleep('long', 1_500);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      const value = await ctx.step('late', () => 7);
+      await slept;
+      return value;
+    });
+    const worker = await startSlowWorker(perdure.connection, taskQueue, definition, 700);
+    expect(await perdure.client.execute(definition, undefined, { taskQueue, timeout: '15s' })).toBe(7);
+    await worker.shutdown(0);
+  });
+
+  it('are not kept when their code ended before they heard of their suspension', async () => {
+    const taskQueue = newQueue();
+    const definition = workflow('outrun', async (ctx) => {
+      const slept = ctx.sleep('long', 1_500);
+      await Promise.race([slept, new Promise((resolve) => setTimeout(resolve, 300))]);
+      return 'done';
+    });
+    const worker = await startSlowWorker(perdure.connection, taskQueue, definition, 700);
+    expect(await perdure.client.execute(definition, undefined, { taskQueue, timeout: '15s' })).toBe('done');
+    await worker.shutdown(0);
   });
 
   it('are not kept when that is not wanted', async () => {

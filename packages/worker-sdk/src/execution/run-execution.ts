@@ -288,6 +288,11 @@ export class RunExecution implements StepBodyHost {
     }
   }
 
+  /** The code has not come to its end, and no work of ours is under way that needs the lease. */
+  get isIdle(): boolean {
+    return !this.#hasEnded && !this.#finishing && this.#busyCount === 0;
+  }
+
   /** Until {@link endWork}, the run is not suspended. */
   beginWork(): void {
     this.#busyCount++;
@@ -416,7 +421,7 @@ export class RunExecution implements StepBodyHost {
     leased.memo = [];
     this.#delivery = new DeliveryQueue(
       this.#memo.delivered,
-      () => this.#onQuiet(),
+      () => this.#suspension.onQuiet(),
       () => this.#waits.size > 0,
     );
     if (this.#cancelRequested) this.#abortReason = new CancelledError();
@@ -445,10 +450,5 @@ export class RunExecution implements StepBodyHost {
   #reportUnasked(): void {
     const { unasked } = this.#delivery;
     if (unasked.length > 0) this.log.warn({ event: 'recorded_steps_not_asked_for', stepIds: unasked.slice(0, 20) });
-  }
-
-  /** Nothing to deliver. */
-  #onQuiet(): void {
-    if (!this.#hasEnded && !this.#finishing && this.#busyCount === 0) this.#suspension.onQuiet();
   }
 }

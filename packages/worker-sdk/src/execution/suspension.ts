@@ -27,9 +27,9 @@ export class Suspension {
     return this.#isParked;
   }
 
-  /** Nothing is to be delivered, and none of our own work is under way: when something is awaited, the run can go. */
+  /** Nothing is to be delivered: when nothing else is under way and something is awaited, the run can go. */
   onQuiet(): void {
-    if (this.#isParked || this.#underWay || this.#waits.size === 0) return;
+    if (!this.#execution.isIdle || this.#isParked || this.#underWay || this.#waits.size === 0) return;
     const waits = this.#waits.list();
     const earliestMs = Math.min(...waits.map((wait) => wait.dueAtMs)) - performance.now();
     if (earliestMs <= IN_PLACE_MS) return;
@@ -45,6 +45,11 @@ export class Suspension {
     }));
     const answer = await this.#execution.calls.call('suspendRun', { waits }, { gated: false });
     if (answer.suspended) {
+      // What went on while the answer was on its way was sent under a lease that is over: nobody will answer it.
+      if (!this.#execution.isIdle || !isSame(this.#waits.list(), awaited)) {
+        this.#execution.evict();
+        return;
+      }
       this.#isParked = true;
       this.#waits.pause();
       this.#execution.parked();
@@ -88,4 +93,8 @@ export class Suspension {
 function isAsAwaited({ on }: PendingWait, entry: MemoEntry | undefined): boolean {
   if (entry === undefined) return false;
   return on === 'RETRY' ? !isFinal(entry) : !isFinal(entry) || entry.status === StepStatus.COMPLETED;
+}
+
+function isSame(waits: readonly PendingWait[], others: readonly PendingWait[]): boolean {
+  return waits.length === others.length && waits.every((wait, index) => wait === others[index]);
 }
