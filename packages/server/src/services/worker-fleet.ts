@@ -2,6 +2,7 @@ import { type WorkerService, WorkerStatus } from '@perdure/proto';
 import { deregisterWorkers, drainWorkers, registerWorkers, type Worker } from '@perdure/store';
 import { decode, type ServerContext } from '../context.js';
 import { MAX_HEARTBEAT_INTERVAL_MS } from '../limits.js';
+import { decodeWait } from '../rpc/decode/wait.js';
 import * as decoders from '../rpc/decode/worker-requests.js';
 import { leasedRun } from '../rpc/encode/leased-run.js';
 import { durationOf } from '../rpc/encode/time.js';
@@ -77,7 +78,7 @@ export function workerFleet(
     async awaitNotices(request, call) {
       const { worker, waitMs } = decode(context, (check) => ({
         worker: decoders.decodeWorkerRef(check, request),
-        waitMs: decoders.decodeWait(check, request.wait),
+        waitMs: decodeWait(check, request.wait),
       }));
       const registered = await registrations.get(worker);
       if (registered === null || registered.status === 'OFFLINE') {

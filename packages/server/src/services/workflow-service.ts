@@ -15,7 +15,7 @@ import {
 } from '@perdure/store';
 import { decode, type ServerContext } from '../context.js';
 import { encodePageToken } from '../rpc/decode/page-token.js';
-import { decodeWait } from '../rpc/decode/worker-requests.js';
+import { decodeWait } from '../rpc/decode/wait.js';
 import {
   decodeActOnRun,
   decodeCountRuns,

@@ -10,6 +10,7 @@ import {
 } from '../errors/errors.js';
 import { errorOf } from '../errors/failure.js';
 import type { CallOptions, ServiceClient } from '../rpc/connection.js';
+import { longCall } from '../rpc/long-call.js';
 import { durationMessage } from '../rpc/time.js';
 import { untilAnswered } from './until-answered.js';
 
@@ -32,8 +33,6 @@ export type ToldEnd = Pick<AwaitRunResponse, 'runId' | 'workflowId' | 'status' |
 
 /** One call waits that long for the end, in ms; then it is asked again. */
 const WAIT_MS = 20_000;
-/** For the way there and back, in ms. */
-const TRIP_MS = 10_000;
 
 /** How long somebody is willing to wait for a result, from now on. */
 export class ResultPatience {
@@ -52,11 +51,10 @@ export class ResultPatience {
     return this.#untilMs - performance.now();
   }
 
-  /** For the next call: how long the server should wait, and the options of the call. */
-  nextCall(): { readonly waitMs: number; readonly options: CallOptions } {
-    const waitMs = Math.max(0, Math.min(WAIT_MS, Math.ceil(this.remainingMs)));
-    const { signal } = this;
-    return { waitMs, options: { timeoutMs: waitMs + TRIP_MS, ...(signal === undefined ? {} : { signal }) } };
+  /** How long the server should wait in the next call, in ms, and the options of that call. */
+  nextCall(maxWaitMs: number = WAIT_MS): { readonly waitMs: number; readonly options: CallOptions } {
+    const waitMs = Math.max(0, Math.min(maxWaitMs, Math.ceil(this.remainingMs)));
+    return { waitMs, options: longCall(waitMs, this.signal) };
   }
 }
 

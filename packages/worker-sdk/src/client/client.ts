@@ -76,6 +76,11 @@ const REUSE_POLICIES = {
   reject: WorkflowIdReusePolicy.REJECT,
   'terminate-existing': WorkflowIdReusePolicy.TERMINATE_EXISTING,
 } as const;
+/**
+ * For the first call of an execute, in ms. Until it is answered nobody here knows whether the run was started, and an outage is
+ * borne as long as for a start; afterwards it is borne as long as for a result.
+ */
+const EXECUTE_WAIT_MS = 2_000;
 const STARTS_PER_CALL = 500;
 const BYTES_PER_CALL = 2 * 1024 * 1024;
 
@@ -137,7 +142,7 @@ export class Client {
 
   /** @returns undefined when no server answered; the start is repeated then, with the same request id */
   async #executeOnce(request: StartRequest, patience: ResultPatience): Promise<ExecuteWorkflowResponse | undefined> {
-    const { waitMs, options } = patience.nextCall();
+    const { waitMs, options } = patience.nextCall(EXECUTE_WAIT_MS);
     try {
       return await this.#context.service.executeWorkflow({ start: request, wait: durationMessage(waitMs) }, options);
     } catch (error) {

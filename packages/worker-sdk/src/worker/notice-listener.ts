@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { AwaitNoticesResponse } from '@perdure/proto';
 import type { Logger } from 'pino';
+import { longCall } from '../rpc/long-call.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { durationMessage } from '../rpc/time.js';
 import type { WorkerTransport } from './worker-transport.js';
@@ -14,7 +15,6 @@ export interface NoticeListenerOptions {
 }
 
 const WAIT_MS = 20_000;
-const TRIP_MS = 10_000;
 const BACKOFF_MS = 3_000;
 
 /** Hears of cancels, terminations and drains without waiting for a heartbeat. What it misses, heartbeats bring. */
@@ -33,7 +33,7 @@ export class NoticeListener {
     while (!signal.aborted) {
       try {
         const request = { namespace, workerId, wait: durationMessage(WAIT_MS) };
-        onNews(await transport.awaitNotices(request, { timeoutMs: WAIT_MS + TRIP_MS, signal }));
+        onNews(await transport.awaitNotices(request, longCall(WAIT_MS, signal)));
       } catch (error) {
         if (signal.aborted) return;
         if (!(error instanceof RpcError)) log.error({ event: 'listen_failed', err: error });

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ChurningSet } from '@perdure/collections';
 import type { LeasedRun } from '@perdure/proto';
 import type { Logger } from 'pino';
+import { longCall } from '../rpc/long-call.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { durationMessage } from '../rpc/time.js';
 import type { PollTicket, SlotLedger } from './slot-ledger.js';
@@ -24,7 +25,6 @@ export interface PollsOptions {
 }
 
 const POLL_WAIT_MS = 20_000;
-const TRIP_MS = 10_000;
 const BACKOFF_MS = 100;
 
 /** One each: a signal that all polls listened to would keep what they brought, listener by listener. */
@@ -85,7 +85,7 @@ export class Polls {
           wait: durationMessage(POLL_WAIT_MS),
           maxRuns: ticket.slots,
         },
-        { timeoutMs: POLL_WAIT_MS + TRIP_MS, signal },
+        longCall(POLL_WAIT_MS, signal),
       );
       const waitedMs = performance.now() - sentAtMs;
       for (const run of runs) onRun(run, waitedMs);

@@ -34,18 +34,12 @@ import type {
 } from '@perdure/store';
 import { MAX_DELAY_MS } from '@perdure/store';
 import { v7 as newUuid } from 'uuid';
-import {
-  DEFAULT_LEASE_MS,
-  DEFAULT_WAIT_MS,
-  MAX_LEASE_MS,
-  MAX_POLL_RUNS,
-  MAX_WAIT_MS,
-  MIN_LEASE_MS,
-} from '../../limits.js';
+import { DEFAULT_LEASE_MS, MAX_LEASE_MS, MAX_POLL_RUNS, MIN_LEASE_MS } from '../../limits.js';
 import { stepKinds } from '../enums.js';
 import type { Checker } from './checker.js';
 import { decodeFailure } from './failure.js';
 import { decodePageToken } from './page-token.js';
+import { decodeWait } from './wait.js';
 
 const MAX_INT32 = 2 ** 31 - 1;
 /** Timers that fired while their run was suspended carry the highest number. */
@@ -101,10 +95,6 @@ export function decodePoll(check: Checker, request: PollActivityRequest): PollRe
     waitMs: decodeWait(check, request.wait),
     maxRuns: request.maxRuns === 0 ? 1 : check.integer('max_runs', request.maxRuns, 1, MAX_POLL_RUNS),
   };
-}
-
-export function decodeWait(check: Checker, wait: PollActivityRequest['wait']): number {
-  return check.duration('wait', wait, DEFAULT_WAIT_MS, { maxMs: MAX_WAIT_MS });
 }
 
 function decodeTypes(check: Checker, types: readonly string[]): string[] {

@@ -15,7 +15,7 @@ import { validate as isUuid } from 'uuid';
 import { reusePolicies, runStatuses } from '../enums.js';
 import type { Checker } from './checker.js';
 import { decodePageToken } from './page-token.js';
-import { decodeWait } from './worker-requests.js';
+import { decodeWait } from './wait.js';
 
 export const MAX_STARTS = 500;
 const DEFAULT_MAX_LOST_LEASES = 10;
