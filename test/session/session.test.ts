@@ -11,7 +11,7 @@ import {
   WorkerService,
   WorkflowService,
 } from '@perdure/proto';
-import { Client, Connection, Worker, workflow } from '@perdure/worker-sdk';
+import { Client, Connection, Worker, type WorkerOptions, workflow } from '@perdure/worker-sdk';
 import { pino } from 'pino';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -283,12 +283,8 @@ describe('sessions', () => {
     await proxy.close();
   }, 90_000);
 
-  it('an execute whose connection is cut is one run all the same', async () => {
-    const proxy = await startTcpProxy(perdure.server.grpcAddress);
-    const taskQueue = `q-${uuid()}`;
-    const definition = workflow('double', (ctx, n: number) =>
-      ctx.step('s', () => new Promise<number>((resolve) => setTimeout(resolve, 5, 2 * n))),
-    );
+  /** At the server itself, whatever becomes of the client's way to it. */
+  const startWorker = async (taskQueue: string, definition: WorkerOptions['workflows'][number]) => {
     const worker = new Worker({
       taskQueue,
       workflows: [definition],
@@ -297,6 +293,16 @@ describe('sessions', () => {
       handleSignals: false,
     });
     await worker.start();
+    return worker;
+  };
+
+  it('an execute whose connection is cut is one run all the same', async () => {
+    const proxy = await startTcpProxy(perdure.server.grpcAddress);
+    const taskQueue = `q-${uuid()}`;
+    const definition = workflow('double', (ctx, n: number) =>
+      ctx.step('s', () => new Promise<number>((resolve) => setTimeout(resolve, 5, 2 * n))),
+    );
+    const worker = await startWorker(taskQueue, definition);
     const client = new Client({ address: proxy.address });
     const numbers = Array.from({ length: 150 }, (_, n) => n);
     const executing = numbers.map(async (n) => {
@@ -340,14 +346,7 @@ describe('sessions', () => {
     await other.stop();
     // It did not wait for the run, which no worker has taken yet.
     expect(performance.now() - beganMs).toBeLessThan(8_000);
-    const worker = new Worker({
-      taskQueue,
-      workflows: [definition],
-      address: perdure.server.grpcAddress,
-      logger: silent,
-      handleSignals: false,
-    });
-    await worker.start();
+    const worker = await startWorker(taskQueue, definition);
     expect(await result).toBe('done');
     expect((await perdure.workflows.listRuns({ taskQueue })).runs).toHaveLength(1);
     client.close();

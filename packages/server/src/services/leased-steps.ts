@@ -1,5 +1,6 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { CompleteStepRequest, CompleteStepResponseSchema, StepBegin, WorkerService } from '@perdure/proto';
+import type { BeginStep, BeginStepOutcome, RecordStep } from '@perdure/store';
 import { decode, type ServerContext } from '../context.js';
 import * as decoders from '../rpc/decode/worker-requests.js';
 import { durationOf, optionalTimestamp, timestampOf } from '../rpc/encode/time.js';
@@ -12,6 +13,7 @@ import {
   timerNotDue,
   wrongAttempt,
 } from '../rpc/outcomes.js';
+import type { RpcError } from '../rpc/rpc-error.js';
 
 /** What workers record of the steps of runs that they hold. */
 export function leasedSteps(
@@ -44,14 +46,8 @@ export function leasedSteps(
       case 'recorded':
       case 'already_recorded':
         return stepFinished(outcome);
-      case 'step_mismatch':
-        throw stepMismatch(step.runId, step.stepId, { kind: step.stepKind, seq: step.seq }, outcome);
-      case 'wrong_attempt':
-        throw wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
-      case 'cancel_requested':
-        throw cancelRequested(step.runId);
       default:
-        throw fenceRefused(step, outcome);
+        throw beginRefused(step, outcome);
     }
   };
 
@@ -64,14 +60,8 @@ export function leasedSteps(
         case 'begun':
         case 'already_begun':
           return { startedAt: timestampOf(outcome.startedAt) };
-        case 'step_mismatch':
-          throw stepMismatch(step.runId, step.stepId, { kind: step.stepKind, seq: step.seq }, outcome);
-        case 'wrong_attempt':
-          throw wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
-        case 'cancel_requested':
-          throw cancelRequested(step.runId);
         default:
-          throw fenceRefused(step, outcome);
+          throw beginRefused(step, outcome);
       }
     },
 
@@ -118,6 +108,23 @@ export function leasedSteps(
       }
     },
   };
+}
+
+/** Why an attempt may not begin. */
+function beginRefused(
+  step: BeginStep | RecordStep,
+  outcome: Exclude<BeginStepOutcome, { readonly kind: 'begun' | 'already_begun' }>,
+): RpcError {
+  switch (outcome.kind) {
+    case 'step_mismatch':
+      return stepMismatch(step.runId, step.stepId, { kind: step.stepKind, seq: step.seq }, outcome);
+    case 'wrong_attempt':
+      return wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
+    case 'cancel_requested':
+      return cancelRequested(step.runId);
+    default:
+      return fenceRefused(step, outcome);
+  }
 }
 
 interface Finished {
