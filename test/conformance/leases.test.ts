@@ -76,6 +76,17 @@ describe('leases', () => {
       }),
     FailStep: (run) =>
       perdure.workers.failStep({ ...fenceOf(run), stepId: 'open', attemptNumber: 1, failure: failure(), eventSeq: 1 }),
+    SettleStep: (run) =>
+      perdure.workers.settleStep({
+        ...fenceOf(run),
+        stepId: 'failing',
+        seq: 2,
+        kind: StepKind.FUNCTION,
+        attemptNumber: 1,
+        status: StepStatus.FAILED,
+        eventSeq: 1,
+      }),
+    ObserveCancel: (run) => perdure.workers.observeCancel({ ...fenceOf(run), eventSeq: 1 }),
     ScheduleSleep: (run) =>
       perdure.workers.scheduleSleep({ ...fenceOf(run), stepId: 'nap', seq: 9, when: { case: 'duration', value: {} } }),
     SuspendRun: (run) =>

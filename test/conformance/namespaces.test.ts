@@ -64,6 +64,8 @@ describe('namespaces', () => {
       perdure.workers.beginStep({ ...begin(run, 'x', { seq: 3 }), namespace }),
       perdure.workers.completeStep({ ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1 }),
       perdure.workers.failStep({ ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1, failure: failure() }),
+      perdure.workers.settleStep({ ...lease, stepId: 's', seq: 1, kind: 1, attemptNumber: 1, status: 3, eventSeq: 1 }),
+      perdure.workers.observeCancel({ ...lease, eventSeq: 1 }),
       perdure.workers.scheduleSleep({ ...lease, stepId: 'y', seq: 4, when: { case: 'duration', value: {} } }),
       perdure.workers.suspendRun({ ...lease, waits: [{ stepId: 'nap', condition: { case: 'timer', value: {} } }] }),
       perdure.workers.completeWorkflow(lease),

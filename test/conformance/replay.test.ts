@@ -88,14 +88,19 @@ describe('replay', () => {
 
   it('the outcome of a race is the same in every replay', async () => {
     const winners: string[] = [];
+    let letSlowEnd: () => void = () => undefined;
+    const raceIsWon = new Promise<void>((resolve) => {
+      letSlowEnd = resolve;
+    });
     const { output } = await interruptedAt(
       async (ctx) => {
         const winner = await Promise.race([
-          ctx.step('slow', () => new Promise<string>((resolve) => setTimeout(() => resolve('slow'), 60))),
-          ctx.step('quick', () => new Promise<string>((resolve) => setTimeout(() => resolve('quick'), 5))),
+          ctx.step('slow', () => raceIsWon.then(() => 'slow')),
+          ctx.step('quick', () => 'quick'),
         ]);
         winners.push(winner);
-        await ctx.step('wait for both', () => new Promise((resolve) => setTimeout(resolve, 100)));
+        letSlowEnd();
+        await ctx.step('wait for both', () => raceIsWon);
         return winner;
       },
       (executed) => executed === 3,

@@ -9,6 +9,7 @@ import {
   findRuns,
   finishRuns,
   type LeaseRef,
+  observeCancels,
   openDatabase,
   type RunStatus,
   recordSteps,
@@ -17,6 +18,7 @@ import {
   renewLeases,
   retryRunAttempts,
   scheduleSleeps,
+  settleSteps,
   startIdentity,
   startRuns,
   suspendRuns,
@@ -128,10 +130,41 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
   },
   scheduleSleep: {
     run: (db, lease) =>
-      scheduleSleeps(db, [{ ...lease, stepId: 'later', seq: 8, durationMs: 1, until: null, uncancellable: false }]),
+      scheduleSleeps(db, [
+        { ...lease, stepId: 'later', seq: 8, durationMs: 1, until: null, uncancellable: false, attemptNumber: 1 },
+      ]),
     expected: {
       PENDING: 'lease_lost',
       RUNNING: 'scheduled',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  settleStep: {
+    run: (db, lease) =>
+      settleSteps(db, [
+        { ...lease, stepId: 'new', seq: 8, stepKind: 'FUNCTION', attemptNumber: 0, status: 'CANCELLED', eventSeq: 1 },
+      ]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'cancel_not_requested',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  observeCancel: {
+    run: (db, lease) => observeCancels(db, [{ ...lease, eventSeq: 1 }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'cancel_not_requested',
       SLEEPING: 'lease_lost',
       WOKEN: 'lease_lost',
       COMPLETED: 'lease_lost',
@@ -193,7 +226,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
     },
   },
   retryRunAttempt: {
-    run: (db, lease) => retryRunAttempts(db, [{ ...lease, failure, retryAfterMs: 1_000, reopenStepIds: [] }]),
+    run: (db, lease) => retryRunAttempts(db, [{ ...lease, failure, retryAfterMs: 1_000, cut: null }]),
     expected: {
       PENDING: 'lease_lost',
       RUNNING: 'retrying',
@@ -335,7 +368,7 @@ describe('state × command', () => {
     const { runId, leaseToken } = claimed.claim.run;
     const lease = { namespace, runId, leaseToken };
     await scheduleSleeps(db, [
-      { ...lease, stepId: 'nap', seq: 1, durationMs: 3_600_000, until: null, uncancellable: false },
+      { ...lease, stepId: 'nap', seq: 1, durationMs: 3_600_000, until: null, uncancellable: false, attemptNumber: 1 },
     ]);
     await beginSteps(db, [
       {

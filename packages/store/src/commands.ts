@@ -1,5 +1,6 @@
 /** The commands of the transitions and the closed set of outcomes that each may have. */
 import type {
+  EventPlace,
   Failure,
   FenceOutcome,
   LeaseRef,
@@ -67,12 +68,13 @@ export type RunToExecute = Pick<
   | 'leaseToken'
   | 'attempt'
   | 'retries'
+  | 'lostLeases'
   | 'cancelRequestedAt'
   | 'createdAt'
   | 'startedAt'
   | 'runDeadlineAt'
   | 'executionDeadlineAt'
-> & { readonly input: Payload | null };
+> & { readonly input: Payload | null; readonly cancelObserved: EventPlace | null };
 export interface ClaimedRun {
   readonly run: RunToExecute;
   readonly leaseMs: number;
@@ -186,12 +188,47 @@ export interface ScheduleSleep extends LeaseRef {
   readonly durationMs: number | null;
   readonly until: Date | null;
   readonly uncancellable: boolean;
+  readonly attemptNumber: number;
 }
 export type ScheduleSleepOutcome =
   | FenceOutcome
   | StepMismatch
+  | WrongAttempt
   | { readonly kind: 'cancel_requested' }
-  | { readonly kind: 'scheduled' | 'already_scheduled'; readonly firesAt: Date; readonly remainingMs: number };
+  | {
+      readonly kind: 'scheduled' | 'already_scheduled';
+      readonly firesAt: Date;
+      readonly remainingMs: number;
+      readonly attemptNumber: number;
+    };
+
+/** The final outcome of a step without a body at work. */
+export interface SettleStep extends LeaseRef {
+  readonly stepId: string;
+  readonly seq: number;
+  readonly stepKind: StepKind;
+  /** The latest attempt; 0 when none is recorded. */
+  readonly attemptNumber: number;
+  /** CANCELLED by the cancel request; FAILED: the recorded failure is final. */
+  readonly status: 'CANCELLED' | 'FAILED';
+  readonly eventSeq: number;
+}
+export type SettleStepOutcome =
+  | FenceOutcome
+  | StepMismatch
+  | WrongAttempt
+  /** CANCELLED without a cancel request. */
+  | { readonly kind: 'cancel_not_requested' }
+  | { readonly kind: 'settled' | 'already_settled'; readonly finishedAt: Date };
+
+/** The code learns of the cancel request. */
+export interface ObserveCancel extends LeaseRef {
+  readonly eventSeq: number;
+}
+export type ObserveCancelOutcome =
+  | FenceOutcome
+  | { readonly kind: 'cancel_not_requested' }
+  | { readonly kind: 'observed' | 'already_observed' };
 
 export interface WaitCondition {
   readonly stepId: string;
@@ -226,7 +263,15 @@ export type FinishRunOutcome =
 export interface RetryRunAttempt extends LeaseRef {
   readonly failure: Failure;
   readonly retryAfterMs: number;
-  readonly reopenStepIds: readonly string[];
+  /** Null: everything recorded is kept. */
+  readonly cut: MemoCut | null;
+}
+/** What a run-level retry takes back. */
+export interface MemoCut {
+  /** Failures delivered here or later are executed again. */
+  readonly from: EventPlace;
+  /** Steps after this position are taken back. */
+  readonly seq: number;
 }
 export type RetryRunAttemptOutcome = FenceOutcome | { readonly kind: 'retrying' | 'already_retrying' };
 

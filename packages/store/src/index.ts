@@ -37,6 +37,7 @@ export {
 } from './transitions/create-namespaces.js';
 export { failSteps } from './transitions/fail-steps.js';
 export { finishRuns } from './transitions/finish-runs.js';
+export { observeCancels } from './transitions/observe-cancels.js';
 export { recordStepHeartbeats } from './transitions/record-step-heartbeats.js';
 export { recordSteps } from './transitions/record-steps.js';
 export { registerWorkers } from './transitions/register-workers.js';
@@ -45,6 +46,7 @@ export { renewLeases } from './transitions/renew-leases.js';
 export { deregisterWorkers, drainWorkers } from './transitions/retire-workers.js';
 export { retryRunAttempts } from './transitions/retry-run-attempts.js';
 export { scheduleSleeps } from './transitions/schedule-sleeps.js';
+export { settleSteps } from './transitions/settle-steps.js';
 export { isGuarded, startRuns } from './transitions/start-runs.js';
 export { suspendRuns } from './transitions/suspend-runs.js';
 export { terminateRuns } from './transitions/terminate-runs.js';

@@ -107,6 +107,8 @@ export interface StepAttempt {
   readonly tryNumber: number;
   readonly maxTries: number;
   readonly isLatest: boolean;
+  /** Taken back by a run-level retry. */
+  readonly isCut: boolean;
   readonly status: StepStatus;
   readonly workerId: string | null;
   readonly leaseToken: number;
@@ -134,10 +136,20 @@ export interface MemoEntry {
   readonly status: StepStatus;
   readonly output: Payload | null;
   readonly failure: Failure | null;
+  readonly leaseToken: number;
+  readonly eventSeq: number | null;
+  /** Taken back by a run-level retry. */
+  readonly isCut: boolean;
   readonly finishedAt: Date | null;
   readonly nextRetryAt: Date | null;
   readonly firesAt: Date | null;
   readonly heartbeat: Payload | null;
+}
+
+/** A place in the order in which results reach a run's code. */
+export interface EventPlace {
+  readonly leaseToken: number;
+  readonly eventSeq: number;
 }
 
 export interface Worker {

@@ -18,6 +18,9 @@ import {
   failSteps,
   findRuns,
   finishRuns,
+  type ObserveCancel,
+  type ObserveCancelOutcome,
+  observeCancels,
   type RecordStep,
   type RecordStepHeartbeat,
   type RecordStepHeartbeatOutcome,
@@ -40,11 +43,14 @@ import {
   retryRunAttempts,
   type ScheduleSleep,
   type ScheduleSleepOutcome,
+  type SettleStep,
+  type SettleStepOutcome,
   type StartRun,
   type StartRunOutcome,
   type SuspendRun,
   type SuspendRunOutcome,
   scheduleSleeps,
+  settleSteps,
   startRuns,
   suspendRuns,
   type TerminateRun,
@@ -70,6 +76,8 @@ export interface Commands {
   readonly completeStep: Submit<CompleteStep, CompleteStepOutcome>;
   readonly recordStep: Submit<RecordStep, RecordStepOutcome>;
   readonly failStep: Submit<FailStep, FailStepOutcome>;
+  readonly settleStep: Submit<SettleStep, SettleStepOutcome>;
+  readonly observeCancel: Submit<ObserveCancel, ObserveCancelOutcome>;
   readonly scheduleSleep: Submit<ScheduleSleep, ScheduleSleepOutcome>;
   readonly suspendRun: Submit<SuspendRun, SuspendRunOutcome>;
   readonly finishRun: Submit<FinishRun, FinishRunOutcome>;
@@ -172,6 +180,8 @@ export function createCommands({ db, wakeups, dispatcher, maxQueued }: CommandsO
     completeStep: ordered('CompleteStep', completeSteps),
     recordStep: ordered('CompleteStep', recordSteps),
     failStep: ordered('FailStep', failSteps),
+    settleStep: ordered('SettleStep', settleSteps),
+    observeCancel: ordered('ObserveCancel', observeCancels),
     scheduleSleep: ordered('ScheduleSleep', scheduleSleeps),
     suspendRun: ordered('SuspendRun', suspendRuns, (_, outcome) => {
       if (outcome.kind === 'suspended' && outcome.wakeInMs !== null) wakeups.wakesIn(outcome.wakeInMs);

@@ -119,7 +119,7 @@ export function cancelNotRequested(runId: string): RpcError {
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.WRONG_RUN_STATE,
-    `No cancel of run ${runId} was asked for, so none can be confirmed. End it with CompleteWorkflow or FailWorkflow.`,
+    `No cancel of run ${runId} is requested, so there is none to observe, to confirm, or to end a step by.`,
     { metadata: { run_id: runId } },
   );
 }

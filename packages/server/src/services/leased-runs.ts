@@ -17,7 +17,7 @@ export function leasedRuns(
   context: ServerContext,
 ): Pick<
   Handlers<typeof WorkerService>,
-  'getMemo' | 'suspendRun' | 'completeWorkflow' | 'failWorkflow' | 'confirmCancel' | 'releaseRun'
+  'getMemo' | 'observeCancel' | 'suspendRun' | 'completeWorkflow' | 'failWorkflow' | 'confirmCancel' | 'releaseRun'
 > {
   const { db, commands } = context;
 
@@ -41,6 +41,14 @@ export function leasedRuns(
         memo: memo.map(memoMessage),
         nextMemoToken: next === null ? '' : encodePageToken(decoders.memoScope(lease), [next.entries, next.bytes]),
       };
+    },
+
+    async observeCancel(request) {
+      const command = decode(context, (check) => decoders.decodeObserveCancel(check, request));
+      const outcome = await commands.observeCancel(command);
+      if (outcome.kind === 'cancel_not_requested') throw cancelNotRequested(command.runId);
+      if (isFenceRefusal(outcome)) throw fenceRefused(command, outcome);
+      return {};
     },
 
     async suspendRun(request) {

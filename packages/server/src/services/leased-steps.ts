@@ -6,6 +6,7 @@ import * as decoders from '../rpc/decode/worker-requests.js';
 import { durationOf, optionalTimestamp, timestampOf } from '../rpc/encode/time.js';
 import type { Handlers } from '../rpc/handlers.js';
 import {
+  cancelNotRequested,
   cancelRequested,
   fenceRefused,
   stepMismatch,
@@ -18,7 +19,7 @@ import type { RpcError } from '../rpc/rpc-error.js';
 /** What workers record of the steps of runs that they hold. */
 export function leasedSteps(
   context: ServerContext,
-): Pick<Handlers<typeof WorkerService>, 'beginStep' | 'completeStep' | 'failStep' | 'scheduleSleep'> {
+): Pick<Handlers<typeof WorkerService>, 'beginStep' | 'completeStep' | 'failStep' | 'settleStep' | 'scheduleSleep'> {
   const { commands, config } = context;
 
   const completeStep = async (request: CompleteStepRequest) => {
@@ -89,6 +90,24 @@ export function leasedSteps(
       }
     },
 
+    async settleStep(request) {
+      const step = decode(context, (check) => decoders.decodeSettleStep(check, request));
+      const outcome = await commands.settleStep(step);
+      switch (outcome.kind) {
+        case 'settled':
+        case 'already_settled':
+          return { finishedAt: timestampOf(outcome.finishedAt) };
+        case 'cancel_not_requested':
+          throw cancelNotRequested(step.runId);
+        case 'step_mismatch':
+          throw stepMismatch(step.runId, step.stepId, { kind: step.stepKind, seq: step.seq }, outcome);
+        case 'wrong_attempt':
+          throw wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
+        default:
+          throw fenceRefused(step, outcome);
+      }
+    },
+
     async scheduleSleep(request) {
       const sleep = decode(context, (check) => decoders.decodeScheduleSleep(check, request));
       const outcome = await commands.scheduleSleep(sleep);
@@ -98,7 +117,10 @@ export function leasedSteps(
           return {
             firesAt: timestampOf(outcome.firesAt),
             remaining: durationOf(Math.max(0, Math.ceil(outcome.remainingMs))),
+            attemptNumber: outcome.attemptNumber,
           };
+        case 'wrong_attempt':
+          throw wrongAttempt(sleep.runId, sleep.stepId, sleep.attemptNumber, outcome);
         case 'step_mismatch':
           throw stepMismatch(sleep.runId, sleep.stepId, { kind: 'SLEEP', seq: sleep.seq }, outcome);
         case 'cancel_requested':

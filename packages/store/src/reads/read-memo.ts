@@ -1,6 +1,6 @@
 /**
  * Reads the memo of runs: the latest attempt of each step, in the order in which results reached the workflow's code, those
- * that never did last. The order is total and does not change while a lease is held, so a page is addressed by how much
+ * that never did last, and among those what was cut. The order is total and does not change while a lease is held, so a page is addressed by how much
  * came before it. Sizes are summed from the stored lengths; only what goes into the page is fetched from out-of-line storage.
  *
  * Timers that fired while their run was suspended carry the lease under which it was suspended and the highest event_seq,
@@ -22,18 +22,19 @@ export interface MemoPageLimits {
 }
 
 /** The order in which results reach the code; see above. */
-const DELIVERED = `s.event_seq is null, s.lease_token, s.event_seq, s.fires_at, s.seq`;
+const DELIVERED = `s.is_cut or s.event_seq is null, s.lease_token, s.event_seq, s.fires_at, s.seq`;
 
 const READ_MEMO = defineStatement(
   'read_memo',
-  `select m.run_id, m.step_id, m.seq, m.kind, m.attempt_number, m.try_number, m.status, m.output, m.output_encoding,
-    m.failure, m.finished_at, m.next_retry_at, m.fires_at, m.place::int as place, m.bytes::float8 as bytes, m.total::int as total,
+  `select m.run_id, m.step_id, m.seq, m.kind, m.attempt_number, m.try_number, m.status,
+    case when not m.is_cut then m.output end as output, case when not m.is_cut then m.output_encoding end as output_encoding,
+    m.failure, m.lease_token, m.event_seq, m.is_cut, m.finished_at, m.next_retry_at, m.fires_at, m.place::int as place, m.bytes::float8 as bytes, m.total::int as total,
     h.heartbeat, h.heartbeat_encoding
   from unnest($1::uuid[]) as run(run_id)
   cross join lateral (
     select s.*, count(*) over () as total,
       row_number() over delivered as place,
-      sum(coalesce(octet_length(s.output), 0) + coalesce(pg_column_size(s.failure), 0) + 100) over delivered as bytes
+      sum(coalesce(case when not s.is_cut then octet_length(s.output) end, 0) + coalesce(pg_column_size(s.failure), 0) + 100) over delivered as bytes
     from perdure.step_runs s
     where s.run_id = run.run_id and s.attempt_key = 0
     window delivered as (order by ${DELIVERED}
@@ -41,7 +42,8 @@ const READ_MEMO = defineStatement(
   ) m
   left join lateral (
     select e.heartbeat, e.heartbeat_encoding from perdure.step_runs e
-    where e.run_id = m.run_id and e.step_id = m.step_id and e.heartbeat is not null and m.status <> 'COMPLETED'
+    where e.run_id = m.run_id and e.step_id = m.step_id and e.heartbeat is not null and not e.is_cut
+      and m.status <> 'COMPLETED'
     order by e.attempt_number desc limit 1
   ) h on m.status <> 'COMPLETED'
   where m.place > $2 and m.place <= $2 + $3 and (m.bytes <= $4::float8 + $5::float8 or m.place = $2 + 1)
@@ -51,7 +53,7 @@ const READ_MEMO = defineStatement(
 const READ_MEMO_OF = defineStatement(
   'read_memo_of',
   `select s.run_id, s.step_id, s.seq, s.kind, s.attempt_number, s.try_number, s.status, s.output, s.output_encoding,
-    s.failure, s.finished_at, s.next_retry_at, s.fires_at, s.heartbeat, s.heartbeat_encoding
+    s.failure, s.lease_token, s.event_seq, s.is_cut, s.finished_at, s.next_retry_at, s.fires_at, s.heartbeat, s.heartbeat_encoding
   from unnest($2::text[]) as c(step_id)
   join perdure.step_runs s on s.run_id = $1::uuid and s.step_id = c.step_id and s.attempt_key = 0
   order by ${DELIVERED}`,
@@ -74,6 +76,9 @@ interface Row {
   readonly output: Uint8Array | null;
   readonly output_encoding: string | null;
   readonly failure: Failure | null;
+  readonly lease_token: number;
+  readonly event_seq: number | null;
+  readonly is_cut: boolean;
   readonly finished_at: Date | null;
   readonly next_retry_at: Date | null;
   readonly fires_at: Date | null;
@@ -165,6 +170,9 @@ function entryOf(row: Row): MemoEntry {
     status: row.status,
     output: payloadOf(row.output, row.output_encoding),
     failure: row.failure,
+    leaseToken: row.lease_token,
+    eventSeq: row.event_seq,
+    isCut: row.is_cut,
     finishedAt: row.finished_at,
     nextRetryAt: row.next_retry_at,
     firesAt: row.fires_at,

@@ -2,7 +2,7 @@ import type { Failure, StepAttempt, StepKind, StepStatus } from '../model.js';
 import { payloadOf } from './run-row.js';
 
 /** Columns of an attempt without its payloads, for a table aliased `s`. */
-export const STEP_COLUMNS = `s.run_id, s.step_id, s.seq, s.kind, s.attempt_number, s.try_number, s.max_tries, s.is_latest,
+export const STEP_COLUMNS = `s.run_id, s.step_id, s.seq, s.kind, s.attempt_number, s.try_number, s.max_tries, s.is_latest, s.is_cut,
     s.status, s.worker_id, s.lease_token, s.event_seq, s.started_at, s.finished_at, s.next_retry_at, s.fires_at,
     s.deadline_at, s.failure`;
 
@@ -18,6 +18,7 @@ export interface StepRow {
   readonly try_number: number;
   readonly max_tries: number;
   readonly is_latest: boolean;
+  readonly is_cut: boolean;
   readonly status: StepStatus;
   readonly worker_id: string | null;
   readonly lease_token: number;
@@ -46,6 +47,7 @@ export function stepOf(row: StepRow): StepAttempt {
     tryNumber: row.try_number,
     maxTries: row.max_tries,
     isLatest: row.is_latest,
+    isCut: row.is_cut,
     status: row.status,
     workerId: row.worker_id,
     leaseToken: row.lease_token,

@@ -24,7 +24,7 @@ const WAKE_SLEEPERS = defineStatement(
     set status = 'COMPLETED', finished_at = perdure.clock(), event_seq = 2147483647, lease_token = d.lease_token
     from due d
     cross join lateral jsonb_to_recordset(d.waits) as w(step text, kind text)
-    where w.kind = 'TIMER' and s.run_id = d.run_id and s.step_id = w.step and s.attempt_number = 1
+    where w.kind = 'TIMER' and s.run_id = d.run_id and s.step_id = w.step and s.attempt_key = 0
       and s.status = 'RUNNING' and s.fires_at <= perdure.clock()
     returning 1
   ),

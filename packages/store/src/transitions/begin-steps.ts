@@ -16,7 +16,7 @@ import { defineStatement } from '../database/statement.js';
 import type { StepKind } from '../model.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
-import { latestAttempt, MAY_COME_NEXT, replaceLatest } from './recorded.js';
+import { IS_MISMATCH, latestAttempt, MAY_COME_NEXT, replaceLatest } from './recorded.js';
 
 const BEGIN_STEPS = defineStatement(
   'begin_steps',
@@ -31,7 +31,7 @@ const BEGIN_STEPS = defineStatement(
     select c.*, l.locked_by, p.attempt_number as previous, p.status as previous_status, p.kind as recorded_kind,
       p.seq as recorded_seq, p.started_at as recorded_started_at,
       coalesce(${FENCE_VERDICT}, case
-        when p.kind <> c.kind or p.seq <> c.seq then 'step_mismatch'
+        when ${IS_MISMATCH} then 'step_mismatch'
         when p.attempt_number = c.attempt_number and p.lease_token = c.lease_token then 'already_begun'
         when l.cancel_requested_at is not null and not c.uncancellable then 'cancel_requested'
         when ${MAY_COME_NEXT} then 'begin'

@@ -46,7 +46,7 @@ const CLAIM_RUNS = defineStatement(
     join slot s using (place)
     where r.run_id = n.run_id
     returning s.ord as slot_ord, s.lease_ms, r.run_id, r.workflow_id, r.workflow_type, r.version, r.lease_token, r.attempt,
-      r.retries, r.cancel_requested_at, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.input,
+      r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.input,
       r.input_encoding
   )
   select s.ord::int as ord, s.status as worker_status, perdure.clock() as now, c.*
@@ -64,6 +64,7 @@ type Row = Pick<
   | 'lease_token'
   | 'attempt'
   | 'retries'
+  | 'lost_leases'
   | 'cancel_requested_at'
   | 'created_at'
   | 'started_at'
@@ -76,6 +77,8 @@ type Row = Pick<
   readonly worker_status: WorkerStatus | null;
   readonly now: Date;
   readonly lease_ms: number;
+  readonly cancel_lease_token: number | null;
+  readonly cancel_event_seq: number | null;
 };
 
 /**
@@ -109,6 +112,11 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
             leaseToken: row.lease_token,
             attempt: row.attempt,
             retries: row.retries,
+            lostLeases: row.lost_leases,
+            cancelObserved:
+              row.cancel_lease_token === null || row.cancel_event_seq === null
+                ? null
+                : { leaseToken: row.cancel_lease_token, eventSeq: row.cancel_event_seq },
             cancelRequestedAt: row.cancel_requested_at,
             createdAt: row.created_at,
             startedAt: row.started_at,

@@ -17,7 +17,7 @@ import { defineStatement } from '../database/statement.js';
 import type { StepKind } from '../model.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
-import { latestAttempt, MAY_COME_NEXT, replaceLatest } from './recorded.js';
+import { IS_MISMATCH, latestAttempt, MAY_COME_NEXT, replaceLatest } from './recorded.js';
 
 /** A step without an attempt has no row for the unique index of latest attempts to refuse. */
 const RECORD_FIRST_ATTEMPTS = defineStatement(
@@ -53,7 +53,7 @@ const RECORD_STEPS = defineStatement(
       p.attempt_number as previous, p.status as previous_status, p.kind as recorded_kind,
       p.seq as recorded_seq, p.finished_at as recorded_finished_at,
       coalesce(${FENCE_VERDICT}, case
-        when p.kind <> c.kind or p.seq <> c.seq then 'step_mismatch'
+        when ${IS_MISMATCH} then 'step_mismatch'
         when p.attempt_number = c.attempt_number and p.lease_token = c.lease_token and p.status = 'COMPLETED'
           then 'already_recorded'
         when l.cancel_requested_at is not null and not c.uncancellable then 'cancel_requested'

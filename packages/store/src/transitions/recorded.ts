@@ -15,11 +15,18 @@ export const namedAttempt = (alias: string): string => `left join lateral (
 
 /**
  * For `command c`, and `p` its step's latest attempt: the attempt is the step's first, or follows one that FAILED with
- * another to come, or one that an earlier lease left open.
+ * another to come, or one that an earlier lease left open, or one that was cut.
  */
 export const MAY_COME_NEXT = `c.attempt_number = coalesce(p.attempt_number, 0) + 1 and (p.attempt_number is null
           or (p.status = 'FAILED' and p.next_retry_at is not null)
+          or p.is_cut
           or (p.status = 'RUNNING' and p.lease_token < c.lease_token))`;
+
+/**
+ * For `command c`, and `p` its step's latest attempt: the code asks for something other than what is recorded under the id.
+ * A step that was cut may come back as anything.
+ */
+export const IS_MISMATCH = `not p.is_cut and (p.kind <> c.kind or p.seq <> c.seq)`;
 
 /**
  * `replaced as (…)`: the attempts before those with the verdict are the latest no more; one that an earlier lease left open
@@ -28,11 +35,11 @@ export const MAY_COME_NEXT = `c.attempt_number = coalesce(p.attempt_number, 0) +
 export const replaceLatest = (verdict: string): string => `replaced as (
     update perdure.step_runs s
     set is_latest = false,
-      status = 'FAILED',
-      failure = coalesce(s.failure, '{"type":"WorkerLostError","reason":"WORKER_LOST",
-        "message":"The worker that ran this attempt was lost."}'::jsonb),
+      status = case when s.is_cut then s.status else 'FAILED' end,
+      failure = case when s.is_cut then s.failure else coalesce(s.failure, '{"type":"WorkerLostError","reason":"WORKER_LOST",
+        "message":"The worker that ran this attempt was lost."}'::jsonb) end,
       finished_at = coalesce(s.finished_at, perdure.clock()),
-      next_retry_at = coalesce(s.next_retry_at, perdure.clock()),
+      next_retry_at = case when not s.is_cut then coalesce(s.next_retry_at, perdure.clock()) end,
       deadline_at = null
     from judged j
     where j.verdict = '${verdict}' and j.previous is not null

@@ -1,26 +1,27 @@
 /**
  * Ends the present attempt of a run with an error and lets another attempt follow after a delay.
  *
- * Completed steps stay memoized. The steps named in `reopenStepIds` - those whose final failure ended the attempt - may be
- * executed again: their `next_retry_at` is set. The execution timeout starts anew with the next claim. A run whose cancel
+ * The memo is cut at the failure to which the attempt goes back. What the code had asked for before it (up to `cut.seq`) stays
+ * memoized, except that failures delivered from there on are executed again: their `next_retry_at` is set. What it asked for
+ * afterwards - in a catch, in a finally - is taken back: the rows stay as history, the next attempt may take another way.
+ * Without a cut everything is kept. The execution timeout starts anew with the next claim. A run whose cancel
  * was asked for becomes claimable at once. A repeat under the same lease answers like the first time until the next claim.
  */
 import type { RetryRunAttempt, RetryRunAttemptOutcome } from '../commands.js';
 import type { Database } from '../database/database.js';
-import { jsonArray, plainArray, textArray } from '../database/literals.js';
+import { jsonArray, plainArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { LOSE_OPEN_STEPS } from './close-steps.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
 
 const RETRY_RUN_ATTEMPTS = defineStatement(
   'retry_run_attempts',
   `with ${LOCKED_RUNS},
   command as (
-    select * from unnest($1::uuid[], $2::text[], $3::int[], $4::jsonb[], $5::bigint[])
-      with ordinality as t(run_id, namespace, lease_token, failure, retry_after_ms, ord)
+    select * from unnest($1::uuid[], $2::text[], $3::int[], $4::jsonb[], $5::bigint[], $6::int[], $7::int[],
+      $8::int[])
+      with ordinality as t(run_id, namespace, lease_token, failure, retry_after_ms, cut_lease_token, cut_event_seq, cut_seq, ord)
   ),
-  reopen as (select * from unnest($6::bigint[], $7::text[]) as t(ord, step_id)),
   judged as (
     select c.*, l.cancel_requested_at is not null as cancel_requested,
       case
@@ -31,18 +32,30 @@ const RETRY_RUN_ATTEMPTS = defineStatement(
     from command c
     left join locked l on l.run_id = c.run_id
   ),
-  reopened as (
+  -- One update for all rows of the run: a statement may change a row once. Step timers that stay keep running; attempts that are
+  -- open are lost with the attempt of the run.
+  steps as (
     update perdure.step_runs s
-    set next_retry_at = perdure.clock()
-    from judged j join reopen o on o.ord = j.ord
-    where j.verdict = 'retry' and s.run_id = j.run_id and s.step_id = o.step_id and s.attempt_key = 0 and s.status = 'FAILED'
+    set is_cut = t.is_cut,
+      status = case when not t.was_open then s.status when t.is_cut then 'CANCELLED' else 'FAILED' end,
+      finished_at = coalesce(s.finished_at, perdure.clock()),
+      deadline_at = null,
+      next_retry_at = case when not t.is_cut and s.is_latest then perdure.clock() end,
+      failure = case when t.was_open and not t.is_cut then jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST',
+        'message', 'The attempt of the run ended while this attempt of the step was open.') else s.failure end
+    from judged j
+    cross join lateral (
+      select x.step_id, x.attempt_number, coalesce(x.seq > j.cut_seq, false) as is_cut, x.status = 'RUNNING' as was_open
+      from perdure.step_runs x
+      where x.run_id = j.run_id and not x.is_cut and (
+        x.seq > j.cut_seq
+        or (x.is_latest and x.status = 'RUNNING' and x.kind <> 'SLEEP')
+        or (x.is_latest and x.status = 'FAILED' and x.next_retry_at is null
+          and (x.lease_token, x.event_seq) >= (j.cut_lease_token, j.cut_event_seq)))
+    ) t
+    where j.verdict = 'retry' and s.run_id = j.run_id and s.step_id = t.step_id and s.attempt_number = t.attempt_number
     returning 1
   ),
-  closing as (
-    select run_id, 'The attempt of the run ended while this attempt of the step was open.' as message
-    from judged where verdict = 'retry'
-  ),
-  ${LOSE_OPEN_STEPS},
   retrying as (
     update perdure.workflow_runs r
     set status = case when j.cancel_requested then 'PENDING' else 'SLEEPING' end,
@@ -66,15 +79,13 @@ export function retryRunAttempts(
     commands,
     (command) => command.runId,
     async (round) => {
-      const reopened = round.flatMap((command, index) =>
-        command.reopenStepIds.map((stepId) => ({ ord: index + 1, stepId })),
-      );
       const rows = await db.query<VerdictRow>(RETRY_RUN_ATTEMPTS, [
         ...fenceParameters(round),
         jsonArray(round, (command) => command.failure),
         plainArray(round, (command) => command.retryAfterMs),
-        plainArray(reopened, (reopen) => reopen.ord),
-        textArray(reopened, (reopen) => reopen.stepId),
+        plainArray(round, (command) => command.cut?.from.leaseToken ?? null),
+        plainArray(round, (command) => command.cut?.from.eventSeq ?? null),
+        plainArray(round, (command) => command.cut?.seq ?? null),
       ]);
       return rows.map(outcomeOf);
     },

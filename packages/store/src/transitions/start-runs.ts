@@ -245,6 +245,8 @@ function claimOf(command: StartRun, slot: StartSlot, now: Date): ClaimedRun {
       leaseToken: 1,
       attempt: 1,
       retries: 0,
+      lostLeases: 0,
+      cancelObserved: null,
       cancelRequestedAt: null,
       createdAt: now,
       startedAt: now,

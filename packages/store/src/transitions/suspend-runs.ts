@@ -2,8 +2,8 @@
  * Gives runs back until one of their wait conditions is fulfilled.
  *
  * No lost wake-up: whether a condition is fulfilled already is read in the statement that suspends. If one is, or a cancel
- * was asked for, nothing changes, the lease is kept, and the answer says what is ready. A condition that a later cancel,
- * signal or timer fulfils finds the run suspended and wakes it, since both lock the run first.
+ * was requested that the code has not learned of, nothing changes, the lease is kept, and the answer says what is ready. A
+ * condition that a later cancel, signal or timer fulfils finds the run suspended and wakes it, since both lock the run first.
  *
  * The timers among the conditions are kept in `waits`, so that the wake-up finds them by key and not by searching the
  * history. A repeat under the same lease answers like the first time for as long as no other lease was given out.
@@ -35,20 +35,21 @@ const SUSPEND_RUNS = defineStatement(
     ${latestAttempt('s', 'w.step_id')}
   ),
   summed as (
-    select ord, min(due_at) as wake_at,
+    select ord, case when isfinite(min(due_at)) then min(due_at) end as wake_at,
       coalesce(jsonb_agg(step_id) filter (where due_at <= perdure.clock()), '[]') as ready,
       coalesce(jsonb_agg(step_id) filter (where due_at is null), '[]') as unknown,
       jsonb_agg(jsonb_build_object('step', step_id, 'kind', wait_on)) filter (where wait_on = 'TIMER') as waits
     from wait group by ord
   ),
   judged as (
-    select c.*, s.wake_at, s.ready, s.unknown, s.waits, l.cancel_requested_at is not null as cancel_requested,
+    select c.*, s.wake_at, s.ready, s.unknown, s.waits,
+      l.cancel_requested_at is not null and not l.cancel_observed as cancel_requested,
       case
         when l.namespace = c.namespace and l.lease_token = c.lease_token and l.yield_reason = 'SUSPEND'
           and l.status in ('SLEEPING', 'WAITING', 'PENDING') then 'already_suspended'
         else coalesce(${FENCE_VERDICT}, case
           when s.unknown <> '[]' then 'unknown_wait'
-          when s.ready <> '[]' or l.cancel_requested_at is not null then 'not_suspended'
+          when s.ready <> '[]' or (l.cancel_requested_at is not null and not l.cancel_observed) then 'not_suspended'
           else 'suspend'
         end)
       end as verdict

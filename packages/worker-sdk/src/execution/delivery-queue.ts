@@ -1,10 +1,11 @@
+import { type Clock, monotonicClock } from '../clock.js';
 import { eventLoopTurn } from './event-loop-turn.js';
 
 /** How long code that awaits something of its own may take before a recorded result is passed over, in ms. */
 const UNASKED_GRACE_MS = 50;
 
 /** The place of one live result in the order of results. */
-export interface Slot {
+export interface ResultTicket {
   /** What is recorded with the result. */
   readonly eventSeq: number;
   /**
@@ -16,13 +17,13 @@ export interface Slot {
   release(): void;
 }
 
-class LiveSlot implements Slot {
+class LiveTicket implements ResultTicket {
   deliver: (() => void) | undefined;
   released = false;
   readonly eventSeq: number;
-  readonly #onChange: (slot: LiveSlot) => void;
+  readonly #onChange: (ticket: LiveTicket) => void;
 
-  constructor(eventSeq: number, onChange: (slot: LiveSlot) => void) {
+  constructor(eventSeq: number, onChange: (ticket: LiveTicket) => void) {
     this.eventSeq = eventSeq;
     this.#onChange = onChange;
   }
@@ -48,29 +49,37 @@ class LiveSlot implements Slot {
  */
 export class DeliveryQueue {
   readonly #recorded: readonly string[];
-  readonly #onQuiet: () => void;
-  readonly #wantsQuiet: () => boolean;
+  readonly #onIdle: () => void;
+  readonly #wantsIdle: () => boolean;
   readonly #asked = new Map<string, () => void>();
   readonly #passedOver = new Set<string>();
-  readonly #slots: LiveSlot[] = [];
-  readonly #onSlot = (slot: LiveSlot) => this.#slotChanged(slot);
+  readonly #tickets: LiveTicket[] = [];
+  readonly #onTicket = (ticket: LiveTicket) => this.#ticketChanged(ticket);
   #cursor = 0;
   #nextEventSeq = 1;
   #deliveredInTurn = -1;
   #scheduled = false;
   #stopped = false;
-  #grace: NodeJS.Timeout | undefined;
+  readonly #clock: Clock;
+  /** Ends the grace period. */
+  #grace: (() => void) | undefined;
   #graceOver = false;
 
   /**
-   * @param recorded step ids in the order in which their results were delivered
-   * @param onQuiet called when nothing is left to deliver for now
-   * @param wantsQuiet whether to call it after a delivery
+   * @param recorded what was delivered, in its order: step ids, or other names of events
+   * @param onIdle called when nothing is left to deliver for now
+   * @param wantsIdle whether to call it after a delivery
    */
-  constructor(recorded: readonly string[], onQuiet: () => void, wantsQuiet: () => boolean = () => true) {
+  constructor(
+    recorded: readonly string[],
+    onIdle: () => void,
+    wantsIdle: () => boolean = () => true,
+    clock: Clock = monotonicClock,
+  ) {
     this.#recorded = recorded;
-    this.#onQuiet = onQuiet;
-    this.#wantsQuiet = wantsQuiet;
+    this.#onIdle = onIdle;
+    this.#wantsIdle = wantsIdle;
+    this.#clock = clock;
   }
 
   /** There are recorded results that the code has not seen yet. */
@@ -86,7 +95,7 @@ export class DeliveryQueue {
   /** The code asks for a recorded result. */
   ask(stepId: string, deliver: () => void): void {
     if (this.#passedOver.delete(stepId)) {
-      this.later(deliver);
+      this.enqueue(deliver);
       return;
     }
     this.#asked.set(stepId, deliver);
@@ -94,31 +103,29 @@ export class DeliveryQueue {
   }
 
   /** Takes the next place in the order of live results. */
-  reserve(): Slot {
-    const slot = new LiveSlot(this.#nextEventSeq++, this.#onSlot);
-    this.#slots.push(slot);
-    return slot;
+  reserve(): ResultTicket {
+    const ticket = new LiveTicket(this.#nextEventSeq++, this.#onTicket);
+    this.#tickets.push(ticket);
+    return ticket;
   }
 
-  #slotChanged(slot: LiveSlot): void {
-    if (slot.deliver !== undefined && this.#mayDeliverNow(slot)) this.#deliver(slot.deliver);
+  #ticketChanged(ticket: LiveTicket): void {
+    if (ticket.deliver !== undefined && this.#mayDeliverNow(ticket)) this.#deliver(ticket.deliver);
     else this.touch();
   }
 
-  /** Takes the next place, for something that is delivered in a later turn; nothing is recorded with it. */
-  later(deliver: () => void): void {
-    const slot = new LiveSlot(this.#nextEventSeq++, this.#onSlot);
-    slot.deliver = deliver;
-    this.#slots.push(slot);
+  /** Takes the next place, for a result that is recorded already: it is delivered in a later turn. */
+  enqueue(deliver: () => void): void {
+    const ticket = new LiveTicket(this.#nextEventSeq++, this.#onTicket);
+    ticket.deliver = deliver;
+    this.#tickets.push(ticket);
     this.touch();
   }
 
   /** Something happened: look again in the next turn. */
   touch(): void {
-    if (this.#grace !== undefined) {
-      clearTimeout(this.#grace);
-      this.#grace = undefined;
-    }
+    this.#grace?.();
+    this.#grace = undefined;
     this.#graceOver = false;
     this.#schedule();
   }
@@ -126,7 +133,7 @@ export class DeliveryQueue {
   /** Nothing is delivered any more. */
   stop(): void {
     this.#stopped = true;
-    clearTimeout(this.#grace);
+    this.#grace?.();
   }
 
   #schedule(): void {
@@ -151,38 +158,38 @@ export class DeliveryQueue {
         return;
       }
       if (!this.#graceOver) {
-        this.#grace ??= setTimeout(() => {
+        this.#grace ??= this.#clock.after(UNASKED_GRACE_MS, () => {
           this.#grace = undefined;
           this.#graceOver = true;
           this.#schedule();
-        }, UNASKED_GRACE_MS);
+        });
         return;
       }
       this.#cursor++;
       this.#passedOver.add(stepId);
     }
-    while (this.#slots[0]?.released) this.#slots.shift();
-    const deliver = this.#slots[0]?.deliver;
+    while (this.#tickets[0]?.released) this.#tickets.shift();
+    const deliver = this.#tickets[0]?.deliver;
     if (deliver !== undefined) this.#deliver(deliver);
-    else this.#onQuiet();
+    else this.#onIdle();
   }
 
   /** Nothing is before it, and the code has had its turn for what was delivered last. */
-  #mayDeliverNow(slot: LiveSlot): boolean {
+  #mayDeliverNow(ticket: LiveTicket): boolean {
     return (
       !this.#stopped &&
       !this.#scheduled &&
       !this.replaying &&
-      this.#slots[0] === slot &&
+      this.#tickets[0] === ticket &&
       this.#deliveredInTurn !== eventLoopTurn()
     );
   }
 
-  /** Delivers the first slot. */
+  /** Delivers the first ticket's result. */
   #deliver(deliver: () => void): void {
-    this.#slots.shift();
+    this.#tickets.shift();
     this.#deliveredInTurn = eventLoopTurn();
     deliver();
-    if (this.#slots.length > 0 || this.#wantsQuiet()) this.touch();
+    if (this.#tickets.length > 0 || this.#wantsIdle()) this.touch();
   }
 }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { CallOptions } from '../rpc/connection.js';
 import { RpcError } from '../rpc/rpc-error.js';
-import type { WorkerTransport } from '../worker/worker-transport.js';
+import type { WorkerTransport } from '../rpc/worker-transport.js';
 import type { Lease } from './lease.js';
 
 /** Thrown to end whatever an execution was doing once it has ended; nobody outside sees it. */
@@ -28,6 +28,8 @@ type LeasedMethod =
   | 'beginStep'
   | 'completeStep'
   | 'failStep'
+  | 'settleStep'
+  | 'observeCancel'
   | 'scheduleSleep'
   | 'suspendRun'
   | 'completeWorkflow'
@@ -55,6 +57,10 @@ export class LeasedCalls {
 
   constructor(options: LeasedCallsOptions) {
     this.#options = options;
+  }
+
+  get leaseToken(): number {
+    return this.#options.lease.leaseToken;
   }
 
   /** No call goes out any more; those under way end with {@link ExecutionEnded}. */

@@ -1,96 +1,81 @@
-import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { LeasedRun, PayloadSchema, StepKind } from '@perdure/proto';
-import type { Logger } from 'pino';
+import type { LeasedRun, StepKind } from '@perdure/proto';
+import { type Clock, monotonicClock } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import type { RunInfo } from '../context.js';
-import { CancelledError, LeaseLostError, NonDeterminismError, PayloadTooLargeError } from '../errors/errors.js';
-import { failureOf } from '../errors/failure.js';
-import { RpcError } from '../rpc/rpc-error.js';
-import { dateOf, durationMessage } from '../rpc/time.js';
-import type { WorkerTransport } from '../worker/worker-transport.js';
-import type { Workflow } from '../workflow.js';
+import { durationMessage } from '../rpc/time.js';
+import { BodyReports } from './body-reports.js';
+import { Cancellation } from './cancellation.js';
 import { DeliveryQueue } from './delivery-queue.js';
-import { type HeartbeatDetail, Heartbeats } from './heartbeats.js';
+import type { HeldRun, RunExecutionOptions } from './execution-options.js';
+import { FailureLog } from './failure-log.js';
+import { type FaultHost, Faults } from './faults.js';
+import type { HeartbeatDetail, Heartbeats } from './heartbeats.js';
 import { type ExecutionEnd, Holding } from './holding.js';
-import { idempotencyKey } from './idempotency-key.js';
 import type { Lease } from './lease.js';
 import { ExecutionEnded, type LeasedCalls } from './leased-calls.js';
-import { loadMemo, type Memo } from './memo.js';
-import { mismatchOf, ProgramOrder, type StepRef } from './program-order.js';
+import { CANCEL_EVENT, loadMemo } from './memo.js';
+import { PayloadLimit } from './payload-limit.js';
+import type { ContextHost, EndingHost, SuspensionHost } from './ports.js';
+import { Program, type StepRef } from './program.js';
 import { runCode } from './run-code.js';
 import { endRun } from './run-ending.js';
-import { currentScope } from './scope.js';
-import type { BodyResult, StepBody, StepBodyHost } from './step-body.js';
+import { RunFacts } from './run-facts.js';
+import type { BodyResult, StepBody } from './step-body.js';
 import { Suspension } from './suspension.js';
 import { CANCELLED, type WaitEnd, Waits } from './waits.js';
+import { WorkCount } from './work-count.js';
 import { RunContext } from './workflow-context.js';
 
-export interface RunExecutionOptions {
-  readonly leased: LeasedRun;
-  readonly lease: Lease;
-  /** When the claim was received, by the monotonic clock. */
-  readonly claimedAtMs: number;
-  readonly workflow: Workflow;
-  readonly namespace: string;
-  readonly taskQueue: string;
-  readonly transport: WorkerTransport;
-  readonly codec: Codec;
-  readonly maxPayloadBytes: number;
-  readonly log: Logger;
-  /** Sends what `heartbeats` holds now. */
-  readonly flushHeartbeats: (execution: RunExecution) => Promise<void>;
-}
-
-const EMPTY_MEMO: Memo = { entries: new Map(), delivered: [] };
-/** Before a run that met a fault of the server or ours may be claimed again, in ms. */
-const FAULT_DELAY_MS = 5_000;
-
 /**
- * Executes one leased run: replays what is recorded, goes on live, and gives the run back when everything awaits time.
+ * Executes one leased run: replays what is recorded, continues live, and gives the run back when everything awaits time.
  * Whatever happens to the worker, the server's record is complete: this object can be dropped at any moment.
  */
-export class RunExecution implements StepBodyHost {
-  readonly run: RunInfo;
+export class RunExecution implements ContextHost, SuspensionHost, EndingHost, FaultHost, HeldRun {
   readonly codec: Codec;
+  readonly facts: RunFacts;
+  readonly limit: PayloadLimit;
+  readonly reports: BodyReports;
+  readonly faults: Faults;
+  readonly failures = new FailureLog();
+  readonly cancellation = new Cancellation();
+  readonly work = new WorkCount(() => {
+    if (this.#waits.size > 0) this.#delivery.touch();
+  });
   readonly #options: RunExecutionOptions;
+  readonly #clock: Clock;
+  readonly #program = new Program();
+  readonly #waits: Waits;
+  readonly #suspension: Suspension;
   #holding: Holding;
-  #childLog: Logger | undefined;
-  readonly #waits = new Waits(() => this.delivery.touch());
-  readonly #bodies = new Set<StepBody>();
-  readonly #order = new ProgramOrder();
-  readonly #suspension = new Suspension(this, this.#waits);
-  #heartbeats: Heartbeats | undefined;
-  #controller: AbortController | undefined;
-  #abortReason: Error | undefined;
-  #memo: Memo = EMPTY_MEMO;
-  #delivery = new DeliveryQueue([], () => undefined);
+  #delivery: DeliveryQueue;
+  #isSuspect: boolean;
+  #isCancelObserved: boolean;
+  /** The author's function has returned or thrown. */
+  #hasCodeEnded = false;
+  /** The end of the run is being recorded. */
+  #isFinishing = false;
   #hasEnded = false;
-  #finishing = false;
-  #cancelRequested: boolean;
-  #busyCount = 0;
-  #now: Date;
 
   constructor(options: RunExecutionOptions) {
-    const { leased, lease } = options;
+    const { leased, clock = monotonicClock } = options;
     this.#options = options;
+    this.#clock = clock;
     this.codec = options.codec;
-    this.#cancelRequested = leased.cancelRequested;
-    const createdAt = leased.createdAt === undefined ? new Date(0) : dateOf(leased.createdAt);
-    const startedAt = leased.startedAt === undefined ? createdAt : dateOf(leased.startedAt);
-    this.#now = startedAt;
-    this.run = {
-      runId: leased.runId,
-      workflowId: leased.workflowId,
-      workflowType: leased.workflowType,
-      namespace: options.namespace,
-      taskQueue: options.taskQueue,
-      version: leased.version,
-      attempt: leased.attempt,
-      createdAt,
-      startedAt,
-    };
-    this.#holding = this.#hold(leased, lease, options.claimedAtMs);
+    this.facts = new RunFacts(leased, options);
+    this.limit = new PayloadLimit(options.maxPayloadBytes);
+    this.reports = new BodyReports(leased.runId, this.codec, this.limit, () => options.flushHeartbeats(this));
+    this.faults = new Faults(this, options.transport);
+    this.#waits = new Waits(() => this.#delivery.touch(), clock);
+    this.#suspension = new Suspension(this, this.#waits, clock);
+    this.#delivery = this.#deliver([]);
+    this.#isSuspect = leased.lostLeases > 0;
+    this.#isCancelObserved = leased.cancelObserved !== undefined;
+    this.#holding = this.#hold(leased, options.lease, options.claimedAtMs);
+  }
+
+  get run(): RunInfo {
+    return this.facts.run;
   }
 
   get lease(): Lease {
@@ -106,46 +91,25 @@ export class RunExecution implements StepBodyHost {
     return this.#holding.ended;
   }
 
-  /** It was suspended, and may go on under the next lease of the run. */
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  /** It was suspended, and may resume under the next lease of the run. */
   get isParked(): boolean {
-    return this.#suspension.isParked && !this.#hasEnded;
+    return this.#suspension.isSuspended && !this.#hasEnded;
   }
 
-  #hold(leased: LeasedRun, lease: Lease, claimedAtMs: number): Holding {
-    const { transport, namespace, log } = this.#options;
-    return new Holding(leased, lease, claimedAtMs, {
-      transport,
-      namespace,
-      log,
-      onLost: () => this.drop(),
-      onFault: (error) => this.fault('The server failed repeatedly', error),
-      onRefusal: (error) => this.#failed(error),
-    });
+  get isIdle(): boolean {
+    return !this.#hasEnded && !this.#isFinishing && this.work.isZero;
   }
 
-  #end(how: ExecutionEnd): void {
-    if (this.#hasEnded) return;
-    this.#hasEnded = true;
-    this.calls.end();
-    this.#delivery.stop();
-    this.#waits.stop();
-    this.#abort(() =>
-      how === 'lost'
-        ? new LeaseLostError('The lease of the run was lost; another worker goes on with it.')
-        : new CancelledError('The run has ended.'),
-    );
-    this.#holding.end(how);
+  get isSuspect(): boolean {
+    return this.#isSuspect;
   }
 
-  /** Made on demand: most runs report none. */
-  get heartbeats(): Heartbeats {
-    this.#heartbeats ??= new Heartbeats(this.codec);
-    return this.#heartbeats;
-  }
-
-  /** What is to be sent along with the next lease renewal; see {@link Heartbeats.take}. */
-  takeHeartbeats(): readonly HeartbeatDetail[] {
-    return this.#heartbeats?.take() ?? [];
+  get seq(): number {
+    return this.#program.seq;
   }
 
   get delivery(): DeliveryQueue {
@@ -157,170 +121,103 @@ export class RunExecution implements StepBodyHost {
     return this.#delivery.replaying;
   }
 
-  /** Made on demand: most code never looks at it. */
-  get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController();
-      if (this.#abortReason !== undefined) this.#controller.abort(this.#abortReason);
-    }
-    return this.#controller.signal;
+  get heartbeats(): Heartbeats {
+    return this.reports.heartbeats;
   }
 
-  get now(): Date {
-    return this.#now;
-  }
-
-  /** Made on demand. */
-  get log(): Logger {
-    const { runId, workflowId, workflowType } = this.run;
-    this.#childLog ??= this.#options.log.child({ runId, workflowId, workflowType });
-    return this.#childLog;
+  takeHeartbeats(): readonly HeartbeatDetail[] {
+    return this.reports.take();
   }
 
   /** Begins. What becomes of it is told by {@link ended}. */
   start(): void {
-    void this.#guard(() => this.#execute());
+    void this.faults.guard(() => this.#execute());
   }
 
   /**
-   * Goes on after a suspension, without a replay, when nobody else has held the run since: then all that may have changed is
-   * what was awaited, and whether a cancel was asked for.
+   * Continues after a suspension, without a replay, when nobody else has held the run since: then all that may have changed is
+   * what was awaited, and whether a cancel was requested.
    *
    * @returns false when that is not so; the execution is of no use any more
    */
   resume(leased: LeasedRun, lease: Lease, claimedAtMs: number): boolean {
-    const isNext = leased.leaseToken === this.lease.leaseToken + 1 && leased.attempt === this.run.attempt;
+    const isNext = leased.leaseToken === this.lease.leaseToken + 1 && leased.attempt === this.facts.run.attempt;
     if (!this.isParked || !isNext) return false;
     this.#holding = this.#hold(leased, lease, claimedAtMs);
-    this.#suspension.resumed(leased);
+    this.#isSuspect = false;
+    this.#suspension.resume(leased);
     return true;
   }
 
-  /** The suspension is committed: the lease is over, but the code stays where it stands. */
-  parked(): void {
-    if (!this.replaying) this.#memo = EMPTY_MEMO;
+  onSuspended(): void {
+    if (!this.replaying) this.#program.forgetReplayed();
     this.#holding.end('suspended');
   }
 
-  /** Forgets a parked execution; whoever holds the run next replays it. */
   evict(): void {
-    this.#end('suspended');
+    this.end('suspended');
   }
 
   /** The lease is lost: nothing that this execution does counts any more. */
   drop(): void {
     if (this.#hasEnded) return;
-    this.log.warn({ event: 'lease_lost', leaseToken: this.lease.leaseToken });
-    this.#end('lost');
+    this.facts.log.warn({ event: 'lease_lost', leaseToken: this.lease.leaseToken });
+    this.end('lost');
   }
 
   /** Gives the run back, whatever it was doing; for a worker that must go. */
   async release(reason: string, delayMs = 0): Promise<void> {
-    await this.#guard(async () => {
+    await this.faults.guard(async () => {
       await this.calls.call('releaseRun', { reason, delay: durationMessage(delayMs) }, { gated: false });
-      this.#end('released');
+      this.end('released');
     });
   }
 
-  /** A cancel was asked for. */
+  /** A cancel is requested: bodies are stopped, the code is told at the next place in the order of results. */
   cancel(): void {
-    if (this.#cancelRequested || this.#hasEnded) return;
-    this.#cancelRequested = true;
-    const reason = new CancelledError();
-    for (const body of this.#bodies) if (!body.uncancellable) body.abort(reason);
-    this.#abortReason = reason;
-    this.#controller?.abort(reason);
+    if (this.cancellation.isRequested || this.#hasEnded) return;
+    this.cancellation.request();
+    if (!this.#isCancelObserved) void this.faults.guard(() => this.#observeCancel());
     this.#waits.cancel();
     this.#delivery.touch();
   }
 
-  isCancelled(step: StepRef): boolean {
-    return this.#cancelRequested && !step.uncancellable;
+  async #observeCancel(): Promise<void> {
+    this.#isCancelObserved = true;
+    const ticket = this.#delivery.reserve();
+    await this.work.during(() => this.calls.call('observeCancel', { eventSeq: ticket.eventSeq }));
+    ticket.ready(() => this.cancellation.observe());
   }
 
-  /**
-   * Gives the next use of a name its id and place, and holds it against what is recorded.
-   *
-   * @returns undefined when they do not fit: the run fails, and the call never ends
-   */
   open(name: string, kind: StepKind): StepRef | undefined {
-    // The code went on by itself, without a result of ours, while the run was not held: a replay will tell what comes of that.
-    if (this.#suspension.isParked) this.evict();
+    if (this.#hasCodeEnded) throw askedTooLate(name);
+    // The code continued without a result of ours while the run was not held: a replay will tell what comes of that.
+    if (this.#suspension.isSuspended) this.evict();
     if (this.#hasEnded) return undefined;
-    const { stepId, seq } = this.#order.next(name);
-    const recorded = this.#memo.entries.get(stepId);
-    const uncancellable = currentScope().uncancellable === true;
-    if (recorded === undefined) return { stepId, seq, recorded, uncancellable };
-    const mismatch = mismatchOf(recorded, { kind, seq }, this.#cancelRequested);
-    if (mismatch === undefined) return { stepId, seq: recorded.seq, recorded, uncancellable };
-    this.failNonDeterministic(
-      `${mismatch} (run ${this.run.runId}). Rename the step, or run the code that began the run.`,
+    const opened = this.#program.open(name, kind);
+    if (!('mismatch' in opened)) return opened;
+    const { runId } = this.facts.run;
+    this.faults.failNonDeterministic(
+      `${opened.mismatch} (run ${runId}). Rename the step, or run the code that began the run.`,
     );
     return undefined;
-  }
-
-  /** Ends the run as NON_DETERMINISM, past any catch of the author's code. */
-  failNonDeterministic(message: string): void {
-    void this.#guard(async () => {
-      if (this.#finishing) return;
-      this.#finishing = true;
-      this.log.error({ event: 'non_determinism', message });
-      await this.calls.call('failWorkflow', { failure: failureOf(this.codec, new NonDeterminismError(message)) });
-      this.#end('failed');
-    });
-  }
-
-  /**
-   * Runs one of our own activities about a call of the author's. Errors in it are ours to deal with; once the execution has
-   * ended it just stops.
-   */
-  activity(work: () => Promise<void>): void {
-    void this.#guard(work);
-  }
-
-  /** While `work` runs, the run is not suspended. */
-  async busy<T>(work: () => Promise<T>): Promise<T> {
-    this.beginWork();
-    try {
-      return await work();
-    } finally {
-      this.endWork();
-    }
-  }
-
-  /** The code has not come to its end, and no work of ours is under way that needs the lease. */
-  get isIdle(): boolean {
-    return !this.#hasEnded && !this.#finishing && this.#busyCount === 0;
-  }
-
-  /** Until {@link endWork}, the run is not suspended. */
-  beginWork(): void {
-    this.#busyCount++;
-  }
-
-  endWork(): void {
-    this.#busyCount--;
-    if (this.#waits.size > 0) this.#delivery.touch();
   }
 
   /**
    * Executes a body. After a stall of the process a result may come in before the lease's end is noticed, so the lease is
    * looked at before every body.
-   *
-   * @param onResult not called once the execution has ended
    */
   runBody(body: StepBody, onResult: (result: BodyResult) => void): void {
     if (this.lease.remainingMs <= 0) this.drop();
     if (this.#hasEnded) return;
-    this.#bodies.add(body);
-    if (this.#cancelRequested && !body.uncancellable) body.abort(new CancelledError());
+    this.cancellation.bodyStarts(body);
     body.start((result) => {
-      this.#bodies.delete(body);
+      this.cancellation.bodyEnded(body);
       if (this.#hasEnded) return;
       try {
         onResult(result);
       } catch (error) {
-        this.#failed(error);
+        this.faults.onError(error);
       }
     });
   }
@@ -328,127 +225,89 @@ export class RunExecution implements StepBodyHost {
   wait(step: StepRef, on: 'TIMER' | 'RETRY', remainingMs: number): Promise<WaitEnd> {
     const { stepId, uncancellable } = step;
     if (this.#hasEnded) throw new ExecutionEnded();
-    if (this.isCancelled(step)) return Promise.resolve(CANCELLED);
+    if (this.cancellation.isCancelled(step)) return Promise.resolve(CANCELLED);
     return this.#waits.wait({ stepId, on, uncancellable, remainingMs });
   }
 
-  /** Delivers something that is not recorded, in its turn. */
-  deliverUnrecorded(deliver: () => void): void {
-    this.#delivery.later(deliver);
-  }
-
-  /** The workflow's clock: the time of the latest result. */
-  advanceClock(time: Date): void {
-    if (time > this.#now) this.#now = time;
-  }
-
-  /** Ms until a time of the database's clock, reckoned from the claim. */
   untilMs(time: Date): number {
-    return this.#holding.untilMs(time, this.#now);
+    return this.#holding.untilMs(time, this.facts.now);
   }
 
-  /** @throws {PayloadTooLargeError} */
-  checkSize(payload: MessageInitShape<typeof PayloadSchema> | undefined, what: string): void {
-    const bytes = payload?.data?.byteLength ?? 0;
-    if (bytes > this.#options.maxPayloadBytes) {
-      throw new PayloadTooLargeError(
-        `${what} has ${bytes} bytes; the server accepts ${this.#options.maxPayloadBytes}. Keep it elsewhere and pass a reference.`,
-      );
-    }
+  beginFinish(): boolean {
+    if (this.#isFinishing) return false;
+    this.#isFinishing = true;
+    return true;
   }
 
-  idempotencyKey(stepId: string): string {
-    return idempotencyKey(this.run.runId, stepId);
-  }
-
-  lastHeartbeat(stepId: string): unknown {
-    return this.heartbeats.last(stepId);
-  }
-
-  recordHeartbeat(stepId: string, attemptNumber: number, detail: unknown): void {
-    const payload = this.heartbeats.record(stepId, attemptNumber, detail);
-    this.checkSize(payload, `The heartbeat detail of step '${stepId}'`);
-  }
-
-  /** Sends a detail that no heartbeat has carried yet, before the attempt ends. */
-  async flushHeartbeat(stepId: string): Promise<void> {
-    if (this.heartbeats.isSent(stepId)) return;
-    await this.#options.flushHeartbeats(this);
-  }
-
-  /** Something failed that is not the author's: the run goes back, for another worker or a later build. */
-  fault(what: string, error: unknown): void {
+  end(how: ExecutionEnd): void {
     if (this.#hasEnded) return;
-    this.log.error({ event: 'execution_fault', what, err: error });
-    const { transport, namespace } = this.#options;
-    const { runId, leaseToken } = this.lease;
-    const message = error instanceof Error ? error.message : String(error);
-    const reason = `${what}: ${message}`.replace(/[^\P{Cc}\n\t]/gu, ' ').slice(0, 250);
-    this.#end('released');
-    transport
-      .releaseRun({ namespace, runId, leaseToken, reason, delay: durationMessage(FAULT_DELAY_MS) })
-      .catch((cause: unknown) => this.log.warn({ event: 'release_failed', err: cause }));
+    this.#hasEnded = true;
+    this.calls.end();
+    this.#delivery.stop();
+    this.#waits.stop();
+    this.cancellation.stop(how);
+    this.#holding.end(how);
   }
 
-  /** Tells whoever still runs or listens; an error is made only when somebody does. */
-  #abort(makeReason: () => Error): void {
-    if (this.#bodies.size === 0 && this.#controller === undefined) return;
-    const reason = makeReason();
-    for (const body of this.#bodies) body.abort(reason);
-    this.#abortReason ??= reason;
-    this.#controller?.abort(reason);
+  #hold(leased: LeasedRun, lease: Lease, claimedAtMs: number): Holding {
+    const { transport, namespace, log } = this.#options;
+    return new Holding(leased, lease, claimedAtMs, {
+      transport,
+      namespace,
+      log,
+      onLost: () => this.drop(),
+      onFault: (error) => this.faults.giveBack('The server failed repeatedly', error),
+      onRefusal: (error) => this.faults.onError(error),
+    });
   }
 
-  async #guard(work: () => Promise<void>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      this.#failed(error);
-    }
-  }
-
-  #failed(error: unknown): void {
-    if (error instanceof ExecutionEnded || this.#hasEnded) return;
-    if (error instanceof RpcError && error.reason === 'STEP_MISMATCH') this.failNonDeterministic(error.message);
-    else this.fault('A call was refused', error);
+  #deliver(recorded: readonly string[]): DeliveryQueue {
+    const onIdle = () => this.#suspension.onIdle();
+    return new DeliveryQueue(recorded, onIdle, () => this.#waits.size > 0, this.#clock);
   }
 
   async #execute(): Promise<void> {
     const { leased, workflow } = this.#options;
-    const memo = loadMemo(leased, this.calls);
-    this.#memo = memo instanceof Promise ? await memo : memo;
-    // Held by the memo for as long as it is needed.
+    const memo = await loadMemo(leased, this.calls);
+    // Held by the program for as long as it is needed.
     leased.memo = [];
-    this.#delivery = new DeliveryQueue(
-      this.#memo.delivered,
-      () => this.#suspension.onQuiet(),
-      () => this.#waits.size > 0,
-    );
-    if (this.#cancelRequested) this.#abortReason = new CancelledError();
+    this.#program.replay(memo);
+    this.#delivery = this.#deliver(memo.delivered);
+    if (this.#isCancelObserved) this.#delivery.ask(CANCEL_EVENT, () => this.cancellation.observe());
+    if (leased.cancelRequested) this.cancel();
     let input: unknown;
     try {
       input = decodeValue(this.codec, leased.input);
     } catch (error) {
       // A worker that was deployed without the right codec must not end the runs of those that have it.
-      this.fault('The input cannot be decoded', error);
+      this.faults.giveBack('The input cannot be decoded', error);
       return;
     }
-    const outcome = await runCode(workflow, new RunContext(this), input);
-    if (this.#suspension.isParked) this.evict();
-    if (this.#hasEnded || this.#finishing) return;
-    this.#finishing = true;
-    this.#reportUnasked();
+    const context = new RunContext(this);
+    const outcome = await runCode(workflow, context, input);
+    this.#hasCodeEnded = true;
+    if (this.#suspension.isSuspended) this.evict();
+    if (this.#hasEnded || !this.beginFinish()) return;
+    this.#reportLeftovers(context);
     const how = await endRun(this, outcome, {
       workflow,
       retries: leased.retries,
-      cancelRequested: this.#cancelRequested,
-      hasOpenSteps: this.#waits.size > 0 || this.#busyCount > 0,
+      cancelRequested: this.cancellation.isRequested,
+      hasOpenSteps: this.#waits.size > 0 || !this.work.isZero,
     });
-    this.#end(how);
+    this.end(how);
   }
 
-  #reportUnasked(): void {
+  #reportLeftovers({ unawaited }: RunContext): void {
+    const { log } = this.facts;
     const { unasked } = this.#delivery;
-    if (unasked.length > 0) this.log.warn({ event: 'recorded_steps_not_asked_for', stepIds: unasked.slice(0, 20) });
+    if (unasked.length > 0) log.warn({ event: 'recorded_steps_not_asked_for', stepIds: unasked.slice(0, 20) });
+    if (unawaited.length > 0) log.warn({ event: 'step_not_awaited', stepIds: unawaited.slice(0, 20) });
   }
+}
+
+function askedTooLate(name: string): Error {
+  return new Error(
+    `'${name}' was asked for after the workflow's function had ended. Await everything before it returns.`,
+  );
 }

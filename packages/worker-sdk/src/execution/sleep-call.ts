@@ -1,97 +1,96 @@
-import { StepStatus } from '@perdure/proto';
-import { CancelledError } from '../errors/errors.js';
+import { StepKind } from '@perdure/proto';
 import { RpcError } from '../rpc/rpc-error.js';
 import { dateOf, durationMessage, msOf, timestampMessage } from '../rpc/time.js';
 import { isFinal } from './memo.js';
-import type { StepRef } from './program-order.js';
-import type { RunExecution } from './run-execution.js';
-import type { Settle } from './step-call.js';
-
-export interface SleepCall {
-  readonly step: StepRef;
-  readonly when: { readonly durationMs: number } | { readonly until: Date };
-  readonly settle: Settle;
-}
+import type { SleepCall, StepHost } from './ports.js';
+import { deliverOutcome, settleCancelled } from './settlement.js';
 
 /**
  * Carries out one `ctx.sleep`: a durable timer. Its time is fixed when it is recorded, by the database's clock; a replay
  * finds it and does not start anew. While the run stays in this worker the timer is watched here, and the database has the
  * last word on whether it is due; a suspended run's timers are fired by the reaper.
  */
-export async function callSleep(execution: RunExecution, { step, when, settle }: SleepCall): Promise<void> {
-  const { recorded } = step;
+export async function callSleep(host: StepHost, call: SleepCall): Promise<void> {
+  const { step, settle } = call;
+  const { recorded, cut } = step;
   if (recorded !== undefined && isFinal(recorded)) {
-    execution.delivery.ask(step.stepId, () => {
-      if (recorded.finishedAt !== undefined) execution.advanceClock(dateOf(recorded.finishedAt));
-      if (recorded.status === StepStatus.COMPLETED) settle.resolve(undefined);
-      else settle.reject(new CancelledError());
-    });
+    host.delivery.ask(step.stepId, () => deliverOutcome(host, call, recorded));
     return;
   }
-  const cancelled = () => execution.deliverUnrecorded(() => settle.reject(new CancelledError()));
-  if (execution.isCancelled(step)) return cancelled();
-  let remainingMs: number;
-  if (recorded?.firesAt !== undefined) remainingMs = execution.untilMs(dateOf(recorded.firesAt));
-  else {
-    const scheduled = await execution.busy(() => schedule(execution, step, when));
-    if (scheduled === 'cancelled') return cancelled();
-    remainingMs = scheduled;
+  const cancelled = (attemptNumber: number) => settleCancelled(host, call, StepKind.SLEEP, attemptNumber);
+  let timer: Timer;
+  if (recorded?.firesAt !== undefined) {
+    timer = { attemptNumber: recorded.attemptNumber, remainingMs: host.untilMs(dateOf(recorded.firesAt)) };
+  } else {
+    const before = cut?.attemptNumber ?? 0;
+    if (host.cancellation.isCancelled(step)) return cancelled(before);
+    const scheduled = await host.work.during(() => schedule(host, call, before + 1));
+    if (scheduled === 'cancel_requested') return cancelled(before);
+    timer = scheduled;
   }
-  while (remainingMs !== FIRED) {
-    const end = await execution.wait(step, 'TIMER', remainingMs);
-    if (end.kind === 'cancelled') return cancelled();
+  for (;;) {
+    const end = await host.wait(step, 'TIMER', timer.remainingMs);
+    if (end.kind === 'cancelled') return cancelled(timer.attemptNumber);
     if (end.kind === 'fired') {
-      return execution.deliverUnrecorded(() => {
-        if (end.at !== undefined) execution.advanceClock(end.at);
+      // Recorded already, by the reaper.
+      host.delivery.enqueue(() => {
+        if (end.at !== undefined) host.facts.advanceClock(end.at);
         settle.resolve(undefined);
       });
+      return;
     }
-    remainingMs = await execution.busy(() => fire(execution, step, settle));
+    const remainingMs = await host.work.during(() => fire(host, call, timer.attemptNumber));
+    if (remainingMs === 'fired') return;
+    timer = { ...timer, remainingMs };
   }
 }
 
-const FIRED = -1;
+interface Timer {
+  readonly attemptNumber: number;
+  readonly remainingMs: number;
+}
 
 async function schedule(
-  execution: RunExecution,
-  step: StepRef,
-  when: SleepCall['when'],
-): Promise<number | 'cancelled'> {
+  host: StepHost,
+  { step, when }: SleepCall,
+  attemptNumber: number,
+): Promise<Timer | 'cancel_requested'> {
   try {
-    const answer = await execution.calls.call('scheduleSleep', {
+    const answer = await host.calls.call('scheduleSleep', {
       stepId: step.stepId,
       seq: step.seq,
+      attemptNumber,
       uncancellable: step.uncancellable,
       when:
         'until' in when
           ? { case: 'until', value: timestampMessage(when.until) }
           : { case: 'duration', value: durationMessage(when.durationMs) },
     });
-    return msOf(answer.remaining);
+    return { attemptNumber: answer.attemptNumber, remainingMs: msOf(answer.remaining) };
   } catch (error) {
     if (!(error instanceof RpcError) || error.reason !== 'CANCEL_REQUESTED') throw error;
-    execution.cancel();
-    return 'cancelled';
+    host.cancel();
+    return 'cancel_requested';
   }
 }
 
-/** @returns FIRED, or the ms that are still to wait by the database's clock */
-async function fire(execution: RunExecution, step: StepRef, settle: Settle): Promise<number> {
-  const slot = execution.delivery.reserve();
+/** @returns the ms that are still to wait by the database's clock when it is not due yet */
+async function fire(host: StepHost, { step, settle }: SleepCall, attemptNumber: number): Promise<number | 'fired'> {
+  const ticket = host.delivery.reserve();
   try {
-    const ack = await execution.calls.call('completeStep', {
+    const answer = await host.calls.call('completeStep', {
       stepId: step.stepId,
-      attemptNumber: 1,
-      eventSeq: slot.eventSeq,
+      attemptNumber,
+      eventSeq: ticket.eventSeq,
     });
-    slot.ready(() => {
-      if (ack.finishedAt !== undefined) execution.advanceClock(dateOf(ack.finishedAt));
+    ticket.ready(() => {
+      if (answer.finishedAt !== undefined) host.facts.advanceClock(dateOf(answer.finishedAt));
       settle.resolve(undefined);
     });
-    if (ack.cancelRequested) execution.cancel();
-    return FIRED;
+    if (answer.cancelRequested) host.cancel();
+    return 'fired';
   } catch (error) {
-    slot.release();
+    ticket.release();
     if (!(error instanceof RpcError) || error.reason !== 'TIMER_NOT_DUE') throw error;
     return Math.max(1, Math.ceil(error.retryAfterMs ?? 1));
   }

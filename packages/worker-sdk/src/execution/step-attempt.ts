@@ -1,51 +1,46 @@
 import { type CompleteStepResponse, StepKind } from '@perdure/proto';
 import { encodeValue } from '../codec/payload.js';
+import { MAX_DURATION_MS } from '../duration.js';
 import { CancelledError } from '../errors/errors.js';
 import { errorOf, failureOf, markNonRetryable } from '../errors/failure.js';
-import { decideRetry, type RetryDecision } from '../retry.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { dateOf, durationMessage } from '../rpc/time.js';
-import { blame } from './blame.js';
-import type { Slot } from './delivery-queue.js';
+import type { ResultTicket } from './delivery-queue.js';
 import type { CallHandler } from './leased-calls.js';
-import type { RunExecution } from './run-execution.js';
+import { type Attempt, decide } from './next-attempt.js';
+import type { StepCall, StepHost } from './ports.js';
 import { type BodyResult, StepBody } from './step-body.js';
-import type { StepCall } from './step-call.js';
-import type { ResolvedStepOptions } from './step-options.js';
-
-export interface Attempt {
-  readonly attemptNumber: number;
-  readonly tryNumber: number;
-}
 
 export type AttemptEnd =
   | { readonly kind: 'delivered' }
-  | { readonly kind: 'cancelled' }
+  /** Refused, because a cancel is requested: nothing is recorded of this attempt. */
+  | { readonly kind: 'not_begun' }
   | { readonly kind: 'retry'; readonly delayMs: number };
 
 /**
  * One attempt. The body starts at once: the lease is the right to it. Its beginning is recorded while it runs; a body that
- * has ended by the end of the present turn is recorded with its result, in one call and one write. With `begin: 'durable'`
- * the body waits until its beginning is committed.
+ * has ended by the end of the present turn is recorded with its result, in one call and one write. The body waits until its
+ * beginning is committed when it is executed at most once, and when the run has just lost its worker: a body that takes its
+ * process down must not do so unseen.
  *
  * The usual way - body, one call, its answer - goes from callback to callback: it is what every step of every run takes.
  */
 export class StepAttempt implements CallHandler<CompleteStepResponse> {
-  readonly #execution: RunExecution;
+  readonly #host: StepHost;
   readonly #call: StepCall;
   readonly #attempt: Attempt;
   readonly #onEnd: (end: AttemptEnd) => void;
   readonly #body: StepBody;
   /** Whether the beginning was recorded; undefined when it was not sent yet. */
-  #announced: Promise<boolean> | undefined;
-  #turned: NodeJS.Immediate | undefined;
+  #beginRecorded: Promise<boolean> | undefined;
+  #beginTimer: NodeJS.Immediate | undefined;
   #hasResult = false;
-  #slot: Slot | undefined;
+  #ticket: ResultTicket | undefined;
   #copy: unknown;
 
   /** @param onEnd called once, unless the execution ends first */
-  constructor(execution: RunExecution, call: StepCall, attempt: Attempt, onEnd: (end: AttemptEnd) => void) {
-    this.#execution = execution;
+  constructor(host: StepHost, call: StepCall, attempt: Attempt, onEnd: (end: AttemptEnd) => void) {
+    this.#host = host;
     this.#call = call;
     this.#attempt = attempt;
     this.#onEnd = onEnd;
@@ -58,63 +53,63 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
       timeoutMs: options.timeoutMs,
       heartbeatTimeoutMs: options.heartbeatTimeoutMs,
       uncancellable: step.uncancellable,
-      host: execution,
+      host: host.reports,
     });
   }
 
   start(): void {
-    if (!this.#call.options.atMostOnce) {
+    if (!this.#call.options.atMostOnce && !this.#host.isSuspect) {
       this.#runBody();
       return;
     }
-    this.#execution.activity(async () => {
-      if (await this.#announce()) this.#runBody();
-      else this.#onEnd({ kind: 'cancelled' });
+    void this.#host.faults.guard(async () => {
+      if (await this.#recordBegin()) this.#runBody();
+      else this.#onEnd({ kind: 'not_begun' });
     });
   }
 
   #runBody(): void {
-    this.#execution.runBody(this.#body, (result) => this.#onResult(result));
-    if (this.#hasResult || this.#announced !== undefined) return;
-    this.#turned = setImmediate(() => {
+    this.#host.runBody(this.#body, (result) => this.#onResult(result));
+    if (this.#hasResult || this.#beginRecorded !== undefined) return;
+    this.#beginTimer = setImmediate(() => {
       // A refusal must not have to wait for the body to end.
-      this.#execution.activity(async () => {
-        if (!(await this.#announce())) this.#body.abort(new CancelledError());
+      void this.#host.faults.guard(async () => {
+        if (!(await this.#recordBegin())) this.#body.abort(new CancelledError());
       });
     });
   }
 
   #onResult(result: BodyResult): void {
     this.#hasResult = true;
-    clearImmediate(this.#turned);
-    const encoded = result.ok ? encodeOutput(this.#execution, this.#call.step.stepId, result.value) : result;
-    if (encoded.ok && this.#announced === undefined) this.#complete(encoded);
-    else this.#execution.activity(() => this.#finish(encoded));
+    clearImmediate(this.#beginTimer);
+    const encoded = result.ok ? encodeOutput(this.#host, this.#call.step.stepId, result.value) : result;
+    if (encoded.ok && this.#beginRecorded === undefined) this.#complete(encoded);
+    else void this.#host.faults.guard(() => this.#finish(encoded));
   }
 
   /** What failed is recorded apart from its beginning; what was announced waits for that to be recorded. */
   async #finish(encoded: EncodedOutput): Promise<void> {
-    if (!(await this.#announce())) this.#onEnd({ kind: 'cancelled' });
+    if (!(await this.#recordBegin())) this.#onEnd({ kind: 'not_begun' });
     else if (encoded.ok) this.#complete(encoded);
     else {
       const { abortReason } = this.#body;
-      this.#onEnd(await failAttempt(this.#execution, this.#call, this.#attempt, encoded.error, abortReason));
+      this.#onEnd(await failAttempt(this.#host, this.#call, this.#attempt, encoded.error, abortReason));
     }
   }
 
   #complete({ output, copy }: Extract<EncodedOutput, { ok: true }>): void {
     const { step } = this.#call;
-    const slot = this.#execution.delivery.reserve();
-    this.#slot = slot;
+    const ticket = this.#host.delivery.reserve();
+    this.#ticket = ticket;
     this.#copy = copy;
-    this.#execution.calls.send(
+    this.#host.calls.send(
       'completeStep',
       {
         stepId: step.stepId,
         attemptNumber: this.#attempt.attemptNumber,
-        eventSeq: slot.eventSeq,
+        eventSeq: ticket.eventSeq,
         ...(output === undefined ? {} : { output }),
-        ...(this.#announced === undefined ? { begin: this.#begin() } : {}),
+        ...(this.#beginRecorded === undefined ? { begin: this.#begin() } : {}),
       },
       this,
     );
@@ -122,21 +117,21 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
 
   /** The completion is committed. */
   onResponse(ack: CompleteStepResponse): void {
-    const execution = this.#execution;
-    this.#slot?.ready(() => {
-      if (ack.finishedAt !== undefined) execution.advanceClock(dateOf(ack.finishedAt));
+    const host = this.#host;
+    this.#ticket?.ready(() => {
+      if (ack.finishedAt !== undefined) host.facts.advanceClock(dateOf(ack.finishedAt));
       this.#call.settle.resolve(this.#copy);
     });
-    if (ack.cancelRequested) execution.cancel();
+    if (ack.cancelRequested) host.cancel();
     this.#onEnd({ kind: 'delivered' });
   }
 
   /** The completion is refused. */
   onError(error: unknown): void {
-    this.#slot?.release();
+    this.#ticket?.release();
     if (!isCancelRequested(error)) throw error;
-    this.#execution.cancel();
-    this.#onEnd({ kind: 'cancelled' });
+    this.#host.cancel();
+    this.#onEnd({ kind: 'not_begun' });
   }
 
   #begin() {
@@ -155,15 +150,15 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
    *
    * @returns false when a cancel was asked for, so that the attempt may not begin
    */
-  #announce(): Promise<boolean> {
-    this.#announced ??= this.#sendBegin();
-    return this.#announced;
+  #recordBegin(): Promise<boolean> {
+    this.#beginRecorded ??= this.#sendBegin();
+    return this.#beginRecorded;
   }
 
   async #sendBegin(): Promise<boolean> {
     const { step, options } = this.#call;
     try {
-      await this.#execution.calls.call('beginStep', {
+      await this.#host.calls.call('beginStep', {
         stepId: step.stepId,
         attemptNumber: this.#attempt.attemptNumber,
         ...this.#begin(),
@@ -172,7 +167,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
       return true;
     } catch (error) {
       if (!isCancelRequested(error)) throw error;
-      this.#execution.cancel();
+      this.#host.cancel();
       return false;
     }
   }
@@ -187,12 +182,12 @@ type EncodedOutput =
   | { readonly ok: false; readonly error: unknown };
 
 /** The code gets a copy that went through the codec, as every replay will. */
-function encodeOutput(execution: RunExecution, stepId: string, value: unknown): EncodedOutput {
+function encodeOutput(host: StepHost, stepId: string, value: unknown): EncodedOutput {
   try {
-    const output = encodeValue(execution.codec, value);
-    execution.checkSize(output, `The result of step '${stepId}'`);
+    const output = encodeValue(host.codec, value);
+    host.limit.check(output, `The result of step '${stepId}'`);
     const isPlain = typeof value !== 'object' || value === null;
-    return { ok: true, output, copy: isPlain ? value : execution.codec.decode(output as never) };
+    return { ok: true, output, copy: isPlain ? value : host.codec.decode(output as never) };
   } catch (error) {
     if (!(error instanceof Error)) return { ok: false, error };
     error.message = `The result of step '${stepId}' cannot be recorded: ${error.message}`;
@@ -201,7 +196,7 @@ function encodeOutput(execution: RunExecution, stepId: string, value: unknown): 
 }
 
 async function failAttempt(
-  execution: RunExecution,
+  host: StepHost,
   { step, options, settle }: StepCall,
   attempt: Attempt,
   error: unknown,
@@ -214,36 +209,25 @@ async function failAttempt(
     abortReason instanceof CancelledError && !(error instanceof CancelledError)
       ? new CancelledError(`Step '${stepId}' was cancelled.`, { cause: error })
       : error;
-  const decision = decide(options, thrown, tryNumber);
-  const failure = failureOf(execution.codec, thrown);
-  await execution.flushHeartbeat(stepId);
+  const decision = decide(options.retry, thrown, tryNumber);
+  const failure = failureOf(host.codec, thrown);
+  await host.reports.flush(stepId);
   if (decision.retry) {
-    const ack = await execution.calls.call('failStep', {
-      stepId,
-      attemptNumber,
-      failure,
-      retryAfter: durationMessage(decision.delayMs),
-    });
-    if (ack.cancelRequested) execution.cancel();
-    return { kind: 'retry', delayMs: decision.delayMs };
+    const delayMs = Math.min(decision.delayMs, MAX_DURATION_MS);
+    const retryAfter = durationMessage(delayMs);
+    const answer = await host.calls.call('failStep', { stepId, attemptNumber, failure, retryAfter });
+    if (answer.cancelRequested) host.cancel();
+    return { kind: 'retry', delayMs };
   }
-  const slot = execution.delivery.reserve();
-  const ack = await execution.calls.call('failStep', { stepId, attemptNumber, failure, eventSeq: slot.eventSeq });
-  slot.ready(() => {
-    if (ack.finishedAt !== undefined) execution.advanceClock(dateOf(ack.finishedAt));
+  const ticket = host.delivery.reserve();
+  const { eventSeq } = ticket;
+  const answer = await host.calls.call('failStep', { stepId, attemptNumber, failure, eventSeq });
+  ticket.ready(() => {
+    if (answer.finishedAt !== undefined) host.facts.advanceClock(dateOf(answer.finishedAt));
     // As a replay would give it, so that code sees the same in both.
-    settle.reject(blame(errorOf(execution.codec, failure), stepId));
+    const place = { leaseToken: host.calls.leaseToken, eventSeq };
+    settle.reject(host.failures.delivered(errorOf(host.codec, failure), place, host.seq));
   });
-  if (ack.cancelRequested) execution.cancel();
+  if (answer.cancelRequested) host.cancel();
   return { kind: 'delivered' };
-}
-
-/** An author's matcher that throws must not wedge the failure path. */
-function decide({ retry }: ResolvedStepOptions, error: unknown, tryNumber: number): RetryDecision {
-  try {
-    return decideRetry(retry, { error, tryNumber, random: Math.random(), nowMs: Date.now() });
-  } catch {
-    // What it threw is worth less to people than the error that it was asked about.
-    return { retry: false, why: 'non_retryable' };
-  }
 }

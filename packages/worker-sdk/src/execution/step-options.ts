@@ -47,12 +47,23 @@ function positive(duration: StepOptions['timeout'], what: string): number {
 
 /** @throws {TypeError} when the name cannot be part of a step id */
 export function checkStepName(name: unknown): asserts name is string {
-  if (typeof name !== 'string' || name === '' || Buffer.byteLength(name) > MAX_NAME_BYTES || CONTROL.test(name)) {
+  if (
+    typeof name !== 'string' ||
+    name === '' ||
+    Buffer.byteLength(name) > MAX_NAME_BYTES ||
+    CONTROL.test(name) ||
+    !name.isWellFormed()
+  ) {
     throw new TypeError(
-      `A step's name must be 1 to ${MAX_NAME_BYTES} bytes without control characters; got ${JSON.stringify(name)}.`,
+      `A step's name must be 1 to ${MAX_NAME_BYTES} bytes of well-formed text without control characters; got ${shown(name)}.`,
     );
   }
   if (/#\d+$/.test(name)) {
     throw new TypeError(`A step's name must not end with # and a number, which marks repeated names; got '${name}'.`);
   }
+}
+
+function shown(name: unknown): string {
+  const text = JSON.stringify(name) ?? String(name);
+  return text.length > 100 ? `${text.slice(0, 100)}… (${text.length} characters)` : text;
 }

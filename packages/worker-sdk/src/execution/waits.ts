@@ -1,3 +1,5 @@
+import { type Clock, monotonicClock } from '../clock.js';
+
 /** How a wait ended. `fired`: it is recorded already that the timer has fired. */
 export type WaitEnd =
   | { readonly kind: 'due' }
@@ -16,21 +18,21 @@ export interface PendingWait {
 }
 
 interface Entry extends PendingWait {
-  timer: NodeJS.Timeout | undefined;
+  /** Stops watching. */
+  stop: (() => void) | undefined;
   readonly end: (how: WaitEnd) => void;
 }
-
-/** setTimeout takes no more. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** What a run awaits: times, watched here for as long as the run stays in this worker. */
 export class Waits {
   readonly #entries = new Map<string, Entry>();
   readonly #onChange: () => void;
+  readonly #clock: Clock;
 
   /** @param onChange called after a wait began or ended */
-  constructor(onChange: () => void) {
+  constructor(onChange: () => void, clock: Clock = monotonicClock) {
     this.#onChange = onChange;
+    this.#clock = clock;
   }
 
   get size(): number {
@@ -48,10 +50,10 @@ export class Waits {
         stepId: wait.stepId,
         on: wait.on,
         uncancellable: wait.uncancellable,
-        dueAtMs: performance.now() + Math.max(0, wait.remainingMs),
-        timer: undefined,
+        dueAtMs: this.#clock.nowMs() + Math.max(0, wait.remainingMs),
+        stop: undefined,
         end: (how) => {
-          clearTimeout(entry.timer);
+          entry.stop?.();
           this.#entries.delete(wait.stepId);
           this.#onChange();
           resolve(how);
@@ -73,9 +75,9 @@ export class Waits {
     for (const entry of [...this.#entries.values()]) if (!entry.uncancellable) entry.end(CANCELLED);
   }
 
-  /** Watches no times any more, until each wait is told how it goes on. */
+  /** Watches no times any more, until {@link resume}. */
   pause(): void {
-    for (const { timer } of this.#entries.values()) clearTimeout(timer);
+    for (const { stop } of this.#entries.values()) stop?.();
   }
 
   /** After a pause: the timer has fired meanwhile. */
@@ -83,25 +85,28 @@ export class Waits {
     this.#entries.get(stepId)?.end({ kind: 'fired', at });
   }
 
-  /** After a pause: the time has not come, as far as is known. */
-  goOn(stepId: string, remainingMs: number): void {
+  /** After a pause, before {@link resume}: the time has not come, as far as is known. */
+  rearm(stepId: string, remainingMs: number): void {
     const entry = this.#entries.get(stepId);
     if (entry === undefined) return;
-    entry.dueAtMs = performance.now() + Math.max(0, remainingMs);
-    this.#arm(entry);
+    entry.dueAtMs = this.#clock.nowMs() + Math.max(0, remainingMs);
+  }
+
+  /** After a pause: watches again, those that were not told otherwise by the times that they had. */
+  resume(): void {
+    for (const entry of this.#entries.values()) {
+      entry.stop?.();
+      this.#arm(entry);
+    }
   }
 
   /** Forgets all waits; none of them ends. */
   stop(): void {
-    for (const { timer } of this.#entries.values()) clearTimeout(timer);
+    for (const { stop } of this.#entries.values()) stop?.();
     this.#entries.clear();
   }
 
   #arm(entry: Entry): void {
-    const remainingMs = entry.dueAtMs - performance.now();
-    entry.timer = setTimeout(
-      () => (remainingMs > MAX_TIMER_MS ? this.#arm(entry) : entry.end(DUE)),
-      Math.min(Math.max(0, remainingMs), MAX_TIMER_MS),
-    );
+    entry.stop = this.#clock.after(Math.max(0, entry.dueAtMs - this.#clock.nowMs()), () => entry.end(DUE));
   }
 }

@@ -1,13 +1,15 @@
 import { StepKind } from '@perdure/proto';
 import type { Logger } from 'pino';
 import type { StepContext, StepOptions, WorkflowContext } from '../context.js';
-import { type Duration, durationMs } from '../duration.js';
+import { type Duration, durationMs, MAX_DURATION_MS } from '../duration.js';
+import { markNonRetryable } from '../errors/failure.js';
+import type { ContextHost, SleepCall } from './ports.js';
 import { SeededRandom } from './random.js';
-import type { RunExecution } from './run-execution.js';
 import { currentScope, currentStep, runInScope } from './scope.js';
-import { callSleep, type SleepCall } from './sleep-call.js';
-import { callStep, type Settle } from './step-call.js';
+import { callSleep } from './sleep-call.js';
+import { callStep } from './step-call.js';
 import { checkStepName, resolveStepOptions } from './step-options.js';
+import { settledBy } from './tracked-promise.js';
 
 /**
  * The `ctx` of one execution. Its functions may be taken out of it or replaced, so each is a property of its own.
@@ -17,44 +19,49 @@ import { checkStepName, resolveStepOptions } from './step-options.js';
  */
 export class RunContext implements WorkflowContext {
   readonly run: WorkflowContext['run'];
-  readonly #execution: RunExecution;
+  readonly #host: ContextHost;
+  readonly #unawaited = new Set<string>();
   #random: SeededRandom | undefined;
   #log: WorkflowContext['log'] | undefined;
 
-  constructor(execution: RunExecution) {
-    this.#execution = execution;
-    this.run = execution.run;
+  constructor(host: ContextHost) {
+    this.#host = host;
+    this.run = host.facts.run;
+  }
+
+  /** Steps and timers whose promise nobody has looked at. */
+  get unawaited(): readonly string[] {
+    return [...this.#unawaited];
   }
 
   step = <T>(name: string, body: (step: StepContext) => T | PromiseLike<T>, options?: StepOptions) =>
-    settledBy((settle) => {
+    settledBy((settle, track) => {
       checkStepName(name);
       if (typeof body !== 'function') throw new TypeError(`Step '${name}' needs a function; got ${typeof body}.`);
       const resolved = resolveStepOptions(name, options);
       refuseInsideBody('ctx.step', name);
-      const step = this.#execution.open(name, StepKind.FUNCTION);
+      const step = this.#host.open(name, StepKind.FUNCTION);
       if (step === undefined) return;
-      callStep(this.#execution, { step, body, options: resolved, settle });
+      track(step.stepId, this.#unawaited);
+      callStep(this.#host, { step, body, options: resolved, settle });
     }) as Promise<Awaited<T>>;
 
   sleep = (...args: [Duration] | [string, Duration]) => {
     const [name, duration] = args.length === 1 ? ['sleep', args[0]] : args;
-    return settledOr(() => this.#sleep(name, { durationMs: durationMs(duration, 'The duration of ctx.sleep') }));
+    return this.#sleep(name, () => ({ durationMs: durationMs(duration, 'The duration of ctx.sleep') }));
   };
 
   sleepUntil = (...args: [Date] | [string, Date]) => {
     const [name, until] = args.length === 1 ? ['sleep', args[0]] : args;
-    return settledOr(() => {
-      if (!(until instanceof Date) || Number.isNaN(until.getTime())) {
-        throw new TypeError(`ctx.sleepUntil needs a valid Date; got ${String(until)}.`);
-      }
-      return this.#sleep(name, { until });
+    return this.#sleep(name, () => {
+      checkUntil(until, this.#host.facts.now);
+      return { until };
     });
   };
 
   uncancellable = <T>(work: () => Promise<T>) => runInScope({ ...currentScope(), uncancellable: true }, work);
 
-  now = () => new Date(this.#execution.now);
+  now = () => new Date(this.#host.facts.now);
 
   random = () => this.#seeded().next();
 
@@ -65,7 +72,7 @@ export class RunContext implements WorkflowContext {
   lastHeartbeat = <T>() => currentStep('ctx.lastHeartbeat').lastHeartbeat<T>();
 
   get signal(): AbortSignal {
-    return currentScope().step?.signal ?? this.#execution.signal;
+    return currentScope().step?.signal ?? this.#host.cancellation.signal;
   }
 
   get idempotencyKey(): string {
@@ -84,60 +91,47 @@ export class RunContext implements WorkflowContext {
   }
 
   #seeded(): SeededRandom {
-    this.#random ??= new SeededRandom(this.#execution.run.runId);
+    this.#random ??= new SeededRandom(this.#host.facts.run.runId);
     return this.#random;
   }
 
   #unlessReplaying(level: 'trace' | 'debug' | 'info' | 'warn' | 'error') {
     return (...args: Parameters<Logger['info']>) => {
-      if (!this.#execution.replaying) this.#execution.log[level](...args);
+      if (!this.#host.replaying) this.#host.facts.log[level](...args);
     };
   }
 
-  #sleep(name: string, when: SleepCall['when']): Promise<void> {
-    return settledBy((settle) => {
+  #sleep(name: string, whenOf: () => SleepCall['when']): Promise<void> {
+    return settledBy((settle, track) => {
       checkStepName(name);
+      const when = whenOf();
       refuseInsideBody('ctx.sleep', name);
-      const step = this.#execution.open(name, StepKind.SLEEP);
-      if (step !== undefined) this.#execution.activity(() => callSleep(this.#execution, { step, when, settle }));
+      const step = this.#host.open(name, StepKind.SLEEP);
+      if (step === undefined) return;
+      track(step.stepId, this.#unawaited);
+      void this.#host.faults.guard(() => callSleep(this.#host, { step, when, settle }));
     }) as Promise<void>;
   }
 }
 
-/** A promise that is settled from elsewhere, or never; a rejection that nobody awaits must not end the process. */
-function settledBy(begin: (settle: Settle) => void): Promise<unknown> {
-  let resolve: (value: unknown) => void = () => undefined;
-  let rejectPromise: (error: unknown) => void = () => undefined;
-  const promise = new Promise<unknown>((onValue, onError) => {
-    resolve = onValue;
-    rejectPromise = onError;
-  });
-  const reject = (error: unknown) => {
-    promise.catch(() => undefined);
-    rejectPromise(error);
-  };
-  try {
-    begin({ resolve, reject });
-  } catch (error) {
-    reject(error);
+/** @throws {TypeError} when it is no time, or too far ahead by the workflow's own clock, which is the same in every replay */
+function checkUntil(until: Date, now: Date): void {
+  if (!(until instanceof Date) || Number.isNaN(until.getTime())) {
+    throw new TypeError(`ctx.sleepUntil needs a valid Date; got ${String(until)}.`);
   }
-  return promise;
-}
-
-/** Bad arguments reject like everything else on `ctx`. */
-function settledOr(begin: () => Promise<void>): Promise<void> {
-  try {
-    return begin();
-  } catch (error) {
-    return Promise.reject(error);
+  if (until.getTime() - now.getTime() > MAX_DURATION_MS) {
+    throw new TypeError(`ctx.sleepUntil takes a time at most 10 years ahead; got ${until.toISOString()}.`);
   }
 }
 
+/** @throws {TypeError} which no retry could mend */
 function refuseInsideBody(what: string, name: string): void {
   const { step } = currentScope();
   if (step !== undefined) {
-    throw new TypeError(
-      `${what}('${name}') was called inside the body of step '${step.stepId}'. Steps cannot be nested: call it from the workflow.`,
+    throw markNonRetryable(
+      new TypeError(
+        `${what}('${name}') was called inside the body of step '${step.stepId}'. Steps cannot be nested: call it from the workflow.`,
+      ),
     );
   }
 }

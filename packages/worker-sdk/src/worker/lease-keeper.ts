@@ -1,9 +1,9 @@
 import { ChurningSet } from '@perdure/collections';
 import type { Logger } from 'pino';
+import type { HeldRun } from '../execution/execution-options.js';
 import type { HeartbeatDetail } from '../execution/heartbeats.js';
-import type { RunExecution } from '../execution/run-execution.js';
 import { RpcError } from '../rpc/rpc-error.js';
-import type { WorkerTransport } from './worker-transport.js';
+import type { WorkerTransport } from '../rpc/worker-transport.js';
 
 export interface LeaseKeeperOptions {
   readonly transport: WorkerTransport;
@@ -23,7 +23,7 @@ const LEASES_PER_CALL = 1_000;
 const DETAIL_BYTES_PER_CALL = 1024 * 1024;
 
 interface Batch {
-  readonly execution: RunExecution;
+  readonly execution: HeldRun;
   readonly details: readonly HeartbeatDetail[];
 }
 
@@ -33,7 +33,7 @@ interface Batch {
  */
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
-  readonly #executions = new ChurningSet<RunExecution>();
+  readonly #executions = new ChurningSet<HeldRun>();
   #timer: NodeJS.Timeout | undefined;
   #nextBeatAtMs = 0;
   #timerAtMs = Number.POSITIVE_INFINITY;
@@ -47,7 +47,7 @@ export class LeaseKeeper {
   }
 
   /** @param renewNow the lease may have been running for a while already */
-  add(execution: RunExecution, renewNow: boolean): void {
+  add(execution: HeldRun, renewNow: boolean): void {
     this.#executions.add(execution);
     this.#nextBeatAtMs = Math.min(this.#nextBeatAtMs, performance.now() + (renewNow ? 0 : this.#intervalMs));
     // Only what is due earlier than the timer moves it: runs come by the thousand.
@@ -55,12 +55,12 @@ export class LeaseKeeper {
     if (Math.min(beatAtMs, execution.lease.trustedUntilMs) < this.#timerAtMs) this.#arm();
   }
 
-  remove(execution: RunExecution): void {
+  remove(execution: HeldRun): void {
     this.#executions.delete(execution);
   }
 
   /** Sends the details of one run now. */
-  async flush(execution: RunExecution): Promise<void> {
+  async flush(execution: HeldRun): Promise<void> {
     const details = execution.takeHeartbeats();
     try {
       await this.#send([{ execution, details }]);

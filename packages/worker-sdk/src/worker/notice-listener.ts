@@ -4,7 +4,7 @@ import type { Logger } from 'pino';
 import { longCall } from '../rpc/long-call.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { durationMessage } from '../rpc/time.js';
-import type { WorkerTransport } from './worker-transport.js';
+import type { WorkerTransport } from '../rpc/worker-transport.js';
 
 export interface NoticeListenerOptions {
   readonly transport: WorkerTransport;

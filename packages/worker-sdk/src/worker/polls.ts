@@ -5,8 +5,8 @@ import type { Logger } from 'pino';
 import { longCall } from '../rpc/long-call.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { durationMessage } from '../rpc/time.js';
+import type { WorkerTransport } from '../rpc/worker-transport.js';
 import type { PollTicket, SlotLedger } from './slot-ledger.js';
-import type { WorkerTransport } from './worker-transport.js';
 
 export interface PollsOptions {
   readonly transport: WorkerTransport;

@@ -7,13 +7,13 @@ import { RunExecution } from '../execution/run-execution.js';
 import { Connection } from '../rpc/connection.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { durationMessage, msOf } from '../rpc/time.js';
+import type { WorkerTransport } from '../rpc/worker-transport.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import { NoticeListener } from './notice-listener.js';
 import { Polls } from './polls.js';
 import { SlotLedger } from './slot-ledger.js';
 import { WarmCache } from './warm-cache.js';
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from './worker-options.js';
-import type { WorkerTransport } from './worker-transport.js';
 
 const BACKOFF_MIN_MS = 100;
 const BACKOFF_MAX_MS = 3_000;

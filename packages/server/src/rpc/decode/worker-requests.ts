@@ -6,11 +6,14 @@ import type {
   FailStepRequest,
   FailWorkflowRequest,
   GetMemoRequest,
+  MemoCut as MemoCutMessage,
+  ObserveCancelRequest,
   PollActivityRequest,
   RecordHeartbeatRequest,
   RegisterWorkerRequest,
   ReleaseRunRequest,
   ScheduleSleepRequest,
+  SettleStepRequest,
   StepBegin,
   SuspendRunRequest,
 } from '@perdure/proto';
@@ -21,12 +24,15 @@ import type {
   FinishRun,
   LeaseRef,
   MemoCursor,
+  MemoCut,
+  ObserveCancel,
   RecordStep,
   RecordStepHeartbeat,
   RegisterWorker,
   ReleaseRun,
   RetryRunAttempt,
   ScheduleSleep,
+  SettleStep,
   StepKind,
   SuspendRun,
   WaitCondition,
@@ -35,7 +41,7 @@ import type {
 import { MAX_DELAY_MS } from '@perdure/store';
 import { v7 as newUuid } from 'uuid';
 import { DEFAULT_LEASE_MS, MAX_LEASE_MS, MAX_POLL_RUNS, MIN_LEASE_MS } from '../../limits.js';
-import { stepKinds } from '../enums.js';
+import { stepKinds, stepStatuses } from '../enums.js';
 import type { Checker } from './checker.js';
 import { decodeFailure } from './failure.js';
 import { decodePageToken } from './page-token.js';
@@ -47,7 +53,6 @@ const MAX_EVENT_SEQ = MAX_INT32 - 1;
 const MAX_TYPES = 1_000;
 const MAX_LEASES = 10_000;
 const MAX_WAITS = 10_000;
-const MAX_REOPENED = 1_000;
 /** Kinds whose body a worker executes; the others have calls of their own. */
 const BODY_KINDS: readonly StepKind[] = ['FUNCTION', 'TRANSACTION', 'VERSION'];
 
@@ -238,6 +243,33 @@ export function decodeFailStep(check: Checker, request: FailStepRequest): FailSt
   };
 }
 
+export function decodeSettleStep(check: Checker, request: SettleStepRequest): SettleStep {
+  const stepKind = check.enumValue('kind', request.kind, stepKinds);
+  if (stepKind !== 'SLEEP' && !BODY_KINDS.includes(stepKind)) {
+    check.violate('kind', `must be SLEEP or one of ${BODY_KINDS.join(', ')}; got ${stepKind}.`);
+  }
+  const status = check.enumValue('status', request.status, stepStatuses);
+  if (status !== 'CANCELLED' && status !== 'FAILED') {
+    check.violate('status', `must be CANCELLED or FAILED; got ${status}.`);
+  }
+  return {
+    ...decodeLease(check, request),
+    stepId: check.id('step_id', request.stepId),
+    seq: check.integer('seq', request.seq, 1, MAX_INT32),
+    stepKind,
+    attemptNumber: check.integer('attempt_number', request.attemptNumber, 0, MAX_INT32),
+    status: status === 'CANCELLED' ? 'CANCELLED' : 'FAILED',
+    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_EVENT_SEQ),
+  };
+}
+
+export function decodeObserveCancel(check: Checker, request: ObserveCancelRequest): ObserveCancel {
+  return {
+    ...decodeLease(check, request),
+    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_EVENT_SEQ),
+  };
+}
+
 export function decodeScheduleSleep(check: Checker, request: ScheduleSleepRequest): ScheduleSleep {
   const { when } = request;
   if (when.case === undefined) check.violate('when', 'either duration or until must be given.');
@@ -252,6 +284,7 @@ export function decodeScheduleSleep(check: Checker, request: ScheduleSleepReques
     durationMs: when.case === 'duration' ? check.duration('duration', when.value, 0) : null,
     until,
     uncancellable: request.uncancellable,
+    attemptNumber: check.integer('attempt_number', request.attemptNumber, 0, MAX_INT32) || 1,
   };
 }
 
@@ -284,13 +317,23 @@ export function decodeFailWorkflow(check: Checker, request: FailWorkflowRequest)
   const lease = decodeLease(check, request);
   const failure = decodeFailure(check, 'failure', request.failure);
   const retryAfterMs = check.duration('retry_after', request.retryAfter, null);
-  check.count('reopen_step_ids', request.reopenStepIds.length, 0, MAX_REOPENED);
-  const reopenStepIds = request.reopenStepIds.map((stepId, index) => check.id(`reopen_step_ids[${index}]`, stepId));
+  const cut = decodeCut(check, request.cut);
   if (retryAfterMs === null) {
-    if (reopenStepIds.length > 0) check.violate('reopen_step_ids', 'must be empty unless retry_after is given.');
+    if (cut !== null) check.violate('cut', 'must be absent unless retry_after is given.');
     return { kind: 'fail', command: { ...lease, end: 'FAILED', failure } };
   }
-  return { kind: 'retry', command: { ...lease, failure, retryAfterMs, reopenStepIds } };
+  return { kind: 'retry', command: { ...lease, failure, retryAfterMs, cut } };
+}
+
+function decodeCut(check: Checker, cut: MemoCutMessage | undefined): MemoCut | null {
+  if (cut === undefined) return null;
+  return {
+    from: {
+      leaseToken: check.integer('cut.from.lease_token', cut.from?.leaseToken ?? 0, 1, MAX_INT32),
+      eventSeq: check.integer('cut.from.event_seq', cut.from?.eventSeq ?? 0, 1, MAX_INT32),
+    },
+    seq: check.integer('cut.seq', cut.seq, 1, MAX_INT32),
+  };
 }
 
 export function decodeReleaseRun(check: Checker, request: ReleaseRunRequest): ReleaseRun {

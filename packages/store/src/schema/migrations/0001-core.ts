@@ -42,6 +42,9 @@ create table perdure.workflow_runs (
   attempt               integer     not null default 1 check (attempt >= 1),
   lost_leases           integer     not null default 0 check (lost_leases >= 0),
   retries               integer     not null default 0 check (retries >= 0),
+  -- The place at which the code learned of the cancel request.
+  cancel_lease_token    integer,
+  cancel_event_seq      integer,
   max_lost_leases       integer     not null check (max_lost_leases >= 1),
   priority              smallint    not null default 0,
   status                text        not null check (status in
@@ -72,7 +75,9 @@ create table perdure.workflow_runs (
   constraint output_only_when_completed check (status = 'COMPLETED' or (output is null and output_encoding is null)),
   constraint failed_says_why check (status <> 'FAILED' or failure is not null),
   constraint completed_without_failure check (status <> 'COMPLETED' or failure is null),
-  constraint claimed_before_running check (lease_token > 0 or status <> 'RUNNING')
+  constraint claimed_before_running check (lease_token > 0 or status <> 'RUNNING'),
+  constraint cancel_observed_after_request check (
+    (cancel_lease_token is null) = (cancel_event_seq is null) and (cancel_event_seq is null or cancel_requested_at is not null))
 );
 alter table perdure.workflow_runs set (
   fillfactor = 85, toast_tuple_target = 512,
@@ -116,6 +121,8 @@ create table perdure.step_runs (
   lease_token        integer     not null check (lease_token >= 1),
   event_seq          integer,
   is_latest          boolean     not null default true,
+  -- Taken back by a run-level retry: kept as history, and the code may ask for the step anew.
+  is_cut             boolean     not null default false,
   -- 0 for the latest attempt of a step, which is thereby the only one, and the number of any other.
   attempt_key        integer     not null generated always as (case when is_latest then 0 else attempt_number end) stored,
   kind               text        not null check (kind in
@@ -135,7 +142,8 @@ create table perdure.step_runs (
   constraint retry_only_after_failure check (next_retry_at is null or status = 'FAILED'),
   constraint fires_iff_sleep check ((kind = 'SLEEP') = (fires_at is not null)),
   constraint only_latest_open check (status <> 'RUNNING' or is_latest),
-  constraint only_latest_completed check (status <> 'COMPLETED' or is_latest),
+  constraint only_latest_completed check (status <> 'COMPLETED' or is_latest or is_cut),
+  constraint cut_is_ended check (not is_cut or (status <> 'RUNNING' and next_retry_at is null)),
   constraint output_only_when_completed check (status = 'COMPLETED' or output is null),
   constraint deadline_only_while_running check (deadline_at is null or status = 'RUNNING')
 );

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/worker_service.proto.
  */
 export const file_perdure_v1_worker_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wZXJkdXJlL3YxL3dvcmtlcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxIs4BChVSZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg8KB3ZlcnNpb24YBSABKAkSEAoIaWRlbnRpdHkYBiABKAkSDQoFc2xvdHMYByABKAUSMQoObGVhc2VfZHVyYXRpb24YCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24isAEKFlJlZ2lzdGVyV29ya2VyUmVzcG9uc2USEQoJd29ya2VyX2lkGAEgASgJEjEKDmxlYXNlX2R1cmF0aW9uGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjUKEmhlYXJ0YmVhdF9pbnRlcnZhbBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFtYXhfcGF5bG9hZF9ieXRlcxgEIAEoBSI/ChdEZXJlZ2lzdGVyV29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIhoKGERlcmVnaXN0ZXJXb3JrZXJSZXNwb25zZSKiAQoTUG9sbEFjdGl2aXR5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSFgoOd29ya2Zsb3dfdHlwZXMYBCADKAkSJwoEd2FpdBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghtYXhfcnVucxgGIAEoBSI7ChRQb2xsQWN0aXZpdHlSZXNwb25zZRIjCgRydW5zGAEgAygLMhUucGVyZHVyZS52MS5MZWFzZWRSdW4iZAoTQXdhaXROb3RpY2VzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEicKBHdhaXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iywEKFEF3YWl0Tm90aWNlc1Jlc3BvbnNlEkAKEGNhbmNlbF9yZXF1ZXN0ZWQYASADKAsyJi5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1Jlc3BvbnNlLkxlYXNlEjQKBGxvc3QYAiADKAsyJi5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1Jlc3BvbnNlLkxlYXNlEg0KBWRyYWluGAMgASgIGiwKBUxlYXNlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBSK3BAoJTGVhc2VkUnVuEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSEwoLbGVhc2VfdG9rZW4YBSABKAUSMQoObGVhc2VfZHVyYXRpb24YBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHYXR0ZW1wdBgHIAEoBRIiCgVpbnB1dBgIIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIYChBjYW5jZWxfcmVxdWVzdGVkGAkgASgIEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD3J1bl9kZWFkbGluZV9hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOQoVZXhlY3V0aW9uX2RlYWRsaW5lX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIjCgRtZW1vGA4gAygLMhUucGVyZHVyZS52MS5NZW1vRW50cnkSFwoPbmV4dF9tZW1vX3Rva2VuGA8gASgJEicKA25vdxgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmV0cmllcxgRIAEoBSKmAwoJTWVtb0VudHJ5Eg8KB3N0ZXBfaWQYASABKAkSCwoDc2VxGAIgASgFEiIKBGtpbmQYAyABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAQgASgFEhIKCnRyeV9udW1iZXIYBSABKAUSJgoGc3RhdHVzGAYgASgOMhYucGVyZHVyZS52MS5TdGVwU3RhdHVzEiMKBm91dHB1dBgHIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAggASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi8KC2ZpbmlzaGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoJaGVhcnRiZWF0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkIm4KDkdldE1lbW9SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCRIQCghzdGVwX2lkcxgFIAMoCSJPCg9HZXRNZW1vUmVzcG9uc2USIwoEbWVtbxgBIAMoCzIVLnBlcmR1cmUudjEuTWVtb0VudHJ5EhcKD25leHRfbWVtb190b2tlbhgCIAEoCSLGAgoWUmVjb3JkSGVhcnRiZWF0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEjgKBmxlYXNlcxgDIAMoCzIoLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVxdWVzdC5MZWFzZRptCgVMZWFzZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUSPwoFc3RlcHMYAyADKAsyMC5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QuU3RlcEhlYXJ0YmVhdBpdCg1TdGVwSGVhcnRiZWF0Eg8KB3N0ZXBfaWQYASABKAkSFgoOYXR0ZW1wdF9udW1iZXIYAiABKAUSIwoGZGV0YWlsGAMgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkIsYBChdSZWNvcmRIZWFydGJlYXRSZXNwb25zZRI+CgZsZWFzZXMYASADKAsyLi5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlc3BvbnNlLkxlYXNlU3RhdGUSDQoFZHJhaW4YAiABKAgaXAoKTGVhc2VTdGF0ZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUSDwoHcmVuZXdlZBgDIAEoCBIYChBjYW5jZWxfcmVxdWVzdGVkGAQgASgIIrICChBCZWdpblN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRILCgNzZXEYBSABKAUSIgoEa2luZBgGIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYByABKAUSEgoKdHJ5X251bWJlchgIIAEoBRIRCgltYXhfdHJpZXMYCSABKAUSKgoHdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIiCgVpbnB1dBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIVCg11bmNhbmNlbGxhYmxlGAwgASgIIkMKEUJlZ2luU3RlcFJlc3BvbnNlEi4KCnN0YXJ0ZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wItQBChNDb21wbGV0ZVN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRIWCg5hdHRlbXB0X251bWJlchgFIAEoBRIjCgZvdXRwdXQYBiABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEQoJZXZlbnRfc2VxGAcgASgFEiQKBWJlZ2luGAggASgLMhUucGVyZHVyZS52MS5TdGVwQmVnaW4iegoJU3RlcEJlZ2luEgsKA3NlcRgBIAEoBRIiCgRraW5kGAIgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBISCgp0cnlfbnVtYmVyGAMgASgFEhEKCW1heF90cmllcxgEIAEoBRIVCg11bmNhbmNlbGxhYmxlGAUgASgIImEKFENvbXBsZXRlU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAIgASgIItsBCg9GYWlsU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAUgASgFEiQKB2ZhaWx1cmUYBiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoLcmV0cnlfYWZ0ZXIYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJZXZlbnRfc2VxGAggASgFIpABChBGYWlsU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAMgASgIIucBChRTY2hlZHVsZVNsZWVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEi0KCGR1cmF0aW9uGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSAASKwoFdW50aWwYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASFQoNdW5jYW5jZWxsYWJsZRgIIAEoCEIGCgR3aGVuInMKFVNjaGVkdWxlU2xlZXBSZXNwb25zZRIsCghmaXJlc19hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoJcmVtYWluaW5nGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uInUKEVN1c3BlbmRSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSKAoFd2FpdHMYBCADKAsyGS5wZXJkdXJlLnYxLldhaXRDb25kaXRpb24ifQoNV2FpdENvbmRpdGlvbhIPCgdzdGVwX2lkGAEgASgJEiYKBXRpbWVyGAIgASgLMhUucGVyZHVyZS52MS5UaW1lcldhaXRIABImCgVyZXRyeRgDIAEoCzIVLnBlcmR1cmUudjEuUmV0cnlXYWl0SABCCwoJY29uZGl0aW9uIgsKCVRpbWVyV2FpdCILCglSZXRyeVdhaXQihgEKElN1c3BlbmRSdW5SZXNwb25zZRIRCglzdXNwZW5kZWQYASABKAgSKwoHd2FrZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOcmVhZHlfc3RlcF9pZHMYAyADKAkSGAoQY2FuY2VsX3JlcXVlc3RlZBgEIAEoCCKOAQoXQ29tcGxldGVXb3JrZmxvd1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIjCgZvdXRwdXQYBCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSFgoOaGFzX29wZW5fc3RlcHMYBSABKAgiGgoYQ29tcGxldGVXb3JrZmxvd1Jlc3BvbnNlIrwBChNGYWlsV29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSJAoHZmFpbHVyZRgEIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIuCgtyZXRyeV9hZnRlchgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9yZW9wZW5fc3RlcF9pZHMYBiADKAkiPQoURmFpbFdvcmtmbG93UmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiTgoUQ29uZmlybUNhbmNlbFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBSIXChVDb25maXJtQ2FuY2VsUmVzcG9uc2UihQEKEVJlbGVhc2VSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSKAoFZGVsYXkYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGcmVhc29uGAUgASgJIhQKElJlbGVhc2VSdW5SZXNwb25zZSI6ChJEcmFpbldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCSI/ChNEcmFpbldvcmtlclJlc3BvbnNlEigKBnN0YXR1cxgBIAEoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzMrkKCg1Xb3JrZXJTZXJ2aWNlElcKDlJlZ2lzdGVyV29ya2VyEiEucGVyZHVyZS52MS5SZWdpc3RlcldvcmtlclJlcXVlc3QaIi5wZXJkdXJlLnYxLlJlZ2lzdGVyV29ya2VyUmVzcG9uc2USXQoQRGVyZWdpc3RlcldvcmtlchIjLnBlcmR1cmUudjEuRGVyZWdpc3RlcldvcmtlclJlcXVlc3QaJC5wZXJkdXJlLnYxLkRlcmVnaXN0ZXJXb3JrZXJSZXNwb25zZRJRCgxQb2xsQWN0aXZpdHkSHy5wZXJkdXJlLnYxLlBvbGxBY3Rpdml0eVJlcXVlc3QaIC5wZXJkdXJlLnYxLlBvbGxBY3Rpdml0eVJlc3BvbnNlEkIKB0dldE1lbW8SGi5wZXJkdXJlLnYxLkdldE1lbW9SZXF1ZXN0GhsucGVyZHVyZS52MS5HZXRNZW1vUmVzcG9uc2USUQoMQXdhaXROb3RpY2VzEh8ucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXF1ZXN0GiAucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZRJaCg9SZWNvcmRIZWFydGJlYXQSIi5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QaIy5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlc3BvbnNlEkgKCUJlZ2luU3RlcBIcLnBlcmR1cmUudjEuQmVnaW5TdGVwUmVxdWVzdBodLnBlcmR1cmUudjEuQmVnaW5TdGVwUmVzcG9uc2USUQoMQ29tcGxldGVTdGVwEh8ucGVyZHVyZS52MS5Db21wbGV0ZVN0ZXBSZXF1ZXN0GiAucGVyZHVyZS52MS5Db21wbGV0ZVN0ZXBSZXNwb25zZRJFCghGYWlsU3RlcBIbLnBlcmR1cmUudjEuRmFpbFN0ZXBSZXF1ZXN0GhwucGVyZHVyZS52MS5GYWlsU3RlcFJlc3BvbnNlElQKDVNjaGVkdWxlU2xlZXASIC5wZXJkdXJlLnYxLlNjaGVkdWxlU2xlZXBSZXF1ZXN0GiEucGVyZHVyZS52MS5TY2hlZHVsZVNsZWVwUmVzcG9uc2USSwoKU3VzcGVuZFJ1bhIdLnBlcmR1cmUudjEuU3VzcGVuZFJ1blJlcXVlc3QaHi5wZXJkdXJlLnYxLlN1c3BlbmRSdW5SZXNwb25zZRJdChBDb21wbGV0ZVdvcmtmbG93EiMucGVyZHVyZS52MS5Db21wbGV0ZVdvcmtmbG93UmVxdWVzdBokLnBlcmR1cmUudjEuQ29tcGxldGVXb3JrZmxvd1Jlc3BvbnNlElEKDEZhaWxXb3JrZmxvdxIfLnBlcmR1cmUudjEuRmFpbFdvcmtmbG93UmVxdWVzdBogLnBlcmR1cmUudjEuRmFpbFdvcmtmbG93UmVzcG9uc2USVAoNQ29uZmlybUNhbmNlbBIgLnBlcmR1cmUudjEuQ29uZmlybUNhbmNlbFJlcXVlc3QaIS5wZXJkdXJlLnYxLkNvbmZpcm1DYW5jZWxSZXNwb25zZRJLCgpSZWxlYXNlUnVuEh0ucGVyZHVyZS52MS5SZWxlYXNlUnVuUmVxdWVzdBoeLnBlcmR1cmUudjEuUmVsZWFzZVJ1blJlc3BvbnNlEk4KC0RyYWluV29ya2VyEh4ucGVyZHVyZS52MS5EcmFpbldvcmtlclJlcXVlc3QaHy5wZXJkdXJlLnYxLkRyYWluV29ya2VyUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("Ch9wZXJkdXJlL3YxL3dvcmtlcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxIs4BChVSZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg8KB3ZlcnNpb24YBSABKAkSEAoIaWRlbnRpdHkYBiABKAkSDQoFc2xvdHMYByABKAUSMQoObGVhc2VfZHVyYXRpb24YCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24isAEKFlJlZ2lzdGVyV29ya2VyUmVzcG9uc2USEQoJd29ya2VyX2lkGAEgASgJEjEKDmxlYXNlX2R1cmF0aW9uGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjUKEmhlYXJ0YmVhdF9pbnRlcnZhbBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFtYXhfcGF5bG9hZF9ieXRlcxgEIAEoBSI/ChdEZXJlZ2lzdGVyV29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIhoKGERlcmVnaXN0ZXJXb3JrZXJSZXNwb25zZSKiAQoTUG9sbEFjdGl2aXR5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSFgoOd29ya2Zsb3dfdHlwZXMYBCADKAkSJwoEd2FpdBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghtYXhfcnVucxgGIAEoBSI7ChRQb2xsQWN0aXZpdHlSZXNwb25zZRIjCgRydW5zGAEgAygLMhUucGVyZHVyZS52MS5MZWFzZWRSdW4iZAoTQXdhaXROb3RpY2VzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEicKBHdhaXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iywEKFEF3YWl0Tm90aWNlc1Jlc3BvbnNlEkAKEGNhbmNlbF9yZXF1ZXN0ZWQYASADKAsyJi5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1Jlc3BvbnNlLkxlYXNlEjQKBGxvc3QYAiADKAsyJi5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1Jlc3BvbnNlLkxlYXNlEg0KBWRyYWluGAMgASgIGiwKBUxlYXNlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBSL9BAoJTGVhc2VkUnVuEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSEwoLbGVhc2VfdG9rZW4YBSABKAUSMQoObGVhc2VfZHVyYXRpb24YBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHYXR0ZW1wdBgHIAEoBRIiCgVpbnB1dBgIIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIYChBjYW5jZWxfcmVxdWVzdGVkGAkgASgIEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD3J1bl9kZWFkbGluZV9hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOQoVZXhlY3V0aW9uX2RlYWRsaW5lX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIjCgRtZW1vGA4gAygLMhUucGVyZHVyZS52MS5NZW1vRW50cnkSFwoPbmV4dF9tZW1vX3Rva2VuGA8gASgJEicKA25vdxgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmV0cmllcxgRIAEoBRITCgtsb3N0X2xlYXNlcxgSIAEoBRIvCg9jYW5jZWxfb2JzZXJ2ZWQYEyABKAsyFi5wZXJkdXJlLnYxLkV2ZW50UGxhY2UiNAoKRXZlbnRQbGFjZRITCgtsZWFzZV90b2tlbhgBIAEoBRIRCglldmVudF9zZXEYAiABKAUi3gMKCU1lbW9FbnRyeRIPCgdzdGVwX2lkGAEgASgJEgsKA3NlcRgCIAEoBRIiCgRraW5kGAMgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgEIAEoBRISCgp0cnlfbnVtYmVyGAUgASgFEiYKBnN0YXR1cxgGIAEoDjIWLnBlcmR1cmUudjEuU3RlcFN0YXR1cxIjCgZvdXRwdXQYByABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgIIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIvCgtmaW5pc2hlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNbmV4dF9yZXRyeV9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZmlyZXNfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKCWhlYXJ0YmVhdBgMIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBITCgtsZWFzZV90b2tlbhgNIAEoBRIRCglldmVudF9zZXEYDiABKAUSDgoGaXNfY3V0GA8gASgIIm4KDkdldE1lbW9SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCRIQCghzdGVwX2lkcxgFIAMoCSJPCg9HZXRNZW1vUmVzcG9uc2USIwoEbWVtbxgBIAMoCzIVLnBlcmR1cmUudjEuTWVtb0VudHJ5EhcKD25leHRfbWVtb190b2tlbhgCIAEoCSLGAgoWUmVjb3JkSGVhcnRiZWF0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEjgKBmxlYXNlcxgDIAMoCzIoLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVxdWVzdC5MZWFzZRptCgVMZWFzZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUSPwoFc3RlcHMYAyADKAsyMC5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QuU3RlcEhlYXJ0YmVhdBpdCg1TdGVwSGVhcnRiZWF0Eg8KB3N0ZXBfaWQYASABKAkSFgoOYXR0ZW1wdF9udW1iZXIYAiABKAUSIwoGZGV0YWlsGAMgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkIsYBChdSZWNvcmRIZWFydGJlYXRSZXNwb25zZRI+CgZsZWFzZXMYASADKAsyLi5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlc3BvbnNlLkxlYXNlU3RhdGUSDQoFZHJhaW4YAiABKAgaXAoKTGVhc2VTdGF0ZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUSDwoHcmVuZXdlZBgDIAEoCBIYChBjYW5jZWxfcmVxdWVzdGVkGAQgASgIIrICChBCZWdpblN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRILCgNzZXEYBSABKAUSIgoEa2luZBgGIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYByABKAUSEgoKdHJ5X251bWJlchgIIAEoBRIRCgltYXhfdHJpZXMYCSABKAUSKgoHdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIiCgVpbnB1dBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIVCg11bmNhbmNlbGxhYmxlGAwgASgIIkMKEUJlZ2luU3RlcFJlc3BvbnNlEi4KCnN0YXJ0ZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wItQBChNDb21wbGV0ZVN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRIWCg5hdHRlbXB0X251bWJlchgFIAEoBRIjCgZvdXRwdXQYBiABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEQoJZXZlbnRfc2VxGAcgASgFEiQKBWJlZ2luGAggASgLMhUucGVyZHVyZS52MS5TdGVwQmVnaW4iegoJU3RlcEJlZ2luEgsKA3NlcRgBIAEoBRIiCgRraW5kGAIgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBISCgp0cnlfbnVtYmVyGAMgASgFEhEKCW1heF90cmllcxgEIAEoBRIVCg11bmNhbmNlbGxhYmxlGAUgASgIImEKFENvbXBsZXRlU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAIgASgIItsBCg9GYWlsU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAUgASgFEiQKB2ZhaWx1cmUYBiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoLcmV0cnlfYWZ0ZXIYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJZXZlbnRfc2VxGAggASgFIpABChBGYWlsU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAMgASgIIuABChFTZXR0bGVTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEiIKBGtpbmQYBiABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAcgASgFEiYKBnN0YXR1cxgIIAEoDjIWLnBlcmR1cmUudjEuU3RlcFN0YXR1cxIRCglldmVudF9zZXEYCSABKAUiRQoSU2V0dGxlU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJhChRPYnNlcnZlQ2FuY2VsUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEhEKCWV2ZW50X3NlcRgEIAEoBSIXChVPYnNlcnZlQ2FuY2VsUmVzcG9uc2Ui/wEKFFNjaGVkdWxlU2xlZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRILCgNzZXEYBSABKAUSLQoIZHVyYXRpb24YBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25IABIrCgV1bnRpbBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIABIVCg11bmNhbmNlbGxhYmxlGAggASgIEhYKDmF0dGVtcHRfbnVtYmVyGAkgASgFQgYKBHdoZW4iiwEKFVNjaGVkdWxlU2xlZXBSZXNwb25zZRIsCghmaXJlc19hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoJcmVtYWluaW5nGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhYKDmF0dGVtcHRfbnVtYmVyGAMgASgFInUKEVN1c3BlbmRSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSKAoFd2FpdHMYBCADKAsyGS5wZXJkdXJlLnYxLldhaXRDb25kaXRpb24ifQoNV2FpdENvbmRpdGlvbhIPCgdzdGVwX2lkGAEgASgJEiYKBXRpbWVyGAIgASgLMhUucGVyZHVyZS52MS5UaW1lcldhaXRIABImCgVyZXRyeRgDIAEoCzIVLnBlcmR1cmUudjEuUmV0cnlXYWl0SABCCwoJY29uZGl0aW9uIgsKCVRpbWVyV2FpdCILCglSZXRyeVdhaXQihgEKElN1c3BlbmRSdW5SZXNwb25zZRIRCglzdXNwZW5kZWQYASABKAgSKwoHd2FrZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOcmVhZHlfc3RlcF9pZHMYAyADKAkSGAoQY2FuY2VsX3JlcXVlc3RlZBgEIAEoCCKOAQoXQ29tcGxldGVXb3JrZmxvd1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIjCgZvdXRwdXQYBCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSFgoOaGFzX29wZW5fc3RlcHMYBSABKAgiGgoYQ29tcGxldGVXb3JrZmxvd1Jlc3BvbnNlIsUBChNGYWlsV29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSJAoHZmFpbHVyZRgEIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIuCgtyZXRyeV9hZnRlchgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIgCgNjdXQYBiABKAsyEy5wZXJkdXJlLnYxLk1lbW9DdXQiPAoHTWVtb0N1dBIkCgRmcm9tGAEgASgLMhYucGVyZHVyZS52MS5FdmVudFBsYWNlEgsKA3NlcRgCIAEoBSI9ChRGYWlsV29ya2Zsb3dSZXNwb25zZRIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cyJOChRDb25maXJtQ2FuY2VsUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFIhcKFUNvbmZpcm1DYW5jZWxSZXNwb25zZSKFAQoRUmVsZWFzZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIoCgVkZWxheRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZyZWFzb24YBSABKAkiFAoSUmVsZWFzZVJ1blJlc3BvbnNlIjoKEkRyYWluV29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIj8KE0RyYWluV29ya2VyUmVzcG9uc2USKAoGc3RhdHVzGAEgASgOMhgucGVyZHVyZS52MS5Xb3JrZXJTdGF0dXMy3AsKDVdvcmtlclNlcnZpY2USVwoOUmVnaXN0ZXJXb3JrZXISIS5wZXJkdXJlLnYxLlJlZ2lzdGVyV29ya2VyUmVxdWVzdBoiLnBlcmR1cmUudjEuUmVnaXN0ZXJXb3JrZXJSZXNwb25zZRJdChBEZXJlZ2lzdGVyV29ya2VyEiMucGVyZHVyZS52MS5EZXJlZ2lzdGVyV29ya2VyUmVxdWVzdBokLnBlcmR1cmUudjEuRGVyZWdpc3RlcldvcmtlclJlc3BvbnNlElEKDFBvbGxBY3Rpdml0eRIfLnBlcmR1cmUudjEuUG9sbEFjdGl2aXR5UmVxdWVzdBogLnBlcmR1cmUudjEuUG9sbEFjdGl2aXR5UmVzcG9uc2USQgoHR2V0TWVtbxIaLnBlcmR1cmUudjEuR2V0TWVtb1JlcXVlc3QaGy5wZXJkdXJlLnYxLkdldE1lbW9SZXNwb25zZRJRCgxBd2FpdE5vdGljZXMSHy5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1JlcXVlc3QaIC5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1Jlc3BvbnNlEloKD1JlY29yZEhlYXJ0YmVhdBIiLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVxdWVzdBojLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2USSAoJQmVnaW5TdGVwEhwucGVyZHVyZS52MS5CZWdpblN0ZXBSZXF1ZXN0Gh0ucGVyZHVyZS52MS5CZWdpblN0ZXBSZXNwb25zZRJRCgxDb21wbGV0ZVN0ZXASHy5wZXJkdXJlLnYxLkNvbXBsZXRlU3RlcFJlcXVlc3QaIC5wZXJkdXJlLnYxLkNvbXBsZXRlU3RlcFJlc3BvbnNlEkUKCEZhaWxTdGVwEhsucGVyZHVyZS52MS5GYWlsU3RlcFJlcXVlc3QaHC5wZXJkdXJlLnYxLkZhaWxTdGVwUmVzcG9uc2USSwoKU2V0dGxlU3RlcBIdLnBlcmR1cmUudjEuU2V0dGxlU3RlcFJlcXVlc3QaHi5wZXJkdXJlLnYxLlNldHRsZVN0ZXBSZXNwb25zZRJUCg1PYnNlcnZlQ2FuY2VsEiAucGVyZHVyZS52MS5PYnNlcnZlQ2FuY2VsUmVxdWVzdBohLnBlcmR1cmUudjEuT2JzZXJ2ZUNhbmNlbFJlc3BvbnNlElQKDVNjaGVkdWxlU2xlZXASIC5wZXJkdXJlLnYxLlNjaGVkdWxlU2xlZXBSZXF1ZXN0GiEucGVyZHVyZS52MS5TY2hlZHVsZVNsZWVwUmVzcG9uc2USSwoKU3VzcGVuZFJ1bhIdLnBlcmR1cmUudjEuU3VzcGVuZFJ1blJlcXVlc3QaHi5wZXJkdXJlLnYxLlN1c3BlbmRSdW5SZXNwb25zZRJdChBDb21wbGV0ZVdvcmtmbG93EiMucGVyZHVyZS52MS5Db21wbGV0ZVdvcmtmbG93UmVxdWVzdBokLnBlcmR1cmUudjEuQ29tcGxldGVXb3JrZmxvd1Jlc3BvbnNlElEKDEZhaWxXb3JrZmxvdxIfLnBlcmR1cmUudjEuRmFpbFdvcmtmbG93UmVxdWVzdBogLnBlcmR1cmUudjEuRmFpbFdvcmtmbG93UmVzcG9uc2USVAoNQ29uZmlybUNhbmNlbBIgLnBlcmR1cmUudjEuQ29uZmlybUNhbmNlbFJlcXVlc3QaIS5wZXJkdXJlLnYxLkNvbmZpcm1DYW5jZWxSZXNwb25zZRJLCgpSZWxlYXNlUnVuEh0ucGVyZHVyZS52MS5SZWxlYXNlUnVuUmVxdWVzdBoeLnBlcmR1cmUudjEuUmVsZWFzZVJ1blJlc3BvbnNlEk4KC0RyYWluV29ya2VyEh4ucGVyZHVyZS52MS5EcmFpbldvcmtlclJlcXVlc3QaHy5wZXJkdXJlLnYxLkRyYWluV29ya2VyUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
  * A worker introduces itself.
@@ -472,6 +472,21 @@ export type LeasedRun = Message<"perdure.v1.LeasedRun"> & {
    * @generated from field: int32 retries = 17;
    */
   retries: number;
+
+  /**
+   * Leases lost in a row before this one. When not 0, a worker should record beginnings before it executes bodies: one of them may
+   * be what kills its workers.
+   *
+   * @generated from field: int32 lost_leases = 18;
+   */
+  lostLeases: number;
+
+  /**
+   * The place at which the code learned of the cancel request, see ObserveCancel; absent when it has not.
+   *
+   * @generated from field: perdure.v1.EventPlace cancel_observed = 19;
+   */
+  cancelObserved?: EventPlace;
 };
 
 /**
@@ -480,6 +495,34 @@ export type LeasedRun = Message<"perdure.v1.LeasedRun"> & {
  */
 export const LeasedRunSchema: GenMessage<LeasedRun> = /*@__PURE__*/
   messageDesc(file_perdure_v1_worker_service, 8);
+
+/**
+ * A place in the order in which a run's code is given results.
+ *
+ * @generated from message perdure.v1.EventPlace
+ */
+export type EventPlace = Message<"perdure.v1.EventPlace"> & {
+  /**
+   * The lease under which it was delivered.
+   *
+   * @generated from field: int32 lease_token = 1;
+   */
+  leaseToken: number;
+
+  /**
+   * Its number under that lease.
+   *
+   * @generated from field: int32 event_seq = 2;
+   */
+  eventSeq: number;
+};
+
+/**
+ * Describes the message perdure.v1.EventPlace.
+ * Use `create(EventPlaceSchema)` to create a new message.
+ */
+export const EventPlaceSchema: GenMessage<EventPlace> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 9);
 
 /**
  * The latest attempt of a step, as a replay needs it.
@@ -565,11 +608,33 @@ export type MemoEntry = Message<"perdure.v1.MemoEntry"> & {
   firesAt?: Timestamp;
 
   /**
-   * The last detail that the body of the latest attempt that reported one has reported.
+   * The most recent heartbeat detail of any attempt of this step.
    *
    * @generated from field: perdure.v1.Payload heartbeat = 12;
    */
   heartbeat?: Payload;
+
+  /**
+   * The lease under which the result was delivered.
+   *
+   * @generated from field: int32 lease_token = 13;
+   */
+  leaseToken: number;
+
+  /**
+   * The number of the result under that lease; 0 when none was delivered.
+   *
+   * @generated from field: int32 event_seq = 14;
+   */
+  eventSeq: number;
+
+  /**
+   * True: a run-level retry has taken this back. The code may ask for the step anew, of any kind and at any position; the
+   * next attempt is numbered after this one.
+   *
+   * @generated from field: bool is_cut = 15;
+   */
+  isCut: boolean;
 };
 
 /**
@@ -577,7 +642,7 @@ export type MemoEntry = Message<"perdure.v1.MemoEntry"> & {
  * Use `create(MemoEntrySchema)` to create a new message.
  */
 export const MemoEntrySchema: GenMessage<MemoEntry> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 9);
+  messageDesc(file_perdure_v1_worker_service, 10);
 
 /**
  * Which run, which page.
@@ -627,7 +692,7 @@ export type GetMemoRequest = Message<"perdure.v1.GetMemoRequest"> & {
  * Use `create(GetMemoRequestSchema)` to create a new message.
  */
 export const GetMemoRequestSchema: GenMessage<GetMemoRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 10);
+  messageDesc(file_perdure_v1_worker_service, 11);
 
 /**
  * A page.
@@ -655,7 +720,7 @@ export type GetMemoResponse = Message<"perdure.v1.GetMemoResponse"> & {
  * Use `create(GetMemoResponseSchema)` to create a new message.
  */
 export const GetMemoResponseSchema: GenMessage<GetMemoResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 11);
+  messageDesc(file_perdure_v1_worker_service, 12);
 
 /**
  * Signs of life.
@@ -690,7 +755,7 @@ export type RecordHeartbeatRequest = Message<"perdure.v1.RecordHeartbeatRequest"
  * Use `create(RecordHeartbeatRequestSchema)` to create a new message.
  */
 export const RecordHeartbeatRequestSchema: GenMessage<RecordHeartbeatRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 12);
+  messageDesc(file_perdure_v1_worker_service, 13);
 
 /**
  * One lease to renew.
@@ -725,7 +790,7 @@ export type RecordHeartbeatRequest_Lease = Message<"perdure.v1.RecordHeartbeatRe
  * Use `create(RecordHeartbeatRequest_LeaseSchema)` to create a new message.
  */
 export const RecordHeartbeatRequest_LeaseSchema: GenMessage<RecordHeartbeatRequest_Lease> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 12, 0);
+  messageDesc(file_perdure_v1_worker_service, 13, 0);
 
 /**
  * What one body reported.
@@ -760,7 +825,7 @@ export type RecordHeartbeatRequest_StepHeartbeat = Message<"perdure.v1.RecordHea
  * Use `create(RecordHeartbeatRequest_StepHeartbeatSchema)` to create a new message.
  */
 export const RecordHeartbeatRequest_StepHeartbeatSchema: GenMessage<RecordHeartbeatRequest_StepHeartbeat> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 12, 1);
+  messageDesc(file_perdure_v1_worker_service, 13, 1);
 
 /**
  * The state of things.
@@ -788,7 +853,7 @@ export type RecordHeartbeatResponse = Message<"perdure.v1.RecordHeartbeatRespons
  * Use `create(RecordHeartbeatResponseSchema)` to create a new message.
  */
 export const RecordHeartbeatResponseSchema: GenMessage<RecordHeartbeatResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 13);
+  messageDesc(file_perdure_v1_worker_service, 14);
 
 /**
  * What became of one lease.
@@ -830,7 +895,7 @@ export type RecordHeartbeatResponse_LeaseState = Message<"perdure.v1.RecordHeart
  * Use `create(RecordHeartbeatResponse_LeaseStateSchema)` to create a new message.
  */
 export const RecordHeartbeatResponse_LeaseStateSchema: GenMessage<RecordHeartbeatResponse_LeaseState> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 13, 0);
+  messageDesc(file_perdure_v1_worker_service, 14, 0);
 
 /**
  * An attempt begins.
@@ -928,7 +993,7 @@ export type BeginStepRequest = Message<"perdure.v1.BeginStepRequest"> & {
  * Use `create(BeginStepRequestSchema)` to create a new message.
  */
 export const BeginStepRequestSchema: GenMessage<BeginStepRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 14);
+  messageDesc(file_perdure_v1_worker_service, 15);
 
 /**
  * Recorded.
@@ -949,7 +1014,7 @@ export type BeginStepResponse = Message<"perdure.v1.BeginStepResponse"> & {
  * Use `create(BeginStepResponseSchema)` to create a new message.
  */
 export const BeginStepResponseSchema: GenMessage<BeginStepResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 15);
+  messageDesc(file_perdure_v1_worker_service, 16);
 
 /**
  * An attempt succeeded.
@@ -1020,7 +1085,7 @@ export type CompleteStepRequest = Message<"perdure.v1.CompleteStepRequest"> & {
  * Use `create(CompleteStepRequestSchema)` to create a new message.
  */
 export const CompleteStepRequestSchema: GenMessage<CompleteStepRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 16);
+  messageDesc(file_perdure_v1_worker_service, 17);
 
 /**
  * What BeginStep would have said.
@@ -1069,7 +1134,7 @@ export type StepBegin = Message<"perdure.v1.StepBegin"> & {
  * Use `create(StepBeginSchema)` to create a new message.
  */
 export const StepBeginSchema: GenMessage<StepBegin> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 17);
+  messageDesc(file_perdure_v1_worker_service, 18);
 
 /**
  * Recorded.
@@ -1097,7 +1162,7 @@ export type CompleteStepResponse = Message<"perdure.v1.CompleteStepResponse"> & 
  * Use `create(CompleteStepResponseSchema)` to create a new message.
  */
 export const CompleteStepResponseSchema: GenMessage<CompleteStepResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 18);
+  messageDesc(file_perdure_v1_worker_service, 19);
 
 /**
  * An attempt failed.
@@ -1167,7 +1232,7 @@ export type FailStepRequest = Message<"perdure.v1.FailStepRequest"> & {
  * Use `create(FailStepRequestSchema)` to create a new message.
  */
 export const FailStepRequestSchema: GenMessage<FailStepRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 19);
+  messageDesc(file_perdure_v1_worker_service, 20);
 
 /**
  * Recorded.
@@ -1202,7 +1267,163 @@ export type FailStepResponse = Message<"perdure.v1.FailStepResponse"> & {
  * Use `create(FailStepResponseSchema)` to create a new message.
  */
 export const FailStepResponseSchema: GenMessage<FailStepResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 20);
+  messageDesc(file_perdure_v1_worker_service, 21);
+
+/**
+ * The final outcome of a step without a body at work.
+ *
+ * @generated from message perdure.v1.SettleStepRequest
+ */
+export type SettleStepRequest = Message<"perdure.v1.SettleStepRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The current one.
+   *
+   * @generated from field: int32 lease_token = 3;
+   */
+  leaseToken: number;
+
+  /**
+   * 1 to 255 bytes without control characters.
+   *
+   * @generated from field: string step_id = 4;
+   */
+  stepId: string;
+
+  /**
+   * Position in program order, from 1.
+   *
+   * @generated from field: int32 seq = 5;
+   */
+  seq: number;
+
+  /**
+   * FUNCTION or SLEEP.
+   *
+   * @generated from field: perdure.v1.StepKind kind = 6;
+   */
+  kind: StepKind;
+
+  /**
+   * The latest attempt that the worker knows of; 0 when none is recorded.
+   *
+   * @generated from field: int32 attempt_number = 7;
+   */
+  attemptNumber: number;
+
+  /**
+   * CANCELLED: the cancel request ends the step, begun or not. FAILED: the failure that is recorded for the attempt - lost
+   * with its worker, or timed out - is final.
+   *
+   * @generated from field: perdure.v1.StepStatus status = 8;
+   */
+  status: StepStatus;
+
+  /**
+   * As in CompleteStep.
+   *
+   * @generated from field: int32 event_seq = 9;
+   */
+  eventSeq: number;
+};
+
+/**
+ * Describes the message perdure.v1.SettleStepRequest.
+ * Use `create(SettleStepRequestSchema)` to create a new message.
+ */
+export const SettleStepRequestSchema: GenMessage<SettleStepRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 22);
+
+/**
+ * The outcome is recorded.
+ *
+ * @generated from message perdure.v1.SettleStepResponse
+ */
+export type SettleStepResponse = Message<"perdure.v1.SettleStepResponse"> & {
+  /**
+   * The database's time at which the step ended.
+   *
+   * @generated from field: google.protobuf.Timestamp finished_at = 1;
+   */
+  finishedAt?: Timestamp;
+};
+
+/**
+ * Describes the message perdure.v1.SettleStepResponse.
+ * Use `create(SettleStepResponseSchema)` to create a new message.
+ */
+export const SettleStepResponseSchema: GenMessage<SettleStepResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 23);
+
+/**
+ * The run's code learns of the cancel request.
+ *
+ * @generated from message perdure.v1.ObserveCancelRequest
+ */
+export type ObserveCancelRequest = Message<"perdure.v1.ObserveCancelRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The current one.
+   *
+   * @generated from field: int32 lease_token = 3;
+   */
+  leaseToken: number;
+
+  /**
+   * As in CompleteStep.
+   *
+   * @generated from field: int32 event_seq = 4;
+   */
+  eventSeq: number;
+};
+
+/**
+ * Describes the message perdure.v1.ObserveCancelRequest.
+ * Use `create(ObserveCancelRequestSchema)` to create a new message.
+ */
+export const ObserveCancelRequestSchema: GenMessage<ObserveCancelRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 24);
+
+/**
+ * The place is recorded.
+ *
+ * @generated from message perdure.v1.ObserveCancelResponse
+ */
+export type ObserveCancelResponse = Message<"perdure.v1.ObserveCancelResponse"> & {
+};
+
+/**
+ * Describes the message perdure.v1.ObserveCancelResponse.
+ * Use `create(ObserveCancelResponseSchema)` to create a new message.
+ */
+export const ObserveCancelResponseSchema: GenMessage<ObserveCancelResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 25);
 
 /**
  * A timer starts.
@@ -1274,6 +1495,13 @@ export type ScheduleSleepRequest = Message<"perdure.v1.ScheduleSleepRequest"> & 
    * @generated from field: bool uncancellable = 8;
    */
   uncancellable: boolean;
+
+  /**
+   * One more than the latest attempt; 0 means 1.
+   *
+   * @generated from field: int32 attempt_number = 9;
+   */
+  attemptNumber: number;
 };
 
 /**
@@ -1281,7 +1509,7 @@ export type ScheduleSleepRequest = Message<"perdure.v1.ScheduleSleepRequest"> & 
  * Use `create(ScheduleSleepRequestSchema)` to create a new message.
  */
 export const ScheduleSleepRequestSchema: GenMessage<ScheduleSleepRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 21);
+  messageDesc(file_perdure_v1_worker_service, 26);
 
 /**
  * Recorded.
@@ -1302,6 +1530,13 @@ export type ScheduleSleepResponse = Message<"perdure.v1.ScheduleSleepResponse"> 
    * @generated from field: google.protobuf.Duration remaining = 2;
    */
   remaining?: Duration;
+
+  /**
+   * The attempt to complete when it is due.
+   *
+   * @generated from field: int32 attempt_number = 3;
+   */
+  attemptNumber: number;
 };
 
 /**
@@ -1309,7 +1544,7 @@ export type ScheduleSleepResponse = Message<"perdure.v1.ScheduleSleepResponse"> 
  * Use `create(ScheduleSleepResponseSchema)` to create a new message.
  */
 export const ScheduleSleepResponseSchema: GenMessage<ScheduleSleepResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 22);
+  messageDesc(file_perdure_v1_worker_service, 27);
 
 /**
  * Everything the run's code awaits.
@@ -1351,7 +1586,7 @@ export type SuspendRunRequest = Message<"perdure.v1.SuspendRunRequest"> & {
  * Use `create(SuspendRunRequestSchema)` to create a new message.
  */
 export const SuspendRunRequestSchema: GenMessage<SuspendRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 23);
+  messageDesc(file_perdure_v1_worker_service, 28);
 
 /**
  * One thing awaited.
@@ -1395,7 +1630,7 @@ export type WaitCondition = Message<"perdure.v1.WaitCondition"> & {
  * Use `create(WaitConditionSchema)` to create a new message.
  */
 export const WaitConditionSchema: GenMessage<WaitCondition> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 24);
+  messageDesc(file_perdure_v1_worker_service, 29);
 
 /**
  * Awaits the step's `fires_at`.
@@ -1410,7 +1645,7 @@ export type TimerWait = Message<"perdure.v1.TimerWait"> & {
  * Use `create(TimerWaitSchema)` to create a new message.
  */
 export const TimerWaitSchema: GenMessage<TimerWait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 25);
+  messageDesc(file_perdure_v1_worker_service, 30);
 
 /**
  * Awaits the step's `next_retry_at`.
@@ -1425,7 +1660,7 @@ export type RetryWait = Message<"perdure.v1.RetryWait"> & {
  * Use `create(RetryWaitSchema)` to create a new message.
  */
 export const RetryWaitSchema: GenMessage<RetryWait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 26);
+  messageDesc(file_perdure_v1_worker_service, 31);
 
 /**
  * Suspended or not.
@@ -1434,7 +1669,8 @@ export const RetryWaitSchema: GenMessage<RetryWait> = /*@__PURE__*/
  */
 export type SuspendRunResponse = Message<"perdure.v1.SuspendRunResponse"> & {
   /**
-   * False: a condition is fulfilled already or a cancel was asked for; the lease is kept, go on.
+   * False: a condition is fulfilled already, or a cancel was requested that the code has not learned of (see ObserveCancel);
+   * the lease is kept.
    *
    * @generated from field: bool suspended = 1;
    */
@@ -1467,7 +1703,7 @@ export type SuspendRunResponse = Message<"perdure.v1.SuspendRunResponse"> & {
  * Use `create(SuspendRunResponseSchema)` to create a new message.
  */
 export const SuspendRunResponseSchema: GenMessage<SuspendRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 27);
+  messageDesc(file_perdure_v1_worker_service, 32);
 
 /**
  * The run returned.
@@ -1516,7 +1752,7 @@ export type CompleteWorkflowRequest = Message<"perdure.v1.CompleteWorkflowReques
  * Use `create(CompleteWorkflowRequestSchema)` to create a new message.
  */
 export const CompleteWorkflowRequestSchema: GenMessage<CompleteWorkflowRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 28);
+  messageDesc(file_perdure_v1_worker_service, 33);
 
 /**
  * Recorded.
@@ -1531,7 +1767,7 @@ export type CompleteWorkflowResponse = Message<"perdure.v1.CompleteWorkflowRespo
  * Use `create(CompleteWorkflowResponseSchema)` to create a new message.
  */
 export const CompleteWorkflowResponseSchema: GenMessage<CompleteWorkflowResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 29);
+  messageDesc(file_perdure_v1_worker_service, 34);
 
 /**
  * The run threw.
@@ -1575,11 +1811,11 @@ export type FailWorkflowRequest = Message<"perdure.v1.FailWorkflowRequest"> & {
   retryAfter?: Duration;
 
   /**
-   * FAILED steps that the next attempt of the run shall execute again; only with `retry_after`. At most 1,000.
+   * How far the next attempt of the run goes back; only with `retry_after`. Absent: everything recorded is kept.
    *
-   * @generated from field: repeated string reopen_step_ids = 6;
+   * @generated from field: perdure.v1.MemoCut cut = 6;
    */
-  reopenStepIds: string[];
+  cut?: MemoCut;
 };
 
 /**
@@ -1587,7 +1823,36 @@ export type FailWorkflowRequest = Message<"perdure.v1.FailWorkflowRequest"> & {
  * Use `create(FailWorkflowRequestSchema)` to create a new message.
  */
 export const FailWorkflowRequestSchema: GenMessage<FailWorkflowRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 30);
+  messageDesc(file_perdure_v1_worker_service, 35);
+
+/**
+ * Takes back what followed a failure. Steps up to `seq` stay as they are recorded, except that failures delivered at `from` or
+ * later are executed again; later steps are taken back. All of it stays in the history.
+ *
+ * @generated from message perdure.v1.MemoCut
+ */
+export type MemoCut = Message<"perdure.v1.MemoCut"> & {
+  /**
+   * The place of the failure.
+   *
+   * @generated from field: perdure.v1.EventPlace from = 1;
+   */
+  from?: EventPlace;
+
+  /**
+   * How many steps and timers the code had asked for when the failure was delivered.
+   *
+   * @generated from field: int32 seq = 2;
+   */
+  seq: number;
+};
+
+/**
+ * Describes the message perdure.v1.MemoCut.
+ * Use `create(MemoCutSchema)` to create a new message.
+ */
+export const MemoCutSchema: GenMessage<MemoCut> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 36);
 
 /**
  * Recorded.
@@ -1608,7 +1873,7 @@ export type FailWorkflowResponse = Message<"perdure.v1.FailWorkflowResponse"> & 
  * Use `create(FailWorkflowResponseSchema)` to create a new message.
  */
 export const FailWorkflowResponseSchema: GenMessage<FailWorkflowResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 31);
+  messageDesc(file_perdure_v1_worker_service, 37);
 
 /**
  * The run's code ended because of the cancel.
@@ -1643,7 +1908,7 @@ export type ConfirmCancelRequest = Message<"perdure.v1.ConfirmCancelRequest"> & 
  * Use `create(ConfirmCancelRequestSchema)` to create a new message.
  */
 export const ConfirmCancelRequestSchema: GenMessage<ConfirmCancelRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 32);
+  messageDesc(file_perdure_v1_worker_service, 38);
 
 /**
  * Recorded.
@@ -1658,7 +1923,7 @@ export type ConfirmCancelResponse = Message<"perdure.v1.ConfirmCancelResponse"> 
  * Use `create(ConfirmCancelResponseSchema)` to create a new message.
  */
 export const ConfirmCancelResponseSchema: GenMessage<ConfirmCancelResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 33);
+  messageDesc(file_perdure_v1_worker_service, 39);
 
 /**
  * The worker gives a run back.
@@ -1707,7 +1972,7 @@ export type ReleaseRunRequest = Message<"perdure.v1.ReleaseRunRequest"> & {
  * Use `create(ReleaseRunRequestSchema)` to create a new message.
  */
 export const ReleaseRunRequestSchema: GenMessage<ReleaseRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 34);
+  messageDesc(file_perdure_v1_worker_service, 40);
 
 /**
  * Recorded.
@@ -1722,7 +1987,7 @@ export type ReleaseRunResponse = Message<"perdure.v1.ReleaseRunResponse"> & {
  * Use `create(ReleaseRunResponseSchema)` to create a new message.
  */
 export const ReleaseRunResponseSchema: GenMessage<ReleaseRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 35);
+  messageDesc(file_perdure_v1_worker_service, 41);
 
 /**
  * Which worker.
@@ -1750,7 +2015,7 @@ export type DrainWorkerRequest = Message<"perdure.v1.DrainWorkerRequest"> & {
  * Use `create(DrainWorkerRequestSchema)` to create a new message.
  */
 export const DrainWorkerRequestSchema: GenMessage<DrainWorkerRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 36);
+  messageDesc(file_perdure_v1_worker_service, 42);
 
 /**
  * What it is now.
@@ -1771,7 +2036,7 @@ export type DrainWorkerResponse = Message<"perdure.v1.DrainWorkerResponse"> & {
  * Use `create(DrainWorkerResponseSchema)` to create a new message.
  */
 export const DrainWorkerResponseSchema: GenMessage<DrainWorkerResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 37);
+  messageDesc(file_perdure_v1_worker_service, 43);
 
 /**
  * For workers: get leased runs, record what they do, keep the lease.
@@ -1876,6 +2141,26 @@ export const WorkerService: GenService<{
     methodKind: "unary";
     input: typeof FailStepRequestSchema;
     output: typeof FailStepResponseSchema;
+  },
+  /**
+   * Records the final outcome of a step that no body will produce: the worker gives it up as lost, timed out or cancelled.
+   *
+   * @generated from rpc perdure.v1.WorkerService.SettleStep
+   */
+  settleStep: {
+    methodKind: "unary";
+    input: typeof SettleStepRequestSchema;
+    output: typeof SettleStepResponseSchema;
+  },
+  /**
+   * Records at which place in the order of results the run's code learns of the cancel request.
+   *
+   * @generated from rpc perdure.v1.WorkerService.ObserveCancel
+   */
+  observeCancel: {
+    methodKind: "unary";
+    input: typeof ObserveCancelRequestSchema;
+    output: typeof ObserveCancelResponseSchema;
   },
   /**
    * Starts a durable timer; a repeat returns the first one's time.

@@ -1,0 +1,37 @@
+import type { LeasedRun } from '@perdure/proto';
+import type { Logger } from 'pino';
+import type { Clock } from '../clock.js';
+import type { Codec } from '../codec/codec.js';
+import type { WorkerTransport } from '../rpc/worker-transport.js';
+import type { Workflow } from '../workflow.js';
+import type { HeartbeatDetail, Heartbeats } from './heartbeats.js';
+import type { Lease } from './lease.js';
+
+export interface RunExecutionOptions {
+  readonly leased: LeasedRun;
+  readonly lease: Lease;
+  /** When the claim was received, by the monotonic clock. */
+  readonly claimedAtMs: number;
+  readonly workflow: Workflow;
+  readonly namespace: string;
+  readonly taskQueue: string;
+  readonly transport: WorkerTransport;
+  readonly codec: Codec;
+  readonly maxPayloadBytes: number;
+  readonly log: Logger;
+  readonly clock?: Clock;
+  /** Sends what `heartbeats` holds now. */
+  readonly flushHeartbeats: (run: HeldRun) => Promise<void>;
+}
+
+/** A run as those see it who keep its lease. */
+export interface HeldRun {
+  readonly lease: Lease;
+  readonly heartbeats: Heartbeats;
+  /** What is to be sent along with the next renewal; see {@link Heartbeats.take}. */
+  takeHeartbeats(): readonly HeartbeatDetail[];
+  /** A cancel is requested. */
+  cancel(): void;
+  /** The lease is lost. */
+  drop(): void;
+}

@@ -1,0 +1,52 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { MemoCutSchema } from '@perdure/proto';
+
+/** A place in the order in which a run's code is given results. */
+export interface EventPlace {
+  readonly leaseToken: number;
+  readonly eventSeq: number;
+}
+
+interface DeliveredFailure {
+  readonly from: EventPlace;
+  /** How many steps the code had asked for before it saw the failure. */
+  readonly seq: number;
+}
+
+const MAX_DEPTH = 16;
+
+/** The final failures that a run's code has seen, in order: to which of them does another attempt of the run go back? */
+export class FailureLog {
+  readonly #failures: DeliveredFailure[] = [];
+  readonly #indexOf = new WeakMap<Error, number>();
+
+  /** @returns the error, which is made anew for each delivery */
+  delivered(error: Error, from: EventPlace, seq: number): Error {
+    this.#indexOf.set(error, this.#failures.push({ from, seq }) - 1);
+    return error;
+  }
+
+  /**
+   * The place to go back to: the earliest step failure among the causes of the error; when it names none (wrapped without
+   * `cause`), the latest that the code has seen. From there back over failures between which the code asked for nothing:
+   * parallel steps that failed in the same outage are all executed again.
+   *
+   * @returns undefined when no step has failed
+   */
+  cutFor(error: unknown): MessageInitShape<typeof MemoCutSchema> | undefined {
+    const blamed = this.#blamed(error, 0);
+    let index = blamed === Number.POSITIVE_INFINITY ? this.#failures.length - 1 : blamed;
+    while (index > 0 && this.#failures[index - 1]?.seq === this.#failures[index]?.seq) index--;
+    return this.#failures[index];
+  }
+
+  #blamed(error: unknown, depth: number): number {
+    if (!(error instanceof Error) || depth > MAX_DEPTH) return Number.POSITIVE_INFINITY;
+    let earliest = this.#indexOf.get(error) ?? Number.POSITIVE_INFINITY;
+    earliest = Math.min(earliest, this.#blamed(error.cause, depth + 1));
+    if (error instanceof AggregateError) {
+      for (const inner of error.errors) earliest = Math.min(earliest, this.#blamed(inner, depth + 1));
+    }
+    return earliest;
+  }
+}
