@@ -21,7 +21,7 @@ export interface TestPerdure {
   readonly workers: ServiceClient<typeof WorkerService>;
   readonly admin: ServiceClient<typeof AdminService>;
   readonly client: Client;
-  startWorker(options: Omit<WorkerOptions, 'address' | 'connection'>): Promise<Worker>;
+  startWorker(options: Omit<WorkerOptions, 'address'>): Promise<Worker>;
   startServer(config?: Partial<ServerConfig>): Promise<Server>;
   startReaper(config?: Partial<ReaperConfig>): Reaper;
   stop(): Promise<void>;
@@ -66,8 +66,8 @@ export async function startPerdure(options: PerdureOptions = {}): Promise<TestPe
         shutdownGrace: 0,
         // Without, so that every sleep leads to a replay; one of the projects runs everything with.
         warmRuns: Number(process.env.PERDURE_TEST_WARM ?? 0),
-        ...workerOptions,
         connection,
+        ...workerOptions,
       });
       undo.push(() => worker.shutdown(0));
       await worker.start();

@@ -286,6 +286,8 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     const context = new RunContext(this);
     const outcome = await runCode(workflow, context, input);
     this.#hasCodeEnded = true;
+    // What is left of its branches must not go on while the end is being recorded.
+    this.#delivery.stop();
     if (this.#suspension.isSuspended) this.evict();
     if (this.#hasEnded || !this.beginFinish()) return;
     this.#reportLeftovers(context);

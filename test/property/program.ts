@@ -1,0 +1,154 @@
+import { CancelledError, TerminalError, type WorkflowContext } from '@perdure/worker-sdk';
+import type { Seeded } from '../support/seeded.js';
+
+/** A random workflow, as a tree that {@link interpret} executes. */
+export type Program =
+  | { readonly kind: 'step'; readonly name: string; readonly step: StepSpec }
+  | { readonly kind: 'sleep'; readonly name: string; readonly ms: number }
+  | { readonly kind: 'sequence' | 'all' | 'settled' | 'race'; readonly children: readonly Program[] }
+  | { readonly kind: 'try'; readonly body: Program; readonly handler: Program }
+  | { readonly kind: 'finally'; readonly body: Program; readonly cleanup: Program }
+  | { readonly kind: 'clean-up'; readonly body: Program };
+
+export interface StepSpec {
+  /** Counted attempts that fail before one succeeds. */
+  readonly failures: number;
+  readonly maxAttempts: number;
+  readonly atMostOnce: boolean;
+  /** Of a body that hangs until its timeout, in ms; 0: it does not. */
+  readonly hangsForMs: number;
+  /** How long a body works, in ms; 0: it returns at once. */
+  readonly takesMs: number;
+  readonly retryDelayMs: number;
+  /** Fails in this many attempts of the run, for good. */
+  readonly failsInEpochs: number;
+}
+
+export interface Flavour {
+  readonly races: boolean;
+  readonly atMostOnce: boolean;
+  readonly timeouts: boolean;
+  readonly runRetries: boolean;
+}
+
+const NAMES = ['a', 'b', 'c', 'd', 'e'];
+/** Long enough to give the run back. */
+const SLEEPS_MS = [0, 5, 250, 300];
+
+export function randomProgram(random: Seeded, flavour: Flavour, depth = 0): Program {
+  const again = () => randomProgram(random, flavour, depth + 1);
+  const children = () => Array.from({ length: 2 + random.below(2) }, again);
+  const dice = depth >= 3 ? random.below(4) : depth === 0 ? 4 + random.below(7) : random.below(11);
+  if (dice < 3) return { kind: 'step', name: random.pick(NAMES), step: randomStep(random, flavour) };
+  if (dice < 4) return { kind: 'sleep', name: random.pick(['nap', 'rest']), ms: random.pick(SLEEPS_MS) };
+  if (dice < 6) return { kind: 'sequence', children: children() };
+  if (dice < 7) return { kind: flavour.races ? 'all' : 'settled', children: children() };
+  if (dice < 8) return { kind: flavour.races ? 'race' : 'settled', children: children() };
+  if (dice < 9) return { kind: 'try', body: again(), handler: again() };
+  if (dice < 10) return { kind: 'finally', body: again(), cleanup: again() };
+  return { kind: 'clean-up', body: again() };
+}
+
+function randomStep(random: Seeded, flavour: Flavour): StepSpec {
+  const atMostOnce = flavour.atMostOnce && random.chance(0.3);
+  const maxAttempts = atMostOnce ? 1 : 1 + random.below(3);
+  const hangs = flavour.timeouts && !atMostOnce && random.chance(0.1);
+  return {
+    failures: random.chance(0.6) ? 0 : random.below(4),
+    maxAttempts,
+    atMostOnce,
+    hangsForMs: hangs ? 20 : 0,
+    takesMs: random.pick([0, 0, 0, 1, 4]),
+    retryDelayMs: random.pick([0, 1, 1, 250]),
+    failsInEpochs: flavour.runRetries && random.chance(0.3) ? 1 : 0,
+  };
+}
+
+/** What an execution has seen: one entry per result, in order. */
+export type Trace = string[];
+
+/** What bodies do outside of the run. */
+export interface World {
+  /** How often the run has begun anew after it failed. */
+  readonly epoch: () => number;
+  /** A body begins. */
+  readonly onBody: (stepId: string, attemptNumber: number, atMostOnce: boolean) => void;
+}
+
+type Ctx = Pick<WorkflowContext, 'step' | 'sleep' | 'uncancellable' | 'signal'>;
+
+/** Executes a program, and notes everything that its code sees. */
+export async function interpret(program: Program, ctx: Ctx, world: World, trace: Trace): Promise<unknown> {
+  const run = (child: Program) => interpret(child, ctx, world, trace);
+  switch (program.kind) {
+    case 'step':
+      return seen(trace, program.name, ctx, () => callStep(program.name, program.step, ctx, world));
+    case 'sleep':
+      return seen(trace, program.name, ctx, () => ctx.sleep(program.name, program.ms));
+    case 'sequence': {
+      const values: unknown[] = [];
+      for (const child of program.children) values.push(await run(child));
+      return values;
+    }
+    case 'all':
+      return Promise.all(program.children.map(run));
+    case 'settled':
+      return (await Promise.allSettled(program.children.map(run))).map((one) =>
+        one.status === 'fulfilled' ? one.value : `failed: ${nameOf(one.reason)}`,
+      );
+    case 'race':
+      return Promise.race(program.children.map(run));
+    case 'try':
+      try {
+        return await run(program.body);
+      } catch (error) {
+        trace.push(`caught ${nameOf(error)}`);
+        return [`caught ${nameOf(error)}`, await run(program.handler)];
+      }
+    case 'finally':
+      try {
+        return await run(program.body);
+      } finally {
+        await run(program.cleanup);
+      }
+    case 'clean-up':
+      return ctx.uncancellable(() => run(program.body));
+  }
+}
+
+async function seen(trace: Trace, name: string, ctx: Ctx, call: () => Promise<unknown>): Promise<unknown> {
+  const aborted = () => (ctx.signal.aborted ? ' (cancelled)' : '');
+  try {
+    const value = await call();
+    trace.push(`${name}: ${JSON.stringify(value)}${aborted()}`);
+    return value;
+  } catch (error) {
+    trace.push(`${name}: ${nameOf(error)}${aborted()}`);
+    throw error;
+  }
+}
+
+export const nameOf = (error: unknown): string =>
+  error instanceof Error ? `${error.name} ${error.message}` : String(error);
+
+function callStep(name: string, spec: StepSpec, ctx: Ctx, world: World): Promise<unknown> {
+  return ctx.step(
+    name,
+    async (step) => {
+      world.onBody(step.stepId, step.attemptNumber, spec.atMostOnce);
+      if (spec.takesMs > 0) await new Promise((resolve) => setTimeout(resolve, spec.takesMs));
+      if (step.signal.aborted) throw step.signal.reason;
+      if (spec.failsInEpochs > world.epoch()) throw new TerminalError(`${step.stepId} fails in this attempt`);
+      if (spec.hangsForMs > 0 && step.tryNumber === 1) await new Promise(() => undefined);
+      if (step.tryNumber <= spec.failures) throw new Error(`${step.stepId} try ${step.tryNumber}`);
+      return `${step.stepId} try ${step.tryNumber}`;
+    },
+    {
+      retry: { maxAttempts: spec.maxAttempts, initial: spec.retryDelayMs, backoff: 'fixed', jitter: 0 },
+      ...(spec.atMostOnce ? { begin: 'durable' as const } : {}),
+      ...(spec.hangsForMs > 0 ? { timeout: spec.hangsForMs } : {}),
+    },
+  );
+}
+
+export const isCancelled = (error: unknown): boolean => error instanceof CancelledError;

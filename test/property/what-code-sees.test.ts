@@ -1,0 +1,180 @@
+import { type StepAttempt, StepStatus } from '@perdure/proto';
+import { type Worker, type WorkflowContext, workflow } from '@perdure/worker-sdk';
+import { v7 as uuid } from 'uuid';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { Seeded } from '../support/seeded.js';
+import { interrupting } from './interruptions.js';
+import { type Flavour, interpret, nameOf, type Program, randomProgram, type Trace } from './program.js';
+
+/** Programs per seed and way; PERDURE_PROPERTY_PROGRAMS for more. */
+const PROGRAMS = Number(process.env.PERDURE_PROPERTY_PROGRAMS ?? 500);
+const SEEDS = (process.env.PERDURE_PROPERTY_SEEDS ?? '1,2').split(',').map(Number);
+const AT_ONCE = 100;
+const RUN_ATTEMPTS = 3;
+
+interface Case {
+  readonly seed: number;
+  readonly program: Program;
+  readonly flavour: Flavour;
+  /** Cancelled before this write of the run; 0: not. */
+  readonly cancelAtWrite: number;
+}
+
+/** What became of one run, as seen from outside of it. */
+interface Observed {
+  readonly traces: { readonly epoch: number; readonly trace: Trace }[];
+  readonly bodies: Map<string, number>;
+  readonly atMostOnce: Set<string>;
+  epoch: number;
+  writes: number;
+}
+
+function caseOf(seed: number): Case {
+  const random = new Seeded(seed);
+  const flavour: Flavour = {
+    races: random.chance(0.6),
+    atMostOnce: random.chance(0.5),
+    timeouts: random.chance(0.3),
+    runRetries: random.chance(0.3),
+  };
+  const program = randomProgram(random, flavour);
+  return { seed, flavour, program, cancelAtWrite: random.chance(0.3) ? 1 + random.below(8) : 0 };
+}
+
+describe('what the code of a run has seen', () => {
+  let perdure: TestPerdure;
+  beforeAll(async () => {
+    perdure = await startPerdure({
+      server: { stepTimeoutGraceMs: 0 },
+      reaper: { maxSleepMs: 50, reclaimBackoffMs: 0, maxReclaimBackoffMs: 0 },
+    });
+  });
+  afterAll(() => perdure.stop());
+
+  /** Executes the cases on workers that are lost again and again. @returns what went wrong */
+  async function execute(cases: readonly Case[], seed: number, warmRuns: number): Promise<string[]> {
+    const taskQueue = `q-${uuid()}`;
+    const observed = new Map<string, Observed>();
+    const caseOfRun = new Map<string, Case>();
+    const of = (runId: string): Observed => {
+      let one = observed.get(runId);
+      if (one === undefined) {
+        one = { traces: [], bodies: new Map(), atMostOnce: new Set(), epoch: 0, writes: 0 };
+        observed.set(runId, one);
+      }
+      return one;
+    };
+    const handler = async (ctx: WorkflowContext, caseSeed: number) => {
+      const { program } = caseOf(caseSeed);
+      const run = of(ctx.run.runId);
+      const trace: Trace = [];
+      run.traces.push({ epoch: run.epoch, trace });
+      const world = {
+        epoch: () => run.epoch,
+        onBody(stepId: string, _: number, atMostOnce: boolean) {
+          run.bodies.set(stepId, (run.bodies.get(stepId) ?? 0) + 1);
+          if (atMostOnce) run.atMostOnce.add(stepId);
+        },
+      };
+      const value = await interpret(program, ctx, world, trace);
+      return { value, trace };
+    };
+    const workflows = [
+      workflow('once', handler),
+      workflow('again', { retry: { maxAttempts: RUN_ATTEMPTS, initial: 1, jitter: 0 } }, handler),
+    ];
+    const connection = interrupting({
+      connection: perdure.connection,
+      sql: perdure.database.sql,
+      random: new Seeded(seed),
+      share: 0.7,
+      onCommitted(method, runId, request) {
+        if (method === 'failWorkflow' && 'retryAfter' in request && request.retryAfter !== undefined) of(runId).epoch++;
+      },
+      async onWrite(runId) {
+        const run = of(runId);
+        if (++run.writes === caseOfRun.get(runId)?.cancelAtWrite) await perdure.workflows.cancelRun({ runId });
+      },
+    });
+    const workers: Worker[] = [];
+    for (let n = 0; n < 2; n++) {
+      workers.push(await perdure.startWorker({ taskQueue, workflows, warmRuns, concurrency: AT_ONCE, connection }));
+    }
+    const problems: string[] = [];
+    const waiting = [...cases];
+    const lane = async () => {
+      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+        const type = next.flavour.runRetries ? 'again' : 'once';
+        const handle = await perdure.client.start(type, next.seed, { taskQueue, maxLostLeases: 1_000 });
+        caseOfRun.set(handle.runId, next);
+        const outcome = await handle.result({ timeout: '60s' }).then(
+          (result) => ({ result: result as { value: unknown; trace: Trace } }),
+          (error: Error) => ({ error }),
+        );
+        const { steps } = await perdure.workflows.getHistory({ runId: handle.runId, pageSize: 1_000 });
+        for (const problem of check(next, outcome, of(handle.runId), steps)) {
+          problems.push(`program ${next.seed} (run ${handle.runId}): ${problem}`);
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, lane));
+    await Promise.all(workers.map((worker) => worker.shutdown(0)));
+    return problems;
+  }
+
+  for (const seed of SEEDS) {
+    for (const [way, warmRuns] of [
+      ['by a replay on another worker', 0],
+      ['by a worker that kept it in memory', 1_000],
+    ] as const) {
+      it(`is the same whenever the run is continued ${way}, for ${PROGRAMS} programs of seed ${seed}`, async () => {
+        const cases = Array.from({ length: PROGRAMS }, (_, n) => caseOf(seed * 1_000_003 + n * 17));
+        const problems = await execute(cases, seed, warmRuns);
+        expect(problems.slice(0, 10), `${problems.length} problems`).toEqual([]);
+      }, 600_000);
+    }
+  }
+});
+
+type Outcome = { readonly result: { readonly value: unknown; readonly trace: Trace } } | { readonly error: Error };
+
+function* check(one: Case, outcome: Outcome, observed: Observed, steps: readonly StepAttempt[]): Iterable<string> {
+  // One execution has seen what another had, and more: nothing else, and in no other order.
+  const epochs = new Map<number, Trace[]>();
+  for (const { epoch, trace } of observed.traces) epochs.set(epoch, [...(epochs.get(epoch) ?? []), trace]);
+  for (const [epoch, traces] of epochs) {
+    traces.sort((a, b) => a.length - b.length);
+    for (let n = 1; n < traces.length; n++) {
+      const [shorter, longer] = [traces[n - 1] as Trace, traces[n] as Trace];
+      const place = shorter.findIndex((entry, index) => entry !== longer[index]);
+      if (place >= 0) {
+        yield `attempt ${epoch} saw at ${place}: ${shorter[place]} and ${longer[place]} in\n${shorter.join(' | ')}\n${longer.join(' | ')}`;
+      }
+    }
+  }
+  if ('result' in outcome) {
+    const last = [...(epochs.get(observed.epoch) ?? [])].at(-1) ?? [];
+    const { trace } = outcome.result;
+    if (trace.some((entry, index) => entry !== last[index])) yield `its output is not what it saw: ${last.join(' | ')}`;
+  } else {
+    const { name, message, cause } = outcome.error;
+    const isCancel = name === 'WorkflowCancelledError';
+    const isOwn =
+      cause instanceof Error &&
+      /^(Error|TerminalError|StepTimeoutError|WorkerLostError|CancelledError)$/.test(cause.name);
+    if (isCancel && one.cancelAtWrite === 0) yield 'it was cancelled though nobody asked';
+    if (!isCancel && !(name === 'WorkflowFailedError' && isOwn))
+      yield `it ended with ${name} ${message} ${nameOf(cause)}`;
+  }
+  for (const [stepId, times] of observed.bodies) {
+    if (observed.atMostOnce.has(stepId) && times > 1) yield `at-most-once step ${stepId} was executed ${times} times`;
+  }
+  for (const step of steps) {
+    if (step.status === StepStatus.RUNNING) yield `step ${step.stepId} is open though the run has ended`;
+    const isSleep = step.firesAt !== undefined;
+    if (step.status === StepStatus.COMPLETED && !isSleep && !observed.bodies.has(step.stepId)) {
+      yield `step ${step.stepId} is COMPLETED, but its body was never executed`;
+    }
+  }
+}
