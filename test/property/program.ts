@@ -117,7 +117,8 @@ export async function interpret(program: Program, ctx: Ctx, world: World, trace:
 }
 
 async function seen(trace: Trace, name: string, ctx: Ctx, call: () => Promise<unknown>): Promise<unknown> {
-  const aborted = () => (ctx.signal.aborted ? ' (cancelled)' : '');
+  // A signal that is aborted because the worker lost the run is of no interest: nothing that the code does then counts.
+  const aborted = () => (isCancelled(ctx.signal.reason) ? ' (cancelled)' : '');
   try {
     const value = await call();
     trace.push(`${name}: ${JSON.stringify(value)}${aborted()}`);

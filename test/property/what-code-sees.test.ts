@@ -10,6 +10,8 @@ import { type Flavour, interpret, nameOf, type Program, randomProgram, type Trac
 /** Programs per seed and way; PERDURE_PROPERTY_PROGRAMS for more. */
 const PROGRAMS = Number(process.env.PERDURE_PROPERTY_PROGRAMS ?? 500);
 const SEEDS = (process.env.PERDURE_PROPERTY_SEEDS ?? '1,2').split(',').map(Number);
+/** One program alone, many times: the seed that a problem names. */
+const ONLY = process.env.PERDURE_PROPERTY_CASE;
 const AT_ONCE = 100;
 const RUN_ATTEMPTS = 3;
 
@@ -112,6 +114,12 @@ describe('what the code of a run has seen', () => {
           (result) => ({ result: result as { value: unknown; trace: Trace } }),
           (error: Error) => ({ error }),
         );
+        if ('error' in outcome && outcome.error.name === 'AwaitTimeoutError') {
+          const { run } = await perdure.workflows.getRun({ runId: handle.runId });
+          problems.push(
+            `hangs: ${JSON.stringify(run, (_, value) => (typeof value === 'bigint' ? Number(value) : value))}`,
+          );
+        }
         const { steps } = await perdure.workflows.getHistory({ runId: handle.runId, pageSize: 1_000 });
         for (const problem of check(next, outcome, of(handle.runId), steps)) {
           problems.push(`program ${next.seed} (run ${handle.runId}): ${problem}`);
@@ -129,7 +137,7 @@ describe('what the code of a run has seen', () => {
       ['by a worker that kept it in memory', 1_000],
     ] as const) {
       it(`is the same whenever the run is continued ${way}, for ${PROGRAMS} programs of seed ${seed}`, async () => {
-        const cases = Array.from({ length: PROGRAMS }, (_, n) => caseOf(seed * 1_000_003 + n * 17));
+        const cases = Array.from({ length: PROGRAMS }, (_, n) => caseOf(Number(ONLY ?? seed * 1_000_003 + n * 17)));
         const problems = await execute(cases, seed, warmRuns);
         expect(problems.slice(0, 10), `${problems.length} problems`).toEqual([]);
       }, 600_000);
@@ -165,7 +173,7 @@ function* check(one: Case, outcome: Outcome, observed: Observed, steps: readonly
       /^(Error|TerminalError|StepTimeoutError|WorkerLostError|CancelledError)$/.test(cause.name);
     if (isCancel && one.cancelAtWrite === 0) yield 'it was cancelled though nobody asked';
     if (!isCancel && !(name === 'WorkflowFailedError' && isOwn))
-      yield `it ended with ${name} ${message} ${nameOf(cause)}`;
+      yield `it ended with ${name} ${message} ${nameOf(cause)}\n${steps.map(lineOf).join('\n')}`;
   }
   for (const [stepId, times] of observed.bodies) {
     if (observed.atMostOnce.has(stepId) && times > 1) yield `at-most-once step ${stepId} was executed ${times} times`;
@@ -178,3 +186,7 @@ function* check(one: Case, outcome: Outcome, observed: Observed, steps: readonly
     }
   }
 }
+
+const lineOf = (step: StepAttempt): string =>
+  `${step.seq} ${step.stepId}/${step.attemptNumber} ${StepStatus[step.status]} token ${step.leaseToken} event ${step.eventSeq}` +
+  `${step.isCut ? ' cut' : ''}${step.isLatest ? '' : ' old'}${step.nextRetryAt === undefined ? '' : ' retry'} ${step.failure?.message ?? ''}`;

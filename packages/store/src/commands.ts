@@ -209,8 +209,8 @@ export interface SettleStep extends LeaseRef {
   readonly stepKind: StepKind;
   /** The latest attempt; 0 when none is recorded. */
   readonly attemptNumber: number;
-  /** CANCELLED by the cancel request; FAILED: the recorded failure is final. */
-  readonly status: 'CANCELLED' | 'FAILED';
+  /** CANCELLED by the cancel request; otherwise the recorded outcome, which is final. */
+  readonly status: 'CANCELLED' | 'FAILED' | 'COMPLETED';
   readonly eventSeq: number;
 }
 export type SettleStepOutcome =

@@ -26,15 +26,14 @@ const DELIVERED = `s.is_cut or s.event_seq is null, s.lease_token, s.event_seq, 
 
 const READ_MEMO = defineStatement(
   'read_memo',
-  `select m.run_id, m.step_id, m.seq, m.kind, m.attempt_number, m.try_number, m.status,
-    case when not m.is_cut then m.output end as output, case when not m.is_cut then m.output_encoding end as output_encoding,
+  `select m.run_id, m.step_id, m.seq, m.kind, m.attempt_number, m.try_number, m.status, m.output, m.output_encoding,
     m.failure, m.lease_token, m.event_seq, m.is_cut, m.finished_at, m.next_retry_at, m.fires_at, m.place::int as place, m.bytes::float8 as bytes, m.total::int as total,
     h.heartbeat, h.heartbeat_encoding
   from unnest($1::uuid[]) as run(run_id)
   cross join lateral (
     select s.*, count(*) over () as total,
       row_number() over delivered as place,
-      sum(coalesce(case when not s.is_cut then octet_length(s.output) end, 0) + coalesce(pg_column_size(s.failure), 0) + 100) over delivered as bytes
+      sum(coalesce(octet_length(s.output), 0) + coalesce(pg_column_size(s.failure), 0) + 100) over delivered as bytes
     from perdure.step_runs s
     where s.run_id = run.run_id and s.attempt_key = 0
     window delivered as (order by ${DELIVERED}

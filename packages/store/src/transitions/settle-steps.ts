@@ -1,6 +1,7 @@
 /**
  * Records the final outcome of steps that no body will produce: those that a cancel request ends, begun or not, and those
- * whose recorded failure - lost with the worker, or timed out - the code's policy makes final.
+ * whose recorded failure - lost with the worker, or timed out - the code's policy makes final, and those whose outcome a
+ * run-level retry has taken back and whose body must not be executed again: the outcome is adopted under its new place.
  *
  * What the code is told must be recorded before it is told, with its place in the order of results: a replay would
  * otherwise tell it something else, or the same in another order.
@@ -35,7 +36,9 @@ const SETTLE_STEPS = defineStatement(
         when ${IS_MISMATCH} then 'step_mismatch'
         when p.status = c.status and p.lease_token = c.lease_token and p.event_seq = c.event_seq then 'already_settled'
         when c.attempt_number <> coalesce(p.attempt_number, 0) then 'wrong_attempt'
-        when p.run_id is null or p.is_cut then case when c.status = 'CANCELLED' then 'insert' else 'wrong_attempt' end
+        when (p.run_id is null or p.is_cut) and c.status = 'CANCELLED' then 'insert'
+        when p.is_cut then case when p.status = c.status and p.kind = c.kind then 'adopt' else 'wrong_attempt' end
+        when p.run_id is null or c.status = 'COMPLETED' then 'wrong_attempt'
         when p.status = 'FAILED' and p.next_retry_at is not null then 'settle'
         when p.status = 'RUNNING' and p.kind = 'SLEEP' and c.status = 'CANCELLED' then 'settle'
         when p.status = 'RUNNING' and p.kind <> 'SLEEP' and p.lease_token < c.lease_token then 'settle'
@@ -59,18 +62,19 @@ const SETTLE_STEPS = defineStatement(
   ),
   settled as (
     update perdure.step_runs s
-    set status = j.status, lease_token = j.lease_token, event_seq = j.event_seq, next_retry_at = null, deadline_at = null,
+    set status = j.status, is_cut = false, seq = j.seq, lease_token = j.lease_token, event_seq = j.event_seq,
+      next_retry_at = null, deadline_at = null,
       finished_at = coalesce(s.finished_at, perdure.clock()),
       failure = coalesce(s.failure, case when j.status = 'FAILED' then '{"type":"WorkerLostError","reason":"WORKER_LOST",
         "message":"The worker that ran this attempt was lost."}'::jsonb end)
     from judged j
-    where j.verdict = 'settle' and s.run_id = j.run_id and s.step_id = j.step_id and s.attempt_key = 0
+    where j.verdict in ('settle', 'adopt') and s.run_id = j.run_id and s.step_id = j.step_id and s.attempt_key = 0
       and s.attempt_number = j.attempt_number and s.status = j.recorded_status
     returning s.run_id, s.step_id, s.finished_at
   ),
   written as (select * from inserted union all select * from settled)
   select j.ord::int as ord,
-    case when j.verdict in ('insert', 'settle')
+    case when j.verdict in ('insert', 'settle', 'adopt')
       then case when w.run_id is null then 'raced' else 'settled' end else j.verdict end as verdict,
     coalesce(w.finished_at, j.recorded_finished_at) as finished_at, j.recorded_kind, j.recorded_seq,
     coalesce(j.previous, 0) as latest_attempt, coalesce(j.recorded_status, 'none') as latest_status

@@ -249,16 +249,15 @@ export function decodeSettleStep(check: Checker, request: SettleStepRequest): Se
     check.violate('kind', `must be SLEEP or one of ${BODY_KINDS.join(', ')}; got ${stepKind}.`);
   }
   const status = check.enumValue('status', request.status, stepStatuses);
-  if (status !== 'CANCELLED' && status !== 'FAILED') {
-    check.violate('status', `must be CANCELLED or FAILED; got ${status}.`);
-  }
+  const isEnd = status === 'CANCELLED' || status === 'FAILED' || status === 'COMPLETED';
+  if (!isEnd) check.violate('status', `must be CANCELLED, FAILED or COMPLETED; got ${status}.`);
   return {
     ...decodeLease(check, request),
     stepId: check.id('step_id', request.stepId),
     seq: check.integer('seq', request.seq, 1, MAX_INT32),
     stepKind,
     attemptNumber: check.integer('attempt_number', request.attemptNumber, 0, MAX_INT32),
-    status: status === 'CANCELLED' ? 'CANCELLED' : 'FAILED',
+    status: isEnd ? status : 'FAILED',
     eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_EVENT_SEQ),
   };
 }

@@ -1326,7 +1326,8 @@ export type SettleStepRequest = Message<"perdure.v1.SettleStepRequest"> & {
 
   /**
    * CANCELLED: the cancel request ends the step, begun or not. FAILED: the failure that is recorded for the attempt - lost
-   * with its worker, or timed out - is final.
+   * with its worker, or timed out - is final. FAILED or COMPLETED of a step that is cut: its outcome is given again, for
+   * bodies that may be executed once only.
    *
    * @generated from field: perdure.v1.StepStatus status = 8;
    */
