@@ -182,7 +182,7 @@ describe('answers that come late', () => {
     });
     let renewed = 0;
     const reporting = await startStalled(
-      { taskQueue, workflows: [definition] },
+      { taskQueue, workflows: [definition], leaseDuration: '3s' },
       {
         async recordHeartbeat({ leases }) {
           renewed += leases.length;

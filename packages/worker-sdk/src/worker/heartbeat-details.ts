@@ -12,12 +12,13 @@ export interface HeartbeatDetailsOptions {
   readonly transport: WorkerTransport;
   readonly namespace: string;
   readonly workerId: string;
-  readonly timeoutMs: number;
   readonly log: Logger;
 }
 
 /** Well below what the server takes in one call; a single detail may be larger. */
 const CALL_BYTES = 1024 * 1024;
+/** Unlike renewals they may take their time, in ms: to send the same megabytes again would only take more. */
+const TIMEOUT_MS = 15_000;
 /** Of one run at a time: a body that reports faster than its details can be sent must not hold up those of other runs. */
 const CALLS_PER_RUN = 64;
 
@@ -75,14 +76,14 @@ export class HeartbeatDetails {
   }
 
   async #call(parts: readonly Part[]): Promise<boolean> {
-    const { transport, namespace, workerId, timeoutMs, log } = this.#options;
+    const { transport, namespace, workerId, log } = this.#options;
     const leases = parts.map(({ lease: { runId, leaseToken }, details }) => ({
       runId,
       leaseToken,
       steps: [...details],
     }));
     try {
-      await transport.recordHeartbeat({ namespace, workerId, leases }, { timeoutMs });
+      await transport.recordHeartbeat({ namespace, workerId, leases }, { timeoutMs: TIMEOUT_MS });
       return true;
     } catch (error) {
       const isRefused = error instanceof RpcError && error.status === 'INVALID_ARGUMENT';

@@ -41,7 +41,7 @@ export class LeaseKeeper {
 
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
-    this.#details = new HeartbeatDetails({ ...options, timeoutMs: this.#timeoutMs });
+    this.#details = new HeartbeatDetails(options);
     this.#nextBeatAtMs = options.clock.nowMs() + options.heartbeatIntervalMs;
     this.#arm();
   }
