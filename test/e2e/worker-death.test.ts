@@ -122,6 +122,37 @@ describe('workers that die, with real processes', () => {
     expect(notes()).toHaveLength(before);
   }, 60_000);
 
+  it('a zombie that was stopped while it waited for runs begins none that ended meanwhile', async () => {
+    const { taskQueue, startWorker, notes, noted } = setUp();
+    const zombie = await startWorker();
+    zombie.child.kill('SIGSTOP');
+    const handle = await perdure.client.start<number, number>('five', 1, { taskQueue });
+    await until('the run to be leased to the zombie', async () => (await handle.get()).status === 'RUNNING');
+    const heir = await startWorker();
+    expect(await handle.result({ timeout: '20s' })).toBe(10);
+    const before = notes();
+    zombie.child.kill('SIGCONT');
+    await heir.kill('SIGKILL');
+    // It works through what had come before it gets to this.
+    expect(await perdure.client.execute<number, number>('five', 2, { taskQueue, timeout: '20s' })).toBe(10);
+    expect(notes().filter((line) => line.includes(' 1 '))).toEqual(before);
+    expect(noted('2 s0')).toHaveLength(1);
+  }, 60_000);
+
+  it('a worker whose connection is closed under it ends with an error that says so, and leaves the process alive', async () => {
+    const program = startProcess('test/dist/programs/closed-connection.js', [], {
+      PERDURE_ADDRESS: perdure.server.grpcAddress,
+      QUEUE: `q-${uuid()}`,
+    });
+    processes.push(program);
+    await program.says(/the worker ended: The connection of the worker was closed while the worker was running/);
+    const before = program.output().length;
+    await until('timers to go on', () => program.output().slice(before).includes('still turning'));
+    program.child.kill('SIGTERM');
+    expect(await program.ended()).toBe(0);
+    expect(program.output()).toContain('told to go');
+  });
+
   it('SIGTERM drains: the run finishes, the process ends with 0, nothing is lost', async () => {
     const { taskQueue, startWorker } = setUp();
     const worker = await startWorker();

@@ -27,9 +27,9 @@ export class BodyReports implements StepBodyHost {
     return this.#heartbeats;
   }
 
-  /** What is to be sent along with the next lease renewal; see {@link Heartbeats.take}. */
-  take(): readonly HeartbeatDetail[] {
-    return this.#heartbeats?.take() ?? [];
+  /** What is to be sent; see {@link Heartbeats.take}. */
+  take(maxBytes: number): readonly HeartbeatDetail[] {
+    return this.#heartbeats?.take(maxBytes) ?? [];
   }
 
   /** Takes up what an earlier attempt has reported. */
@@ -46,8 +46,9 @@ export class BodyReports implements StepBodyHost {
   }
 
   recordHeartbeat(stepId: string, attemptNumber: number, detail: unknown): void {
-    const payload = this.heartbeats.record(stepId, attemptNumber, detail);
-    this.#limit.check(payload, `The heartbeat detail of step '${stepId}'`);
+    this.heartbeats.record(stepId, attemptNumber, detail, (payload) =>
+      this.#limit.check(payload, `The heartbeat detail of step '${stepId}'`),
+    );
   }
 
   /** Sends a detail that no heartbeat has carried yet, before the attempt ends. */

@@ -20,6 +20,8 @@ export interface RunExecutionOptions {
   readonly maxPayloadBytes: number;
   readonly log: Logger;
   readonly clock?: Clock;
+  /** Counts a fault of the run. Returns how long the run must stay away before it may be claimed again, in ms. */
+  readonly faultDelayMs: () => number;
   /** Sends what `heartbeats` holds now. */
   readonly flushHeartbeats: (run: HeldRun) => Promise<void>;
 }
@@ -28,8 +30,9 @@ export interface RunExecutionOptions {
 export interface HeldRun {
   readonly lease: Lease;
   readonly heartbeats: Heartbeats;
-  /** What is to be sent along with the next renewal; see {@link Heartbeats.take}. */
-  takeHeartbeats(): readonly HeartbeatDetail[];
+  readonly calls: { readonly isYielding: boolean };
+  /** What is to be sent of the bodies' details; see {@link Heartbeats.take}. */
+  takeHeartbeats(maxBytes: number): readonly HeartbeatDetail[];
   /** A cancel is requested. */
   cancel(): void;
   /** The lease is lost. */

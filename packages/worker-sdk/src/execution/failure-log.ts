@@ -18,10 +18,13 @@ const MAX_DEPTH = 16;
 /** The final failures that a run's code has seen, in order: to which of them does another attempt of the run go back? */
 export class FailureLog {
   readonly #failures: DeliveredFailure[] = [];
+  /** Which step each of them is of. */
+  readonly #stepIds: string[] = [];
   readonly #indexOf = new WeakMap<Error, number>();
 
   /** @returns the error, which is made anew for each delivery */
-  delivered(error: Error, from: EventPlace, seq: number): Error {
+  delivered(error: Error, from: EventPlace, seq: number, stepId: string): Error {
+    this.#stepIds.push(stepId);
     this.#indexOf.set(error, this.#failures.push({ from, seq }) - 1);
     return error;
   }
@@ -38,6 +41,11 @@ export class FailureLog {
     let index = blamed === Number.POSITIVE_INFINITY ? this.#failures.length - 1 : blamed;
     while (index > 0 && this.#failures[index - 1]?.seq === this.#failures[index]?.seq) index--;
     return this.#failures[index];
+  }
+
+  /** The step whose failure is, or caused, the error; the earliest one when there are several. */
+  stepOf(error: unknown): string | undefined {
+    return this.#stepIds[this.#blamed(error, 0)];
   }
 
   #blamed(error: unknown, depth: number): number {

@@ -9,8 +9,6 @@ import type { Lease } from './lease.js';
 import { ExecutionEnded, type LeasedCalls } from './leased-calls.js';
 import type { RunFacts } from './run-facts.js';
 
-/** Before a run that met a bug in Perdure or the deployment may be claimed again, in ms. */
-const FAULT_DELAY_MS = 5_000;
 const MAX_REASON_LENGTH = 250;
 
 export interface FaultHost {
@@ -21,17 +19,20 @@ export interface FaultHost {
   readonly hasEnded: boolean;
   /** @returns false when the end of the run is being recorded already */
   beginFinish(): boolean;
-  end(how: ExecutionEnd): void;
+  end(how: ExecutionEnd, error?: unknown): void;
 }
 
 /** What becomes of errors that are not the author's. */
 export class Faults {
   readonly #host: FaultHost;
   readonly #transport: WorkerTransport;
+  readonly #delayMs: () => number;
 
-  constructor(host: FaultHost, transport: WorkerTransport) {
+  /** @param delayMs counts a fault, and says how long the run must stay away before it may be claimed again */
+  constructor(host: FaultHost, transport: WorkerTransport, delayMs: () => number) {
     this.#host = host;
     this.#transport = transport;
+    this.#delayMs = delayMs;
   }
 
   /** Runs one of our own activities; once the execution has ended it just stops. */
@@ -61,7 +62,7 @@ export class Faults {
     const reason = `${what}: ${message}`.replace(/[^\P{Cc}\n\t]/gu, ' ').slice(0, MAX_REASON_LENGTH);
     host.end('released');
     this.#transport
-      .releaseRun({ namespace, runId, leaseToken, reason, delay: durationMessage(FAULT_DELAY_MS) })
+      .releaseRun({ namespace, runId, leaseToken, reason, delay: durationMessage(this.#delayMs()) })
       .catch((cause: unknown) => host.facts.log.warn({ event: 'release_failed', err: cause }));
   }
 
@@ -71,8 +72,9 @@ export class Faults {
     void this.guard(async () => {
       if (!host.beginFinish()) return;
       host.facts.log.error({ event: 'non_determinism', message });
-      await host.calls.call('failWorkflow', { failure: failureOf(host.codec, new NonDeterminismError(message)) });
-      host.end('failed');
+      const error = new NonDeterminismError(message);
+      await host.calls.call('failWorkflow', { failure: failureOf(host.codec, error) });
+      host.end('failed', error);
     });
   }
 }

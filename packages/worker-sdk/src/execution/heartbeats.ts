@@ -22,12 +22,12 @@ export class Heartbeats {
     this.#codec = codec;
   }
 
-  /** @returns the detail as it will be sent */
-  record(stepId: string, attemptNumber: number, value: unknown): PayloadInit {
+  /** @param check throws when the detail cannot be sent; then nothing is kept of it */
+  record(stepId: string, attemptNumber: number, value: unknown, check: (detail: PayloadInit) => void): void {
     const detail = this.#codec.encode(value);
+    check(detail);
     this.#latest.set(stepId, detail);
     this.#unsent.set(stepId, { stepId, attemptNumber, detail });
-    return detail;
   }
 
   /** Takes up what an earlier lease recorded. */
@@ -43,14 +43,28 @@ export class Heartbeats {
     return !this.#unsent.has(stepId);
   }
 
-  /** Takes what is to be sent; give it back with {@link putBack} when sending fails. */
-  take(): readonly HeartbeatDetail[] {
-    const details = [...this.#unsent.values()];
-    this.#unsent.clear();
+  /**
+   * Takes what is to be sent, up to a size, but at least one detail: none is larger than a call may be. Give it back with
+   * {@link putBack} when sending fails.
+   */
+  take(maxBytes = Number.POSITIVE_INFINITY): readonly HeartbeatDetail[] {
+    const details: HeartbeatDetail[] = [];
+    let bytes = 0;
+    for (const detail of this.#unsent.values()) {
+      bytes += sizeOf(detail);
+      if (details.length > 0 && bytes > maxBytes) break;
+      details.push(detail);
+    }
+    for (const { stepId } of details) this.#unsent.delete(stepId);
     return details;
   }
 
   putBack(details: readonly HeartbeatDetail[]): void {
     for (const detail of details) if (!this.#unsent.has(detail.stepId)) this.#unsent.set(detail.stepId, detail);
   }
+}
+
+/** In bytes, with room for what comes along. */
+export function sizeOf({ stepId, detail }: HeartbeatDetail): number {
+  return (detail.data?.byteLength ?? 0) + stepId.length + 128;
 }

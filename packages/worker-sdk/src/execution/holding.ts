@@ -14,16 +14,25 @@ export type ExecutionEnd =
   /** The lease is not ours any more; another worker goes on. */
   | 'lost';
 
+/** What an execution ended with. */
+export interface Ended {
+  readonly how: ExecutionEnd;
+  /** What the code threw, when it failed. */
+  readonly error?: unknown;
+  /** The step whose failure it comes from. */
+  readonly stepId?: string | undefined;
+}
+
 /** What belongs to one lease of a run: an execution that is suspended and goes on has one after the other. */
 export class Holding {
   readonly lease: Lease;
   readonly calls: LeasedCalls;
   /** How it ended; never rejects. */
-  readonly ended: Promise<ExecutionEnd>;
+  readonly ended: Promise<Ended>;
   /** The database's time of the claim. */
   readonly #claimedAt: Date | undefined;
   readonly #claimedAtMs: number;
-  #end: (how: ExecutionEnd) => void = () => undefined;
+  #end: (ended: Ended) => void = () => undefined;
 
   /** @param claimedAtMs when the claim was received, by the monotonic clock */
   constructor(leased: LeasedRun, lease: Lease, claimedAtMs: number, options: Omit<LeasedCallsOptions, 'lease'>) {
@@ -37,9 +46,9 @@ export class Holding {
   }
 
   /** Nothing is sent under this lease any more. */
-  end(how: ExecutionEnd): void {
+  end(ended: Ended): void {
     this.calls.end();
-    this.#end(how);
+    this.#end(ended);
   }
 
   /**

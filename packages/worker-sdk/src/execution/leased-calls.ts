@@ -40,6 +40,14 @@ type Fence = 'namespace' | 'runId' | 'leaseToken' | '$typeName' | '$unknown';
 type RequestOf<K extends LeasedMethod> = Omit<Parameters<WorkerTransport[K]>[0], Fence>;
 type ResponseOf<K extends LeasedMethod> = Awaited<ReturnType<WorkerTransport[K]>>;
 
+/** Calls that end the lease once they are committed. */
+const YIELDING: ReadonlySet<LeasedMethod> = new Set([
+  'suspendRun',
+  'completeWorkflow',
+  'failWorkflow',
+  'confirmCancel',
+  'releaseRun',
+]);
 const MAX_FAULTS = 5;
 const BACKOFF_MIN_MS = 50;
 const BACKOFF_MAX_MS = 2_000;
@@ -52,6 +60,7 @@ const CALL_TIMEOUT_MS = 15_000;
 export class LeasedCalls {
   readonly #options: LeasedCallsOptions;
   #ended = false;
+  #yielding = 0;
   /** While the run may be suspended nothing else is sent about it. */
   #gate: Promise<unknown> | undefined;
 
@@ -61,6 +70,14 @@ export class LeasedCalls {
 
   get leaseToken(): number {
     return this.#options.lease.leaseToken;
+  }
+
+  /**
+   * A call is under way that may have ended the lease already, as it was meant to: that the lease is gone is no news then,
+   * and the answer to the call tells what became of it.
+   */
+  get isYielding(): boolean {
+    return this.#yielding > 0;
   }
 
   /** No call goes out any more; those under way end with {@link ExecutionEnded}. */
@@ -93,6 +110,16 @@ export class LeasedCalls {
     { gated = true }: { readonly gated?: boolean } = {},
   ): Promise<ResponseOf<K>> {
     if (gated && this.#gate !== undefined) await this.#gate;
+    if (!YIELDING.has(method)) return this.#repeat(method, request);
+    this.#yielding++;
+    try {
+      return await this.#repeat(method, request);
+    } finally {
+      this.#yielding--;
+    }
+  }
+
+  async #repeat<K extends LeasedMethod>(method: K, request: RequestOf<K>): Promise<ResponseOf<K>> {
     for (let tries = newTries(); ; ) {
       try {
         const response = await this.#try(method, request);

@@ -11,7 +11,7 @@ import type { HeldRun, RunExecutionOptions } from './execution-options.js';
 import { FailureLog } from './failure-log.js';
 import { type FaultHost, Faults } from './faults.js';
 import type { HeartbeatDetail, Heartbeats } from './heartbeats.js';
-import { type ExecutionEnd, Holding } from './holding.js';
+import { type Ended, type ExecutionEnd, Holding } from './holding.js';
 import type { Lease } from './lease.js';
 import { ExecutionEnded, type LeasedCalls } from './leased-calls.js';
 import { CANCEL_EVENT, loadMemo } from './memo.js';
@@ -65,7 +65,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     this.facts = new RunFacts(leased, options);
     this.limit = new PayloadLimit(options.maxPayloadBytes);
     this.reports = new BodyReports(leased.runId, this.codec, this.limit, () => options.flushHeartbeats(this));
-    this.faults = new Faults(this, options.transport);
+    this.faults = new Faults(this, options.transport, options.faultDelayMs);
     this.#waits = new Waits(() => this.#delivery.touch(), clock);
     this.#suspension = new Suspension(this, this.#waits, clock);
     this.#delivery = this.#deliver([]);
@@ -87,7 +87,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   }
 
   /** How the present lease ended; never rejects. */
-  get ended(): Promise<ExecutionEnd> {
+  get ended(): Promise<Ended> {
     return this.#holding.ended;
   }
 
@@ -125,8 +125,8 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     return this.reports.heartbeats;
   }
 
-  takeHeartbeats(): readonly HeartbeatDetail[] {
-    return this.reports.take();
+  takeHeartbeats(maxBytes: number): readonly HeartbeatDetail[] {
+    return this.reports.take(maxBytes);
   }
 
   /** Begins. What becomes of it is told by {@link ended}. */
@@ -151,7 +151,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
 
   onSuspended(): void {
     if (!this.replaying) this.#program.forgetReplayed();
-    this.#holding.end('suspended');
+    this.#holding.end({ how: 'suspended' });
   }
 
   evict(): void {
@@ -239,14 +239,15 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     return true;
   }
 
-  end(how: ExecutionEnd): void {
+  /** @param error what the code threw, when it failed */
+  end(how: ExecutionEnd, error?: unknown): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
     this.calls.end();
     this.#delivery.stop();
     this.#waits.stop();
     this.cancellation.stop(how);
-    this.#holding.end(how);
+    this.#holding.end({ how, error, stepId: error === undefined ? undefined : this.failures.stepOf(error) });
   }
 
   #hold(leased: LeasedRun, lease: Lease, claimedAtMs: number): Holding {
@@ -297,7 +298,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
       cancelRequested: this.cancellation.isRequested,
       hasOpenSteps: this.#waits.size > 0 || !this.work.isZero,
     });
-    this.end(how);
+    this.end(how, outcome.ok ? undefined : outcome.error);
   }
 
   #reportLeftovers({ unawaited }: RunContext): void {

@@ -26,7 +26,7 @@ export function settleGivenUp(host: StepHost, call: Call, recorded: RecordedStep
   const given = { kind: StepKind.FUNCTION, status: StepStatus.FAILED, attemptNumber };
   return settleStep(host, call, given, (eventSeq) => {
     const place = { leaseToken: host.calls.leaseToken, eventSeq };
-    call.settle.reject(host.failures.delivered(failureError(host, failure), place, host.seq));
+    call.settle.reject(host.failures.delivered(failureError(host, failure), place, host.seq, recorded.stepId));
   });
 }
 
@@ -50,7 +50,7 @@ export function deliverOutcome(host: StepHost, { settle }: Call, recorded: Recor
       }
       return;
     case StepStatus.FAILED:
-      settle.reject(host.failures.delivered(failureError(host, recorded.failure), recorded, host.seq));
+      settle.reject(host.failures.delivered(failureError(host, recorded.failure), recorded, host.seq, recorded.stepId));
       return;
     default:
       settle.reject(new CancelledError());

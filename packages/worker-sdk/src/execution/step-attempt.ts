@@ -226,7 +226,7 @@ async function failAttempt(
     if (answer.finishedAt !== undefined) host.facts.advanceClock(dateOf(answer.finishedAt));
     // As a replay would give it, so that code sees the same in both.
     const place = { leaseToken: host.calls.leaseToken, eventSeq };
-    settle.reject(host.failures.delivered(errorOf(host.codec, failure), place, host.seq));
+    settle.reject(host.failures.delivered(errorOf(host.codec, failure), place, host.seq, stepId));
   });
   if (answer.cancelRequested) host.cancel();
   return { kind: 'delivered' };

@@ -77,6 +77,8 @@ interface Channel {
 export class Connection {
   /** As given. */
   readonly address: string;
+  /** {@link close} was called. */
+  readonly isClosed: boolean = false;
   readonly #channels: readonly Channel[];
   readonly #useSessions: boolean;
   #closed = false;
@@ -126,6 +128,7 @@ export class Connection {
   /** Ends all connections; calls under way fail. */
   close(): void {
     this.#closed = true;
+    (this as { isClosed: boolean }).isClosed = true;
     for (const { client, session } of this.#channels) {
       session?.close();
       client.close();

@@ -1,12 +1,16 @@
 import { ChurningSet } from '@perdure/collections';
+import type { RecordHeartbeatResponse_LeaseState } from '@perdure/proto';
 import type { Logger } from 'pino';
+import type { Clock } from '../clock.js';
 import type { HeldRun } from '../execution/execution-options.js';
-import type { HeartbeatDetail } from '../execution/heartbeats.js';
+import type { Lease } from '../execution/lease.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { WorkerTransport } from '../rpc/worker-transport.js';
+import { HeartbeatDetails } from './heartbeat-details.js';
 
 export interface LeaseKeeperOptions {
   readonly transport: WorkerTransport;
+  readonly clock: Clock;
   readonly namespace: string;
   readonly workerId: string;
   /** The server wants to hear from the worker that often, in ms. */
@@ -20,12 +24,6 @@ export interface LeaseKeeperOptions {
 const BUSY_INTERVAL_MS = 2_000;
 const RETRY_MS = 250;
 const LEASES_PER_CALL = 1_000;
-const DETAIL_BYTES_PER_CALL = 1024 * 1024;
-
-interface Batch {
-  readonly execution: HeldRun;
-  readonly details: readonly HeartbeatDetail[];
-}
 
 /**
  * Keeps the leases of all runs that the worker holds alive, and drops a run whose lease can no longer be trusted: after a
@@ -33,87 +31,104 @@ interface Batch {
  */
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
-  readonly #executions = new ChurningSet<HeldRun>();
-  #timer: NodeJS.Timeout | undefined;
-  #nextBeatAtMs = 0;
+  readonly #details: HeartbeatDetails;
+  readonly #runs = new ChurningSet<HeldRun>();
+  #cancelTimer: () => void = () => undefined;
   #timerAtMs = Number.POSITIVE_INFINITY;
+  #nextBeatAtMs: number;
   #beating = false;
   #stopped = false;
 
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
-    this.#nextBeatAtMs = performance.now() + options.heartbeatIntervalMs;
+    this.#details = new HeartbeatDetails(options);
+    this.#nextBeatAtMs = options.clock.nowMs() + options.heartbeatIntervalMs;
     this.#arm();
   }
 
   /** @param renewNow the lease may have been running for a while already */
-  add(execution: HeldRun, renewNow: boolean): void {
-    this.#executions.add(execution);
-    this.#nextBeatAtMs = Math.min(this.#nextBeatAtMs, performance.now() + (renewNow ? 0 : this.#intervalMs));
+  add(run: HeldRun, renewNow: boolean): void {
+    this.#runs.add(run);
+    const beatAtMs = this.#options.clock.nowMs() + (renewNow ? 0 : this.#intervalMs);
+    this.#nextBeatAtMs = Math.min(this.#nextBeatAtMs, beatAtMs);
     // Only what is due earlier than the timer moves it: runs come by the thousand.
-    const beatAtMs = this.#beating ? Number.POSITIVE_INFINITY : this.#nextBeatAtMs;
-    if (Math.min(beatAtMs, execution.lease.trustedUntilMs) < this.#timerAtMs) this.#arm();
+    const nextAtMs = this.#beating ? Number.POSITIVE_INFINITY : this.#nextBeatAtMs;
+    if (Math.min(nextAtMs, run.lease.trustedUntilMs) < this.#timerAtMs) this.#arm();
   }
 
-  remove(execution: HeldRun): void {
-    this.#executions.delete(execution);
+  remove(run: HeldRun): void {
+    this.#runs.delete(run);
   }
 
-  /** Sends the details of one run now. */
-  async flush(execution: HeldRun): Promise<void> {
-    const details = execution.takeHeartbeats();
-    try {
-      await this.#send([{ execution, details }]);
-    } catch (error) {
-      execution.heartbeats.putBack(details);
-      if (!(error instanceof RpcError)) throw error;
-      // The detail is a help for the next attempt; that the attempt failed must be recorded all the same.
-      this.#options.log.warn({ event: 'heartbeat_failed', status: error.status, message: error.message });
-    }
+  /**
+   * Renews leases of runs that are not kept yet, at most 1,000.
+   *
+   * @returns what became of each, in their order
+   * @throws {RpcError}
+   */
+  async confirm(leases: readonly Lease[]): Promise<readonly RecordHeartbeatResponse_LeaseState[]> {
+    const { transport, clock, namespace, workerId, onDrain } = this.#options;
+    const sentAtMs = clock.nowMs();
+    const answer = await transport.recordHeartbeat(
+      { namespace, workerId, leases: leases.map(({ runId, leaseToken }) => ({ runId, leaseToken })) },
+      { timeoutMs: this.#timeoutMs },
+    );
+    answer.leases.forEach(({ renewed }, index) => {
+      if (renewed) leases[index]?.renewed(sentAtMs);
+    });
+    if (answer.drain) onDrain();
+    return answer.leases;
+  }
+
+  /** Sends the details of one run now. Never rejects. */
+  flush(run: HeldRun): Promise<void> {
+    return this.#details.flush(run);
   }
 
   stop(): void {
     this.#stopped = true;
-    clearTimeout(this.#timer);
+    this.#cancelTimer();
   }
 
   get #intervalMs(): number {
     const { heartbeatIntervalMs } = this.#options;
-    return this.#executions.size > 0 ? Math.min(heartbeatIntervalMs, BUSY_INTERVAL_MS) : heartbeatIntervalMs;
+    return this.#runs.size > 0 ? Math.min(heartbeatIntervalMs, BUSY_INTERVAL_MS) : heartbeatIntervalMs;
+  }
+
+  get #timeoutMs(): number {
+    return Math.max(300, Math.min(this.#options.heartbeatIntervalMs, 5_000));
   }
 
   #arm(): void {
-    clearTimeout(this.#timer);
+    this.#cancelTimer();
     if (this.#stopped) return;
-    let inMs = this.#beating ? Number.POSITIVE_INFINITY : this.#nextBeatAtMs - performance.now();
-    const now = performance.now();
-    for (const { lease } of this.#executions) inMs = Math.min(inMs, lease.trustedUntilMs - now);
-    this.#timerAtMs = now + inMs;
-    if (inMs !== Number.POSITIVE_INFINITY) this.#timer = setTimeout(() => this.#tick(), Math.max(0, inMs));
+    const { clock } = this.#options;
+    let atMs = this.#beating ? Number.POSITIVE_INFINITY : this.#nextBeatAtMs;
+    for (const { lease } of this.#runs) atMs = Math.min(atMs, lease.trustedUntilMs);
+    this.#timerAtMs = atMs;
+    this.#cancelTimer = clock.after(atMs - clock.nowMs(), () => this.#tick());
   }
 
   #tick(): void {
-    for (const execution of [...this.#executions]) {
-      if (execution.lease.remainingMs <= 0) {
-        this.#executions.delete(execution);
-        execution.drop();
-      }
+    for (const run of [...this.#runs]) {
+      if (run.lease.remainingMs > 0) continue;
+      this.#runs.delete(run);
+      run.drop();
     }
-    if (!this.#beating && performance.now() >= this.#nextBeatAtMs) void this.#beat();
+    if (!this.#beating && this.#options.clock.nowMs() >= this.#nextBeatAtMs) void this.#beat();
     this.#arm();
   }
 
   async #beat(): Promise<void> {
+    const { clock } = this.#options;
     this.#beating = true;
-    const batches = this.#batches();
     try {
-      await Promise.all(batches.map((batch) => this.#send(batch)));
-      this.#nextBeatAtMs = performance.now() + this.#intervalMs;
+      await Promise.all(this.#batches().map((runs) => this.#renew(runs)));
+      this.#nextBeatAtMs = clock.nowMs() + this.#intervalMs;
+      if (!this.#stopped) void this.#details.send(this.#runs);
     } catch (error) {
-      for (const { execution, details } of batches.flat())
-        if (details.length > 0) execution.heartbeats.putBack(details);
-      this.#nextBeatAtMs = performance.now() + RETRY_MS * (0.5 + Math.random());
-      this.#failed(error);
+      this.#nextBeatAtMs = clock.nowMs() + RETRY_MS * (0.5 + Math.random());
+      if (!this.#stopped) this.#failed(error);
     } finally {
       this.#beating = false;
       this.#arm();
@@ -128,51 +143,27 @@ export class LeaseKeeper {
     } else log.error({ event: 'heartbeat_failed', err: error });
   }
 
-  /** All leases, in calls of a bearable size; one call without leases when there are none. */
-  #batches(): Batch[][] {
-    const batches: Batch[][] = [[]];
-    let bytes = 0;
-    for (const execution of this.#executions) {
-      const details = execution.takeHeartbeats();
-      const size = details.reduce((sum, { detail }) => sum + (detail.data?.byteLength ?? 0), 0);
-      let batch = batches.at(-1) as Batch[];
-      if (batch.length >= LEASES_PER_CALL || (batch.length > 0 && bytes + size > DETAIL_BYTES_PER_CALL)) {
-        batch = [];
-        batches.push(batch);
-        bytes = 0;
-      }
-      batch.push({ execution, details });
-      bytes += size;
-    }
+  /** All runs, in calls of a bounded size; one call without leases when there are none. */
+  #batches(): HeldRun[][] {
+    const runs = [...this.#runs];
+    const batches = [runs.splice(0, LEASES_PER_CALL)];
+    while (runs.length > 0) batches.push(runs.splice(0, LEASES_PER_CALL));
     return batches;
   }
 
-  async #send(batch: readonly Batch[]): Promise<void> {
-    const { transport, namespace, workerId, heartbeatIntervalMs } = this.#options;
-    const sentAtMs = performance.now();
-    const answer = await transport.recordHeartbeat(
-      {
-        namespace,
-        workerId,
-        leases: batch.map(({ execution: { lease }, details }) => ({
-          runId: lease.runId,
-          leaseToken: lease.leaseToken,
-          steps: [...details],
-        })),
-      },
-      { timeoutMs: Math.max(300, Math.min(heartbeatIntervalMs, 5_000)) },
-    );
-    answer.leases.forEach((state, index) => {
-      const execution = batch[index]?.execution;
-      if (execution === undefined || !this.#executions.has(execution)) return;
-      if (state.renewed) {
-        execution.lease.renewed(sentAtMs);
-        if (state.cancelRequested) execution.cancel();
-      } else {
-        this.#executions.delete(execution);
-        execution.drop();
+  async #renew(runs: readonly HeldRun[]): Promise<void> {
+    const leases = runs.map(({ lease }) => lease);
+    const states = await this.confirm(leases);
+    states.forEach(({ renewed, cancelRequested }, index) => {
+      const run = runs[index];
+      // A run that was suspended and resumed meanwhile has another lease, of which nothing was asked.
+      if (run === undefined || run.lease !== leases[index] || !this.#runs.has(run)) return;
+      if (renewed) {
+        if (cancelRequested) run.cancel();
+      } else if (!run.calls.isYielding) {
+        this.#runs.delete(run);
+        run.drop();
       }
     });
-    if (answer.drain) this.#options.onDrain();
   }
 }

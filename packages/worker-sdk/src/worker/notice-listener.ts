@@ -1,6 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { AwaitNoticesResponse } from '@perdure/proto';
 import type { Logger } from 'pino';
+import { type Clock, pause } from '../clock.js';
 import { longCall } from '../rpc/long-call.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { durationMessage } from '../rpc/time.js';
@@ -8,10 +8,11 @@ import type { WorkerTransport } from '../rpc/worker-transport.js';
 
 export interface NoticeListenerOptions {
   readonly transport: WorkerTransport;
+  readonly clock: Clock;
   readonly namespace: string;
   readonly workerId: string;
   readonly log: Logger;
-  readonly onNews: (news: AwaitNoticesResponse) => void;
+  readonly onNotices: (notices: AwaitNoticesResponse) => void;
 }
 
 const WAIT_MS = 20_000;
@@ -28,17 +29,17 @@ export class NoticeListener {
 
   /** Listens until it is stopped. */
   async listen(): Promise<void> {
-    const { transport, namespace, workerId, log, onNews } = this.#options;
+    const { transport, clock, namespace, workerId, log, onNotices } = this.#options;
     const { signal } = this.#abort;
     while (!signal.aborted) {
       try {
         const request = { namespace, workerId, wait: durationMessage(WAIT_MS) };
-        onNews(await transport.awaitNotices(request, longCall(WAIT_MS, signal)));
+        onNotices(await transport.awaitNotices(request, longCall(WAIT_MS, signal)));
       } catch (error) {
         if (signal.aborted) return;
         if (!(error instanceof RpcError)) log.error({ event: 'listen_failed', err: error });
         else log.debug({ event: 'listen_failed', status: error.status, message: error.message });
-        await delay(BACKOFF_MS * (0.5 + Math.random() / 2), undefined, { ref: false });
+        await pause(clock, BACKOFF_MS * (0.5 + Math.random() / 2), signal);
       }
     }
   }

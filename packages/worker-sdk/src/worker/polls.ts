@@ -1,7 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { ChurningSet } from '@perdure/collections';
 import type { LeasedRun } from '@perdure/proto';
 import type { Logger } from 'pino';
+import { type Clock, pause } from '../clock.js';
 import { longCall } from '../rpc/long-call.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { durationMessage } from '../rpc/time.js';
@@ -10,6 +10,7 @@ import type { PollTicket, SlotLedger } from './slot-ledger.js';
 
 export interface PollsOptions {
   readonly transport: WorkerTransport;
+  readonly clock: Clock;
   readonly ledger: SlotLedger;
   readonly namespace: string;
   readonly workerId: string;
@@ -17,15 +18,18 @@ export interface PollsOptions {
   /** The types that the worker registered for. */
   readonly workflowTypes: readonly string[];
   readonly log: Logger;
-  /** @param waitedMs how long ago, at the most, the lease began when the answer came in */
-  readonly onRun: (leased: LeasedRun, waitedMs: number) => void;
+  /** @param sentAtMs when the poll was sent, by the clock: none of the leases had begun then */
+  readonly onRuns: (runs: readonly LeasedRun[], sentAtMs: number) => void;
   /** The server does not know the worker. Resolves when a poll makes sense again. */
   readonly onNotRegistered: () => Promise<void>;
   readonly onDrain: () => void;
+  /** A poll failed; another one follows after a while, unless the polls are stopped. */
+  readonly onFailure: () => void;
 }
 
 const POLL_WAIT_MS = 20_000;
-const BACKOFF_MS = 100;
+const BACKOFF_MIN_MS = 100;
+const BACKOFF_MAX_MS = 2_000;
 
 /** One each: a signal that all polls listened to would keep what they brought, listener by listener. */
 interface PollUnderWay {
@@ -37,7 +41,9 @@ interface PollUnderWay {
 export class Polls {
   readonly #options: PollsOptions;
   readonly #underWay = new ChurningSet<PollUnderWay>();
-  #stopped = false;
+  readonly #stopped = new AbortController();
+  /** Since when polls have failed, without one that succeeded; by the clock. */
+  #failingSinceMs: number | undefined;
 
   constructor(options: PollsOptions) {
     this.#options = options;
@@ -45,7 +51,7 @@ export class Polls {
 
   /** Opens what is missing; to be called whenever there may be more room. */
   fill(): void {
-    while (!this.#stopped) {
+    while (!this.#stopped.signal.aborted) {
       const ticket = this.#options.ledger.openPoll();
       if (ticket === undefined) return;
       const abort = new AbortController();
@@ -60,22 +66,24 @@ export class Polls {
 
   /** Opens no further ones. */
   stop(): void {
-    this.#stopped = true;
+    this.#stopped.abort();
   }
 
   /** Lets those under way come back by themselves, and gives up what has not come back after a while. */
   async end(patienceMs: number): Promise<void> {
     this.stop();
     const polls = [...this.#underWay];
-    await Promise.race([Promise.all(polls.map(({ ended }) => ended)), delay(patienceMs, undefined, { ref: false })]);
+    const allEnded = new AbortController();
+    void Promise.all(polls.map(({ ended }) => ended)).then(() => allEnded.abort());
+    await pause(this.#options.clock, patienceMs, allEnded.signal);
     for (const { abort } of polls) abort.abort();
   }
 
   /** One poll; after a failure it ends only when another one makes sense. */
   async #poll(ticket: PollTicket, signal: AbortSignal): Promise<void> {
-    const { transport, ledger, namespace, workerId, taskQueue, workflowTypes, onRun } = this.#options;
+    const { transport, clock, ledger, namespace, workerId, taskQueue, workflowTypes, onRuns } = this.#options;
     try {
-      const sentAtMs = performance.now();
+      const sentAtMs = clock.nowMs();
       const { runs } = await transport.pollActivity(
         {
           namespace,
@@ -87,24 +95,34 @@ export class Polls {
         },
         longCall(POLL_WAIT_MS, signal),
       );
-      const waitedMs = performance.now() - sentAtMs;
-      for (const run of runs) onRun(run, waitedMs);
+      this.#failingSinceMs = undefined;
+      if (runs.length > 0) onRuns(runs, sentAtMs);
     } catch (error) {
-      if (!this.#stopped) await this.#failed(error);
+      if (!this.#stopped.signal.aborted) await this.#failed(error);
     } finally {
       ledger.closePoll(ticket);
     }
   }
 
+  /** Whatever failed, the next poll waits: without that, one that fails at once would leave the process no other turn. */
   async #failed(error: unknown): Promise<void> {
-    const { log, onNotRegistered, onDrain } = this.#options;
+    const { clock, log, onNotRegistered, onDrain, onFailure } = this.#options;
+    const nowMs = clock.nowMs();
+    this.#failingSinceMs ??= nowMs;
+    const backoffMs = pollBackoffMs(nowMs - this.#failingSinceMs, error);
+    onFailure();
+    if (this.#stopped.signal.aborted) return;
     if (!(error instanceof RpcError)) log.error({ event: 'poll_failed', err: error });
     else if (error.reason === 'WORKER_NOT_REGISTERED') await onNotRegistered();
     else if (error.reason === 'WORKER_DRAINING') onDrain();
-    else {
-      if (error.isTransient) log.debug({ event: 'poll_failed', message: error.message });
-      else log.error({ event: 'poll_failed', status: error.status, message: error.message });
-      await delay(Math.max(error.retryAfterMs ?? 0, BACKOFF_MS) * (1 + Math.random()), undefined, { ref: false });
-    }
+    else if (error.isTransient) log.debug({ event: 'poll_failed', message: error.message });
+    else log.error({ event: 'poll_failed', status: error.status, message: error.message });
+    await pause(clock, backoffMs * (1 + Math.random()), this.#stopped.signal);
   }
+}
+
+/** Grows as the failing goes on; never less than the server asks for. */
+export function pollBackoffMs(failingForMs: number, error: unknown): number {
+  const retryAfterMs = error instanceof RpcError ? (error.retryAfterMs ?? 0) : 0;
+  return Math.max(retryAfterMs, Math.min(Math.max(failingForMs, BACKOFF_MIN_MS), BACKOFF_MAX_MS));
 }

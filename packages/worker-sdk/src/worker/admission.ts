@@ -1,0 +1,196 @@
+import { ChurningSet } from '@perdure/collections';
+import type { AwaitNoticesResponse, LeasedRun } from '@perdure/proto';
+import type { Logger } from 'pino';
+import { type Clock, pause } from '../clock.js';
+import type { Codec } from '../codec/codec.js';
+import type { Ended } from '../execution/holding.js';
+import { Lease } from '../execution/lease.js';
+import { RunExecution } from '../execution/run-execution.js';
+import { durationMessage, msOf } from '../rpc/time.js';
+import type { WorkerTransport } from '../rpc/worker-transport.js';
+import type { Workflow } from '../workflow.js';
+import { FaultBackoff } from './fault-backoff.js';
+import { type Claim, LateClaims, leaseKey } from './late-claims.js';
+import type { LeaseKeeper } from './lease-keeper.js';
+import type { SlotLedger } from './slot-ledger.js';
+import type { WarmCache } from './warm-cache.js';
+
+export interface AdmissionOptions {
+  readonly transport: WorkerTransport;
+  readonly clock: Clock;
+  readonly namespace: string;
+  readonly taskQueue: string;
+  readonly workflows: ReadonlyMap<string, Workflow>;
+  readonly codec: Codec;
+  readonly log: Logger;
+  readonly ledger: SlotLedger;
+  readonly warm: WarmCache;
+  /** What the registration brought. */
+  readonly registered: () => { readonly keeper: LeaseKeeper; readonly maxPayloadBytes: number };
+  /** A slot is free again. */
+  readonly onRoom: () => void;
+}
+
+/**
+ * Lets leased runs in: each takes a slot and goes on where it stands, when it was kept in memory, or by a replay. It starts
+ * at once when its lease can be trusted; when the answer that brought it took too long for that - the network or this
+ * process stood still - the lease is renewed first, and what somebody else holds by then never starts.
+ */
+export class Admission {
+  readonly #options: AdmissionOptions;
+  readonly #executions = new ChurningSet<RunExecution>();
+  readonly #late: LateClaims;
+  readonly #faults = new FaultBackoff();
+  #onEnd: () => void = () => undefined;
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+    this.#late = new LateClaims({
+      ...options,
+      keeper: () => options.registered().keeper,
+      onHeld: (claim) => this.#begin(claim, false),
+      onGone: (claim) => this.#gone(claim),
+    });
+  }
+
+  /** Runs that have a slot. */
+  get size(): number {
+    return this.#executions.size + this.#late.size;
+  }
+
+  /** @param sentAtMs when the call was sent that brought them, by the clock */
+  admit(runs: readonly LeasedRun[], sentAtMs: number): void {
+    const { workflows, clock, ledger, log } = this.#options;
+    const receivedAtMs = clock.nowMs();
+    const late: Claim[] = [];
+    for (const leased of runs) {
+      const workflow = workflows.get(leased.workflowType);
+      if (workflow === undefined) {
+        const { runId, workflowType } = leased;
+        log.error({ event: 'run_refused', runId, workflowType, message: 'The worker has no such workflow.' });
+        this.#giveBack(leased, `The worker has no workflow '${workflowType}'.`, this.#faults.next(runId));
+        continue;
+      }
+      ledger.begin(leased.workflowType);
+      const leaseMs = msOf(leased.leaseDuration);
+      const lease = new Lease(leased.runId, leased.leaseToken, leaseMs, sentAtMs, clock);
+      const claim = { leased, lease, workflow, receivedAtMs };
+      // The lease may have been running for a while before this process heard of it.
+      if (lease.mayBegin) this.#begin(claim, receivedAtMs - sentAtMs > leaseMs / 3);
+      else late.push(claim);
+    }
+    if (late.length > 0) void this.#late.confirm(late);
+  }
+
+  /** Takes up what the server says of leases. */
+  notice({ cancelRequested, lost }: Pick<AwaitNoticesResponse, 'cancelRequested' | 'lost'>): void {
+    if (cancelRequested.length + lost.length === 0) return;
+    const cancelled = new Set(cancelRequested.map(leaseKey));
+    const ended = new Set(lost.map(leaseKey));
+    for (const execution of [...this.#executions]) {
+      const key = leaseKey(execution.lease);
+      if (ended.has(key)) execution.drop();
+      else if (cancelled.has(key)) execution.cancel();
+    }
+    this.#late.notice(cancelled, ended);
+  }
+
+  /** Waits until all runs have ended, for so long at most; then gives back those that have not. */
+  async end(graceMs: number): Promise<void> {
+    const { clock } = this.#options;
+    const untilMs = clock.nowMs() + graceMs;
+    while (this.size > 0 && clock.nowMs() < untilMs) {
+      const ended = new AbortController();
+      this.#onEnd = () => ended.abort();
+      await pause(clock, untilMs - clock.nowMs(), ended.signal);
+    }
+    await this.releaseAll('The worker shuts down.');
+  }
+
+  async releaseAll(reason: string): Promise<void> {
+    for (const { leased } of this.#late.giveUp()) this.#giveBack(leased, reason);
+    await Promise.all([...this.#executions].map((execution) => execution.release(reason)));
+  }
+
+  #gone({ leased, lease: { runId, leaseToken } }: Claim): void {
+    this.#options.log.debug({ event: 'lease_came_late', runId, leaseToken });
+    this.#options.warm.take(runId)?.evict();
+    this.#freeSlot(leased);
+  }
+
+  #giveBack({ runId, leaseToken }: LeasedRun, reason: string, delayMs = 0): void {
+    const { transport, namespace, log } = this.#options;
+    transport
+      .releaseRun({ namespace, runId, leaseToken, reason, delay: durationMessage(delayMs) })
+      .catch((error: unknown) => log.debug({ event: 'release_failed', runId, err: error }));
+  }
+
+  #begin(claim: Claim, renewNow: boolean): void {
+    const { leased, lease, receivedAtMs } = claim;
+    const { keeper } = this.#options.registered();
+    const warm = this.#options.warm.take(leased.runId);
+    const isWarm = warm?.resume(leased, lease, receivedAtMs) ?? false;
+    if (!isWarm) warm?.evict();
+    const execution = warm !== undefined && isWarm ? warm : this.#newExecution(claim, keeper);
+    this.#executions.add(execution);
+    keeper.add(execution, renewNow);
+    if (!isWarm) execution.start();
+    void execution.ended.then((ended) => {
+      keeper.remove(execution);
+      this.#executions.delete(execution);
+      if (execution.isParked) this.#options.warm.put(execution);
+      this.#freeSlot(leased);
+      this.#report(leased, ended);
+    });
+  }
+
+  #newExecution({ leased, lease, workflow, receivedAtMs }: Claim, keeper: LeaseKeeper): RunExecution {
+    const { namespace, taskQueue, transport, codec, log, clock, registered } = this.#options;
+    return new RunExecution({
+      leased,
+      lease,
+      claimedAtMs: receivedAtMs,
+      workflow,
+      namespace,
+      taskQueue,
+      transport,
+      codec,
+      maxPayloadBytes: registered().maxPayloadBytes,
+      log,
+      faultDelayMs: () => this.#faults.next(leased.runId),
+      clock,
+      flushHeartbeats: (run) => keeper.flush(run),
+    });
+  }
+
+  #report(leased: LeasedRun, { how, error, stepId }: Ended): void {
+    const { log } = this.#options;
+    const { runId, workflowId, workflowType } = leased;
+    if (how !== 'released' && how !== 'lost') this.#faults.forget(runId);
+    log.debug({ event: 'execution_ended', runId, how });
+    if (how !== 'failed' && how !== 'retrying') return;
+    const { name, message } = describe(error);
+    const event = how === 'failed' ? 'run_failed' : 'run_attempt_failed';
+    log.warn(
+      { event, workflowType, workflowId, runId, ...(stepId === undefined ? {} : { step: stepId }), error: name },
+      message,
+    );
+  }
+
+  #freeSlot({ workflowType }: LeasedRun): void {
+    this.#options.ledger.end(workflowType);
+    this.#onEnd();
+    this.#options.onRoom();
+  }
+}
+
+/** The author's own error: anything may have been thrown, and its properties may throw when they are read. */
+function describe(error: unknown): { readonly name: string; readonly message: string } {
+  try {
+    return error instanceof Error
+      ? { name: String(error.name), message: String(error.message) }
+      : { name: typeof error, message: String(error) };
+  } catch {
+    return { name: 'unknown', message: 'The error cannot be read.' };
+  }
+}

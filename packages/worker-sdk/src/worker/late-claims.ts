@@ -1,0 +1,104 @@
+import type { LeasedRun } from '@perdure/proto';
+import type { Logger } from 'pino';
+import { type Clock, pause } from '../clock.js';
+import type { Lease } from '../execution/lease.js';
+import { RpcError } from '../rpc/rpc-error.js';
+import { msOf } from '../rpc/time.js';
+import type { Workflow } from '../workflow.js';
+import type { LeaseKeeper } from './lease-keeper.js';
+
+/** A leased run, as it came in. */
+export interface Claim {
+  readonly leased: LeasedRun;
+  readonly lease: Lease;
+  readonly workflow: Workflow;
+  /** When the answer was read, by the clock. */
+  readonly receivedAtMs: number;
+}
+
+export interface LateClaimsOptions {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly keeper: () => Pick<LeaseKeeper, 'confirm'>;
+  /** The lease is still held, and was just renewed. */
+  readonly onHeld: (claim: Claim) => void;
+  /** The lease is not held any more, or nobody can tell. Nothing was done under it, so nothing is lost with it. */
+  readonly onGone: (claim: Claim) => void;
+}
+
+const RETRY_MS = 250;
+
+/**
+ * Runs that came in so late that their lease may be over: the network or this process stood still. Renews their leases
+ * until it is known of each whether it is still held.
+ */
+export class LateClaims {
+  readonly #options: LateClaimsOptions;
+  readonly #waiting = new Map<string, Claim>();
+
+  constructor(options: LateClaimsOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#waiting.size;
+  }
+
+  /** @param claims of one poll: no more than a heartbeat takes */
+  async confirm(claims: readonly Claim[]): Promise<void> {
+    for (const claim of claims) this.#waiting.set(leaseKey(claim.lease), claim);
+    const isWaiting = (claim: Claim) => this.#waiting.get(leaseKey(claim.lease)) === claim;
+    for (let waiting = claims; waiting.length > 0; waiting = waiting.filter(isWaiting)) {
+      try {
+        const states = await this.#options.keeper().confirm(waiting.map(({ lease }) => lease));
+        waiting.forEach((claim, index) => {
+          const state = states[index];
+          if (!isWaiting(claim)) return;
+          if (state?.cancelRequested) claim.leased.cancelRequested = true;
+          if (!state?.renewed) this.#end(claim, 'onGone');
+          // The answer to the renewal may have come late as well; then it is asked again.
+          else if (claim.lease.mayBegin) this.#end(claim, 'onHeld');
+        });
+      } catch (error) {
+        await this.#failed(waiting.filter(isWaiting), error);
+      }
+    }
+  }
+
+  /** @param cancelled keys of leases whose run is being cancelled; `lost`: of leases that have ended; see {@link leaseKey} */
+  notice(cancelled: ReadonlySet<string>, lost: ReadonlySet<string>): void {
+    for (const [key, claim] of [...this.#waiting]) {
+      if (lost.has(key)) this.#end(claim, 'onGone');
+      else if (cancelled.has(key)) claim.leased.cancelRequested = true;
+    }
+  }
+
+  /** Asks about none of them any more. @returns those that waited; each has been passed to `onGone` */
+  giveUp(): readonly Claim[] {
+    const claims = [...this.#waiting.values()];
+    for (const claim of claims) this.#end(claim, 'onGone');
+    return claims;
+  }
+
+  async #failed(waiting: readonly Claim[], error: unknown): Promise<void> {
+    const { clock, log } = this.#options;
+    log.warn({ event: 'heartbeat_failed', message: error instanceof Error ? error.message : String(error) });
+    const isTransient = error instanceof RpcError && error.isTransient;
+    for (const claim of waiting) {
+      const waitedMs = clock.nowMs() - claim.receivedAtMs;
+      // By then the lease is over, whoever has it.
+      if (!isTransient || waitedMs > msOf(claim.leased.leaseDuration)) this.#end(claim, 'onGone');
+    }
+    if (this.size > 0) await pause(clock, RETRY_MS * (0.5 + Math.random()));
+  }
+
+  #end(claim: Claim, how: 'onHeld' | 'onGone'): void {
+    this.#waiting.delete(leaseKey(claim.lease));
+    this.#options[how](claim);
+  }
+}
+
+/** Tells leases apart, also those of one run. */
+export function leaseKey({ runId, leaseToken }: { readonly runId: string; readonly leaseToken: number }): string {
+  return `${runId}/${leaseToken}`;
+}
