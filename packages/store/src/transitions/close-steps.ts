@@ -5,15 +5,6 @@
  * For use inside a statement with a CTE `closing(run_id)`; adds the CTE `closed`.
  */
 
-/** The run is over: whatever was open, timers included, is CANCELLED. */
-export const CANCEL_OPEN_STEPS = `closed as (
-    update perdure.step_runs s
-    set status = 'CANCELLED', finished_at = perdure.clock(), deadline_at = null
-    from closing k
-    where s.run_id = k.run_id and s.attempt_key = 0 and s.status = 'RUNNING'
-    returning 1
-  )`;
-
 /**
  * The run goes on elsewhere: open bodies are FAILED as WORKER_LOST with another attempt to follow at once; timers run on.
  * The message is that of `closing(run_id, message)`.
