@@ -1,6 +1,6 @@
 /**
- * Signs of life of workers. One that was OFFLINE only because it had been silent is ONLINE again; one that deregistered is
- * not.
+ * Signs of life of workers. One that was OFFLINE only because it had been silent is ONLINE again, or DRAINING when that was
+ * requested before; one that deregistered is not.
  */
 import type { TouchWorkerOutcome, WorkerRef } from '../commands.js';
 import type { Database } from '../database/database.js';
@@ -22,7 +22,8 @@ const TOUCH_WORKERS = defineStatement(
   ),
   touched as (
     update perdure.workers w
-    set last_seen_at = perdure.clock(), status = case when w.status = 'OFFLINE' then 'ONLINE' else w.status end
+    set last_seen_at = perdure.clock(), lost_run_losses = null,
+      status = case when w.drain_requested_at is null then 'ONLINE' else 'DRAINING' end
     from command c
     join locked l on l.worker_id = c.worker_id
     where w.worker_id = c.worker_id and w.namespace = c.namespace and w.deregistered_at is null
