@@ -73,8 +73,10 @@ describe('a run that ends while an attempt begins', () => {
       await beginSteps(transaction, [beginCommand(lease, { timeoutMs: 1_000 })]);
       ending = terminateRuns(store.db, [{ namespace: 'default', runId: lease.runId, reason: '' }]);
       const blocked = async () =>
-        (await store.database.sql`select 1 from pg_stat_activity
-          where datname = current_database() and wait_event_type = 'Lock' and query like '%terminate_runs%'`).length > 0;
+        (
+          await store.database.sql`select 1 from pg_stat_activity
+          where datname = current_database() and wait_event_type = 'Lock' and query like '%terminate_runs%'`
+        ).length > 0;
       while (!(await blocked()));
     });
     await ending;

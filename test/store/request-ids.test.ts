@@ -43,7 +43,9 @@ describe('equal request ids are one start, whenever they come', () => {
     it(`as ${name}, also with another workflow id, whose run is told, and at the same moment`, async () => {
       const nowMs = Date.now();
       const requestId = idOf(nowMs);
-      const commands = Array.from({ length: 8 }, (_, n) => startOf(requestId, nowMs, { workflowId: `${requestId}-${n}` }));
+      const commands = Array.from({ length: 8 }, (_, n) =>
+        startOf(requestId, nowMs, { workflowId: `${requestId}-${n}` }),
+      );
       const batches = [commands.slice(0, 3), commands.slice(3, 5), commands.slice(5)];
       const outcomes = (await Promise.all(batches.map((batch) => start(...batch)))).flat();
       const started = outcomes.flatMap((outcome, n) => (outcome.kind === 'started' ? [{ ...outcome, n }] : []));

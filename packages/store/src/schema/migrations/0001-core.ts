@@ -51,6 +51,7 @@ create table perdure.workflow_runs (
   priority              smallint    not null default 0 check (priority between -100 and 100),
   -- May be what kills its workers: a worker executes one such run at a time.
   suspect               boolean     not null generated always as (lost_leases >= 2) stored,
+  -- WAITING and PAUSED are reserved: nothing sets them yet.
   status                text        not null check (status in
     ('PENDING', 'RUNNING', 'SLEEPING', 'WAITING', 'PAUSED', 'COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED')),
   yield_reason          text        check (yield_reason in
@@ -134,6 +135,7 @@ create table perdure.step_runs (
   is_cut             boolean     not null default false,
   -- 0 for the latest attempt of a step, which is thereby the only one, and the number of any other.
   attempt_key        integer     not null generated always as (case when is_latest then 0 else attempt_number end) stored,
+  -- All but FUNCTION and SLEEP are reserved, as is SKIPPED: nothing sets them yet.
   kind               text        not null check (kind in
     ('FUNCTION', 'SLEEP', 'SIGNAL', 'CHILD', 'HUMAN', 'TRANSACTION', 'VERSION')),
   status             text        not null check (status in ('RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED', 'SKIPPED')),
