@@ -1,4 +1,4 @@
-import * as proto from '@perdure/proto';
+import { FailureReason, RunStatus, StepKind, StepStatus, WorkerStatus } from '@perdure/proto';
 import {
   FAILURE_REASONS,
   RUN_STATUSES,
@@ -39,16 +39,16 @@ describe('the values of a closed set are the same', () => {
     });
   }
 
-  const enums = {
-    RunStatus: RUN_STATUSES,
-    StepStatus: STEP_STATUSES,
-    StepKind: STEP_KINDS,
-    WorkerStatus: WORKER_STATUSES,
-    FailureReason: FAILURE_REASONS,
-  } as const;
-  for (const [name, values] of Object.entries(enums) as [keyof typeof enums, readonly string[]][]) {
+  const enums = [
+    ['RunStatus', RunStatus, RUN_STATUSES],
+    ['StepStatus', StepStatus, STEP_STATUSES],
+    ['StepKind', StepKind, STEP_KINDS],
+    ['WorkerStatus', WorkerStatus, WORKER_STATUSES],
+    ['FailureReason', FailureReason, FAILURE_REASONS],
+  ] as const;
+  for (const [name, protocol, values] of enums) {
     it(`in the code and in the enum ${name} of the protocol`, () => {
-      const names = Object.values(proto[name]).filter((value) => typeof value === 'string' && value !== 'UNSPECIFIED');
+      const names = Object.values(protocol).filter((value) => typeof value === 'string' && value !== 'UNSPECIFIED');
       expect(names.sort()).toEqual([...values].sort());
     });
   }
