@@ -20,12 +20,12 @@
  * that worker: start and claim in one write. Whether the worker may get runs is read in the same statement; if not, the run
  * is PENDING like any other. What was inserted is not sent back, since it is known; what was not, or not leased as hoped, is.
  */
-import type { ClaimedRun, StartRun, StartRunOutcome, StartSlot } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { byteaArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { RunStatus } from '../model.js';
-import { inRounds } from './batch.js';
+import type { ClaimedRun, StartRun, StartRunOutcome, StartSlot } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { byteaArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { RunStatus } from '../../model.js';
+import { inRounds } from '../parts/batch.js';
 import { terminateRuns } from './terminate-runs.js';
 
 const START_RUNS = defineStatement(

@@ -4,12 +4,12 @@
  * it falls silent, drains when it is heard of again. From the moment this is acknowledged no claim hands a run to the worker,
  * because claims read the status in their own statement.
  */
-import type { DeregisterWorkerOutcome, DrainWorkerOutcome, WorkerRef } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { WorkerStatus } from '../model.js';
-import { inRounds } from './batch.js';
+import type { DeregisterWorkerOutcome, DrainWorkerOutcome, WorkerRef } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { WorkerStatus } from '../../model.js';
+import { inRounds } from '../parts/batch.js';
 
 const RETIRE_WORKERS = defineStatement(
   'retire_workers',

@@ -5,12 +5,12 @@
  *
  * Losses of the worker stay counted, unless a step was completed since: a run that is moved by a deploy is not acquitted.
  */
-import type { ReleaseRun, ReleaseRunOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import type { ReleaseRun, ReleaseRunOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
 
 const RELEASE_RUNS = defineStatement(
   'release_runs',

@@ -2,12 +2,12 @@
  * Signs of life of workers. One that was OFFLINE only because it had been silent is ONLINE again, or DRAINING when that was
  * requested before; one that deregistered is not.
  */
-import type { TouchWorkerOutcome, WorkerRef } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { WorkerStatus } from '../model.js';
-import { inRounds } from './batch.js';
+import type { TouchWorkerOutcome, WorkerRef } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { WorkerStatus } from '../../model.js';
+import { inRounds } from '../parts/batch.js';
 
 const TOUCH_WORKERS = defineStatement(
   'touch_workers',

@@ -10,12 +10,12 @@
  * then found as finished already. It takes the worker's word that nothing is open, because looking would read the whole
  * history: what a worker leaves open so stays open in the history of its run, and no sweep acts on it.
  */
-import type { FinishRun, FinishRunOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { byteaArray, jsonArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import type { FinishRun, FinishRunOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { byteaArray, jsonArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
 
 /** The fence is in the row's own condition, which is looked at again after waiting for a lock. */
 const COMPLETE_RUNS = defineStatement(

@@ -12,13 +12,13 @@
  *
  * A run that comes into the queue while the statement runs may be missed by it; the caller claims again on a wake-up.
  */
-import type { ClaimOutcome, ClaimRuns } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { WorkerStatus } from '../model.js';
-import { type MemoPageLimits, readMemos } from '../reads/read-memo.js';
-import { payloadOf, type RunRow } from '../reads/run-row.js';
+import type { ClaimOutcome, ClaimRuns } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { WorkerStatus } from '../../model.js';
+import { type MemoPageLimits, readMemos } from '../../reads/read-memo.js';
+import { payloadOf, type RunRow } from '../../reads/run-row.js';
 
 const CLAIM_RUNS = defineStatement(
   'claim_runs',

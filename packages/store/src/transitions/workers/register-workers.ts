@@ -2,11 +2,11 @@
  * Puts workers on the list, or brings one back under its id: one row per worker id, whatever happens in between. A request
  * to drain holds for as long as the worker has not deregistered.
  */
-import type { RegisterWorker, RegisterWorkerOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { jsonArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import { inRounds, type VerdictRow } from './batch.js';
+import type { RegisterWorker, RegisterWorkerOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { jsonArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { inRounds, type VerdictRow } from '../parts/batch.js';
 
 const REGISTER_WORKERS = defineStatement(
   'register_workers',

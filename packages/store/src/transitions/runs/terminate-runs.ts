@@ -5,12 +5,12 @@
  * Race closed: an attempt or timer that begins while this waits for the run's lock is not in this statement's snapshot.
  * `cancel_open_steps` looks with a snapshot of its own once the lock is held, so it finds that one too.
  */
-import type { TerminateRun, TerminateRunOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { jsonArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { RunStatus } from '../model.js';
-import { holderOf, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
+import type { TerminateRun, TerminateRunOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { jsonArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { RunStatus } from '../../model.js';
+import { holderOf, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
 const TERMINATE_RUNS = defineStatement(
   'terminate_runs',
