@@ -24,8 +24,8 @@ import type { ClaimedRun, StartRun, StartRunOutcome, StartSlot } from '../../com
 import type { Database } from '../../database/database.js';
 import { byteaArray, plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
-import type { RunStatus } from '../../model.js';
 import { inRounds } from '../parts/batch.js';
+import { judgeStarts, refusalOf } from './judge-starts.js';
 import { terminateRuns } from './terminate-runs.js';
 
 const START_RUNS = defineStatement(
@@ -78,38 +78,6 @@ const START_RUNS = defineStatement(
   where s.run_id is null or s.locked_by is distinct from c.worker_id`,
 );
 
-const JUDGE_STARTS = defineStatement(
-  'judge_starts',
-  `with command as (
-    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[],
-      $9::uuid[])
-      with ordinality as t(run_id, namespace, workflow_id, workflow_type, task_queue, request_id, input, input_encoding,
-        fresh_run_id, ord)
-  )
-  select c.ord::int as ord, n.name is not null as has_namespace, e.run_id, e.workflow_id, e.status,
-    coalesce(e.run_id = c.run_id, false) or coalesce(e.run_id = c.fresh_run_id, false)
-      or coalesce(e.request_id = c.request_id, false) as same_request,
-    e.workflow_type = c.workflow_type and e.task_queue = c.task_queue
-      and e.input is not distinct from c.input and e.input_encoding is not distinct from c.input_encoding as equal
-  from command c
-  left join perdure.namespaces n on n.name = c.namespace
-  left join lateral (
-    select * from (
-      (select 1 as rank, w.* from perdure.workflow_runs w
-        where w.run_id in (c.run_id, c.fresh_run_id) and w.namespace = c.namespace limit 1)
-      union all
-      (select 2, w.* from perdure.workflow_runs w where w.namespace = c.namespace and w.request_id = c.request_id)
-      union all
-      (select 3, w.* from perdure.workflow_runs w
-        where w.namespace = c.namespace and w.workflow_id = c.workflow_id
-        order by w.finished_at is not null, w.run_id desc limit 1)
-    ) known
-    order by rank
-    limit 1
-  ) e on true
-  order by c.ord`,
-);
-
 const LOCK_WORKFLOW_IDS = defineStatement(
   'lock_workflow_ids',
   `select count(pg_advisory_xact_lock(key))::int as locked from (
@@ -122,15 +90,6 @@ const OPEN_RUNS_OF = defineStatement(
   `select r.run_id, r.namespace from unnest($1::text[], $2::text[]) as c(namespace, workflow_id)
   join perdure.workflow_runs r on r.namespace = c.namespace and r.workflow_id = c.workflow_id and r.finished_at is null`,
 );
-
-interface JudgedRow {
-  readonly has_namespace: boolean;
-  readonly run_id: string | null;
-  readonly workflow_id: string;
-  readonly status: RunStatus;
-  readonly same_request: boolean;
-  readonly equal: boolean;
-}
 
 const NO_SLOTS: readonly null[] = [];
 
@@ -185,7 +144,7 @@ export function isGuarded(command: StartRun): boolean {
 async function terminateExisting(db: Database, commands: readonly StartRun[]): Promise<void> {
   const replacing = commands.filter((command) => command.reusePolicy === 'TERMINATE_EXISTING');
   if (replacing.length === 0) return;
-  const judged = await judge(db, replacing);
+  const judged = await judgeStarts(db, replacing);
   const fresh = replacing.filter((_, index) => judged[index]?.same_request !== true);
   const open = await db.query<{ run_id: string; namespace: string }>(OPEN_RUNS_OF, [
     textArray(fresh, (command) => command.namespace),
@@ -232,7 +191,7 @@ async function startOnce(db: Database, all: readonly Start[]): Promise<readonly 
   const starts = firstOnes(all);
   const outcomes = new Map(await insertOnce(db, starts));
   const repeats = all.filter((start) => !outcomes.has(start)).map(({ command }) => command);
-  const judged = repeats.length === 0 ? [] : await judge(db, repeats);
+  const judged = repeats.length === 0 ? [] : await judgeStarts(db, repeats);
   let next = 0;
   return all.map((start) => outcomes.get(start) ?? refusalOf(start.command, judged[next++]));
 }
@@ -265,7 +224,7 @@ async function insertOnce(
   /** By place, from 1: whether the run was started at least. All others went as hoped. */
   const exceptions = new Map(rows.map(({ ord, started }) => [ord, started]));
   const refused = starts.filter((_, index) => exceptions.get(index + 1) === false).map(({ command }) => command);
-  const judged = refused.length === 0 ? [] : await judge(db, refused);
+  const judged = refused.length === 0 ? [] : await judgeStarts(db, refused);
   let next = 0;
   return starts.map((start, index) => {
     const { command, slot } = start;
@@ -303,34 +262,4 @@ function claimOf(command: StartRun, slot: StartSlot, now: Date): ClaimedRun {
     memo: [],
     nextMemoCursor: null,
   };
-}
-
-function judge(db: Database, commands: readonly StartRun[]): Promise<readonly JudgedRow[]> {
-  return db.query<JudgedRow>(JUDGE_STARTS, [
-    plainArray(commands, (command) => command.runId),
-    textArray(commands, (command) => command.namespace),
-    textArray(commands, (command) => command.workflowId),
-    textArray(commands, (command) => command.workflowType),
-    textArray(commands, (command) => command.taskQueue),
-    textArray(commands, (command) => command.requestId),
-    byteaArray(commands, (command) => command.input?.data ?? null),
-    textArray(commands, (command) => command.input?.encoding ?? null),
-    plainArray(commands, (command) => command.freshRunId),
-  ]);
-}
-
-function refusalOf(command: StartRun, found: JudgedRow | undefined): StartRunOutcome | 'raced' {
-  if (found === undefined) throw new Error('A refused start was not judged.');
-  if (!found.has_namespace) return { kind: 'namespace_not_found' };
-  if (found.run_id === null) return 'raced';
-  const open = !['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'].includes(found.status);
-  const inTheWay =
-    open ||
-    command.reusePolicy === 'REJECT' ||
-    (command.reusePolicy === 'ALLOW_IF_FAILED' && found.status === 'COMPLETED');
-  if (!found.same_request && !inTheWay) return 'raced';
-  if (!found.equal || (!found.same_request && command.reusePolicy === 'ALLOW_IF_FAILED' && !open)) {
-    return { kind: 'already_exists', runId: found.run_id, status: found.status };
-  }
-  return { kind: 'existing', runId: found.run_id, workflowId: found.workflow_id };
 }
