@@ -124,6 +124,23 @@ describe('leases', () => {
     expect((await getRun(first.runId)).leaseToken).toBe(second.leaseToken);
   });
 
+  it('ReleaseRun keeps the reason, for those who ask why the run does not move', async () => {
+    const { worker, runId } = await startOne();
+    const run = await worker.claim();
+    const reason = 'Its input cannot be decoded: unexpected token';
+    await perdure.workers.releaseRun({ ...fenceOf(run), reason, delay: { seconds: 60n } });
+    expect((await getRun(runId)).lastReleaseReason).toBe(reason);
+    const sleeping = await perdure.workflows.describeRun({ runId });
+    expect(sleeping.explanation).toMatch(
+      /^Its worker gave it back: Its input cannot .*; it may be claimed again in .* s\.$/,
+    );
+    const { worker: next, runId: other } = await startOne();
+    await perdure.workers.releaseRun({ ...fenceOf(await next.claim()), reason });
+    expect((await perdure.workflows.describeRun({ runId: other })).explanation).toContain(reason);
+    await perdure.workers.releaseRun(fenceOf(await next.claim()));
+    expect((await getRun(other)).lastReleaseReason).toBe('');
+  });
+
   it('RecordHeartbeat reports a stale lease as lost and renews the others', async () => {
     const { first, second } = await relapsed();
     const untilBefore = (await getRun(second.runId)).lockedUntil;
@@ -240,13 +257,18 @@ describe('leases', () => {
     expect(run.lockedBy).toBe('');
   });
 
-  it('an attempt whose worker says nothing past its timeout is failed, and the run goes to another worker', async () => {
+  it('an attempt that a live worker does not end past its timeout is failed, and the run goes to another worker', async () => {
     const strict = await startPerdure({ server: { stepTimeoutGraceMs: 0 }, reaper: { maxSleepMs: 50 } });
     const worker = await registerRawWorker(strict, 'q');
     await strict.workflows.startWorkflow(startRequest());
     const stuck = await worker.claim();
     await strict.workers.beginStep({ ...begin(stuck, 'slow'), timeout: { nanos: 200_000_000 } });
     await strict.workers.beginStep(begin(stuck, 'beside', { seq: 2 }));
+    // A worker that is silent may be dead, which would use up no try: this one renews its lease past the timeout.
+    const endMs = performance.now() + 250;
+    while (performance.now() < endMs) {
+      await strict.workers.recordHeartbeat({ workerId: worker.workerId, leases: [fenceOf(stuck)] });
+    }
     const next = await worker.claim();
     expect(next).toMatchObject({ runId: stuck.runId, leaseToken: stuck.leaseToken + 1 });
     const reasons = next.memo.map(({ stepId, failure }) => [stepId, failure?.reason]).sort();

@@ -105,6 +105,26 @@ describe('workers', () => {
     expect(await statusOf(silent.workerId)).toBe(WorkerStatus.ONLINE);
   });
 
+  it('a request to drain holds while the worker is silent, and also when it comes during the silence', async () => {
+    const taskQueue = newQueue();
+    const drained = await registerRawWorker(perdure, taskQueue, ['w'], 1_000);
+    const silent = await registerRawWorker(perdure, taskQueue, ['w'], 1_000);
+    const offline = async ({ workerId }: { readonly workerId: string }) =>
+      (await statusOf(workerId)) === WorkerStatus.OFFLINE;
+    expect((await perdure.workers.drainWorker({ workerId: drained.workerId })).status).toBe(WorkerStatus.DRAINING);
+    await until('both workers to be OFFLINE', async () => (await offline(drained)) && (await offline(silent)));
+    expect((await perdure.workers.drainWorker({ workerId: silent.workerId })).status).toBe(WorkerStatus.OFFLINE);
+    for (const worker of [drained, silent]) {
+      expect((await perdure.workers.recordHeartbeat({ workerId: worker.workerId })).drain).toBe(true);
+      await perdure.workers.registerWorker({ workerId: worker.workerId, taskQueue, workflowTypes: ['w'], slots: 1 });
+      expect((await refusal(worker.poll(100))).reason).toBe('WORKER_DRAINING');
+      // A new term of service begins with the end of the old one.
+      await perdure.workers.deregisterWorker({ workerId: worker.workerId });
+      await perdure.workers.registerWorker({ workerId: worker.workerId, taskQueue, workflowTypes: ['w'], slots: 1 });
+      expect(await statusOf(worker.workerId)).toBe(WorkerStatus.ONLINE);
+    }
+  });
+
   it('queues show what is in them', async () => {
     const worker = await registerRawWorker(perdure, newQueue());
     await perdure.workflows.startWorkflows({
@@ -229,7 +249,8 @@ describe('workers', () => {
       const waiting = perdure.workers.pollActivity({ workerId, taskQueue, wait, maxRuns: 10 });
       await new Promise((resolve) => setTimeout(resolve, 100));
       // Behind the server's back, as another server would.
-      await perdure.database.sql`update perdure.workers set status = 'DRAINING' where worker_id = ${workerId}`;
+      await perdure.database
+        .sql`update perdure.workers set status = 'DRAINING', drain_requested_at = perdure.clock() where worker_id = ${workerId}`;
       const { outcomes } = await start(taskQueue, 1);
       const runId = outcomes[0]?.result.case === 'started' ? outcomes[0].result.value.runId : '';
       expect((await refusal(waiting)).reason).toBe('WORKER_DRAINING');

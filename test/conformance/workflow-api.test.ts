@@ -56,6 +56,15 @@ describe('workflow API', () => {
     expect(error.message).toContain(String(limit + 1));
   });
 
+  it('a repeated request id returns the same run also with another workflow id, and tells whose it is', async () => {
+    const old = uuid({ msecs: Date.now() - 48 * 3_600_000 });
+    for (const requestId of [uuid(), old, `text-${uuid()}`]) {
+      const first = await perdure.workflows.startWorkflow(startRequest({ requestId, workflowId: `a-${requestId}` }));
+      const again = await perdure.workflows.startWorkflow(startRequest({ requestId, workflowId: `b-${requestId}` }));
+      expect(again).toMatchObject({ runId: first.runId, workflowId: `a-${requestId}`, created: false });
+    }
+  });
+
   it('a repeated request id returns the same run, also after it has ended', async () => {
     for (const requestId of [uuid(), 'my-own-id']) {
       const request = startRequest({ requestId, input: payload(1) });

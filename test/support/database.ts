@@ -21,14 +21,20 @@ export async function createDatabase(): Promise<TestDatabase> {
   await admin.unsafe(`create database ${name} template ${inject('templateDatabase')}`);
   const url = urlOf(adminUrl, name);
   const sql = postgres(url, { max: 3, onnotice: () => undefined, fetch_types: false });
-  let offsetMs = 0;
+  let clockIsOurs = false;
   return {
     url,
     sql,
     async advanceClock(ms) {
-      offsetMs += ms;
-      await sql.unsafe(`create or replace function perdure.clock() returns timestamptz language sql stable parallel safe
-        as $$ select statement_timestamp() + interval '${offsetMs} milliseconds' $$`);
+      // The function reads a table, so that moving the clock again does not throw away all plans.
+      if (!clockIsOurs) {
+        clockIsOurs = true;
+        await sql.unsafe(`create table public.test_clock (ahead interval not null);
+          insert into public.test_clock values ('0');
+          create or replace function perdure.clock() returns timestamptz language sql stable parallel safe
+            as $$ select statement_timestamp() + (select ahead from public.test_clock) $$`);
+      }
+      await sql.unsafe(`update public.test_clock set ahead = ahead + interval '${ms} milliseconds'`);
     },
     async drop() {
       await sql.end({ timeout: 1 });

@@ -15,15 +15,17 @@ import type {
 export type WorkflowIdReusePolicy = 'ALLOW' | 'ALLOW_IF_FAILED' | 'REJECT' | 'TERMINATE_EXISTING';
 
 export interface StartRun {
-  /** UUIDv7. When the caller's request id is a UUIDv7 it is the run id too, so the primary key refuses a repeat. */
+  /** UUIDv7. A fresh request id of the caller's that is one is part of it, so the primary key refuses a repeat. */
   readonly runId: string;
   readonly namespace: string;
   readonly workflowId: string;
   readonly workflowType: string;
   readonly taskQueue: string;
   readonly input: Payload | null;
-  /** Null when there is none or when it is the run id. */
+  /** Null when there is none or when it is part of the run id. */
   readonly requestId: string | null;
+  /** The run id of an earlier start with the same request id, should there be one; see `startIdentity`. */
+  readonly freshRunId?: string | null;
   readonly priority: number;
   readonly version: string;
   readonly reusePolicy: WorkflowIdReusePolicy;
@@ -37,7 +39,8 @@ export interface StartRun {
 /** `claim`: the run is leased already to the slot that was given for it. */
 export type StartRunOutcome =
   | { readonly kind: 'started'; readonly runId: string; readonly delayed: boolean; readonly claim: ClaimedRun | null }
-  | { readonly kind: 'existing'; readonly runId: string }
+  /** `workflowId`: that of the run, which may be another than the command's when the request ids are equal. */
+  | { readonly kind: 'existing'; readonly runId: string; readonly workflowId: string }
   | { readonly kind: 'already_exists'; readonly runId: string; readonly status: RunStatus }
   | { readonly kind: 'namespace_not_found' };
 

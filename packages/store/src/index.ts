@@ -26,29 +26,29 @@ export { type Reclaimed, type ReclaimOptions, reclaimLeases } from './sweeps/rec
 export { retireStaleWorkers } from './sweeps/retire-stale-workers.js';
 export { wakeSleepers } from './sweeps/wake-sleepers.js';
 export { announceServer, retireServer } from './transitions/announce-servers.js';
-export { beginSteps } from './transitions/begin-steps.js';
-export { cancelRuns } from './transitions/cancel-runs.js';
-export { claimRuns } from './transitions/claim-runs.js';
-export { completeSteps } from './transitions/complete-steps.js';
 export {
   type CreateNamespace,
   type CreateNamespaceOutcome,
   createNamespaces,
 } from './transitions/create-namespaces.js';
-export { failSteps } from './transitions/fail-steps.js';
-export { finishRuns } from './transitions/finish-runs.js';
-export { observeCancels } from './transitions/observe-cancels.js';
-export { recordStepHeartbeats } from './transitions/record-step-heartbeats.js';
-export { recordSteps } from './transitions/record-steps.js';
-export { registerWorkers } from './transitions/register-workers.js';
-export { releaseRuns } from './transitions/release-runs.js';
-export { renewLeases } from './transitions/renew-leases.js';
-export { deregisterWorkers, drainWorkers } from './transitions/retire-workers.js';
-export { retryRunAttempts } from './transitions/retry-run-attempts.js';
-export { scheduleSleeps } from './transitions/schedule-sleeps.js';
-export { settleSteps } from './transitions/settle-steps.js';
-export { isGuarded, startRuns } from './transitions/start-runs.js';
-export { suspendRuns } from './transitions/suspend-runs.js';
-export { terminateRuns } from './transitions/terminate-runs.js';
-export { touchWorkers } from './transitions/touch-workers.js';
+export { cancelRuns } from './transitions/runs/cancel-runs.js';
+export { claimRuns } from './transitions/runs/claim-runs.js';
+export { finishRuns } from './transitions/runs/finish-runs.js';
+export { observeCancels } from './transitions/runs/observe-cancels.js';
+export { releaseRuns } from './transitions/runs/release-runs.js';
+export { renewLeases } from './transitions/runs/renew-leases.js';
+export { retryRunAttempts } from './transitions/runs/retry-run-attempts.js';
+export { isGuarded, startRuns } from './transitions/runs/start-runs.js';
+export { suspendRuns } from './transitions/runs/suspend-runs.js';
+export { terminateRuns } from './transitions/runs/terminate-runs.js';
+export { beginSteps } from './transitions/steps/begin-steps.js';
+export { completeSteps } from './transitions/steps/complete-steps.js';
+export { failSteps } from './transitions/steps/fail-steps.js';
+export { recordStepHeartbeats } from './transitions/steps/record-step-heartbeats.js';
+export { recordSteps } from './transitions/steps/record-steps.js';
+export { scheduleSleeps } from './transitions/steps/schedule-sleeps.js';
+export { settleSteps } from './transitions/steps/settle-steps.js';
+export { registerWorkers } from './transitions/workers/register-workers.js';
+export { deregisterWorkers, drainWorkers } from './transitions/workers/retire-workers.js';
+export { touchWorkers } from './transitions/workers/touch-workers.js';
 export * from './wakeup/channels.js';

@@ -1,5 +1,6 @@
 /** What the store speaks of. Names and meanings are those of `proto/perdure/v1/types.proto`. */
 
+/** WAITING and PAUSED are reserved: no transition leads there yet. */
 export const RUN_STATUSES = [
   'PENDING',
   'RUNNING',
@@ -16,9 +17,11 @@ export type RunStatus = (typeof RUN_STATUSES)[number];
 export const TERMINAL_STATUSES = ['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'] as const;
 export type TerminalStatus = (typeof TERMINAL_STATUSES)[number];
 
+/** SKIPPED is reserved. */
 export const STEP_STATUSES = ['RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED', 'SKIPPED'] as const;
 export type StepStatus = (typeof STEP_STATUSES)[number];
 
+/** All but FUNCTION and SLEEP are reserved. */
 export const STEP_KINDS = ['FUNCTION', 'SLEEP', 'SIGNAL', 'CHILD', 'HUMAN', 'TRANSACTION', 'VERSION'] as const;
 export type StepKind = (typeof STEP_KINDS)[number];
 
@@ -96,6 +99,8 @@ export interface Run {
   /** Absent in lists. */
   readonly output?: Payload | null;
   readonly failure: Failure | null;
+  /** What the worker said that gave it back last. */
+  readonly lastReleaseReason: string | null;
 }
 
 export interface StepAttempt {
@@ -175,6 +180,9 @@ export interface LeaseRef {
 
 /** Refused by the fence; nothing was changed. */
 export type FenceOutcome = { readonly kind: 'run_not_found' } | { readonly kind: 'lease_lost' };
+
+/** Losses of its worker in a row after which a run may be what kills them; as in the column `suspect`, see decision 0014. */
+export const SUSPECT_LOSSES = 2;
 
 /** The server's own limit for timers and timeouts: 10 years, in ms. */
 export const MAX_DELAY_MS = 10 * 365 * 24 * 3_600_000;

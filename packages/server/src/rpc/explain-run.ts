@@ -1,5 +1,5 @@
 import { WaitReason } from '@perdure/proto';
-import type { Run, RunFacts, StepAttempt } from '@perdure/store';
+import { type Run, type RunFacts, type StepAttempt, SUSPECT_LOSSES } from '@perdure/store';
 
 /** Why a run is not moving, for programs and for people. */
 export interface Explanation {
@@ -16,6 +16,7 @@ export function explainRun(run: Run, facts: RunFacts): Explanation {
       return explainPending(run, facts);
     case 'SLEEPING':
       return explainSleeping(run, facts);
+    // Reserved: no run gets there yet.
     case 'WAITING':
     case 'PAUSED':
       return { reason: WaitReason.UNSPECIFIED, text: `It is ${run.status}.` };
@@ -42,7 +43,8 @@ function explainRunning(run: Run, { now, currentSteps }: RunFacts): Explanation 
 
 function explainPending(run: Run, facts: RunFacts): Explanation {
   const waited =
-    run.availableAt === null ? '' : ` It has waited for ${span(facts.now.getTime() - run.availableAt.getTime())}.`;
+    (run.availableAt === null ? '' : ` It has waited for ${span(facts.now.getTime() - run.availableAt.getTime())}.`) +
+    (run.yieldReason === 'RELEASE' && run.lastReleaseReason !== null ? ` ${gaveItBack(run)}.` : '');
   if (facts.workersOnline === 0) {
     return {
       reason: WaitReason.NO_WORKER,
@@ -53,6 +55,12 @@ function explainPending(run: Run, facts: RunFacts): Explanation {
     return {
       reason: WaitReason.NO_WORKER_FOR_TYPE,
       text: `${count(facts.workersOnline, 'worker')} of task queue '${run.taskQueue}' online, but none has the workflow '${run.workflowType}'.${waited}`,
+    };
+  }
+  if (run.lostLeases >= SUSPECT_LOSSES) {
+    return {
+      reason: WaitReason.NO_FREE_SLOT,
+      text: `It lost its worker ${run.lostLeases} times in a row, so it waits for a free slot of a worker that executes no other run of which that is true.${waited}`,
     };
   }
   return {
@@ -78,11 +86,15 @@ function explainSleeping(run: Run, { now, currentSteps }: RunFacts): Explanation
       };
     case 'RELEASE':
     case 'STEP_TIMEOUT':
-      return { reason: WaitReason.RECLAIM_BACKOFF, text: `Its worker gave it back; it may be claimed again ${wakes}.` };
+      return { reason: WaitReason.RECLAIM_BACKOFF, text: `${gaveItBack(run)}; it may be claimed again ${wakes}.` };
     case 'SUSPEND':
     case null:
       return explainSuspended(run, currentSteps, wakes);
   }
+}
+
+function gaveItBack({ lastReleaseReason }: Run): string {
+  return lastReleaseReason === null ? 'Its worker gave it back' : `Its worker gave it back: ${lastReleaseReason}`;
 }
 
 function explainSuspended(run: Run, currentSteps: readonly StepAttempt[], wakes: string): Explanation {

@@ -190,7 +190,7 @@ function startResult(command: StartRun, outcome: StartRunOutcome) {
     case 'started':
       return { runId: outcome.runId, workflowId: command.workflowId, created: true };
     case 'existing':
-      return { runId: outcome.runId, workflowId: command.workflowId, created: false };
+      return { runId: outcome.runId, workflowId: outcome.workflowId, created: false };
     case 'already_exists':
       return new RpcError(
         StatusCode.ALREADY_EXISTS,

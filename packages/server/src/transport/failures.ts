@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { ErrorReason } from '@perdure/proto';
+import { DataError } from '@perdure/store';
 import type { Logger } from 'pino';
 import { knownFailure } from '../rpc/outcomes.js';
 import { RpcError, StatusCode } from '../rpc/rpc-error.js';
@@ -9,6 +10,8 @@ export function failureOf(log: Logger, method: string, error: unknown): RpcError
   const known = knownFailure(error);
   if (known !== undefined) {
     if (known.code === StatusCode.UNAVAILABLE) log.warn({ event: 'call_unavailable', method, message: known.message });
+    // Decoding has let the value pass, so somebody should know. Payloads are sent as bytes, which PostgreSQL does not quote.
+    else if (error instanceof DataError) log.warn({ event: 'value_refused', method, message: error.message });
     else log.debug({ event: 'call_refused', method, code: known.code, reason: ErrorReason[known.reason] });
     return known;
   }

@@ -14,13 +14,13 @@ const DATABASE_FACTS = defineStatement(
       where s.last_seen_at >= perdure.clock() - $1::int * interval '1 ms') as servers`,
 );
 
-const SCHEMA_VERSION = defineStatement(
-  'schema_version',
+const MIGRATIONS_EXIST = defineStatement(
+  'migrations_exist',
   `select to_regclass('perdure.schema_migrations') is not null as present`,
 );
 
-const NEWEST_MIGRATION = defineStatement(
-  'newest_migration',
+const SCHEMA_VERSION = defineStatement(
+  'schema_version',
   'select coalesce(max(m.version), 0)::int as version from perdure.schema_migrations m',
 );
 
@@ -48,8 +48,8 @@ export async function readDatabaseFacts(db: Database): Promise<DatabaseFacts> {
 
 /** @returns the newest migration applied; 0 when the schema is not there at all */
 export async function schemaVersion(db: Database): Promise<number> {
-  const [found] = await db.query<{ present: boolean }>(SCHEMA_VERSION, []);
+  const [found] = await db.query<{ present: boolean }>(MIGRATIONS_EXIST, []);
   if (found?.present !== true) return 0;
-  const [row] = await db.query<{ version: number }>(NEWEST_MIGRATION, []);
+  const [row] = await db.query<{ version: number }>(SCHEMA_VERSION, []);
   return row?.version ?? 0;
 }

@@ -4,7 +4,7 @@ import type { Failure, Payload, Run, RunStatus, YieldReason } from '../model.js'
 export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_type, r.version, r.task_queue, r.priority,
     r.status, r.yield_reason, r.attempt, r.lease_token, r.locked_by, r.locked_until, r.available_at, r.wake_at,
     r.run_deadline_at, r.execution_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases, r.retries,
-    r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure`;
+    r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure, r.last_release_reason`;
 
 export interface RunRow {
   readonly run_id: string;
@@ -33,6 +33,7 @@ export interface RunRow {
   readonly updated_at: Date;
   readonly finished_at: Date | null;
   readonly failure: Failure | null;
+  readonly last_release_reason: string | null;
   readonly input?: Uint8Array | null;
   readonly input_encoding?: string | null;
   readonly output?: Uint8Array | null;
@@ -67,6 +68,7 @@ export function runOf(row: RunRow): Run {
     updatedAt: row.updated_at,
     finishedAt: row.finished_at,
     failure: row.failure,
+    lastReleaseReason: row.last_release_reason,
     ...(row.input === undefined ? {} : { input: payloadOf(row.input, row.input_encoding) }),
     ...(row.output === undefined ? {} : { output: payloadOf(row.output, row.output_encoding) }),
   };

@@ -1,11 +1,13 @@
-/** Ends runs past their total or execution timeout as FAILED, in whatever open status they are. */
+/**
+ * Ends runs past their total or execution timeout as FAILED, in whatever open status they are. The error with which their
+ * last attempt ended, if one did, is kept as the cause.
+ */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
-import { CANCEL_OPEN_STEPS } from '../transitions/close-steps.js';
 
 const EXPIRE_RUNS = defineStatement(
   'expire_runs',
-  `with closing as materialized (
+  `with due as materialized (
     select r.run_id, r.run_deadline_at <= perdure.clock() as total
     from perdure.workflow_runs r
     where r.deadline_at <= perdure.clock() and r.deadline_at is not null and r.finished_at is null
@@ -13,21 +15,21 @@ const EXPIRE_RUNS = defineStatement(
     limit $1
     for no key update skip locked
   ),
-  ${CANCEL_OPEN_STEPS},
   expired as (
     update perdure.workflow_runs r
     set status = 'FAILED', finished_at = perdure.clock(), updated_at = perdure.clock(),
       failure = case when k.total
-        then jsonb_build_object('type', 'RunTimeoutError', 'reason', 'RUN_TIMEOUT',
-          'message', 'The run did not end within its total timeout.')
-        else jsonb_build_object('type', 'ExecutionTimeoutError', 'reason', 'EXECUTION_TIMEOUT',
-          'message', 'The attempt of the run did not end within its execution timeout.') end,
+          then jsonb_build_object('type', 'RunTimeoutError', 'reason', 'RUN_TIMEOUT',
+            'message', 'The run did not end within its total timeout.')
+          else jsonb_build_object('type', 'ExecutionTimeoutError', 'reason', 'EXECUTION_TIMEOUT',
+            'message', 'The attempt of the run did not end within its execution timeout.') end
+        || case when r.failure is null then '{}'::jsonb else jsonb_build_object('cause', r.failure) end,
       locked_by = null, locked_until = null, available_at = null, wake_at = null, waits = null
-    from closing k
+    from due k
     where r.run_id = k.run_id
     returning r.run_id
   )
-  select run_id from expired`,
+  select run_id, perdure.cancel_open_steps(run_id) as closed from expired`,
 );
 
 /** @returns the runs that ended */

@@ -1,9 +1,14 @@
 /**
  * Fails attempts past their deadline and takes their runs back at once.
  *
- * Workers enforce a step's timeout themselves; the deadline here is that plus a grace, so what gets this far is a worker
- * that renews its leases but is stuck. Its lease is not trusted further: the run becomes claimable, and the fence refuses
- * whatever the stuck worker still sends. Whether another try follows is decided by the code's policy when the run goes on.
+ * Workers enforce a step's timeout themselves; the deadline here is that plus a grace. An attempt has timed out when its
+ * worker has renewed the lease since the deadline and still has not ended it: the worker lives, but is stuck. Its lease is
+ * not trusted further: the run becomes claimable, and the fence refuses whatever the stuck worker still sends. Whether
+ * another attempt follows is decided by the code's policy when the run continues. A worker that has been silent since before
+ * the deadline may be dead, and a dead worker uses up no try (decision 0004): its attempts are left to the end of the lease.
+ *
+ * Deadlines that mean nothing any more are closed on the way, so that they are never in the way of others: an attempt of an
+ * ended run is CANCELLED, one that an earlier lease left open is WORKER_LOST; the runs are not touched.
  *
  * Race closed: the worker completes the late attempt before the run is locked. The update then finds it ended, and neither
  * the run nor its other attempts are touched.
@@ -19,43 +24,54 @@ const EXPIRE_STEPS = defineStatement(
   `with late as materialized (
     select distinct d.run_id from (
       select s.run_id from perdure.step_runs s
+      join perdure.workflow_runs r on r.run_id = s.run_id
+      left join perdure.workers w on w.worker_id = r.locked_by
       where s.deadline_at <= perdure.clock() and s.deadline_at is not null
+        and (r.status <> 'RUNNING' or r.lease_token <> s.lease_token
+          or r.locked_until - coalesce(w.lease_ms, 30000) * interval '1 ms' >= s.deadline_at)
       order by s.deadline_at limit $1) d
   ),
   locked as materialized (
-    select r.run_id
+    select r.run_id, r.status, r.lease_token, r.finished_at,
+      r.locked_until - coalesce((select w.lease_ms from perdure.workers w where w.worker_id = r.locked_by), 30000)
+        * interval '1 ms' as renewed_at
     from perdure.workflow_runs r
-    where r.run_id in (select run_id from late) and r.finished_at is null
+    where r.run_id in (select run_id from late)
     order by r.run_id
-    for no key update skip locked
+    for no key update of r skip locked
   ),
   failed as (
     update perdure.step_runs s
-    set status = 'FAILED', finished_at = perdure.clock(), deadline_at = null, next_retry_at = perdure.clock(),
-      failure = jsonb_build_object('type', 'StepTimeoutError', 'reason', 'STEP_TIMEOUT',
-        'message', 'The attempt ran past its timeout and its worker said nothing.')
+    set status = case when l.finished_at is null then 'FAILED' else 'CANCELLED' end,
+      finished_at = perdure.clock(), deadline_at = null,
+      next_retry_at = case when l.finished_at is null then perdure.clock() end,
+      failure = case
+        when l.finished_at is not null then null
+        when l.status = 'RUNNING' and l.lease_token = s.lease_token then jsonb_build_object('type', 'StepTimeoutError',
+          'reason', 'STEP_TIMEOUT', 'message', 'The attempt ran past its timeout, and its worker did not end it.')
+        else jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST',
+          'message', 'The worker that ran this attempt was lost.') end
     from locked l
     where s.run_id = l.run_id and s.attempt_key = 0 and s.status = 'RUNNING' and s.deadline_at <= perdure.clock()
-    returning s.run_id
+      and (l.status <> 'RUNNING' or l.lease_token <> s.lease_token or l.renewed_at >= s.deadline_at)
+    returning s.run_id, l.status = 'RUNNING' and l.lease_token = s.lease_token as timed_out
   ),
-  lost as (
-    update perdure.step_runs s
-    set status = 'FAILED', finished_at = perdure.clock(), deadline_at = null, next_retry_at = perdure.clock(),
-      failure = jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST',
-        'message', 'The run was taken from its worker because another attempt ran past its timeout.')
-    where s.run_id in (select run_id from failed) and s.attempt_key = 0 and s.status = 'RUNNING' and s.kind <> 'SLEEP'
-      and (s.deadline_at is null or s.deadline_at > perdure.clock())
-    returning 1
-  ),
+  stuck as materialized (select run_id from failed where timed_out group by run_id),
   taken as (
     update perdure.workflow_runs r
     set status = 'PENDING', available_at = perdure.clock(), yield_reason = 'STEP_TIMEOUT', attempt = r.attempt + 1,
       locked_by = null, locked_until = null, updated_at = perdure.clock()
-    from locked l
-    where r.run_id = l.run_id and r.status = 'RUNNING' and exists (select 1 from failed f where f.run_id = r.run_id)
-    returning r.namespace, r.task_queue
+    from stuck k
+    where r.run_id = k.run_id
+    returning r.run_id, r.namespace, r.task_queue
+  ),
+  -- Once all late attempts are failed: what is still open did not run past its own timeout.
+  lost as materialized (
+    select t.*, perdure.lose_open_steps(t.run_id,
+      'The run was taken from its worker because another attempt ran past its timeout.') as closed
+    from taken t
   )
-  select namespace, task_queue, count(*)::int as runs from taken group by namespace, task_queue`,
+  select namespace, task_queue, count(*)::int as runs from lost group by namespace, task_queue`,
 );
 
 /** @returns how many runs were taken back, and in which queues */

@@ -2,8 +2,13 @@
  * Takes runs back whose lease has expired: attempt + 1, open attempts closed as WORKER_LOST.
  *
  * The first loss makes the run claimable at once; further ones in a row, with no step completed under the lost lease,
- * wait for a backoff that doubles, and the one that reaches `max_lost_leases` ends the run as FAILED, so a run that kills
- * every worker cannot do so for ever. A run whose cancel was asked for does not wait.
+ * wait for a backoff that doubles. So that a run that kills every worker cannot do so for ever, and its neighbours do not
+ * pay for it, a loss counts towards `max_lost_leases` only for the run that had lost the most workers before, among all
+ * that were lost with this one (decision 0014); the one that reaches the limit ends as FAILED. All of this holds for a run
+ * that is being cancelled too: its clean-up has not ended, so it is not CANCELLED.
+ *
+ * Runs of one worker may expire in different sweeps: those that it still holds are looked at here, those that were taken
+ * before are remembered in its own row.
  *
  * After an outage the leases of live workers have expired only because there was no server to renew them at. Nothing is
  * taken until a server has been alive for `serverGraceMs` without a gap.
@@ -11,13 +16,12 @@
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import { SERVER_SILENCE_MS } from '../transitions/announce-servers.js';
-import { LOSE_OPEN_STEPS } from '../transitions/close-steps.js';
 import { type QueueRef, queuesOf } from './queues.js';
 
 const RECLAIM_LEASES = defineStatement(
   'reclaim_leases',
   `with expired as materialized (
-    select r.run_id, r.lease_token, r.lost_leases, r.max_lost_leases, r.cancel_requested_at, r.locked_by
+    select r.run_id, r.counted_losses, r.max_lost_leases, r.cancel_requested_at, r.locked_by
     from perdure.workflow_runs r
     where r.status = 'RUNNING' and r.locked_until < perdure.clock()
       and ($4::bigint = 0 or exists (
@@ -27,44 +31,70 @@ const RECLAIM_LEASES = defineStatement(
     limit $1
     for no key update of r skip locked
   ),
-  counted as (
-    select e.*, case when exists (
+  held as (
+    select r.run_id, r.locked_by,
+      case when r.lost_leases = 0 or exists (
         select 1 from perdure.step_runs s
-        where s.run_id = e.run_id and s.lease_token = e.lease_token and s.status = 'COMPLETED' and s.attempt_key = 0
-      ) then 1 else e.lost_leases + 1 end as losses
+        where s.run_id = r.run_id and s.lease_token = r.lease_token and s.status = 'COMPLETED' and s.attempt_key = 0
+      ) then 0 else r.lost_leases end as earlier
+    from perdure.workflow_runs r
+    where r.status = 'RUNNING' and r.locked_by in (select locked_by from expired)
+  ),
+  compared as (
+    select run_id, earlier, rank() over (partition by locked_by order by earlier desc) as place,
+      count(*) over (partition by locked_by, earlier) as equals
+    from held
+  ),
+  loser as materialized (
+    select w.worker_id, w.lost_run_losses from perdure.workers w
+    where w.worker_id in (select locked_by from expired)
+    order by w.worker_id
+    for no key update
+  ),
+  counted as (
+    select e.*, c.earlier, c.earlier + 1 as losses,
+      case when c.earlier = 0 then 0 else e.counted_losses end
+        + case when c.place = 1 and c.equals = 1 and c.earlier > coalesce(w.lost_run_losses, -1) then 1 else 0 end as counting
     from expired e
+    join compared c on c.run_id = e.run_id
+    left join loser w on w.worker_id = e.locked_by
   ),
   judged as (
     select c.*,
-      case
-        when c.losses >= c.max_lost_leases and c.cancel_requested_at is null then 'FAILED'
-        when c.losses = 1 or c.cancel_requested_at is not null then 'PENDING'
-        else 'SLEEPING'
-      end as next_status,
+      case when c.counting >= c.max_lost_leases then 'FAILED' when c.losses = 1 then 'PENDING' else 'SLEEPING' end as next_status,
       least($2::float8 * 2.0 ^ least(c.losses - 2, 30), $3::float8) as backoff_ms
     from counted c
   ),
-  closing as (
-    select run_id, 'The worker that ran this attempt died or stalled past its lease.' as message from judged
+  remembered as (
+    update perdure.workers w
+    set lost_run_losses = greatest(w.lost_run_losses, j.most)
+    from (select locked_by, max(earlier) as most from judged group by locked_by) j
+    where w.worker_id = j.locked_by
+    returning 1
   ),
-  ${LOSE_OPEN_STEPS},
   reclaimed as (
     update perdure.workflow_runs r
-    set status = j.next_status, yield_reason = 'RECLAIM', lost_leases = j.losses,
+    set status = j.next_status, yield_reason = 'RECLAIM', lost_leases = j.losses, counted_losses = j.counting,
       attempt = r.attempt + case when j.next_status = 'FAILED' then 0 else 1 end,
       available_at = case when j.next_status = 'PENDING' then perdure.clock() end,
       wake_at = case when j.next_status = 'SLEEPING' then perdure.clock() + j.backoff_ms * interval '1 ms' end,
       finished_at = case when j.next_status = 'FAILED' then perdure.clock() end,
       failure = case when j.next_status = 'FAILED' then jsonb_build_object('type', 'TooManyLostLeasesError',
         'reason', 'TOO_MANY_LOST_LEASES', 'message', format(
-          'The run lost its worker %s times in a row without completing a step in between; the last one was %s.',
-          j.losses, j.locked_by)) else r.failure end,
+          'The run lost its worker %s times in a row without completing a step in between; the last one was %s.%s',
+          j.losses, j.locked_by,
+          case when j.cancel_requested_at is null then '' else ' It was being cancelled; its clean-up may not be complete.' end))
+        || case when r.failure is null then '{}'::jsonb else jsonb_build_object('cause', r.failure) end
+        else r.failure end,
       locked_by = null, locked_until = null, updated_at = perdure.clock()
     from judged j
     where r.run_id = j.run_id
     returning r.run_id, r.namespace, r.task_queue, r.status
   )
-  select run_id, namespace, task_queue, status, 1 as runs from reclaimed`,
+  select run_id, namespace, task_queue, status, 1 as runs,
+    perdure.lose_open_steps(run_id, 'The worker that ran this attempt died or stalled past its lease.') as lost,
+    case when status = 'FAILED' then perdure.cancel_open_steps(run_id) end as closed
+  from reclaimed`,
 );
 
 interface Row {

@@ -4,6 +4,7 @@
  * SKIP LOCKED: several reapers share the work; a run that a cancel or terminate is changing right now is left to it. A
  * timer is never early: the row's own `wake_at` and `fires_at` are compared with the database's clock. The timers' result
  * order is the lease under which the run was suspended with the highest event_seq, see read-memo.
+ * WAITING is reserved for runs that wait for more than time.
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';

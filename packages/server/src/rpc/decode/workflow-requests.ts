@@ -25,7 +25,7 @@ const MAX_LOST_LEASES = 1_000;
 export function decodeStart(check: Checker, request: StartWorkflowRequest, path = ''): StartRun {
   const namespace = check.namespace(`${path}namespace`, request.namespace);
   const givenId = check.optionalId(`${path}request_id`, request.requestId);
-  const { runId, requestId } = startIdentity(namespace, givenId);
+  const { runId, requestId, freshRunId } = startIdentity(namespace, givenId);
   const workflowId = check.optionalId(`${path}workflow_id`, request.workflowId);
   return {
     runId,
@@ -35,6 +35,7 @@ export function decodeStart(check: Checker, request: StartWorkflowRequest, path 
     taskQueue: check.id(`${path}task_queue`, request.taskQueue),
     input: check.payload(`${path}input`, request.input),
     requestId,
+    freshRunId,
     priority: check.integer(`${path}priority`, request.priority, -100, 100),
     version: check.optionalId(`${path}version`, request.version),
     reusePolicy: check.enumValue(`${path}reuse_policy`, request.reusePolicy, reusePolicies, 'ALLOW'),

@@ -83,6 +83,7 @@ export function runMessage(run: Run): WorkflowRun {
     leaseToken: run.leaseToken,
     lockedBy: run.lockedBy ?? '',
     cancelReason: run.cancelReason ?? '',
+    lastReleaseReason: run.lastReleaseReason ?? '',
     lostLeases: run.lostLeases,
     retries: run.retries,
     createdAt: timestampOf(run.createdAt),

@@ -41,12 +41,17 @@ create table perdure.workflow_runs (
   lease_token           integer     not null default 0 check (lease_token >= 0),
   attempt               integer     not null default 1 check (attempt >= 1),
   lost_leases           integer     not null default 0 check (lost_leases >= 0),
+  -- Those of the lost leases that count towards max_lost_leases: see decision 0014.
+  counted_losses        integer     not null default 0 check (counted_losses >= 0),
   retries               integer     not null default 0 check (retries >= 0),
   -- The place at which the code learned of the cancel request.
   cancel_lease_token    integer,
   cancel_event_seq      integer,
   max_lost_leases       integer     not null check (max_lost_leases >= 1),
-  priority              smallint    not null default 0,
+  priority              smallint    not null default 0 check (priority between -100 and 100),
+  -- May be what kills its workers: a worker executes one such run at a time.
+  suspect               boolean     not null generated always as (lost_leases >= 2) stored,
+  -- WAITING and PAUSED are reserved: nothing sets them yet.
   status                text        not null check (status in
     ('PENDING', 'RUNNING', 'SLEEPING', 'WAITING', 'PAUSED', 'COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED')),
   yield_reason          text        check (yield_reason in
@@ -58,6 +63,7 @@ create table perdure.workflow_runs (
   task_queue            text        not null,
   request_id            text,
   cancel_reason         text,
+  last_release_reason   text,
   waits                 jsonb,
   input                 bytea,
   input_encoding        text,
@@ -69,7 +75,7 @@ create table perdure.workflow_runs (
   constraint available_iff_pending check ((status = 'PENDING') = (available_at is not null)),
   constraint finished_iff_terminal check (
     (finished_at is not null) = (status in ('COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'))),
-  constraint timed_iff_waiting check (wake_at is null or status in ('SLEEPING', 'WAITING', 'PAUSED')),
+  constraint timed_only_while_waiting check (wake_at is null or status in ('SLEEPING', 'WAITING', 'PAUSED')),
   constraint sleeper_wakes check (status <> 'SLEEPING' or wake_at is not null),
   constraint waits_only_while_waiting check (waits is null or status in ('SLEEPING', 'WAITING', 'PAUSED')),
   constraint output_only_when_completed check (status = 'COMPLETED' or (output is null and output_encoding is null)),
@@ -92,8 +98,10 @@ alter table perdure.workflow_runs
 create unique index workflow_runs_workflow_id on perdure.workflow_runs (namespace, workflow_id,
   (case when finished_at is null then '00000000-0000-0000-0000-000000000000'::uuid else run_id end));
 -- Claims.
-create index workflow_runs_claimable on perdure.workflow_runs (namespace, task_queue, priority desc, available_at)
+create index workflow_runs_claimable on perdure.workflow_runs (namespace, task_queue, suspect, priority desc, available_at)
   where status = 'PENDING';
+-- Whether a worker holds a suspect. Nearly always empty.
+create index workflow_runs_suspects on perdure.workflow_runs (locked_by) where status = 'RUNNING' and suspect;
 -- Wake-ups.
 create index workflow_runs_wake on perdure.workflow_runs (wake_at) where wake_at is not null;
 -- Leases: as many rows as the fleet has busy slots. Not on locked_until, so that a renewal is a heap-only update.
@@ -101,6 +109,8 @@ create index workflow_runs_running on perdure.workflow_runs (namespace, task_que
 -- Timeouts.
 create index workflow_runs_deadline on perdure.workflow_runs (deadline_at)
   where deadline_at is not null and finished_at is null;
+-- A request id that is not part of the run id starts one run, whatever workflow id comes with it.
+create unique index workflow_runs_request_id on perdure.workflow_runs (namespace, request_id) where request_id is not null;
 -- Lists, newest first.
 create index workflow_runs_listed on perdure.workflow_runs (namespace, run_id);
 -- Lists of what went wrong.
@@ -125,6 +135,7 @@ create table perdure.step_runs (
   is_cut             boolean     not null default false,
   -- 0 for the latest attempt of a step, which is thereby the only one, and the number of any other.
   attempt_key        integer     not null generated always as (case when is_latest then 0 else attempt_number end) stored,
+  -- All but FUNCTION and SLEEP are reserved, as is SKIPPED: nothing sets them yet.
   kind               text        not null check (kind in
     ('FUNCTION', 'SLEEP', 'SIGNAL', 'CHILD', 'HUMAN', 'TRANSACTION', 'VERSION')),
   status             text        not null check (status in ('RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED', 'SKIPPED')),
@@ -144,7 +155,7 @@ create table perdure.step_runs (
   constraint only_latest_open check (status <> 'RUNNING' or is_latest),
   constraint only_latest_completed check (status <> 'COMPLETED' or is_latest or is_cut),
   constraint cut_is_ended check (not is_cut or (status <> 'RUNNING' and next_retry_at is null)),
-  constraint output_only_when_completed check (status = 'COMPLETED' or output is null),
+  constraint output_only_when_completed check (status = 'COMPLETED' or (output is null and output_encoding is null)),
   constraint deadline_only_while_running check (deadline_at is null or status = 'RUNNING')
 );
 alter table perdure.step_runs set (
@@ -163,19 +174,26 @@ alter table perdure.step_runs
 create index step_runs_deadline on perdure.step_runs (deadline_at) where deadline_at is not null;
 
 create table perdure.workers (
-  worker_id       uuid        primary key,
-  namespace       text        not null,
-  task_queue      text        not null,
-  workflow_types  text[]      not null,
-  version         text        not null default '',
-  identity        text        not null default '',
-  slots           integer     not null check (slots >= 1),
-  lease_ms        integer     not null check (lease_ms >= 1000),
-  status          text        not null check (status in ('ONLINE', 'DRAINING', 'OFFLINE')),
-  registered_at   timestamptz not null,
-  last_seen_at    timestamptz not null,
-  deregistered_at timestamptz,
-  constraint deregistered_is_offline check (deregistered_at is null or status = 'OFFLINE')
+  worker_id          uuid        primary key,
+  namespace          text        not null,
+  task_queue         text        not null,
+  workflow_types     text[]      not null,
+  version            text        not null default '',
+  identity           text        not null default '',
+  slots              integer     not null check (slots >= 1),
+  lease_ms           integer     not null check (lease_ms >= 1000),
+  status             text        not null check (status in ('ONLINE', 'DRAINING', 'OFFLINE')),
+  registered_at      timestamptz not null,
+  last_seen_at       timestamptz not null,
+  -- Kept while the worker is OFFLINE, so that one that is heard of again still drains.
+  drain_requested_at timestamptz,
+  deregistered_at    timestamptz,
+  -- Of the runs that were lost with the worker: the most losses in a row that one of them had had before. Null while the
+  -- worker is heard of.
+  lost_run_losses    integer,
+  constraint deregistered_is_offline check (deregistered_at is null or status = 'OFFLINE'),
+  constraint draining_was_requested check (status <> 'DRAINING' or drain_requested_at is not null),
+  constraint online_does_not_drain check (status <> 'ONLINE' or drain_requested_at is null)
 );
 alter table perdure.workers set (fillfactor = 50);
 create index workers_queue on perdure.workers (namespace, task_queue) where status <> 'OFFLINE';
@@ -189,4 +207,28 @@ create table perdure.servers (
   last_seen_at timestamptz not null
 );
 alter table perdure.servers set (fillfactor = 50);
+
+-- What becomes of open attempts when their run ends or is taken from its worker. VOLATILE functions, because each statement
+-- in one has a snapshot of its own: called for a run that the calling statement has locked, they see every attempt that was
+-- begun before the lock was got, also those that the calling statement's older snapshot does not show. Nothing can begin
+-- after it, since whoever begins an attempt locks the run first.
+
+-- The run is over: whatever was open, timers included, is CANCELLED.
+create function perdure.cancel_open_steps(ended_run uuid) returns void
+  language plpgsql volatile
+  as $$ begin
+    update perdure.step_runs s
+    set status = 'CANCELLED', finished_at = perdure.clock(), deadline_at = null
+    where s.run_id = ended_run and s.attempt_key = 0 and s.status = 'RUNNING';
+  end $$;
+
+-- Another worker continues the run: open bodies are FAILED as WORKER_LOST with another attempt to follow at once; timers stay.
+create function perdure.lose_open_steps(lost_run uuid, message text) returns void
+  language plpgsql volatile
+  as $$ begin
+    update perdure.step_runs s
+    set status = 'FAILED', finished_at = perdure.clock(), next_retry_at = perdure.clock(), deadline_at = null,
+      failure = jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST', 'message', message)
+    where s.run_id = lost_run and s.attempt_key = 0 and s.status = 'RUNNING' and s.kind <> 'SLEEP';
+  end $$;
 `;

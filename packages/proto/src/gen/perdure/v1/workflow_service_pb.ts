@@ -59,7 +59,8 @@ export type StartWorkflowRequest = Message<"perdure.v1.StartWorkflowRequest"> & 
   input?: Payload;
 
   /**
-   * A retry of a call carries the same id and returns the same run, also when that has ended. At most 255 bytes.
+   * A retry of a call carries the same id and returns the same run, also when that has ended, and also with another
+   * workflow id. At most 255 bytes.
    *
    * @generated from field: string request_id = 6;
    */
@@ -108,7 +109,8 @@ export type StartWorkflowRequest = Message<"perdure.v1.StartWorkflowRequest"> & 
   executionTimeout?: Duration;
 
   /**
-   * Lost leases in a row, without a completed step between them, after which the run FAILs. 0: 10. At most 1,000.
+   * Lost leases in a row, without a completed step between them, after which the run FAILs. Losses that another run is to
+   * blame for do not count. 0: 10. At most 1,000.
    *
    * @generated from field: int32 max_lost_leases = 13;
    */

@@ -9,14 +9,14 @@
  * Races closed: a replaced lease (fence); a cancel that was acknowledged before (read from the locked run); the same
  * attempt begun twice at once (unique keys; the loser is judged again).
  */
-import type { BeginStep, BeginStepOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { byteaArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { StepKind } from '../model.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
-import { IS_MISMATCH, latestAttempt, MAY_COME_NEXT, replaceLatest } from './recorded.js';
+import type { BeginStep, BeginStepOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { byteaArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { StepKind } from '../../model.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
+import { IS_MISMATCH, latestAttempt, MAY_COME_NEXT, replaceLatest } from '../parts/recorded.js';
 
 const BEGIN_STEPS = defineStatement(
   'begin_steps',

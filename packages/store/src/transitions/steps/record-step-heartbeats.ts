@@ -2,12 +2,12 @@
  * Keeps the details that running bodies report, so that a later attempt can go on from there. Fenced like every write;
  * a detail for an attempt that is not open any more is ignored, since its lease is answered for by the renewal.
  */
-import type { RecordStepHeartbeat, RecordStepHeartbeatOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { byteaArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import { fenceParameters, inRounds, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import type { RecordStepHeartbeat, RecordStepHeartbeatOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { byteaArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { fenceParameters, inRounds, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
 
 const RECORD_STEP_HEARTBEATS = defineStatement(
   'record_step_heartbeats',

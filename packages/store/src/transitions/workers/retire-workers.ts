@@ -1,14 +1,15 @@
 /**
  * Takes workers out of service: draining ones finish what they hold and get nothing new; deregistered ones are off the
- * list. Leases are left alone in both cases. From the moment this is acknowledged no claim hands a run to the worker,
+ * list. Leases are left alone in both cases. The request to drain is kept: a worker that is OFFLINE, or goes OFFLINE because
+ * it falls silent, drains when it is heard of again. From the moment this is acknowledged no claim hands a run to the worker,
  * because claims read the status in their own statement.
  */
-import type { DeregisterWorkerOutcome, DrainWorkerOutcome, WorkerRef } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { WorkerStatus } from '../model.js';
-import { inRounds } from './batch.js';
+import type { DeregisterWorkerOutcome, DrainWorkerOutcome, WorkerRef } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { WorkerStatus } from '../../model.js';
+import { inRounds } from '../parts/batch.js';
 
 const RETIRE_WORKERS = defineStatement(
   'retire_workers',
@@ -21,6 +22,8 @@ const RETIRE_WORKERS = defineStatement(
   retired as (
     update perdure.workers w
     set status = case when $3::boolean or w.status = 'OFFLINE' then 'OFFLINE' else 'DRAINING' end,
+      drain_requested_at = case when $3::boolean then w.drain_requested_at
+        else coalesce(w.drain_requested_at, perdure.clock()) end,
       deregistered_at = case when $3::boolean then coalesce(w.deregistered_at, perdure.clock()) else w.deregistered_at end
     from command c
     join locked l on l.worker_id = c.worker_id

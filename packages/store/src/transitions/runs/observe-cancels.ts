@@ -6,12 +6,12 @@
  *
  * Races closed: a replaced lease (fence); the place and the fence are judged on the locked row.
  */
-import type { ObserveCancel, ObserveCancelOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import type { ObserveCancel, ObserveCancelOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
 
 const OBSERVE_CANCELS = defineStatement(
   'observe_cancels',

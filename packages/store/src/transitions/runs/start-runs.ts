@@ -1,27 +1,31 @@
 /**
  * Starts runs, idempotently.
  *
- * The usual start is one INSERT: the primary key refuses a repeat (the request id is the run id) and the unique index on
- * (namespace, workflow_id) among open runs refuses a second open run. What the INSERT refused is judged afterwards with a
+ * The usual start is one INSERT: the primary key refuses a repeat (the request id is part of the run id) or the unique index
+ * on (namespace, request_id) does, and the unique index on (namespace, workflow_id) among open runs refuses a second open
+ * run. What the INSERT refused is judged afterwards with a
  * new snapshot: an equal start finds its run, any other is told which run is in the way, and one whose obstacle has just
  * ended is inserted again.
  *
- * Starts that must look at ended runs too (another reuse policy than ALLOW, or a request id that is not the run id) are
- * `guarded`: they take an advisory lock on their workflow id in a statement of its own before they insert, so that the
- * insert's snapshot sees everything that an earlier guarded start of the same id has done.
+ * Starts that must look at ended runs too (another reuse policy than ALLOW) are `guarded`: they take an advisory lock on
+ * their workflow id in a statement of its own before they insert, so that the insert's snapshot sees everything that an
+ * earlier guarded start of the same id has done.
  *
- * Equal means: same type, task queue and input, byte for byte.
+ * Equal means: same type, task queue and input, byte for byte. Equal request ids are one start, also with another workflow id:
+ * the answer names the run's own.
+ *
+ * Of starts in one batch that share a request id or a workflow id only the first is inserted; the others are judged by it.
  *
  * A start may come with a free slot of a worker that waits for such a run. Then the run is inserted as RUNNING, leased to
  * that worker: start and claim in one write. Whether the worker may get runs is read in the same statement; if not, the run
  * is PENDING like any other. What was inserted is not sent back, since it is known; what was not, or not leased as hoped, is.
  */
-import type { ClaimedRun, StartRun, StartRunOutcome, StartSlot } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { byteaArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { RunStatus } from '../model.js';
-import { inRounds } from './batch.js';
+import type { ClaimedRun, StartRun, StartRunOutcome, StartSlot } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { byteaArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { inRounds } from '../parts/batch.js';
+import { judgeStarts, refusalOf } from './judge-starts.js';
 import { terminateRuns } from './terminate-runs.js';
 
 const START_RUNS = defineStatement(
@@ -29,10 +33,10 @@ const START_RUNS = defineStatement(
   `with command as (
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[],
       $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::int[], $14::bytea[], $15::text[], $16::uuid[],
-      $17::int[])
+      $17::int[], $18::uuid[])
       with ordinality as t(run_id, namespace, workflow_id, workflow_type, task_queue, priority, version, request_id,
         reuse_policy, start_delay_ms, run_timeout_ms, execution_timeout_ms, max_lost_leases, input, input_encoding,
-        worker_id, lease_ms, ord)
+        worker_id, lease_ms, fresh_run_id, ord)
   ),
   started as (
   insert into perdure.workflow_runs (run_id, namespace, workflow_id, workflow_type, task_queue, priority, version,
@@ -54,14 +58,15 @@ const START_RUNS = defineStatement(
     join perdure.namespaces n on n.name = c.namespace
     left join perdure.workers w on w.worker_id = c.worker_id and w.namespace = c.namespace
       and w.task_queue = c.task_queue and w.lease_ms = c.lease_ms and w.status = 'ONLINE' and c.start_delay_ms = 0
-    where (c.request_id is null and c.reuse_policy in ('ALLOW', 'TERMINATE_EXISTING'))
-      or not exists (
+    left join lateral (select x.run_id from perdure.workflow_runs x where x.run_id = c.fresh_run_id limit 1) former on true
+    where former.run_id is null
+      and (c.reuse_policy in ('ALLOW', 'TERMINATE_EXISTING') or not exists (
         select 1 from perdure.workflow_runs e
         where e.namespace = c.namespace and e.workflow_id = c.workflow_id
-          and (e.request_id = c.request_id or c.reuse_policy = 'REJECT'
+          and (c.reuse_policy = 'REJECT'
             or (c.reuse_policy = 'ALLOW_IF_FAILED' and e.status = 'COMPLETED'
               and e.run_id = (select max(x.run_id::text)::uuid from perdure.workflow_runs x
-                where x.namespace = c.namespace and x.workflow_id = c.workflow_id))))
+                where x.namespace = c.namespace and x.workflow_id = c.workflow_id)))))
     on conflict do nothing
     returning run_id, locked_by
   )
@@ -71,28 +76,6 @@ const START_RUNS = defineStatement(
   from command c
   left join started s on s.run_id = c.run_id
   where s.run_id is null or s.locked_by is distinct from c.worker_id`,
-);
-
-const JUDGE_STARTS = defineStatement(
-  'judge_starts',
-  `with command as (
-    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[])
-      with ordinality as t(run_id, namespace, workflow_id, workflow_type, task_queue, request_id, input, input_encoding, ord)
-  )
-  select c.ord::int as ord, n.name is not null as has_namespace, e.run_id, e.status,
-    e.run_id = c.run_id or coalesce(e.request_id = c.request_id, false) as same_request,
-    e.workflow_type = c.workflow_type and e.task_queue = c.task_queue
-      and e.input is not distinct from c.input and e.input_encoding is not distinct from c.input_encoding as equal
-  from command c
-  left join perdure.namespaces n on n.name = c.namespace
-  left join lateral (
-    select * from perdure.workflow_runs w
-    where w.namespace = c.namespace and (w.workflow_id = c.workflow_id or w.run_id = c.run_id)
-    order by w.run_id = c.run_id desc, coalesce(w.request_id = c.request_id, false) desc,
-      w.finished_at is null desc, w.run_id desc
-    limit 1
-  ) e on true
-  order by c.ord`,
 );
 
 const LOCK_WORKFLOW_IDS = defineStatement(
@@ -107,14 +90,6 @@ const OPEN_RUNS_OF = defineStatement(
   `select r.run_id, r.namespace from unnest($1::text[], $2::text[]) as c(namespace, workflow_id)
   join perdure.workflow_runs r on r.namespace = c.namespace and r.workflow_id = c.workflow_id and r.finished_at is null`,
 );
-
-interface JudgedRow {
-  readonly has_namespace: boolean;
-  readonly run_id: string | null;
-  readonly status: RunStatus;
-  readonly same_request: boolean;
-  readonly equal: boolean;
-}
 
 const NO_SLOTS: readonly null[] = [];
 
@@ -144,8 +119,7 @@ export async function startRuns(
   await part(false, (plain) => startInRounds(db, plain));
   await part(true, (guarded) =>
     db.transaction(async (transaction) => {
-      const keys = textArray(guarded, ({ command }) => `${command.namespace}\n${command.workflowId}`);
-      await transaction.query(LOCK_WORKFLOW_IDS, [keys]);
+      await transaction.query(LOCK_WORKFLOW_IDS, [textArray(guarded, ({ command }) => workflowKey(command))]);
       await terminateExisting(
         transaction,
         guarded.map(({ command }) => command),
@@ -163,14 +137,14 @@ interface Start {
 
 /** A guarded start is committed with the transaction around it, so nothing may be handed out before. */
 export function isGuarded(command: StartRun): boolean {
-  return command.reusePolicy !== 'ALLOW' || command.requestId !== null;
+  return command.reusePolicy !== 'ALLOW';
 }
 
 /** A repeat of a start that terminated another must not terminate the run it started, hence the look at equal requests. */
 async function terminateExisting(db: Database, commands: readonly StartRun[]): Promise<void> {
   const replacing = commands.filter((command) => command.reusePolicy === 'TERMINATE_EXISTING');
   if (replacing.length === 0) return;
-  const judged = await judge(db, replacing);
+  const judged = await judgeStarts(db, replacing);
   const fresh = replacing.filter((_, index) => judged[index]?.same_request !== true);
   const open = await db.query<{ run_id: string; namespace: string }>(OPEN_RUNS_OF, [
     textArray(fresh, (command) => command.namespace),
@@ -186,15 +160,46 @@ async function terminateExisting(db: Database, commands: readonly StartRun[]): P
   );
 }
 
+const workflowKey = ({ namespace, workflowId }: StartRun): string => `${namespace}\n${workflowId}`;
+
 function startInRounds(db: Database, starts: readonly Start[]): Promise<StartRunOutcome[]> {
+  let next = 0;
   return inRounds(
     starts,
-    ({ command }) => `${command.namespace}\n${command.workflowId}`,
+    // All in one round: what must not be met twice is left out below.
+    () => String(next++),
     (round) => startOnce(db, round),
   );
 }
 
-async function startOnce(db: Database, starts: readonly Start[]): Promise<readonly (StartRunOutcome | 'raced')[]> {
+/** Starts that a statement can meet together: the first of each workflow id, request id and run id. */
+function firstOnes(starts: readonly Start[]): readonly Start[] {
+  const seen = new Set<string>();
+  return starts.filter(({ command }) => {
+    const keys = [
+      `w\n${workflowKey(command)}`,
+      `r\n${command.runId}`,
+      ...(command.requestId === null ? [] : [`q\n${command.namespace}\n${command.requestId}`]),
+    ];
+    if (keys.some((key) => seen.has(key))) return false;
+    for (const key of keys) seen.add(key);
+    return true;
+  });
+}
+
+async function startOnce(db: Database, all: readonly Start[]): Promise<readonly (StartRunOutcome | 'raced')[]> {
+  const starts = firstOnes(all);
+  const outcomes = new Map(await insertOnce(db, starts));
+  const repeats = all.filter((start) => !outcomes.has(start)).map(({ command }) => command);
+  const judged = repeats.length === 0 ? [] : await judgeStarts(db, repeats);
+  let next = 0;
+  return all.map((start) => outcomes.get(start) ?? refusalOf(start.command, judged[next++]));
+}
+
+async function insertOnce(
+  db: Database,
+  starts: readonly Start[],
+): Promise<readonly (readonly [Start, StartRunOutcome | 'raced'])[]> {
   const rows = await db.query<{ ord: number; started: boolean; now: Date | null }>(START_RUNS, [
     plainArray(starts, ({ command }) => command.runId),
     textArray(starts, ({ command }) => command.namespace),
@@ -213,22 +218,20 @@ async function startOnce(db: Database, starts: readonly Start[]): Promise<readon
     textArray(starts, ({ command }) => command.input?.encoding),
     plainArray(starts, ({ slot }) => slot?.workerId),
     plainArray(starts, ({ slot }) => slot?.leaseMs),
+    plainArray(starts, ({ command }) => command.freshRunId),
   ]);
   const now = rows.find(({ ord }) => ord === 0)?.now ?? new Date(0);
   /** By place, from 1: whether the run was started at least. All others went as hoped. */
   const exceptions = new Map(rows.map(({ ord, started }) => [ord, started]));
   const refused = starts.filter((_, index) => exceptions.get(index + 1) === false).map(({ command }) => command);
-  const judged = refused.length === 0 ? [] : await judge(db, refused);
+  const judged = refused.length === 0 ? [] : await judgeStarts(db, refused);
   let next = 0;
-  return starts.map(({ command, slot }, index) => {
+  return starts.map((start, index) => {
+    const { command, slot } = start;
     const exception = exceptions.get(index + 1);
-    if (exception === false) return refusalOf(command, judged[next++]);
-    return {
-      kind: 'started',
-      runId: command.runId,
-      delayed: command.startDelayMs > 0,
-      claim: slot === null || exception !== undefined ? null : claimOf(command, slot, now),
-    };
+    if (exception === false) return [start, refusalOf(command, judged[next++])];
+    const claim = slot === null || exception !== undefined ? null : claimOf(command, slot, now);
+    return [start, { kind: 'started', runId: command.runId, delayed: command.startDelayMs > 0, claim }];
   });
 }
 
@@ -259,33 +262,4 @@ function claimOf(command: StartRun, slot: StartSlot, now: Date): ClaimedRun {
     memo: [],
     nextMemoCursor: null,
   };
-}
-
-function judge(db: Database, commands: readonly StartRun[]): Promise<readonly JudgedRow[]> {
-  return db.query<JudgedRow>(JUDGE_STARTS, [
-    plainArray(commands, (command) => command.runId),
-    textArray(commands, (command) => command.namespace),
-    textArray(commands, (command) => command.workflowId),
-    textArray(commands, (command) => command.workflowType),
-    textArray(commands, (command) => command.taskQueue),
-    textArray(commands, (command) => command.requestId),
-    byteaArray(commands, (command) => command.input?.data ?? null),
-    textArray(commands, (command) => command.input?.encoding ?? null),
-  ]);
-}
-
-function refusalOf(command: StartRun, found: JudgedRow | undefined): StartRunOutcome | 'raced' {
-  if (found === undefined) throw new Error('A refused start was not judged.');
-  if (!found.has_namespace) return { kind: 'namespace_not_found' };
-  if (found.run_id === null) return 'raced';
-  const open = !['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'].includes(found.status);
-  const inTheWay =
-    open ||
-    command.reusePolicy === 'REJECT' ||
-    (command.reusePolicy === 'ALLOW_IF_FAILED' && found.status === 'COMPLETED');
-  if (!found.same_request && !inTheWay) return 'raced';
-  if (!found.equal || (!found.same_request && command.reusePolicy === 'ALLOW_IF_FAILED' && !open)) {
-    return { kind: 'already_exists', runId: found.run_id, status: found.status };
-  }
-  return { kind: 'existing', runId: found.run_id };
 }

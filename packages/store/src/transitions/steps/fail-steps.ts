@@ -6,13 +6,13 @@
  *
  * Races closed: as in complete-steps.
  */
-import type { FailStep, FailStepOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { jsonArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
-import { namedAttempt } from './recorded.js';
+import type { FailStep, FailStepOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { jsonArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
+import { namedAttempt } from '../parts/recorded.js';
 
 const FAIL_STEPS = defineStatement(
   'fail_steps',

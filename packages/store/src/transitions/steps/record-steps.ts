@@ -10,14 +10,14 @@
  *
  * Races closed: a replaced lease (fence); the same attempt recorded twice at once (unique keys; the loser is judged again).
  */
-import type { RecordStep, RecordStepOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { byteaArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { StepKind } from '../model.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
-import { IS_MISMATCH, latestAttempt, MAY_COME_NEXT, replaceLatest } from './recorded.js';
+import type { RecordStep, RecordStepOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { byteaArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { StepKind } from '../../model.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
+import { IS_MISMATCH, latestAttempt, MAY_COME_NEXT, replaceLatest } from '../parts/recorded.js';
 
 /** A step without an attempt has no row for the unique index of latest attempts to refuse. */
 const RECORD_FIRST_ATTEMPTS = defineStatement(

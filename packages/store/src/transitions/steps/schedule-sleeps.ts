@@ -4,14 +4,14 @@
  * A repeat - also by a later lease that replays the code - answers with the first one's time; the timer is never moved. Only a
  * timer that a run-level retry has cut is scheduled anew, as the step's next attempt.
  */
-import type { ScheduleSleep, ScheduleSleepOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray, textArray, timestampArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { StepKind } from '../model.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
-import { latestAttempt, replaceLatest } from './recorded.js';
+import type { ScheduleSleep, ScheduleSleepOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray, timestampArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { StepKind } from '../../model.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
+import { latestAttempt, replaceLatest } from '../parts/recorded.js';
 
 const SCHEDULE_SLEEPS = defineStatement(
   'schedule_sleeps',

@@ -1,21 +1,23 @@
 /**
  * Gives runs back unfinished, for any worker to go on at once or after a delay. Nothing is counted against the run: this
- * is what a worker does that shuts down or lacks the code. Open attempts are closed, with another to follow.
+ * is what a worker does that shuts down or lacks the code. Open attempts are closed, with another to follow. The reason that
+ * the worker gives is kept, for people who ask why the run does not move.
+ *
+ * Losses of the worker stay counted, unless a step was completed since: a run that is moved by a deploy is not acquitted.
  */
-import type { ReleaseRun, ReleaseRunOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { LOSE_OPEN_STEPS } from './close-steps.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import type { ReleaseRun, ReleaseRunOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
 
 const RELEASE_RUNS = defineStatement(
   'release_runs',
   `with ${LOCKED_RUNS},
   command as (
-    select * from unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[])
-      with ordinality as t(run_id, namespace, lease_token, delay_ms, ord)
+    select * from unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::text[])
+      with ordinality as t(run_id, namespace, lease_token, delay_ms, reason, ord)
   ),
   judged as (
     select c.*, l.task_queue,
@@ -27,21 +29,25 @@ const RELEASE_RUNS = defineStatement(
     from command c
     left join locked l on l.run_id = c.run_id
   ),
-  closing as (
-    select run_id, 'The worker that ran this attempt gave the run back.' as message from judged where verdict = 'release'
-  ),
-  ${LOSE_OPEN_STEPS},
   released as (
     update perdure.workflow_runs r
     set status = case when j.delay_ms > 0 then 'SLEEPING' else 'PENDING' end,
       available_at = case when j.delay_ms > 0 then null else perdure.clock() end,
       wake_at = case when j.delay_ms > 0 then perdure.clock() + j.delay_ms * interval '1 ms' end,
-      yield_reason = 'RELEASE', locked_by = null, locked_until = null, updated_at = perdure.clock()
+      yield_reason = 'RELEASE', last_release_reason = nullif(j.reason, ''),
+      lost_leases = case when r.lost_leases > 0 and exists (
+        select 1 from perdure.step_runs s
+        where s.run_id = r.run_id and s.lease_token = r.lease_token and s.status = 'COMPLETED' and s.attempt_key = 0
+      ) then 0 else r.lost_leases end,
+      locked_by = null, locked_until = null, updated_at = perdure.clock()
     from judged j
     where j.verdict = 'release' and r.run_id = j.run_id
     returning r.run_id
   )
-  select ord::int as ord, case when verdict = 'release' then 'released' else verdict end as verdict, coalesce(task_queue, '') as task_queue
+  select ord::int as ord, case when verdict = 'release' then 'released' else verdict end as verdict,
+    coalesce(task_queue, '') as task_queue,
+    case when verdict = 'release'
+      then perdure.lose_open_steps(run_id, 'The worker that ran this attempt gave the run back.') end as closed
   from judged order by ord`,
 );
 
@@ -58,6 +64,7 @@ export function releaseRuns(db: Database, commands: readonly ReleaseRun[]): Prom
       const rows = await db.query<Row>(RELEASE_RUNS, [
         ...fenceParameters(round),
         plainArray(round, (command) => command.delayMs),
+        textArray(round, (command) => command.reason),
       ]);
       return rows.map(outcomeOf);
     },

@@ -7,12 +7,12 @@
  * Without a cut everything is kept. The execution timeout starts anew with the next claim. A run whose cancel
  * was asked for becomes claimable at once. A repeat under the same lease answers like the first time until the next claim.
  */
-import type { RetryRunAttempt, RetryRunAttemptOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { jsonArray, plainArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import type { RetryRunAttempt, RetryRunAttemptOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { jsonArray, plainArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
 
 const RETRY_RUN_ATTEMPTS = defineStatement(
   'retry_run_attempts',

@@ -1,6 +1,6 @@
-import type { RunHolder } from '../commands.js';
-import { plainArray, textArray } from '../database/literals.js';
-import type { FenceOutcome, LeaseRef } from '../model.js';
+import type { RunHolder } from '../../commands.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import type { FenceOutcome, LeaseRef } from '../../model.js';
 
 /** One row of a transition's answer: `ord` counts the commands from 1. */
 export interface VerdictRow {

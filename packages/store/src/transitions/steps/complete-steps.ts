@@ -7,13 +7,13 @@
  *
  * Races closed: a replaced lease (fence); the reaper closing the attempt at its deadline (the update repeats the status).
  */
-import type { CompleteStep, CompleteStepOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { byteaArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
-import { namedAttempt } from './recorded.js';
+import type { CompleteStep, CompleteStepOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { byteaArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
+import { namedAttempt } from '../parts/recorded.js';
 
 const COMPLETE_STEPS = defineStatement(
   'complete_steps',

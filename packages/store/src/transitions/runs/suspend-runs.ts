@@ -8,13 +8,13 @@
  * The timers among the conditions are kept in `waits`, so that the wake-up finds them by key and not by searching the
  * history. A repeat under the same lease answers like the first time for as long as no other lease was given out.
  */
-import type { SuspendRun, SuspendRunOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
-import { latestAttempt } from './recorded.js';
+import type { SuspendRun, SuspendRunOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
+import { latestAttempt } from '../parts/recorded.js';
 
 const SUSPEND_RUNS = defineStatement(
   'suspend_runs',

@@ -12,14 +12,14 @@
  * Races closed: a replaced lease (fence); another outcome of the same step (the update repeats the status; the loser is
  * judged again).
  */
-import type { SettleStep, SettleStepOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { StepKind } from '../model.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
-import { IS_MISMATCH, latestAttempt, replaceLatest } from './recorded.js';
+import type { SettleStep, SettleStepOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { StepKind } from '../../model.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
+import { IS_MISMATCH, latestAttempt, replaceLatest } from '../parts/recorded.js';
 
 const SETTLE_STEPS = defineStatement(
   'settle_steps',

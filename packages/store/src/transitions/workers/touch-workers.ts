@@ -1,13 +1,13 @@
 /**
- * Signs of life of workers. One that was OFFLINE only because it had been silent is ONLINE again; one that deregistered is
- * not.
+ * Signs of life of workers. One that was OFFLINE only because it had been silent is ONLINE again, or DRAINING when that was
+ * requested before; one that deregistered is not.
  */
-import type { TouchWorkerOutcome, WorkerRef } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { WorkerStatus } from '../model.js';
-import { inRounds } from './batch.js';
+import type { TouchWorkerOutcome, WorkerRef } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { WorkerStatus } from '../../model.js';
+import { inRounds } from '../parts/batch.js';
 
 const TOUCH_WORKERS = defineStatement(
   'touch_workers',
@@ -22,7 +22,8 @@ const TOUCH_WORKERS = defineStatement(
   ),
   touched as (
     update perdure.workers w
-    set last_seen_at = perdure.clock(), status = case when w.status = 'OFFLINE' then 'ONLINE' else w.status end
+    set last_seen_at = perdure.clock(), lost_run_losses = null,
+      status = case when w.drain_requested_at is null then 'ONLINE' else 'DRAINING' end
     from command c
     join locked l on l.worker_id = c.worker_id
     where w.worker_id = c.worker_id and w.namespace = c.namespace and w.deregistered_at is null

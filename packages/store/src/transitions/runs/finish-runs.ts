@@ -7,15 +7,15 @@
  *
  * The usual end is COMPLETED with nothing open. Such commands are one plain UPDATE, which answers with how many rows it
  * changed; only when it changed fewer than there are commands are they judged one by one, and those that were changed are
- * then found as finished already.
+ * then found as finished already. It takes the worker's word that nothing is open, because looking would read the whole
+ * history: what a worker leaves open so stays open in the history of its run, and no sweep acts on it.
  */
-import type { FinishRun, FinishRunOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { byteaArray, jsonArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { CANCEL_OPEN_STEPS } from './close-steps.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import type { FinishRun, FinishRunOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { byteaArray, jsonArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
 
 /** The fence is in the row's own condition, which is looked at again after waiting for a lock. */
 const COMPLETE_RUNS = defineStatement(
@@ -58,10 +58,10 @@ const FINISH_RUNS = defineStatement(
     from judged j
     where j.verdict = 'finish' and r.run_id = j.run_id
     returning r.run_id
-  ),
-  closing as (select run_id from judged where verdict = 'finish' and has_open_steps),
-  ${CANCEL_OPEN_STEPS}
-  select ord::int as ord, case when verdict = 'finish' then 'finished' else verdict end as verdict from judged order by ord`,
+  )
+  select ord::int as ord, case when verdict = 'finish' then 'finished' else verdict end as verdict,
+    case when verdict = 'finish' and has_open_steps then perdure.cancel_open_steps(run_id) end as closed
+  from judged order by ord`,
 );
 
 /** @returns one outcome per command, in their order */

@@ -6,34 +6,67 @@
  * to a worker whose draining or deregistration was acknowledged. Every claim raises the lease token; whatever was sent
  * under an earlier one is refused from then on.
  *
+ * A suspect - a run that lost its worker at least twice in a row and may be what kills them - is leased only to a worker
+ * that holds no other suspect, so that one death tells which run is to blame (decision 0014). Two claims for one worker at
+ * the same moment may each give it one; then its death counts against neither.
+ *
  * A run that comes into the queue while the statement runs may be missed by it; the caller claims again on a wake-up.
  */
-import type { ClaimOutcome, ClaimRuns } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { WorkerStatus } from '../model.js';
-import { type MemoPageLimits, readMemos } from '../reads/read-memo.js';
-import { payloadOf, type RunRow } from '../reads/run-row.js';
+import type { ClaimOutcome, ClaimRuns } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { WorkerStatus } from '../../model.js';
+import { type MemoPageLimits, readMemos } from '../../reads/read-memo.js';
+import { payloadOf, type RunRow } from '../../reads/run-row.js';
 
 const CLAIM_RUNS = defineStatement(
   'claim_runs',
-  `with slot as (
-    select s.ord, w.worker_id, w.status, w.lease_ms,
-      row_number() over (order by case when w.status = 'ONLINE' then s.ord end nulls last) as place
+  `with slot as materialized (
+    select s.ord, w.worker_id, w.status, w.lease_ms, row_number() over (partition by s.worker_id order by s.ord) as nth
     from unnest($4::uuid[]) with ordinality as s(worker_id, ord)
     left join perdure.workers w on w.worker_id = s.worker_id and w.namespace = $1 and w.task_queue = $2
+  ),
+  apart as materialized (
+    select s.ord, row_number() over (order by s.ord) as place
+    from slot s
+    -- LATERAL with LIMIT, so that it is looked up by key: an anti-join was planned as a scan of all leased runs.
+    left join lateral (
+      select x.run_id from perdure.workflow_runs x
+      where x.locked_by = s.worker_id and x.status = 'RUNNING' and x.suspect limit 1
+    ) held on true
+    where s.status = 'ONLINE' and s.nth = 1 and held.run_id is null
+  ),
+  suspect as materialized (
+    select r.run_id
+    from perdure.workflow_runs r
+    where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.suspect and r.workflow_type = any($3::text[])
+      and r.available_at <= perdure.clock()
+    order by r.priority desc, r.available_at
+    limit (select count(*) from apart)
+    for no key update skip locked
+  ),
+  suspect_given as materialized (
+    select a.ord, n.run_id from (select run_id, row_number() over () as place from suspect) n join apart a using (place)
+  ),
+  free as materialized (
+    select ord, row_number() over (order by ord) as place from slot
+    where status = 'ONLINE' and not exists (select 1 from suspect_given g where g.ord = slot.ord)
   ),
   picked as materialized (
     select r.run_id
     from perdure.workflow_runs r
-    where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.workflow_type = any($3::text[])
-      and r.available_at <= perdure.clock()
+    where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and not r.suspect
+      and r.workflow_type = any($3::text[]) and r.available_at <= perdure.clock()
     order by r.priority desc, r.available_at
-    limit (select count(*) from slot where status = 'ONLINE')
+    limit (select count(*) from free)
     for no key update skip locked
   ),
-  numbered as (select run_id, row_number() over () as place from picked),
+  given as (
+    select ord, run_id from suspect_given
+    union all
+    select f.ord, n.run_id from (select run_id, row_number() over () as place from picked) n join free f using (place)
+  ),
   claimed as (
     update perdure.workflow_runs r
     set status = 'RUNNING', lease_token = r.lease_token + 1, locked_by = s.worker_id,
@@ -42,9 +75,9 @@ const CLAIM_RUNS = defineStatement(
       execution_deadline_at = case when r.execution_timeout_ms > 0
         then coalesce(r.execution_deadline_at, perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
       updated_at = perdure.clock()
-    from numbered n
-    join slot s using (place)
-    where r.run_id = n.run_id
+    from given g
+    join slot s using (ord)
+    where r.run_id = g.run_id
     returning s.ord as slot_ord, s.lease_ms, r.run_id, r.workflow_id, r.workflow_type, r.version, r.lease_token, r.attempt,
       r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.input,
       r.input_encoding

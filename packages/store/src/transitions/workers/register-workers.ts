@@ -1,9 +1,12 @@
-/** Puts workers on the list, or brings one back under its id: one row per worker id, whatever happens in between. */
-import type { RegisterWorker, RegisterWorkerOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { jsonArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import { inRounds, type VerdictRow } from './batch.js';
+/**
+ * Puts workers on the list, or brings one back under its id: one row per worker id, whatever happens in between. A request
+ * to drain holds for as long as the worker has not deregistered.
+ */
+import type { RegisterWorker, RegisterWorkerOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { jsonArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import { inRounds, type VerdictRow } from '../parts/batch.js';
 
 const REGISTER_WORKERS = defineStatement(
   'register_workers',
@@ -21,8 +24,10 @@ const REGISTER_WORKERS = defineStatement(
     order by c.worker_id
     on conflict (worker_id) do update
     set task_queue = excluded.task_queue, workflow_types = excluded.workflow_types, version = excluded.version,
-      identity = excluded.identity, slots = excluded.slots, lease_ms = excluded.lease_ms, status = 'ONLINE',
-      last_seen_at = excluded.last_seen_at, deregistered_at = null
+      identity = excluded.identity, slots = excluded.slots, lease_ms = excluded.lease_ms,
+      drain_requested_at = case when w.deregistered_at is null then w.drain_requested_at end,
+      status = case when w.deregistered_at is null and w.drain_requested_at is not null then 'DRAINING' else 'ONLINE' end,
+      last_seen_at = excluded.last_seen_at, deregistered_at = null, lost_run_losses = null
     where w.namespace = excluded.namespace
     returning w.worker_id
   )

@@ -6,12 +6,12 @@
  * is told by the answers to its worker's calls. Once this is acknowledged no new step begins, because beginning one
  * locks the same row. Asking twice changes nothing; a run that ended otherwise is refused.
  */
-import type { CancelRun, CancelRunOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { RunStatus } from '../model.js';
-import { holderOf, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
+import type { CancelRun, CancelRunOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { RunStatus } from '../../model.js';
+import { holderOf, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
 const CANCEL_RUNS = defineStatement(
   'cancel_runs',

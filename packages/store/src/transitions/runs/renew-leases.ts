@@ -3,11 +3,11 @@
  *
  * `locked_until` never moves back. Only unindexed columns change, so a renewal is a heap-only update.
  */
-import type { RenewLease, RenewLeaseOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { defineStatement } from '../database/statement.js';
-import { fenceOutcome, fenceParameters, unknownVerdict, type VerdictRow } from './batch.js';
-import { FENCE_VERDICT, LOCKED_RUNS } from './fence.js';
+import type { RenewLease, RenewLeaseOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { defineStatement } from '../../database/statement.js';
+import { fenceOutcome, fenceParameters, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
 
 const RENEW_LEASES = defineStatement(
   'renew_leases',

@@ -1,14 +1,16 @@
 /**
  * Ends runs at once, whoever holds them; a worker that does learns it from LEASE_LOST. Open attempts and timers become
  * CANCELLED. Terminating twice changes nothing; a run that ended otherwise is refused.
+ *
+ * Race closed: an attempt or timer that begins while this waits for the run's lock is not in this statement's snapshot.
+ * `cancel_open_steps` looks with a snapshot of its own once the lock is held, so it finds that one too.
  */
-import type { TerminateRun, TerminateRunOutcome } from '../commands.js';
-import type { Database } from '../database/database.js';
-import { jsonArray, plainArray, textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
-import type { RunStatus } from '../model.js';
-import { holderOf, inRounds, unknownVerdict, type VerdictRow } from './batch.js';
-import { CANCEL_OPEN_STEPS } from './close-steps.js';
+import type { TerminateRun, TerminateRunOutcome } from '../../commands.js';
+import type { Database } from '../../database/database.js';
+import { jsonArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { RunStatus } from '../../model.js';
+import { holderOf, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
 const TERMINATE_RUNS = defineStatement(
   'terminate_runs',
@@ -40,10 +42,10 @@ const TERMINATE_RUNS = defineStatement(
     from judged j
     where j.verdict = 'terminated' and r.run_id = j.run_id
     returning r.run_id
-  ),
-  closing as (select run_id from judged where verdict = 'terminated'),
-  ${CANCEL_OPEN_STEPS}
-  select ord::int as ord, verdict, status, locked_by, lease_token from judged order by ord`,
+  )
+  select ord::int as ord, verdict, status, locked_by, lease_token,
+    case when verdict = 'terminated' then perdure.cancel_open_steps(run_id) end as closed
+  from judged order by ord`,
 );
 
 interface Row extends VerdictRow {

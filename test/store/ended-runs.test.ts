@@ -1,0 +1,119 @@
+import {
+  beginSteps,
+  expireRuns,
+  expireSteps,
+  finishRuns,
+  type LeaseRef,
+  nextExpiryMs,
+  releaseRuns,
+  startRuns,
+  terminateRuns,
+} from '@perdure/store';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beginCommand, FAILURE, openTestStore, startCommand, type TestStore } from '../support/store.js';
+
+/** The moment at which an attempt begins and the moment at which its run ends, over connections of their own. */
+describe('a run that ends while an attempt begins', () => {
+  const ROUNDS = 150;
+  let store: TestStore;
+  let workerId: string;
+  beforeAll(async () => {
+    store = await openTestStore();
+    workerId = await store.register();
+  });
+  afterAll(() => store.stop());
+
+  const leaseOne = async (): Promise<LeaseRef> => {
+    await store.start();
+    const [lease] = await store.claim(workerId);
+    if (lease === undefined) throw new Error('There was nothing to claim.');
+    return lease;
+  };
+  const openSteps = async () => {
+    const [row] = await store.database.sql<{ n: number }[]>`
+      select count(*)::int as n from perdure.step_runs s join perdure.workflow_runs r using (run_id)
+      where s.status = 'RUNNING' and r.status <> 'RUNNING'`;
+    return row?.n;
+  };
+
+  const ends: Record<string, (lease: LeaseRef) => Promise<unknown>> = {
+    'is terminated': ({ namespace, runId }) => terminateRuns(store.db, [{ namespace, runId, reason: '' }]),
+    'is replaced by another start': async ({ namespace, runId }) => {
+      const { workflow_id: workflowId } = await store.run(runId);
+      const reusePolicy = 'TERMINATE_EXISTING' as const;
+      await startRuns(store.db, [
+        startCommand({ namespace, workflowId: workflowId as string, reusePolicy, taskQueue: 'elsewhere' }),
+      ]);
+    },
+    fails: (lease) => finishRuns(store.db, [{ ...lease, end: 'FAILED', failure: FAILURE }]),
+    'completes with something open': (lease) =>
+      finishRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]),
+    'is given back': (lease) => releaseRuns(store.db, [{ ...lease, delayMs: 3_600_000, reason: '' }]),
+  };
+  for (const [name, end] of Object.entries(ends)) {
+    it(`and ${name} keeps no attempt open, whichever comes first`, async () => {
+      let begun = 0;
+      for (let round = 0; round < ROUNDS; round++) {
+        const lease = await leaseOne();
+        // Ahead of the end by up to a few hundred microseconds, so that some rounds meet in the middle.
+        const beginning = store.begin(lease, { timeoutMs: 3_600_000 });
+        for (let spin = 0; spin < (round % 10) * 20_000; spin++);
+        const [kind] = await Promise.all([beginning, end(lease)]);
+        if (kind === 'begun') begun++;
+      }
+      expect(begun).toBeGreaterThan(0);
+      expect(await openSteps()).toBe(0);
+    });
+  }
+
+  it('closes an attempt that was begun after the end had looked, and before it had the lock', async () => {
+    const lease = await leaseOne();
+    let ending: Promise<unknown> = Promise.resolve();
+    await store.db.transaction(async (transaction) => {
+      await beginSteps(transaction, [beginCommand(lease, { timeoutMs: 1_000 })]);
+      ending = terminateRuns(store.db, [{ namespace: 'default', runId: lease.runId, reason: '' }]);
+      const blocked = async () =>
+        (
+          await store.database.sql`select 1 from pg_stat_activity
+          where datname = current_database() and wait_event_type = 'Lock' and query like '%terminate_runs%'`
+        ).length > 0;
+      while (!(await blocked()));
+    });
+    await ending;
+    expect(await store.attempts(lease.runId)).toEqual({ 's/1': 'CANCELLED' });
+  });
+
+  it('at its deadline keeps no attempt open, and keeps the error of its last attempt as the cause', async () => {
+    await store.start(1, { runTimeoutMs: 1_000 });
+    const [lease] = await store.claim(workerId);
+    if (lease === undefined) throw new Error('There was nothing to claim.');
+    await store.begin(lease);
+    await store.database.sql`update perdure.workflow_runs
+      set failure = ${store.database.sql.json({ ...FAILURE, message: 'the provider is down' })} where run_id = ${lease.runId}`;
+    await store.database.advanceClock(2_000);
+    expect(await expireRuns(store.db, { limit: 10 })).toEqual([lease.runId]);
+    expect(await store.attempts(lease.runId)).toEqual({ 's/1': 'CANCELLED' });
+    expect((await store.run(lease.runId)).failure).toMatchObject({
+      reason: 'RUN_TIMEOUT',
+      cause: { message: 'the provider is down' },
+    });
+  });
+
+  it('and leaves attempts open all the same does not keep others from timing out, nor the reaper awake', async () => {
+    // What a worker does that says nothing is open although something is.
+    const liars = await Promise.all(Array.from({ length: 20 }, () => leaseOne()));
+    for (const lease of liars) await store.begin(lease, { timeoutMs: 100 });
+    for (const lease of liars) {
+      await finishRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
+    }
+    await store.database.advanceClock(1_000);
+    await expireSteps(store.db, { limit: 5 });
+    const due = await nextExpiryMs(store.db);
+    expect(due === null || due > 0).toBe(true);
+    for (let sweep = 0; sweep < 4; sweep++) await expireSteps(store.db, { limit: 5 });
+    expect(await openSteps()).toBe(0);
+    const [liar] = liars;
+    expect(await store.attempts(liar?.runId ?? '')).toEqual({ 's/1': 'CANCELLED' });
+    expect((await store.run(liar?.runId ?? '')).status).toBe('COMPLETED');
+  });
+});
