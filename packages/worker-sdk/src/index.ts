@@ -32,7 +32,7 @@ export {
   DEFAULT_ADDRESS,
   type ServiceClient,
 } from './rpc/connection.js';
-export { RpcError, type StatusName } from './rpc/rpc-error.js';
+export { RpcError, type RpcErrorReason, type StatusName } from './rpc/rpc-error.js';
 export { Worker } from './worker/worker.js';
 export type { WorkerOptions } from './worker/worker-options.js';
 export { type Workflow, type WorkflowOptions, workflow } from './workflow.js';

@@ -1,8 +1,10 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import {
+  ErrorReason,
   type ExecuteWorkflowResponse,
   RunStatus as RunStatusNumber,
   type StartWorkflowRequestSchema,
+  type StartWorkflowsResponse_StartError,
   WorkflowIdReusePolicy,
   WorkflowRunSchema,
   WorkflowService,
@@ -14,7 +16,7 @@ import { encodeValue } from '../codec/payload.js';
 import { type Duration, durationMs } from '../duration.js';
 import { InvalidInputError } from '../errors/errors.js';
 import { Connection } from '../rpc/connection.js';
-import { RpcError, type StatusName } from '../rpc/rpc-error.js';
+import { knownReason, RpcError, type StatusName } from '../rpc/rpc-error.js';
 import { durationMessage, timestampMessage } from '../rpc/time.js';
 import { checkInput, type Workflow } from '../workflow.js';
 import { awaitResult, type ClientContext, outputOf, type ResultOptions, ResultPatience } from './await-result.js';
@@ -83,6 +85,9 @@ const REUSE_POLICIES = {
 const EXECUTE_WAIT_MS = 2_000;
 const STARTS_PER_CALL = 500;
 const BYTES_PER_CALL = 2 * 1024 * 1024;
+
+/** The statuses of the reasons for which one start of many is refused. */
+const START_STATUS = { WORKFLOW_ALREADY_EXISTS: 'ALREADY_EXISTS', NAMESPACE_NOT_FOUND: 'NOT_FOUND' } as const;
 
 type StartRequest = MessageInitShape<typeof StartWorkflowRequestSchema>;
 
@@ -287,13 +292,11 @@ function inBatches(requests: readonly StartRequest[]): StartRequest[][] {
   return batches;
 }
 
-function startError(
-  value: { readonly reason: number; readonly message: string; readonly existingRunId: string } | undefined,
-) {
-  const exists = value?.existingRunId !== '';
-  const status: StatusName = exists ? 'ALREADY_EXISTS' : 'NOT_FOUND';
-  return new RpcError(status, value?.message ?? '', {
-    reason: exists ? 'WORKFLOW_ALREADY_EXISTS' : 'NAMESPACE_NOT_FOUND',
-    metadata: { run_id: value?.existingRunId ?? '' },
+function startError(value: StartWorkflowsResponse_StartError | undefined): RpcError {
+  const reason = knownReason(ErrorReason[value?.reason ?? 0] ?? '');
+  const status: StatusName = START_STATUS[reason as keyof typeof START_STATUS] ?? 'UNKNOWN';
+  return new RpcError(status, value?.message ?? 'The server said nothing of this start.', {
+    reason,
+    metadata: value?.existingRunId ? { run_id: value.existingRunId } : {},
   });
 }
