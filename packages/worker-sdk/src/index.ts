@@ -1,11 +1,13 @@
 export type { ResultOptions } from './client/await-result.js';
-export { Client, type ClientOptions, type ListOptions, type StartOptions } from './client/client.js';
+export { Client, type ClientOptions, type ListOptions } from './client/client.js';
 export { RunHandle } from './client/run-handle.js';
 export type { RunStatus, RunSummary } from './client/run-summary.js';
+export type { InputAnd, StartItem, StartOptions } from './client/start-options.js';
 export { type AesGcmCodecOptions, aesGcmCodec } from './codec/aes-gcm-codec.js';
 export type { Codec, EncodedPayload } from './codec/codec.js';
 export { devalueCodec } from './codec/devalue-codec.js';
 export { type GzipCodecOptions, gzipCodec } from './codec/gzip-codec.js';
+export { jsonCodec } from './codec/json-codec.js';
 export type { RunInfo, StepContext, StepOptions, WorkflowContext } from './context.js';
 export type { Duration } from './duration.js';
 export {
