@@ -7,8 +7,12 @@ export interface EventPlace {
   readonly eventSeq: number;
 }
 
+export interface StepPlace extends EventPlace {
+  readonly stepId: string;
+}
+
 interface DeliveredFailure {
-  readonly from: EventPlace;
+  readonly from: StepPlace;
   /** How many steps the code had asked for before it saw the failure. */
   readonly seq: number;
 }
@@ -21,7 +25,7 @@ export class FailureLog {
   readonly #indexOf = new WeakMap<Error, number>();
 
   /** @returns the error, which is made anew for each delivery */
-  delivered(error: Error, from: EventPlace, seq: number): Error {
+  delivered(error: Error, from: StepPlace, seq: number): Error {
     this.#indexOf.set(error, this.#failures.push({ from, seq }) - 1);
     return error;
   }
@@ -38,6 +42,11 @@ export class FailureLog {
     let index = blamed === Number.POSITIVE_INFINITY ? this.#failures.length - 1 : blamed;
     while (index > 0 && this.#failures[index - 1]?.seq === this.#failures[index]?.seq) index--;
     return this.#failures[index];
+  }
+
+  /** The step that the error came from, directly or as a cause; empty when from none. */
+  stepOf(error: unknown): string {
+    return this.#failures[this.#blamed(error, 0)]?.from.stepId ?? '';
   }
 
   #blamed(error: unknown, depth: number): number {

@@ -25,7 +25,7 @@ export function settleGivenUp(host: StepHost, call: Call, recorded: RecordedStep
   const { attemptNumber, failure } = recorded;
   const given = { kind: StepKind.FUNCTION, status: StepStatus.FAILED, attemptNumber };
   return settleStep(host, call, given, (eventSeq) => {
-    const place = { leaseToken: host.calls.leaseToken, eventSeq };
+    const place = { leaseToken: host.calls.leaseToken, eventSeq, stepId: recorded.stepId };
     call.settle.reject(host.failures.delivered(failureError(host, failure), place, host.seq));
   });
 }
