@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { aesGcmCodec, type Codec, devalueCodec, gzipCodec } from '@perdure/worker-sdk';
+import { aesGcmCodec, type Codec, devalueCodec, gzipCodec, jsonCodec } from '@perdure/worker-sdk';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
@@ -87,12 +87,132 @@ describe.each(Object.entries(codecs))('codec %s', (_, codec) => {
   });
 });
 
+describe('values that JSON keeps', () => {
+  const isExact = (value: unknown) => {
+    try {
+      expect(JSON.parse(JSON.stringify(value))).toStrictEqual(value);
+      return true;
+    } catch {
+      return false;
+    }
+  };
+
+  it('travel as JSON exactly when JSON gives back an equal value', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.jsonValue(), anyValue), (value) => {
+        let encoded: ReturnType<Codec['encode']>;
+        try {
+          encoded = devalueCodec.encode(value);
+        } catch {
+          return;
+        }
+        const isPlain = encoded.encoding === 'json';
+        if (isPlain) expect(JSON.parse(Buffer.from(encoded.data).toString())).toStrictEqual(value);
+        // No values but those that only seem equal, such as the same object twice, go the other way in vain.
+        else expect(isExact(value) && !hasRepeated(value)).toBe(false);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it('are the same bytes that another language writes and reads', () => {
+    const samples: [unknown, string][] = [
+      [{ who: 'you', n: [1, 2.5, null, true] }, '{"who":"you","n":[1,2.5,null,true]}'],
+      ['Zürich \ud83d\ude00 \ud800', '"Zürich \ud83d\ude00 \\ud800"'],
+      [{ constructor: 1, toString: 'x', '': 0 }, '{"constructor":1,"toString":"x","":0}'],
+    ];
+    for (const [value, text] of samples) {
+      const encoded = devalueCodec.encode(value);
+      expect(encoded.encoding).toBe('json');
+      expect(Buffer.from(encoded.data).toString()).toBe(text);
+      expect(jsonCodec.encode(value)).toEqual(encoded);
+      expect(devalueCodec.decode({ data: Buffer.from(text), encoding: 'application/json' })).toEqual(value);
+    }
+  });
+
+  it.each([
+    ['undefined in an object', { a: undefined }],
+    ['a hole', new Array(1)],
+    ['-0', [-0]],
+    ['NaN', Number.NaN],
+    ['Infinity', { a: Number.POSITIVE_INFINITY }],
+    ['a Date', { at: new Date(0) }],
+    ['a Map', new Map([[1, 2]])],
+    ['a bigint', 1n],
+    ['bytes in an object', { a: new Uint8Array([1]) }],
+    ['an object without a prototype', Object.assign(Object.create(null), { a: 1 })],
+    ['the same object twice', repeated()],
+    ['the same object twice among many', Array.from({ length: 20 }, () => ({})).concat([repeated() as never])],
+  ])('are others: %s does not travel as JSON, and comes back', (_, value) => {
+    const encoded = devalueCodec.encode(value);
+    expect(encoded.encoding).toBe('json/devalue');
+    expect(devalueCodec.decode(encoded)).toStrictEqual(value);
+    expect(() => jsonCodec.encode(value)).toThrow(TypeError);
+  });
+
+  it('keys such as __proto__ change no prototype', () => {
+    const hostile = '{"__proto__":{"polluted":true},"constructor":{"prototype":{"polluted":true}}}';
+    const decoded = devalueCodec.decode({ data: Buffer.from(hostile), encoding: 'json' }) as { polluted?: unknown };
+    expect(Object.getPrototypeOf(decoded)).toBe(Object.prototype);
+    expect(decoded.polluted).toBeUndefined();
+    expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
+    expect(() => devalueCodec.encode(decoded)).toThrow(/__proto__/);
+  });
+
+  it('deep and large values come back', () => {
+    let deep: unknown = 1;
+    for (let depth = 0; depth < 1_000; depth++) deep = depth % 2 === 0 ? [deep] : { deep };
+    const wide = Array.from({ length: 10_000 }, (_, n) => ({ n }));
+    for (const value of [deep, wide]) expect(devalueCodec.decode(devalueCodec.encode(value))).toEqual(value);
+    expect(devalueCodec.encode(wide).encoding).toBe('json');
+  });
+});
+
+describe('values that cannot be encoded', () => {
+  class Money {}
+
+  it.each([
+    [devalueCodec, { items: [1, 2, { fn: () => 1 }] }, '.items[2].fn is a function. Allowed are'],
+    [devalueCodec, { price: new Money() }, '.price is an instance of Money. Allowed are'],
+    [devalueCodec, new Money(), 'it is an instance of Money. Allowed are'],
+    [devalueCodec, [Symbol('s')], '[0] is a symbol. Allowed are'],
+    [devalueCodec, { later: Promise.resolve() }, '.later is a Promise (an await is missing). Allowed are'],
+    [devalueCodec, { [Symbol('s')]: 1 }, 'it is an object with symbols as keys. Allowed are'],
+    [jsonCodec, { items: [{ at: new Date(0) }] }, '.items[0].at is an instance of Date. Allowed are'],
+    [jsonCodec, { 'a b': [undefined] }, '["a b"][0] is undefined. Allowed are'],
+    [jsonCodec, [-0], '[0] is -0. Allowed are'],
+    [jsonCodec, repeated(), 'used twice'],
+    [jsonCodec, cyclic(), '.self is a reference to an object around it'],
+  ])('are refused with their place and their kind: %#', (codec, value, message) => {
+    expect(() => codec.encode(value)).toThrow(TypeError);
+    expect(() => codec.encode(value)).toThrow(message);
+  });
+});
+
+function repeated(): unknown {
+  const part = { a: 1 };
+  return { one: part, other: part };
+}
+
+function cyclic(): unknown {
+  const value: Record<string, unknown> = {};
+  value.self = value;
+  return value;
+}
+
+function hasRepeated(value: unknown, seen = new Set<unknown>()): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if (seen.has(value)) return true;
+  seen.add(value);
+  return Object.values(value).some((inner) => hasRepeated(inner, seen));
+}
+
 describe('special codecs', () => {
   it('gzip makes large values smaller, leaves small ones, and refuses what unpacks to too much', () => {
     const codec = gzipCodec({ maxUnpackedBytes: 10_000 });
-    expect(codec.encode('x').encoding).toBe('json/devalue');
+    expect(codec.encode('x').encoding).toBe('json');
     const large = codec.encode('x'.repeat(5_000));
-    expect(large.encoding).toBe('gzip+json/devalue');
+    expect(large.encoding).toBe('gzip+json');
     expect(large.data.byteLength).toBeLessThan(200);
     expect(() => codec.decode(gzipCodec().encode('x'.repeat(50_000)))).toThrow();
   });

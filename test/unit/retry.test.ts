@@ -75,7 +75,23 @@ describe('retry decisions', () => {
     [{ jitter: 2 }, 'jitter'],
     [{ initial: 'soon' }, 'initial'],
     [{ max: -1 }, 'max'],
+    [{ retryOn: 'E1' }, 'retryOn'],
+    [{ stopOn: [async () => true] }, 'stopOn'],
+    [{ stopOn: [7] }, 'stopOn'],
   ] as const)('refuses %j and names the value', (policy, field) => {
     expect(() => resolveRetry(policy as RetryPolicy, 3)).toThrow(new RegExp(`retry.${field}`));
+  });
+
+  it('refuses keys that it does not know and names the one that was meant', () => {
+    const policy = { maximumAttempts: 5 } as RetryPolicy;
+    expect(() => resolveRetry(policy, 3)).toThrow("retry has no option 'maximumAttempts'; did you mean 'maxAttempts'?");
+    expect(() => resolveRetry(5 as never, 3)).toThrow('retry must be an object');
+  });
+
+  it('a matcher that answers with a promise matches nothing, and its rejection is handled', async () => {
+    const late = (() => Promise.reject(new Error('too late'))) as never;
+    expect(decide({ stopOn: [late] }, 1).retry).toBe(true);
+    expect(decide({ retryOn: [late] }, 1).retry).toBe(false);
+    await new Promise((resolve) => setImmediate(resolve));
   });
 });

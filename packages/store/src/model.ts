@@ -64,7 +64,12 @@ export interface Failure {
   /** `data` is base64. */
   readonly details?: { readonly data: string; readonly encoding: string };
   readonly cause?: Failure;
+  /** Of an AggregateError. */
+  readonly errors?: readonly Failure[];
   readonly nonRetryable?: boolean;
+  readonly stepId?: string;
+  /** The whole failure, encrypted by the SDK; `data` is base64. */
+  readonly sealed?: { readonly data: string; readonly encoding: string };
 }
 
 export interface Run {

@@ -1,11 +1,14 @@
 export type { ResultOptions } from './client/await-result.js';
-export { Client, type ClientOptions, type ListOptions, type StartOptions } from './client/client.js';
+export { Client, type ClientOptions } from './client/client.js';
+export type { ListOptions } from './client/list-options.js';
 export { RunHandle } from './client/run-handle.js';
 export type { RunStatus, RunSummary } from './client/run-summary.js';
+export type { InputAnd, StartItem, StartOptions } from './client/start-options.js';
 export { type AesGcmCodecOptions, aesGcmCodec } from './codec/aes-gcm-codec.js';
 export type { Codec, EncodedPayload } from './codec/codec.js';
 export { devalueCodec } from './codec/devalue-codec.js';
 export { type GzipCodecOptions, gzipCodec } from './codec/gzip-codec.js';
+export { jsonCodec } from './codec/json-codec.js';
 export type { RunInfo, StepContext, StepOptions, WorkflowContext } from './context.js';
 export type { Duration } from './duration.js';
 export {
@@ -32,7 +35,7 @@ export {
   DEFAULT_ADDRESS,
   type ServiceClient,
 } from './rpc/connection.js';
-export { RpcError, type StatusName } from './rpc/rpc-error.js';
+export { RpcError, type RpcErrorReason, type StatusName } from './rpc/rpc-error.js';
 export { Worker } from './worker/worker.js';
 export type { WorkerOptions } from './worker/worker-options.js';
 export { type Workflow, type WorkflowOptions, workflow } from './workflow.js';

@@ -1,6 +1,8 @@
 import { type Duration, durationMs } from './duration.js';
 import { RetryableError } from './errors/errors.js';
-import { isNonRetryable } from './errors/failure.js';
+import { isNonRetryable } from './errors/non-retryable.js';
+import { refuseUnknownKeys } from './options.js';
+import { shown } from './text.js';
 
 /** An error class, an error's `name` or `code`, or a function that says whether the error matches. */
 export type ErrorMatcher = (new (...args: never[]) => Error) | string | ((error: unknown) => boolean);
@@ -43,6 +45,7 @@ export type RetryDecision =
 
 /** @throws {TypeError} naming the value that is wrong */
 export function resolveRetry(policy: RetryPolicy | undefined, defaultMaxAttempts: number): ResolvedRetryPolicy {
+  if (policy !== undefined) checkShape(policy);
   const { maxAttempts = defaultMaxAttempts, backoff = 'exponential', factor = 2, jitter = 0.1 } = policy ?? {};
   const wholeOrInfinite = maxAttempts === Number.POSITIVE_INFINITY || Number.isInteger(maxAttempts);
   if (!wholeOrInfinite || maxAttempts < 1 || (maxAttempts > 2 ** 31 - 1 && Number.isFinite(maxAttempts))) {
@@ -63,6 +66,42 @@ export function resolveRetry(policy: RetryPolicy | undefined, defaultMaxAttempts
     retryOn: policy?.retryOn,
     stopOn: policy?.stopOn ?? [],
   };
+}
+
+const KNOWN: readonly (keyof RetryPolicy)[] = [
+  'maxAttempts',
+  'backoff',
+  'initial',
+  'max',
+  'factor',
+  'jitter',
+  'retryOn',
+  'stopOn',
+];
+
+function checkShape(policy: RetryPolicy): void {
+  if (typeof policy !== 'object' || policy === null) {
+    throw new TypeError(`retry must be an object such as { maxAttempts: 5 }; got ${shown(policy)}.`);
+  }
+  refuseUnknownKeys('retry', policy, KNOWN);
+  for (const key of ['retryOn', 'stopOn'] as const) {
+    const matchers: unknown = policy[key];
+    if (matchers === undefined) continue;
+    if (!Array.isArray(matchers))
+      throw new TypeError(`retry.${key} must be an array of matchers; got ${shown(matchers)}.`);
+    for (const matcher of matchers) {
+      if (typeof matcher === 'string' || (typeof matcher === 'function' && !isAsync(matcher))) continue;
+      throw new TypeError(
+        `retry.${key} takes error classes, names or codes, and functions that return true or false at once; got ${
+          typeof matcher === 'function' ? 'an async function' : shown(matcher)
+        }.`,
+      );
+    }
+  }
+}
+
+function isAsync(matcher: object): boolean {
+  return Object.prototype.toString.call(matcher) === '[object AsyncFunction]';
 }
 
 /**
@@ -105,7 +144,11 @@ function matches(matcher: ErrorMatcher, error: unknown): boolean {
     return name === matcher || String(code) === matcher;
   }
   if (isErrorClass(matcher)) return error instanceof matcher;
-  return (matcher as (error: unknown) => boolean)(error);
+  const answer: unknown = (matcher as (error: unknown) => unknown)(error);
+  if (typeof (answer as PromiseLike<unknown> | null)?.then !== 'function') return Boolean(answer);
+  // What it will say comes too late. That it matches nothing is the safer reading, and nobody else would handle its rejection.
+  void Promise.resolve(answer as PromiseLike<unknown>).catch(() => undefined);
+  return false;
 }
 
 function isErrorClass(matcher: Exclude<ErrorMatcher, string>): matcher is new (...args: never[]) => Error {

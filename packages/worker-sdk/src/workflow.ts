@@ -1,6 +1,8 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { WorkflowContext } from './context.js';
+import { refuseUnknownKeys } from './options.js';
 import { type RetryPolicy, resolveRetry } from './retry.js';
+import { checkId, shown } from './text.js';
 
 export interface WorkflowOptions<Schema extends StandardSchemaV1 = StandardSchemaV1> {
   /** Any Standard Schema (zod, valibot, arktype, …); checked at the start and before the code gets it. */
@@ -53,17 +55,33 @@ export function workflow(
   ...rest: readonly [Workflow['handler']] | readonly [WorkflowOptions, Workflow['handler']]
 ): Workflow {
   const [options, handler] = rest.length === 1 ? [{}, rest[0]] : rest;
-  if (typeof name !== 'string' || name === '' || Buffer.byteLength(name) > 255) {
-    throw new TypeError(`A workflow's name must be 1 to 255 bytes; got ${JSON.stringify(name)}.`);
-  }
+  checkId("A workflow's name", name);
   if (typeof handler !== 'function') throw new TypeError(`Workflow '${name}' needs an async function.`);
-  const known = ['input', 'retry'];
-  for (const key of Object.keys(options)) {
-    if (!known.includes(key))
-      throw new TypeError(`Workflow '${name}' has no option '${key}'; known are ${known.join(', ')}.`);
-  }
+  refuseUnknownKeys(`Workflow '${name}'`, options, ['input', 'retry']);
+  checkSchema(name, options.input);
   resolveRetry(options.retry, 1);
   return Object.freeze({ name, options, handler });
+}
+
+/**
+ * @param what names it in the error, for example `workflows[0]`
+ * @throws {TypeError} when it was not made by {@link workflow}
+ */
+export function checkWorkflow(what: string, value: unknown): asserts value is Workflow {
+  if (typeof value === 'object' && value !== null && 'name' in value && 'handler' in value && 'options' in value)
+    return;
+  throw new TypeError(
+    `${what} is ${typeof value === 'function' ? 'a function' : shown(value)}, not a workflow. Make one with workflow('name', async (ctx, input) => …).`,
+  );
+}
+
+function checkSchema(name: string, schema: unknown): void {
+  if (schema === undefined) return;
+  const standard = (schema as { readonly '~standard'?: { readonly validate?: unknown } } | null)?.['~standard'];
+  if (typeof standard?.validate === 'function') return;
+  throw new TypeError(
+    `The input of workflow '${name}' must be a Standard Schema, for example of zod; got ${shown(schema)}.`,
+  );
 }
 
 /**

@@ -1,26 +1,22 @@
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
-import {
-  type ExecuteWorkflowResponse,
-  RunStatus as RunStatusNumber,
-  type StartWorkflowRequestSchema,
-  WorkflowIdReusePolicy,
-  WorkflowRunSchema,
-  WorkflowService,
-} from '@perdure/proto';
-import { v7 as newUuid } from 'uuid';
+import { create } from '@bufbuild/protobuf';
+import { AdminService, type ExecuteWorkflowResponse, WorkflowRunSchema, WorkflowService } from '@perdure/proto';
+import type { Logger } from 'pino';
 import type { Codec } from '../codec/codec.js';
 import { devalueCodec } from '../codec/devalue-codec.js';
-import { encodeValue } from '../codec/payload.js';
-import { type Duration, durationMs } from '../duration.js';
-import { InvalidInputError } from '../errors/errors.js';
+import { refuseUnknownKeys } from '../options.js';
 import { Connection } from '../rpc/connection.js';
-import { RpcError, type StatusName } from '../rpc/rpc-error.js';
-import { durationMessage, timestampMessage } from '../rpc/time.js';
-import { checkInput, type Workflow } from '../workflow.js';
+import { RpcError } from '../rpc/rpc-error.js';
+import { durationMessage } from '../rpc/time.js';
+import type { Workflow } from '../workflow.js';
 import { awaitResult, type ClientContext, outputOf, type ResultOptions, ResultPatience } from './await-result.js';
+import { type ListOptions, listRequest } from './list-options.js';
+import { OutageNotice } from './outage-notice.js';
+import { inputRefusal, PayloadLimit } from './payload-limit.js';
 import { RunHandle } from './run-handle.js';
-import { type RunStatus, type RunSummary, runSummary } from './run-summary.js';
-import { untilAnswered } from './until-answered.js';
+import { type RunSummary, runSummary } from './run-summary.js';
+import { checkStartOptions, type InputAnd, type StartItem, type StartOptions } from './start-options.js';
+import { inBatches, inputOf, nameOf, type StartRequest, startError, startRequest } from './start-request.js';
+import { DEFAULT_PATIENCE_MS, type UntilAnsweredOptions, untilAnswered } from './until-answered.js';
 
 export interface ClientOptions {
   /** `host:port`, several with commas between; default: environment variable PERDURE_ADDRESS, else `127.0.0.1:7300`. */
@@ -31,64 +27,21 @@ export interface ClientOptions {
   readonly namespace?: string;
   /** Default {@link devalueCodec}. Clients and workers of a workflow must use the same. */
   readonly codec?: Codec;
+  /** Told once, by `warn`, when no server has answered for a second; default: one line on stderr. */
+  readonly logger?: Pick<Logger, 'warn'>;
 }
 
-/** How a run is started. */
-export interface StartOptions {
-  /** The queue whose workers execute it; 1 to 255 bytes. */
-  readonly taskQueue: string;
-  /** Your own id, unique among open runs: a second start with it returns the open run. Default: the run id. */
-  readonly workflowId?: string;
-  /** What to do when the id was used before and that run has ended; default `'allow'`. */
-  readonly reusePolicy?: 'allow' | 'allow-if-failed' | 'reject' | 'terminate-existing';
-  /** Equal ids are one start, whenever they come. Default: one for this call, so that its own repeats start one run. */
-  readonly requestId?: string;
-  /** −100 to 100; higher is claimed first; default 0. */
-  readonly priority?: number;
-  /** Build that the run is meant for. */
-  readonly version?: string;
-  /** Wait before the first claim; default none. */
-  readonly startDelay?: Duration;
-  /** Fails the run with RUN_TIMEOUT when it has not ended by then, retries and sleeps included; default never. */
-  readonly runTimeout?: Duration;
-  /** Fails the run with EXECUTION_TIMEOUT when one attempt takes longer, sleeps included; default never. */
-  readonly executionTimeout?: Duration;
-  /** Workers in a row that it may take down, without completing a step, before it FAILs; 1 to 1,000; default 10. */
-  readonly maxLostLeases?: number;
-}
+const KNOWN: readonly (keyof ClientOptions)[] = ['address', 'connection', 'namespace', 'codec', 'logger'];
 
-/** Which runs; those given must all hold. */
-export interface ListOptions {
-  readonly status?: RunStatus | readonly RunStatus[];
-  readonly workflowType?: string;
-  readonly taskQueue?: string;
-  readonly workflowId?: string;
-  readonly version?: string;
-  readonly createdAfter?: Date;
-  readonly createdBefore?: Date;
-  /** Runs fetched with one call, 1 to 1,000; default 100. */
-  readonly pageSize?: number;
-}
-
-const REUSE_POLICIES = {
-  allow: WorkflowIdReusePolicy.ALLOW,
-  'allow-if-failed': WorkflowIdReusePolicy.ALLOW_IF_FAILED,
-  reject: WorkflowIdReusePolicy.REJECT,
-  'terminate-existing': WorkflowIdReusePolicy.TERMINATE_EXISTING,
-} as const;
 /**
  * For the first call of an execute, in ms. Until it is answered nobody here knows whether the run was started, and an outage is
- * borne as long as for a start; afterwards it is borne as long as for a result.
+ * waited for as long as for a start; afterwards as long as for a result.
  */
 const EXECUTE_WAIT_MS = 2_000;
-const STARTS_PER_CALL = 500;
-const BYTES_PER_CALL = 2 * 1024 * 1024;
-
-type StartRequest = MessageInitShape<typeof StartWorkflowRequestSchema>;
 
 /**
  * Starts runs and looks at them. Calls are repeated while no server can be reached, for 30 s; that is harmless, since
- * each start bears an id.
+ * each start bears an id. After a second without any server, one line says where it looks.
  */
 export class Client {
   readonly namespace: string;
@@ -96,15 +49,20 @@ export class Client {
   readonly #ownsConnection: boolean;
   readonly #context: ClientContext;
 
+  /** @throws {TypeError} naming the option that is wrong */
   constructor(options: ClientOptions = {}) {
+    refuseUnknownKeys('A client', options, KNOWN);
     this.#ownsConnection = options.connection === undefined;
     this.#connection =
       options.connection ?? new Connection(options.address === undefined ? {} : { address: options.address });
     this.namespace = options.namespace ?? (process.env.PERDURE_NAMESPACE || 'default');
+    const outage = new OutageNotice(options.logger);
     this.#context = {
       service: this.#connection.service(WorkflowService),
       namespace: this.namespace,
       codec: options.codec ?? devalueCodec,
+      outage,
+      limit: new PayloadLimit(this.#connection.service(AdminService), outage),
     };
   }
 
@@ -112,32 +70,51 @@ export class Client {
    * Starts a run.
    *
    * @param workflow the definition, or its name when its code is elsewhere
+   * @param inputAndOptions a workflow without input needs only options
    * @returns once the start is committed
+   * @throws {TypeError} naming the option that is wrong, or the part of the input that cannot be encoded
    * @throws {InvalidInputError} when the input does not fit the workflow's schema
-   * @throws {RpcError} ALREADY_EXISTS when the workflow id belongs to an open run with another input, and other refusals
+   * @throws {PayloadTooLargeError} when the input is larger than the server accepts
+   * @throws {RpcError} ALREADY_EXISTS when the workflow id belongs to an open run with another input, and other refusals;
+   *   UNAVAILABLE when no server has answered for 30 s
    */
   async start<Input, Output>(
     workflow: Workflow<Input, Output> | string,
-    input: Input,
-    options: StartOptions,
+    ...inputAndOptions: InputAnd<StartOptions, Input>
   ): Promise<RunHandle<Output>> {
-    const request = await this.#startRequest(workflow, input, options);
-    const answer = await untilAnswered(() => this.#context.service.startWorkflow(request));
-    return this.#handle<Output>(answer);
+    const { input, options } = split('start', inputAndOptions);
+    const request = await startRequest(this.#context, workflow, input, options);
+    return this.#handle<Output>(await this.#start(request), request.workflowType);
   }
 
-  /** Starts a run and waits for its result; see {@link start} and {@link RunHandle.result}. */
+  /**
+   * Starts a run and waits for its result; see {@link start} and {@link RunHandle.result}. With a `timeout` it ends by then
+   * in every state: with AwaitTimeoutError when the run was started, with an RpcError when no server has answered.
+   */
   async execute<Input, Output>(
     workflow: Workflow<Input, Output> | string,
-    input: Input,
-    options: StartOptions & ResultOptions,
+    ...inputAndOptions: InputAnd<StartOptions & ResultOptions, Input>
   ): Promise<Output> {
-    const request = await this.#startRequest(workflow, input, options);
+    const { input, options } = split('execute', inputAndOptions);
     const patience = new ResultPatience(options);
+    patience.signal?.throwIfAborted();
+    const request = await startRequest(this.#context, workflow, input, options, startPatience(patience));
     const executed = await this.#executeOnce(request, patience);
-    if (executed?.finished) return outputOf(executed, this.#context.codec) as Output;
-    const run = executed ?? (await untilAnswered(() => this.#context.service.startWorkflow(request)));
-    return (await awaitResult(this.#context, run, patience)) as Output;
+    if (executed?.finished) return outputOf(executed, request.workflowType, this.#context.codec) as Output;
+    const run = executed ?? (await this.#start(request, patience));
+    return (await awaitResult(this.#context, run, request.workflowType, patience)) as Output;
+  }
+
+  async #start(request: StartRequest, patience?: ResultPatience) {
+    try {
+      return await untilAnswered(
+        this.#context.outage,
+        (options) => this.#context.service.startWorkflow(request, options),
+        startPatience(patience),
+      );
+    } catch (error) {
+      throw refusal(error, request);
+    }
   }
 
   /** @returns undefined when no server answered; the start is repeated then, with the same request id */
@@ -146,8 +123,9 @@ export class Client {
     try {
       return await this.#context.service.executeWorkflow({ start: request, wait: durationMessage(waitMs) }, options);
     } catch (error) {
+      patience.signal?.throwIfAborted();
       if (error instanceof RpcError && error.isTransient) return undefined;
-      throw error;
+      throw refusal(error, request);
     }
   }
 
@@ -155,21 +133,25 @@ export class Client {
    * Starts many runs, up to 500 with one call.
    *
    * @returns a handle, or the error of that start, for each input, in their order
+   * @throws what {@link start} throws before it calls the server; no run is started then
    */
   async startMany<Input, Output>(
     workflow: Workflow<Input, Output> | string,
-    starts: readonly { readonly input: Input; readonly options: StartOptions }[],
+    starts: readonly StartItem<Input>[],
   ): Promise<(RunHandle<Output> | RpcError)[]> {
     const requests = await Promise.all(
-      starts.map(({ input, options }) => this.#startRequest(workflow, input, options)),
+      starts.map(async ({ input, options }) => {
+        checkStartOptions('start', options);
+        return startRequest(this.#context, workflow, input, options);
+      }),
     );
     const results: (RunHandle<Output> | RpcError)[] = [];
     for (const runs of inBatches(requests)) {
-      const { outcomes } = await untilAnswered(() =>
-        this.#context.service.startWorkflows({ namespace: this.namespace, runs }),
+      const { outcomes } = await untilAnswered(this.#context.outage, (options) =>
+        this.#context.service.startWorkflows({ namespace: this.namespace, runs }, options),
       );
       for (const { result } of outcomes) {
-        if (result.case === 'started') results.push(this.#handle<Output>(result.value));
+        if (result.case === 'started') results.push(this.#handle<Output>(result.value, nameOf(workflow)));
         else results.push(startError(result.value));
       }
     }
@@ -178,7 +160,7 @@ export class Client {
 
   /** A handle for a run that is known by its run id. */
   handle<Output = unknown>(runId: string): RunHandle<Output> {
-    return this.#handle<Output>({ runId, workflowId: '', created: false });
+    return this.#handle<Output>({ runId, workflowId: '', created: false }, undefined);
   }
 
   /**
@@ -186,28 +168,23 @@ export class Client {
    * @throws {RpcError} NOT_FOUND
    */
   async get(run: { readonly runId: string } | { readonly workflowId: string }): Promise<RunSummary> {
-    const answer = await untilAnswered(() => this.#context.service.getRun({ namespace: this.namespace, ...run }));
+    const answer = await untilAnswered(this.#context.outage, (options) =>
+      this.#context.service.getRun({ namespace: this.namespace, ...run }, options),
+    );
     return runSummary(answer.run ?? create(WorkflowRunSchema), this.#context.codec);
   }
 
-  /** Runs, newest first, without inputs and outputs; pages are fetched as the loop gets there. */
+  /**
+   * Runs, newest first, without inputs and outputs; pages are fetched as the loop gets there.
+   *
+   * @throws {TypeError} naming the option that is wrong
+   */
   async *list(options: ListOptions = {}): AsyncGenerator<RunSummary> {
-    const statuses = options.status === undefined ? [] : [options.status].flat();
+    const request = listRequest(this.namespace, options);
     let pageToken = '';
     do {
-      const answer = await untilAnswered(() =>
-        this.#context.service.listRuns({
-          namespace: this.namespace,
-          statuses: statuses.map((status) => RunStatusNumber[status as keyof typeof RunStatusNumber]),
-          workflowType: options.workflowType ?? '',
-          taskQueue: options.taskQueue ?? '',
-          workflowId: options.workflowId ?? '',
-          version: options.version ?? '',
-          pageSize: options.pageSize ?? 100,
-          pageToken,
-          ...(options.createdAfter === undefined ? {} : { createdAfter: timestampMessage(options.createdAfter) }),
-          ...(options.createdBefore === undefined ? {} : { createdBefore: timestampMessage(options.createdBefore) }),
-        }),
+      const answer = await untilAnswered(this.#context.outage, (callOptions) =>
+        this.#context.service.listRuns({ ...request, pageToken }, callOptions),
       );
       for (const run of answer.runs) yield runSummary(run, this.#context.codec);
       pageToken = answer.nextPageToken;
@@ -216,12 +193,16 @@ export class Client {
 
   /** Asks a run to end; see {@link RunHandle.cancel}. */
   async cancel(run: { readonly runId: string } | { readonly workflowId: string }, reason = ''): Promise<void> {
-    await untilAnswered(() => this.#context.service.cancelRun({ namespace: this.namespace, ...run, reason }));
+    await untilAnswered(this.#context.outage, (options) =>
+      this.#context.service.cancelRun({ namespace: this.namespace, ...run, reason }, options),
+    );
   }
 
   /** Ends a run at once; see {@link RunHandle.terminate}. */
   async terminate(run: { readonly runId: string } | { readonly workflowId: string }, reason = ''): Promise<void> {
-    await untilAnswered(() => this.#context.service.terminateRun({ namespace: this.namespace, ...run, reason }));
+    await untilAnswered(this.#context.outage, (options) =>
+      this.#context.service.terminateRun({ namespace: this.namespace, ...run, reason }, options),
+    );
   }
 
   /** Ends the connection, unless it was given. */
@@ -229,71 +210,34 @@ export class Client {
     if (this.#ownsConnection) this.#connection.close();
   }
 
-  async #startRequest(
-    workflow: Pick<Workflow, 'name' | 'options'> | string,
-    input: unknown,
-    options: StartOptions,
-  ): Promise<StartRequest> {
-    if (typeof workflow !== 'string') {
-      const checked = await checkInput(workflow, input);
-      if ('problem' in checked) {
-        throw new InvalidInputError(`The input does not fit workflow '${workflow.name}': ${checked.problem}`);
-      }
-    }
-    // The worker checks again, and gives the code what its own schema makes of the input.
-    const payload = encodeValue(this.#context.codec, input);
-    const duration = (key: 'startDelay' | 'runTimeout' | 'executionTimeout') => {
-      const value = options[key];
-      return value === undefined ? {} : { [key]: durationMessage(durationMs(value, key)) };
-    };
-    return {
-      namespace: this.namespace,
-      workflowType: typeof workflow === 'string' ? workflow : workflow.name,
-      taskQueue: options.taskQueue,
-      workflowId: options.workflowId ?? '',
-      requestId: options.requestId ?? newUuid(),
-      priority: options.priority ?? 0,
-      version: options.version ?? '',
-      reusePolicy: REUSE_POLICIES[options.reusePolicy ?? 'allow'],
-      maxLostLeases: options.maxLostLeases ?? 0,
-      ...(payload === undefined ? {} : { input: payload }),
-      ...duration('startDelay'),
-      ...duration('runTimeout'),
-      ...duration('executionTimeout'),
-    };
-  }
-
-  #handle<Output>(run: { readonly runId: string; readonly workflowId: string; readonly created: boolean }) {
-    return new RunHandle<Output>(run, this.#context);
+  #handle<Output>(
+    run: { readonly runId: string; readonly workflowId: string; readonly created: boolean },
+    workflowType: string | undefined,
+  ) {
+    return new RunHandle<Output>(run, workflowType, this.#context);
   }
 }
 
-/** As many starts as the server takes with one call, by number and by size. */
-function inBatches(requests: readonly StartRequest[]): StartRequest[][] {
-  const batches: StartRequest[][] = [];
-  let batch: StartRequest[] = [];
-  let bytes = 0;
-  for (const request of requests) {
-    const size = (request.input?.data?.byteLength ?? 0) + 1_000;
-    if (batch.length >= STARTS_PER_CALL || (batch.length > 0 && bytes + size > BYTES_PER_CALL)) {
-      batches.push(batch);
-      batch = [];
-      bytes = 0;
-    }
-    batch.push(request);
-    bytes += size;
-  }
-  if (batch.length > 0) batches.push(batch);
-  return batches;
-}
-
-function startError(
-  value: { readonly reason: number; readonly message: string; readonly existingRunId: string } | undefined,
+/**
+ * A start has one argument after the workflow, the options, or two: input and options.
+ *
+ * @throws {TypeError} naming the option that is wrong
+ */
+function split<Options extends StartOptions>(
+  kind: 'start' | 'execute',
+  given: readonly [options: Options] | readonly [input: unknown, options: Options],
 ) {
-  const exists = value?.existingRunId !== '';
-  const status: StatusName = exists ? 'ALREADY_EXISTS' : 'NOT_FOUND';
-  return new RpcError(status, value?.message ?? '', {
-    reason: exists ? 'WORKFLOW_ALREADY_EXISTS' : 'NAMESPACE_NOT_FOUND',
-    metadata: { run_id: value?.existingRunId ?? '' },
-  });
+  const [input, options] = given.length === 1 ? [undefined, given[0]] : given;
+  checkStartOptions(kind, options);
+  return { input, options };
+}
+
+/** A start is waited for as long as for any other call, and no longer than for the result. */
+function startPatience(patience: ResultPatience | undefined): UntilAnsweredOptions {
+  if (patience === undefined) return {};
+  return { patienceMs: Math.min(DEFAULT_PATIENCE_MS, patience.remainingMs), signal: patience.signal };
+}
+
+function refusal(error: unknown, { workflowType = '', input }: StartRequest): unknown {
+  return inputRefusal(error, inputOf(workflowType), input?.data?.byteLength ?? 0);
 }

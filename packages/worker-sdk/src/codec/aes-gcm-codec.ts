@@ -16,7 +16,8 @@ export interface AesGcmCodecOptions {
 }
 
 /**
- * Encrypts what another codec encodes with AES-256-GCM, so that server and database see only ciphertext. Refuses to read
+ * Encrypts what another codec encodes with AES-256-GCM, so that server and database see only ciphertext; errors are
+ * encrypted too. Refuses to read
  * unencrypted payloads: whoever can write to the database must not be able to slip one in.
  *
  * @throws {TypeError} when a key is not 32 bytes long, an id is malformed, or the active key is missing
@@ -30,6 +31,7 @@ export function aesGcmCodec({ keys, activeKey, inner = devalueCodec }: AesGcmCod
   if (active === undefined) throw new TypeError(`activeKey '${activeKey}' is not among the keys.`);
 
   return {
+    encrypts: true,
     encode(value) {
       const plain = inner.encode(value);
       const encoding = `${PREFIX}${activeKey}+${plain.encoding}`;

@@ -1,15 +1,17 @@
 /** Bytes, and how to read them. */
 export interface EncodedPayload {
   readonly data: Uint8Array;
-  /** At most 255 bytes, for example `json/devalue`. */
+  /** At most 255 bytes, for example `json`. */
   readonly encoding: string;
 }
 
 /**
  * Turns values into the bytes that the server stores and back. The server never looks into them. What is encoded today may
- * be decoded months later, so a codec must go on reading what it once wrote: that is what `encoding` is for.
+ * be decoded months later, so a codec must keep reading what it once wrote: that is what `encoding` is for.
  */
 export interface Codec {
+  /** True: what it encodes is for nobody else's eyes. Errors are then recorded encoded too; default false. */
+  readonly encrypts?: boolean;
   /** @throws when the value cannot be encoded; the step or run then fails with that error, without a retry */
   encode(value: unknown): EncodedPayload;
   /** @throws when the bytes cannot be decoded, or the encoding is not known */

@@ -1,35 +1,36 @@
 import { parse, stringify } from 'devalue';
+import { LONE_SURROGATE } from '../text.js';
 import { type Codec, unknownEncoding } from './codec.js';
 import { errorReducers, errorRevivers } from './error-values.js';
+import { decodeJson, encodeJson, isJson } from './json-codec.js';
+import { isPlainJson } from './plain-json.js';
+import { unencodable } from './unencodable.js';
 
 const ENCODING = 'json/devalue';
 const BYTES_ENCODING = 'bytes';
-const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /**
- * The default codec: JSON (by devalue) that keeps Date, bigint, undefined, NaN, -0, Map, Set, RegExp, URL, typed arrays,
- * Error (name, message, stack, code, cause), repeated and cyclic references. A value that is a Uint8Array is kept as it is.
- * Functions, symbols and instances of other classes are refused.
+ * The default codec. A value that JSON keeps exactly travels as JSON, which every language reads. Others travel in devalue's
+ * form of JSON, which keeps Date, bigint, undefined, NaN, -0, Map, Set, RegExp, URL, typed arrays, Error (name, message, stack,
+ * code, cause), repeated and cyclic references. A value that is a Uint8Array is kept as it is. Functions, symbols and
+ * instances of other classes are refused, with their place in the value.
  */
 export const devalueCodec: Codec = {
   encode(value) {
+    if (isPlainJson(value)) return encodeJson(value);
     if (value instanceof Uint8Array && !Buffer.isBuffer(value)) return { data: value, encoding: BYTES_ENCODING };
-    return { data: Buffer.from(escapeLoneSurrogates(stringify(value, errorReducers))), encoding: ENCODING };
+    try {
+      return { data: Buffer.from(escapeLoneSurrogates(stringify(value, errorReducers))), encoding: ENCODING };
+    } catch (error) {
+      throw unencodable(error);
+    }
   },
   decode({ data, encoding }) {
-    switch (encoding) {
-      case BYTES_ENCODING:
-        return new Uint8Array(data);
-      case ENCODING:
-        return parse(decoder.decode(data), errorRevivers);
-      // For runs started by hand, with curl or another language.
-      case 'json':
-      case 'application/json':
-        return JSON.parse(decoder.decode(data)) as unknown;
-      default:
-        return unknownEncoding(encoding, 'json/devalue, bytes, json');
-    }
+    if (isJson(encoding)) return decodeJson(data);
+    if (encoding === BYTES_ENCODING) return new Uint8Array(data);
+    if (encoding === ENCODING) return parse(decoder.decode(data), errorRevivers);
+    return unknownEncoding(encoding, 'json, json/devalue, bytes');
   },
 };
 

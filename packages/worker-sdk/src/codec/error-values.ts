@@ -1,4 +1,4 @@
-import { builtInError } from '../errors/built-in.js';
+import { builtInError } from './built-in-errors.js';
 
 /** Errors inside values; those that end a step or a run travel as `Failure` messages. */
 interface ErrorValue {
@@ -7,6 +7,8 @@ interface ErrorValue {
   readonly stack?: string;
   readonly code?: unknown;
   readonly cause?: unknown;
+  /** Of an AggregateError. */
+  readonly errors?: readonly unknown[];
 }
 
 export const errorReducers: Record<string, (value: unknown) => unknown> = {
@@ -21,6 +23,7 @@ export const errorReducers: Record<string, (value: unknown) => unknown> = {
       ...(stack === undefined ? {} : { stack }),
       ...(typeof code === 'string' || typeof code === 'number' ? { code } : {}),
       ...(cause === undefined ? {} : { cause }),
+      ...(value instanceof AggregateError ? { errors: value.errors } : {}),
     };
     return reduced;
   },
@@ -29,8 +32,8 @@ export const errorReducers: Record<string, (value: unknown) => unknown> = {
 export const errorRevivers: Record<string, (value: unknown) => unknown> = {
   Buffer: (value) => Buffer.from(value as Uint8Array),
   Error: (value) => {
-    const { name, message, stack, code, cause } = value as ErrorValue;
-    const error = builtInError(name, message, cause === undefined ? undefined : { cause });
+    const { name, message, stack, code, cause, errors } = value as ErrorValue;
+    const error = builtInError(name, message, cause === undefined ? undefined : { cause }, errors);
     if (stack !== undefined)
       Object.defineProperty(error, 'stack', { value: stack, configurable: true, writable: true });
     if (code !== undefined) Object.assign(error, { code });

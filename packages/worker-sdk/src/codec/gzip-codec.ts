@@ -17,6 +17,7 @@ export interface GzipCodecOptions {
 export function gzipCodec(options: GzipCodecOptions = {}): Codec {
   const { inner = devalueCodec, minBytes = 1_024, maxUnpackedBytes = 64 * 1024 * 1024 } = options;
   return {
+    encrypts: inner.encrypts === true,
     encode(value) {
       const plain = inner.encode(value);
       if (plain.data.byteLength < minBytes) return plain;

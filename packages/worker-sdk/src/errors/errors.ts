@@ -1,5 +1,5 @@
 import type { Duration } from '../duration.js';
-
+import { authorsStack } from './stack.js';
 /** Throw it from a step or a workflow to stop at once: no policy retries it. */
 export class TerminalError extends Error {
   override readonly name: string = 'TerminalError';
@@ -71,7 +71,7 @@ export class InvalidInputError extends Error {
   override readonly name: string = 'InvalidInputError';
 }
 
-/** The worker's right to go on with the run has ended; another worker goes on. The reason of an aborted `signal`. */
+/** The worker's right to advance the run has ended; another worker continues it. The reason of an aborted `signal`. */
 export class LeaseLostError extends Error {
   override readonly name: string = 'LeaseLostError';
 }
@@ -81,18 +81,26 @@ export class NonDeterminismError extends Error {
   override readonly name: string = 'NonDeterminismError';
 }
 
-interface RunReference {
+/** What is known of a run that ended, or was not awaited any longer. */
+export interface RunReference {
   readonly runId: string;
   readonly workflowId: string;
+  readonly workflowType?: string | undefined;
 }
 
 abstract class RunEndedError extends Error {
   readonly runId: string;
   readonly workflowId: string;
-  constructor(message: string, run: RunReference, options?: ErrorOptions) {
-    super(message, options);
+  /** Empty when only the run id was known to who awaited it. */
+  readonly workflowType: string;
+  constructor(what: string, run: RunReference, options?: ErrorOptions) {
+    super(`${nameOfRun(run)} ${what}`, options);
     this.runId = run.runId;
     this.workflowId = run.workflowId;
+    this.workflowType = run.workflowType ?? '';
+    if (this.stack !== undefined) {
+      Object.defineProperty(this, 'stack', { value: authorsStack(this.stack), configurable: true, writable: true });
+    }
   }
 }
 
@@ -100,9 +108,12 @@ abstract class RunEndedError extends Error {
 export class WorkflowFailedError extends RunEndedError {
   override readonly name: string = 'WorkflowFailedError';
   override readonly cause: Error;
-  constructor(run: RunReference, cause: Error) {
-    super(`Workflow '${run.workflowId}' (run ${run.runId}) failed: ${cause.message}`, run, { cause });
+  /** The step whose failure ended the run; empty when it was none. */
+  readonly stepId: string;
+  constructor(run: RunReference, cause: Error, stepId = '') {
+    super(`failed${stepId === '' ? '' : ` in step '${stepId}'`}: ${nameOfError(cause)}`, run, { cause });
     this.cause = cause;
+    this.stepId = stepId;
   }
 }
 
@@ -110,7 +121,7 @@ export class WorkflowFailedError extends RunEndedError {
 export class WorkflowCancelledError extends RunEndedError {
   override readonly name: string = 'WorkflowCancelledError';
   constructor(run: RunReference, reason: string) {
-    super(`Workflow '${run.workflowId}' (run ${run.runId}) was cancelled${reason === '' ? '' : `: ${reason}`}.`, run);
+    super(`was cancelled${reasonText(reason)}`, run);
   }
 }
 
@@ -118,14 +129,37 @@ export class WorkflowCancelledError extends RunEndedError {
 export class WorkflowTerminatedError extends RunEndedError {
   override readonly name: string = 'WorkflowTerminatedError';
   constructor(run: RunReference, reason: string) {
-    super(`Workflow '${run.workflowId}' (run ${run.runId}) was terminated${reason === '' ? '' : `: ${reason}`}.`, run);
+    super(`was terminated${reasonText(reason)}`, run);
   }
 }
 
-/** A wait for a result was given up; the run goes on. */
+/** A wait for a result was given up; the run continues. `cause`: why the server did not answer, when it did not. */
 export class AwaitTimeoutError extends RunEndedError {
   override readonly name: string = 'AwaitTimeoutError';
-  constructor(run: RunReference, timeoutMs: number) {
-    super(`Workflow '${run.workflowId}' (run ${run.runId}) did not end within ${timeoutMs} ms; it goes on.`, run);
+  constructor(run: RunReference, timeoutMs: number, options?: ErrorOptions) {
+    super(`did not end within ${timeoutMs} ms; it continues.`, run, options);
   }
+}
+
+const GENERATED_ID = /^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[\da-f]{4}-[\da-f]{12}$/;
+
+/** With one id when the workflow id was not chosen by anybody. */
+function nameOfRun({ runId, workflowId, workflowType }: RunReference): string {
+  const type = workflowType === undefined || workflowType === '' ? 'Run' : `Workflow '${workflowType}'`;
+  const isChosen = workflowId !== '' && workflowId !== runId && !GENERATED_ID.test(workflowId);
+  if (isChosen) return `${type} (id '${workflowId}', run ${runId})`;
+  return type === 'Run' ? `Run ${runId}` : `${type} (run ${runId})`;
+}
+
+function nameOfError(error: Error): string {
+  const { name, message } = error;
+  const { code } = error as { code?: unknown };
+  const kind = code === undefined ? name : `${name} [${String(code)}]`;
+  return kind === 'Error' ? message : `${kind}: ${message}`;
+}
+
+/** Ends with one full stop, whatever the reason ends with. */
+function reasonText(reason: string): string {
+  if (reason === '') return '.';
+  return /[.!?]$/.test(reason) ? `: ${reason}` : `: ${reason}.`;
 }

@@ -1,136 +1,116 @@
-/** Errors ↔ `Failure` messages. */
-import { create } from '@bufbuild/protobuf';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { type Failure, FailureReason, FailureSchema } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
-import { decodeValue } from '../codec/payload.js';
-import { builtInError } from './built-in.js';
-import {
-  CancelledError,
-  HeartbeatTimeoutError,
-  InvalidInputError,
-  NonDeterminismError,
-  PayloadTooLargeError,
-  StepTimeoutError,
-  TerminalError,
-  WorkerLostError,
-} from './errors.js';
+import { shown } from '../text.js';
+import { isNonRetryable } from './non-retryable.js';
+import { CLASS_OF_REASON } from './recorded-error.js';
+import { sealed } from './sealed-failure.js';
+import { authorsStack } from './stack.js';
+
+export { isNonRetryable, markNonRetryable } from './non-retryable.js';
+export { errorOf } from './recorded-error.js';
 
 const MAX_TEXT_BYTES = 64 * 1024;
 const MAX_NAME_BYTES = 255;
 const MAX_CAUSES = 16;
+/** Errors of AggregateErrors that are kept, in all. */
+const MAX_ERRORS = 16;
+/** For an error with everything below it, so that one call carries it. */
+const MAX_BYTES = 512 * 1024;
 const MAX_DETAILS_BYTES = 256 * 1024;
 
-/** Perdure's own errors and the reasons that stand for them. */
-const BY_REASON: readonly (readonly [FailureReason, new (message: string, options?: ErrorOptions) => Error])[] = [
-  [FailureReason.STEP_TIMEOUT, StepTimeoutError],
-  [FailureReason.HEARTBEAT_TIMEOUT, HeartbeatTimeoutError],
-  [FailureReason.WORKER_LOST, WorkerLostError],
-  [FailureReason.NON_DETERMINISM, NonDeterminismError],
-  [FailureReason.CANCELLED, CancelledError],
-  [FailureReason.PAYLOAD_TOO_LARGE, PayloadTooLargeError],
-  [FailureReason.INVALID_INPUT, InvalidInputError],
-];
-
-/** The error as it is recorded. Never throws: details that cannot be encoded are left out, texts that are too long are cut. */
-export function failureOf(codec: Codec, thrown: unknown, depth = 0): Failure {
-  const error = thrown instanceof Error ? thrown : nonError(thrown);
-  const { code, details } = error as { code?: unknown; details?: unknown };
-  const failure = create(FailureSchema, {
-    type: cut(String(error.name || 'Error'), MAX_NAME_BYTES),
-    message: cut(String(error.message), MAX_TEXT_BYTES),
-    stack: cut(typeof error.stack === 'string' ? error.stack : '', MAX_TEXT_BYTES),
-    code: typeof code === 'string' || typeof code === 'number' ? cut(String(code), MAX_NAME_BYTES) : '',
-    reason: BY_REASON.find(([, type]) => error instanceof type)?.[0] ?? FailureReason.APPLICATION,
-    nonRetryable: isNonRetryable(error),
-  });
-  const encoded = details === undefined ? undefined : encodeDetails(codec, details);
-  if (encoded !== undefined) failure.details = encoded;
-  const cause = causeOf(error);
-  if (cause !== undefined && depth < MAX_CAUSES) failure.cause = failureOf(codec, cause, depth + 1);
-  return failure;
+/**
+ * The error as it is recorded, without the frames of the SDK. Never throws, whatever was thrown: details that cannot be
+ * encoded are left out, texts that are too long are cut, and so are causes when there are too many.
+ */
+export function failureOf(codec: Codec, thrown: unknown): Failure {
+  return sealed(codec, new FailureWriter(codec).write(thrown, 0));
 }
 
-/** The error that a recorded failure stands for: Perdure's and JavaScript's own classes, others by name. */
-export function errorOf(codec: Codec, failure: Failure): Error {
-  const options = failure.cause === undefined ? undefined : { cause: errorOf(codec, failure.cause) };
-  const known = BY_REASON.find(([reason]) => reason === failure.reason)?.[1];
-  let error: Error;
-  if (known !== undefined) error = new known(failure.message, options);
-  else if (failure.type === 'TerminalError') error = new TerminalError(failure.message, options);
-  else error = builtInError(failure.type, failure.message, options);
-  if (failure.stack !== '') {
-    Object.defineProperty(error, 'stack', { value: failure.stack, configurable: true, writable: true });
+class FailureWriter {
+  readonly #codec: Codec;
+  #leftBytes = MAX_BYTES;
+  #leftErrors = MAX_ERRORS;
+
+  constructor(codec: Codec) {
+    this.#codec = codec;
   }
-  if (failure.code !== '') Object.assign(error, { code: failure.code });
-  if (failure.details !== undefined) Object.assign(error, { details: decodeDetails(codec, failure) });
-  if (failure.nonRetryable && !(error instanceof TerminalError)) {
-    Object.defineProperty(error, NON_RETRYABLE, { value: true });
+
+  write(thrown: unknown, depth: number): Failure {
+    const isError = isErrorObject(thrown);
+    const code = isError ? read(thrown, 'code') : undefined;
+    const details = isError ? this.#details(read(thrown, 'details')) : undefined;
+    const init: MessageInitShape<typeof FailureSchema> = {
+      type: cut(isError ? text(read(thrown, 'name')) || 'Error' : 'Error', MAX_NAME_BYTES),
+      message: this.#text(isError ? text(read(thrown, 'message')) : nonErrorMessage(thrown)),
+      stack: this.#text(isError ? authorsStack(text(read(thrown, 'stack'))) : ''),
+      code: typeof code === 'string' || typeof code === 'number' ? cut(String(code), MAX_NAME_BYTES) : '',
+      reason: (isError && CLASS_OF_REASON.find(([, type]) => thrown instanceof type)?.[0]) || FailureReason.APPLICATION,
+      nonRetryable: isError && isNonRetryable(thrown),
+      ...(details === undefined ? {} : { details }),
+    };
+    if (!isError || depth >= MAX_CAUSES) return create(FailureSchema, init);
+    const cause = read(thrown, 'cause');
+    if (cause !== undefined) init.cause = this.write(cause, depth + 1);
+    const errors = thrown instanceof AggregateError ? read(thrown, 'errors') : undefined;
+    if (Array.isArray(errors)) {
+      const kept = errors.slice(0, this.#leftErrors);
+      this.#leftErrors -= kept.length;
+      init.errors = kept.map((inner) => this.write(inner, depth + 1));
+    }
+    return create(FailureSchema, init);
   }
-  return error;
+
+  #text(value: string): string {
+    const kept = cut(value, Math.min(MAX_TEXT_BYTES, this.#leftBytes));
+    this.#leftBytes -= Buffer.byteLength(kept);
+    return kept;
+  }
+
+  #details(details: unknown): Failure['details'] {
+    if (details === undefined) return undefined;
+    try {
+      const encoded = this.#codec.encode(details);
+      if (encoded.data.byteLength > Math.min(MAX_DETAILS_BYTES, this.#leftBytes)) return undefined;
+      this.#leftBytes -= encoded.data.byteLength;
+      return create(FailureSchema, { details: encoded }).details;
+    } catch {
+      // Details are a help for people; an error whose details cannot be encoded must still be recorded.
+      return undefined;
+    }
+  }
 }
 
-const NON_RETRYABLE = Symbol.for('perdure.nonRetryable');
-
-/** No policy retries it: said by the author, or another try could only end the same way. */
-export function isNonRetryable(error: unknown): boolean {
-  return (
-    error instanceof TerminalError ||
-    error instanceof CancelledError ||
-    error instanceof PayloadTooLargeError ||
-    error instanceof InvalidInputError ||
-    error instanceof NonDeterminismError ||
-    (error instanceof Error && NON_RETRYABLE in error)
-  );
-}
-
-/** Marks an error of ours that another try could only repeat. */
-export function markNonRetryable(error: Error): Error {
-  Object.defineProperty(error, NON_RETRYABLE, { value: true });
-  return error;
-}
-
-function nonError(thrown: unknown): Error {
-  const text = typeof thrown === 'string' ? thrown : `A value that is no Error was thrown: ${shown(thrown)}`;
-  return Object.assign(new Error(text), { stack: '' });
-}
-
-function shown(value: unknown): string {
+function isErrorObject(thrown: unknown): thrown is Error {
   try {
-    return JSON.stringify(value) ?? String(value);
+    return thrown instanceof Error;
   } catch {
-    // Cyclic or a bigint: its kind has to do, and the failure path must not fail.
-    return Object.prototype.toString.call(value);
+    // A proxy may refuse even that.
+    return false;
   }
 }
 
-function causeOf(error: Error): unknown {
-  if (error.cause !== undefined) return error.cause;
-  return error instanceof AggregateError ? error.errors[0] : undefined;
-}
-
-function encodeDetails(codec: Codec, details: unknown) {
+/** A property of somebody else's object, whose getter may throw. */
+function read(error: Error, key: string): unknown {
   try {
-    const encoded = codec.encode(details);
-    return encoded.data.byteLength <= MAX_DETAILS_BYTES
-      ? create(FailureSchema, { details: encoded }).details
-      : undefined;
-  } catch {
-    // Details are a help for people; an error whose details cannot be encoded must still be recorded.
-    return undefined;
+    return (error as unknown as Record<string, unknown>)[key];
+  } catch (problem) {
+    return key === 'message' ? `(Its message cannot be read: ${shown(problem)})` : undefined;
   }
 }
 
-function decodeDetails(codec: Codec, failure: Failure): unknown {
-  try {
-    return decodeValue(codec, failure.details);
-  } catch (error) {
-    return `The details cannot be decoded: ${error instanceof Error ? error.message : String(error)}`;
-  }
+function text(value: unknown): string {
+  if (typeof value === 'string') return value;
+  return value === undefined ? '' : shown(value);
+}
+
+function nonErrorMessage(thrown: unknown): string {
+  return typeof thrown === 'string' ? thrown : `A value that is no Error was thrown: ${shown(thrown)}`;
 }
 
 /** Cuts to so many UTF-8 bytes, not inside a character. */
-function cut(text: string, maxBytes: number): string {
-  if (Buffer.byteLength(text) <= maxBytes) return text;
-  const bytes = Buffer.from(text).subarray(0, maxBytes - 3);
+function cut(value: string, maxBytes: number): string {
+  if (Buffer.byteLength(value) <= maxBytes) return value;
+  const bytes = Buffer.from(value).subarray(0, Math.max(0, maxBytes - 3));
   return `${bytes.toString('utf8').replace(/\ufffd+$/, '')}…`;
 }

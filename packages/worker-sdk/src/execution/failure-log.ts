@@ -7,8 +7,12 @@ export interface EventPlace {
   readonly eventSeq: number;
 }
 
+export interface StepPlace extends EventPlace {
+  readonly stepId: string;
+}
+
 interface DeliveredFailure {
-  readonly from: EventPlace;
+  readonly from: StepPlace;
   /** How many steps the code had asked for before it saw the failure. */
   readonly seq: number;
 }
@@ -18,13 +22,10 @@ const MAX_DEPTH = 16;
 /** The final failures that a run's code has seen, in order: to which of them does another attempt of the run go back? */
 export class FailureLog {
   readonly #failures: DeliveredFailure[] = [];
-  /** Which step each of them is of. */
-  readonly #stepIds: string[] = [];
   readonly #indexOf = new WeakMap<Error, number>();
 
   /** @returns the error, which is made anew for each delivery */
-  delivered(error: Error, from: EventPlace, seq: number, stepId: string): Error {
-    this.#stepIds.push(stepId);
+  delivered(error: Error, from: StepPlace, seq: number): Error {
     this.#indexOf.set(error, this.#failures.push({ from, seq }) - 1);
     return error;
   }
@@ -40,12 +41,15 @@ export class FailureLog {
     const blamed = this.#blamed(error, 0);
     let index = blamed === Number.POSITIVE_INFINITY ? this.#failures.length - 1 : blamed;
     while (index > 0 && this.#failures[index - 1]?.seq === this.#failures[index]?.seq) index--;
-    return this.#failures[index];
+    const failure = this.#failures[index];
+    if (failure === undefined) return undefined;
+    const { leaseToken, eventSeq } = failure.from;
+    return { from: { leaseToken, eventSeq }, seq: failure.seq };
   }
 
-  /** The step whose failure is, or caused, the error; the earliest one when there are several. */
+  /** The step that the error came from, directly or as a cause; the earliest when there are several. */
   stepOf(error: unknown): string | undefined {
-    return this.#stepIds[this.#blamed(error, 0)];
+    return this.#failures[this.#blamed(error, 0)]?.from.stepId;
   }
 
   #blamed(error: unknown, depth: number): number {

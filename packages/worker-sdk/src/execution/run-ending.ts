@@ -23,8 +23,9 @@ export async function endRun(host: EndingHost, outcome: CodeOutcome, options: Ru
   if (!outcome.ok) return fail(host, outcome.error, options);
   let output: ReturnType<typeof encodeValue>;
   try {
-    output = encodeValue(host.codec, outcome.value);
-    host.limit.check(output, 'The output of the run');
+    const what = `The output of workflow '${options.workflow.name}'`;
+    output = encodeValue(host.codec, outcome.value, what);
+    host.limit.check(output, what);
   } catch (error) {
     return fail(host, error, options);
   }
@@ -41,6 +42,7 @@ async function fail(host: EndingHost, error: unknown, options: RunEndingOptions)
     return 'cancelled';
   }
   const failure = failureOf(host.codec, error);
+  failure.stepId = host.failures.stepOf(error) ?? '';
   const { workflow, retries } = options;
   const decision = decide(resolveRetry(workflow.options.retry, 1), error, retries + 1);
   if (decision.retry && !options.cancelRequested) {

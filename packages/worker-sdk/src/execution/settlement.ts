@@ -25,8 +25,8 @@ export function settleGivenUp(host: StepHost, call: Call, recorded: RecordedStep
   const { attemptNumber, failure } = recorded;
   const given = { kind: StepKind.FUNCTION, status: StepStatus.FAILED, attemptNumber };
   return settleStep(host, call, given, (eventSeq) => {
-    const place = { leaseToken: host.calls.leaseToken, eventSeq };
-    call.settle.reject(host.failures.delivered(failureError(host, failure), place, host.seq, recorded.stepId));
+    const place = { leaseToken: host.calls.leaseToken, eventSeq, stepId: recorded.stepId };
+    call.settle.reject(host.failures.delivered(failureError(host, failure), place, host.seq));
   });
 }
 
@@ -50,7 +50,7 @@ export function deliverOutcome(host: StepHost, { settle }: Call, recorded: Recor
       }
       return;
     case StepStatus.FAILED:
-      settle.reject(host.failures.delivered(failureError(host, recorded.failure), recorded, host.seq, recorded.stepId));
+      settle.reject(host.failures.delivered(failureError(host, recorded.failure), recorded, host.seq));
       return;
     default:
       settle.reject(new CancelledError());

@@ -184,14 +184,13 @@ type EncodedOutput =
 /** The code gets a copy that went through the codec, as every replay will. */
 function encodeOutput(host: StepHost, stepId: string, value: unknown): EncodedOutput {
   try {
-    const output = encodeValue(host.codec, value);
-    host.limit.check(output, `The result of step '${stepId}'`);
+    const what = `The result of step '${stepId}'`;
+    const output = encodeValue(host.codec, value, what);
+    host.limit.check(output, what);
     const isPlain = typeof value !== 'object' || value === null;
     return { ok: true, output, copy: isPlain ? value : host.codec.decode(output as never) };
   } catch (error) {
-    if (!(error instanceof Error)) return { ok: false, error };
-    error.message = `The result of step '${stepId}' cannot be recorded: ${error.message}`;
-    return { ok: false, error: markNonRetryable(error) };
+    return { ok: false, error: error instanceof Error ? markNonRetryable(error) : error };
   }
 }
 
@@ -225,8 +224,8 @@ async function failAttempt(
   ticket.ready(() => {
     if (answer.finishedAt !== undefined) host.facts.advanceClock(dateOf(answer.finishedAt));
     // As a replay would give it, so that code sees the same in both.
-    const place = { leaseToken: host.calls.leaseToken, eventSeq };
-    settle.reject(host.failures.delivered(errorOf(host.codec, failure), place, host.seq, stepId));
+    const place = { leaseToken: host.calls.leaseToken, eventSeq, stepId };
+    settle.reject(host.failures.delivered(errorOf(host.codec, failure), place, host.seq));
   });
   if (answer.cancelRequested) host.cancel();
   return { kind: 'delivered' };

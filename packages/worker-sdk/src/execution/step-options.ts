@@ -1,6 +1,7 @@
 import type { StepOptions } from '../context.js';
 import { durationMs } from '../duration.js';
 import { type ResolvedRetryPolicy, resolveRetry } from '../retry.js';
+import { CONTROL } from '../text.js';
 
 export interface ResolvedStepOptions {
   readonly retry: ResolvedRetryPolicy;
@@ -15,8 +16,6 @@ export interface ResolvedStepOptions {
 const DEFAULT_MAX_ATTEMPTS = 3;
 const KNOWN = ['retry', 'timeout', 'heartbeatTimeout', 'begin'];
 const MAX_NAME_BYTES = 200;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
-const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 
 const DEFAULTS: ResolvedStepOptions = {
   retry: resolveRetry(undefined, DEFAULT_MAX_ATTEMPTS),

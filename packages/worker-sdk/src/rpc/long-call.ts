@@ -1,4 +1,4 @@
-import type { CallOptions } from './connection.js';
+import type { CallOptions } from './service-client.js';
 
 /** For the way there and back, in ms. */
 const TRIP_MS = 10_000;

@@ -1,18 +1,28 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { anyUnpack } from '@bufbuild/protobuf/wkt';
 import * as grpc from '@grpc/grpc-js';
-import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema, type Status, StatusSchema } from '@perdure/proto';
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  ErrorReason,
+  RetryInfoSchema,
+  type Status,
+  StatusSchema,
+} from '@perdure/proto';
 
 /** gRPC's name of a status, for example `NOT_FOUND`. */
 export type StatusName = keyof typeof grpc.status;
+
+/** Why a server refused a call. */
+export type RpcErrorReason = Exclude<keyof typeof ErrorReason, 'UNSPECIFIED'>;
 
 /** A call that the server refused, or that did not reach one. */
 export class RpcError extends Error {
   override readonly name: string = 'RpcError';
   /** gRPC's name of the status, for example `NOT_FOUND`. */
   readonly status: StatusName;
-  /** Perdure's own reason, for example `LEASE_LOST`; empty when the error is not from a Perdure server. */
-  readonly reason: string;
+  /** Perdure's own reason, for example `LEASE_LOST`; empty when the error is not from a Perdure server that this SDK knows. */
+  readonly reason: RpcErrorReason | '';
   /** What the reason is about, for example `run_id`. */
   readonly metadata: Readonly<Record<string, string>>;
   /** Fields that break a rule. */
@@ -34,10 +44,23 @@ export class RpcError extends Error {
     this.retryAfterMs = details.retryAfterMs;
   }
 
-  /** The same call may succeed a moment later. */
+  /** The same call may succeed a moment later. A message that is too large is RESOURCE_EXHAUSTED too, and never does. */
   get isTransient(): boolean {
-    return this.status === 'UNAVAILABLE' || this.status === 'RESOURCE_EXHAUSTED' || this.status === 'DEADLINE_EXCEEDED';
+    return this.status === 'UNAVAILABLE' || this.status === 'DEADLINE_EXCEEDED' || this.reason === 'OVERLOADED';
   }
+}
+
+/** The error of a call that reached no server. */
+export function unreachable(address: string, why: string): RpcError {
+  return new RpcError(
+    'UNAVAILABLE',
+    `No Perdure server answers at ${address} (${why}). Start one with \`perdure dev\`, or set the address or PERDURE_ADDRESS.`,
+  );
+}
+
+/** What gRPC says of an error, without what is of no use to people. */
+export function grpcReason({ details }: grpc.ServiceError): string {
+  return /Last error: (?:Error: )?(.*?)\. Resolution note:/s.exec(details)?.[1] ?? details;
 }
 
 /** @param address of the server, for the message */
@@ -45,11 +68,9 @@ export function rpcErrorOf(error: grpc.ServiceError, method: string, address: st
   const status = (grpc.status[error.code] ?? 'UNKNOWN') as StatusName;
   const [bytes] = error.metadata?.get('grpc-status-details-bin') ?? [];
   const details = detailsOf(bytes instanceof Uint8Array ? fromBinary(StatusSchema, bytes) : undefined);
-  if (details.reason !== '') return new RpcError(status, error.details, details, { cause: error });
-  const hint = status === 'UNAVAILABLE' ? ' Check the address and that a server is running there.' : '';
-  return new RpcError(status, `${method} at ${address}: ${status}: ${error.details}.${hint}`, details, {
-    cause: error,
-  });
+  if (details.reason !== '') return new RpcError(status, error.details, details);
+  if (status === 'UNAVAILABLE') return unreachable(address, grpcReason(error));
+  return new RpcError(status, `${method} at ${address}: ${status}: ${error.details}.`, details);
 }
 
 type Details = Pick<RpcError, 'reason' | 'metadata' | 'violations' | 'retryAfterMs'>;
@@ -69,7 +90,7 @@ function detailsOf(status: Status | undefined): Details {
   for (const any of status?.details ?? []) {
     const info = anyUnpack(any, ErrorInfoSchema);
     if (info !== undefined) {
-      details.reason = info.reason;
+      details.reason = knownReason(info.reason);
       details.metadata = info.metadata;
     }
     const badRequest = anyUnpack(any, BadRequestSchema);
@@ -80,4 +101,10 @@ function detailsOf(status: Status | undefined): Details {
     if (delay !== undefined) details.retryAfterMs = Number(delay.seconds) * 1000 + delay.nanos / 1e6;
   }
   return details;
+}
+
+/** @returns empty for one that this version does not know */
+export function knownReason(reason: string): RpcErrorReason | '' {
+  const isKnown = typeof ErrorReason[reason as RpcErrorReason] === 'number' && reason !== 'UNSPECIFIED';
+  return isKnown ? (reason as RpcErrorReason) : '';
 }

@@ -2,7 +2,7 @@ import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/p
 import * as grpc from '@grpc/grpc-js';
 import { ChurningMap } from '@perdure/collections';
 import { type SessionCallSchema, SessionRequestSchema, SessionResponseSchema, SessionService } from '@perdure/proto';
-import { RpcError, rpcErrorOfStatus } from './rpc-error.js';
+import { grpcReason, RpcError, rpcErrorOfStatus, unreachable } from './rpc-error.js';
 
 const PATH = `/${SessionService.typeName}/${SessionService.method.session.name}`;
 /** How often deadlines and idleness are looked at, in ms. */
@@ -17,9 +17,10 @@ const MAX_CALL_ID = 2 ** 31;
 
 interface Pending {
   readonly method: string;
+  readonly sentAtMs: number;
   readonly deadlineMs: number;
   readonly onResponse: (response: Uint8Array) => void;
-  readonly onError: (error: RpcError) => void;
+  readonly onError: (error: RpcError, isSilent: boolean) => void;
 }
 
 export interface SessionCallOptions {
@@ -28,8 +29,8 @@ export interface SessionCallOptions {
   readonly signal?: AbortSignal | undefined;
   /** Called once, unless `onError` is. */
   readonly onResponse: (response: Uint8Array) => void;
-  /** Called once, unless `onResponse` is. */
-  readonly onError: (error: RpcError) => void;
+  /** Called once, unless `onResponse` is; `isSilent`: nothing came from the server since the call was made. */
+  readonly onError: (error: RpcError, isSilent: boolean) => void;
 }
 
 /**
@@ -40,26 +41,37 @@ export class Session {
   readonly #stream: grpc.ClientDuplexStream<Buffer, Buffer>;
   readonly #pending = new ChurningMap<number, Pending>();
   readonly #sweeper: NodeJS.Timeout;
-  readonly #onClosed: (error: grpc.ServiceError | undefined) => void;
+  readonly #address: string;
+  readonly #onClosed: () => void;
   #calls: MessageInitShape<typeof SessionCallSchema>[] = [];
   #cancelledCallIds: number[] = [];
   #nextCallId = 1;
   #scheduled = false;
   #blocked = false;
   #closed = false;
-  #heard = false;
+  #refused = false;
+  /** As of a sweep; 0: never. */
+  #heardAtMs = 0;
   #idleSinceMs = performance.now();
   /** As of the last sweep: deadlines need no better clock. */
   #nowMs = performance.now();
 
-  /** @param onClosed called once when it cannot be used any more; with an error unless it ended as it should */
-  constructor(client: grpc.Client, onClosed: (error: grpc.ServiceError | undefined) => void) {
+  /**
+   * @param address for messages
+   * @param onClosed called once when it cannot be used any more, before its calls fail
+   */
+  constructor(client: grpc.Client, address: string, onClosed: () => void) {
+    this.#address = address;
     this.#onClosed = onClosed;
     const identity = (bytes: Buffer) => bytes;
     this.#stream = client.makeBidiStreamRequest(PATH, identity, identity, new grpc.Metadata());
     this.#stream.on('data', (bytes: Buffer) => this.#onFrame(bytes));
-    this.#stream.on('error', (error: grpc.ServiceError) => this.#close(error));
-    this.#stream.on('end', () => this.#close(undefined));
+    this.#stream.on('error', (error: grpc.ServiceError) => {
+      // A server that cannot be reached at all has not refused streams.
+      this.#refused = error.code !== grpc.status.UNAVAILABLE && error.code !== grpc.status.CANCELLED;
+      this.#close(grpcReason(error));
+    });
+    this.#stream.on('end', () => this.#close('the server ended it'));
     this.#stream.on('drain', () => {
       this.#blocked = false;
       this.#flush();
@@ -70,32 +82,35 @@ export class Session {
 
   /** The server has answered at least once: streams get through. */
   get heard(): boolean {
-    return this.#heard;
+    return this.#heardAtMs > 0;
+  }
+
+  /** It ended with a status that says that streams are not served. */
+  get refused(): boolean {
+    return this.#refused;
   }
 
   /** @param method for example `WorkerService/CompleteStep` */
   call(method: string, request: Uint8Array, { timeoutMs, signal, onResponse, onError }: SessionCallOptions): void {
-    if (signal?.aborted) {
-      onError(givenUp(method));
-      return;
-    }
     const callId = this.#nextCallId++;
     if (this.#nextCallId >= MAX_CALL_ID) this.#nextCallId = 1;
-    const deadlineMs = this.#nowMs + SWEEP_MS + timeoutMs;
-    if (signal === undefined) this.#pending.set(callId, { method, deadlineMs, onResponse, onError });
+    const sentAtMs = this.#nowMs;
+    const deadlineMs = sentAtMs + SWEEP_MS + timeoutMs;
+    if (signal === undefined) this.#pending.set(callId, { method, sentAtMs, deadlineMs, onResponse, onError });
     else {
       const onAbort = () => this.#giveUp(callId, givenUp(method));
       signal.addEventListener('abort', onAbort, { once: true });
       this.#pending.set(callId, {
         method,
+        sentAtMs,
         deadlineMs,
         onResponse(response) {
           signal.removeEventListener('abort', onAbort);
           onResponse(response);
         },
-        onError(error) {
+        onError(error, isSilent) {
           signal.removeEventListener('abort', onAbort);
-          onError(error);
+          onError(error, isSilent);
         },
       });
     }
@@ -104,10 +119,10 @@ export class Session {
     else this.#schedule();
   }
 
-  /** Ends the stream; calls without an answer fail. */
-  close(): void {
+  /** Ends the stream; calls without an answer fail as UNAVAILABLE. */
+  close(why = 'it was closed here'): void {
     this.#stream.cancel();
-    this.#close(undefined);
+    this.#close(why);
   }
 
   #schedule(): void {
@@ -146,13 +161,13 @@ export class Session {
   }
 
   #onFrame(bytes: Buffer): void {
-    this.#heard = true;
+    this.#heardAtMs = this.#nowMs;
     for (const { callId, outcome } of fromBinary(SessionResponseSchema, bytes).answers) {
       const pending = this.#pending.get(callId);
       if (pending === undefined) continue;
       this.#pending.delete(callId);
       if (outcome.case === 'response') pending.onResponse(outcome.value);
-      else if (outcome.case === 'error') pending.onError(rpcErrorOfStatus(outcome.value));
+      else if (outcome.case === 'error') pending.onError(rpcErrorOfStatus(outcome.value), false);
       else pending.onResponse(new Uint8Array());
     }
     if (this.#pending.size === 0) this.#idleSinceMs = performance.now();
@@ -164,7 +179,7 @@ export class Session {
     this.#pending.delete(callId);
     this.#cancelledCallIds.push(callId);
     this.#schedule();
-    pending.onError(error);
+    pending.onError(error, this.#heardAtMs < pending.sentAtMs);
   }
 
   #sweep(): void {
@@ -172,23 +187,27 @@ export class Session {
     this.#nowMs = now;
     for (const [callId, { deadlineMs, method }] of this.#pending) {
       if (deadlineMs > now) continue;
-      this.#giveUp(callId, new RpcError('DEADLINE_EXCEEDED', `${method} had no answer in time.`));
+      this.#giveUp(callId, new RpcError('DEADLINE_EXCEEDED', `${this.#address} did not answer ${method} in time.`));
     }
     if (this.#pending.size === 0 && this.#calls.length === 0 && now - this.#idleSinceMs > IDLE_MS) {
       this.#stream.end();
-      this.#close(undefined);
+      this.#close('it was idle');
     }
   }
 
-  #close(error: grpc.ServiceError | undefined): void {
+  #close(why: string): void {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#sweeper);
-    this.#onClosed(error);
-    const message = `The session with the server broke${error === undefined ? '' : `: ${error.details}`}.`;
+    this.#onClosed();
     const pending = [...this.#pending.values()];
     this.#pending.clear();
-    for (const { onError } of pending) onError(new RpcError('UNAVAILABLE', message));
+    for (const { onError } of pending) onError(this.#brokenError(why), false);
+  }
+
+  #brokenError(why: string): RpcError {
+    if (!this.heard) return unreachable(this.#address, why);
+    return new RpcError('UNAVAILABLE', `The session with ${this.#address} broke: ${why}.`);
   }
 }
 

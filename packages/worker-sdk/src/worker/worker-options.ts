@@ -3,8 +3,9 @@ import { type Logger, pino } from 'pino';
 import type { Codec } from '../codec/codec.js';
 import { devalueCodec } from '../codec/devalue-codec.js';
 import { type Duration, durationMs } from '../duration.js';
+import { refuseUnknownKeys } from '../options.js';
 import type { Connection } from '../rpc/connection.js';
-import type { Workflow } from '../workflow.js';
+import { checkWorkflow, type Workflow } from '../workflow.js';
 
 export interface WorkerOptions {
   /** The queue whose runs it executes; 1 to 255 bytes. */
@@ -79,16 +80,13 @@ const KNOWN: readonly (keyof WorkerOptions)[] = [
 
 /** @throws {TypeError} naming the option that is wrong */
 export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOptions {
-  for (const key of Object.keys(options)) {
-    if (!(KNOWN as readonly string[]).includes(key)) {
-      throw new TypeError(`A worker has no option '${key}'; known are ${KNOWN.join(', ')}.`);
-    }
-  }
+  refuseUnknownKeys('A worker', options, KNOWN);
   if (typeof options.taskQueue !== 'string' || options.taskQueue === '') {
     throw new TypeError(`taskQueue must be given; got ${JSON.stringify(options.taskQueue)}.`);
   }
   const workflows = new Map<string, Workflow>();
-  for (const workflow of options.workflows) {
+  for (const [index, workflow] of options.workflows.entries()) {
+    checkWorkflow(`workflows[${index}]`, workflow);
     if (workflows.has(workflow.name)) throw new TypeError(`Workflow '${workflow.name}' was given twice.`);
     workflows.set(workflow.name, workflow as Workflow);
   }

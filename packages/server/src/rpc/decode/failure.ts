@@ -1,10 +1,11 @@
 import type { Failure as FailureMessage } from '@perdure/proto';
-import type { Failure } from '@perdure/store';
+import type { Failure, Payload } from '@perdure/store';
 import { failureReasons } from '../enums.js';
 import { type Checker, MAX_ID_BYTES } from './checker.js';
 
 const MAX_LONG_TEXT_BYTES = 64 * 1024;
 const MAX_CAUSES = 16;
+const MAX_ERRORS = 16;
 
 /** The failure of a request, ready to be stored. Characters that the database cannot hold are replaced, never refused: the path that reports a failure must not fail. */
 export function decodeFailure(check: Checker, field: string, message: FailureMessage | undefined): Failure {
@@ -12,8 +13,7 @@ export function decodeFailure(check: Checker, field: string, message: FailureMes
     check.violate(field, 'must be given.');
     return { type: 'Error', message: '', reason: 'APPLICATION' };
   }
-  let depth = 0;
-  for (let cause = message.cause; cause !== undefined; cause = cause.cause) depth++;
+  const depth = depthOf(message);
   if (depth > MAX_CAUSES) {
     check.violate(`${field}.cause`, `must be at most ${MAX_CAUSES} deep; got ${depth}.`);
     return { type: 'Error', message: '', reason: 'APPLICATION' };
@@ -23,18 +23,35 @@ export function decodeFailure(check: Checker, field: string, message: FailureMes
 
 function decode(check: Checker, field: string, message: FailureMessage): Failure {
   const details = check.payload(`${field}.details`, message.details);
+  const sealed = check.payload(`${field}.sealed`, message.sealed);
+  check.count(`${field}.errors`, message.errors.length, 0, MAX_ERRORS);
   return {
     type: short(check, `${field}.type`, message.type) || 'Error',
     message: long(check, `${field}.message`, message.message),
     reason: check.enumValue(`${field}.reason`, message.reason, failureReasons, 'APPLICATION'),
     ...(message.stack === '' ? {} : { stack: long(check, `${field}.stack`, message.stack) }),
     ...(message.code === '' ? {} : { code: short(check, `${field}.code`, message.code) }),
-    ...(details === null
+    ...(details === null ? {} : { details: stored(details) }),
+    ...(sealed === null ? {} : { sealed: stored(sealed) }),
+    ...(message.stepId === '' ? {} : { stepId: short(check, `${field}.step_id`, message.stepId) }),
+    ...(message.errors.length === 0
       ? {}
-      : { details: { data: Buffer.from(details.data).toString('base64'), encoding: details.encoding } }),
+      : { errors: message.errors.map((inner, index) => decode(check, `${field}.errors[${index}]`, inner)) }),
     ...(message.cause === undefined ? {} : { cause: decode(check, `${field}.cause`, message.cause) }),
     ...(message.nonRetryable ? { nonRetryable: true } : {}),
   };
+}
+
+/** Causes and errors below it, at the deepest place. */
+function depthOf(message: FailureMessage, depth = 0): number {
+  // Deeper is refused whatever it is.
+  if (depth > MAX_CAUSES) return depth;
+  const below = message.cause === undefined ? message.errors : [message.cause, ...message.errors];
+  return Math.max(depth, ...below.map((inner) => depthOf(inner, depth + 1)));
+}
+
+function stored({ data, encoding }: Payload) {
+  return { data: Buffer.from(data).toString('base64'), encoding };
 }
 
 function short(check: Checker, field: string, value: string): string {

@@ -35,6 +35,10 @@ function optionalPayload<Key extends string>(
   return payload == null ? {} : ({ [key]: payloadMessage(payload) } as { [K in Key]?: PayloadMessage });
 }
 
+function loadedPayload({ data, encoding }: { readonly data: string; readonly encoding: string }): PayloadMessage {
+  return payloadMessage({ data: Buffer.from(data, 'base64'), encoding });
+}
+
 export function failureMessage(failure: Failure): FailureMessage {
   return create(FailureSchema, {
     type: failure.type,
@@ -43,15 +47,11 @@ export function failureMessage(failure: Failure): FailureMessage {
     code: failure.code ?? '',
     reason: failureReasonNumber[failure.reason],
     nonRetryable: failure.nonRetryable ?? false,
-    ...(failure.details === undefined
-      ? {}
-      : {
-          details: payloadMessage({
-            data: Buffer.from(failure.details.data, 'base64'),
-            encoding: failure.details.encoding,
-          }),
-        }),
+    stepId: failure.stepId ?? '',
+    ...(failure.details === undefined ? {} : { details: loadedPayload(failure.details) }),
+    ...(failure.sealed === undefined ? {} : { sealed: loadedPayload(failure.sealed) }),
     ...(failure.cause === undefined ? {} : { cause: failureMessage(failure.cause) }),
+    ...(failure.errors === undefined ? {} : { errors: failure.errors.map(failureMessage) }),
   });
 }
 

@@ -1,7 +1,17 @@
 const BUILT_IN = { Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError } as const;
 
-/** An error of the class with that name when JavaScript has it, else an Error that bears the name. */
-export function builtInError(name: string, message: string, options?: ErrorOptions): Error {
+/**
+ * An error of the class with that name when JavaScript has it, else an Error that bears the name.
+ *
+ * @param errors of an AggregateError
+ */
+export function builtInError(
+  name: string,
+  message: string,
+  options: ErrorOptions | undefined,
+  errors: readonly unknown[] = [],
+): Error {
+  if (name === 'AggregateError') return new AggregateError(errors, message, options);
   const known = Object.hasOwn(BUILT_IN, name) ? BUILT_IN[name as keyof typeof BUILT_IN] : undefined;
   if (known !== undefined) return new known(message, options);
   const error = new Error(message, options);

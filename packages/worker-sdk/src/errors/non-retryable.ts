@@ -1,0 +1,27 @@
+import {
+  CancelledError,
+  InvalidInputError,
+  NonDeterminismError,
+  PayloadTooLargeError,
+  TerminalError,
+} from './errors.js';
+
+const NON_RETRYABLE = Symbol.for('perdure.nonRetryable');
+
+/** No policy retries it: said by the author, or another try could only end the same way. */
+export function isNonRetryable(error: unknown): boolean {
+  return (
+    error instanceof TerminalError ||
+    error instanceof CancelledError ||
+    error instanceof PayloadTooLargeError ||
+    error instanceof InvalidInputError ||
+    error instanceof NonDeterminismError ||
+    (error instanceof Error && NON_RETRYABLE in error)
+  );
+}
+
+/** Marks an error that another try could only repeat. */
+export function markNonRetryable(error: Error): Error {
+  Object.defineProperty(error, NON_RETRYABLE, { value: true });
+  return error;
+}

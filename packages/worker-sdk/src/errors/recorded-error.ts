@@ -1,0 +1,68 @@
+import { type Failure, FailureReason } from '@perdure/proto';
+import { builtInError } from '../codec/built-in-errors.js';
+import type { Codec } from '../codec/codec.js';
+import { decodeValue } from '../codec/payload.js';
+import { shown } from '../text.js';
+import {
+  CancelledError,
+  HeartbeatTimeoutError,
+  InvalidInputError,
+  NonDeterminismError,
+  PayloadTooLargeError,
+  RetryableError,
+  StepTimeoutError,
+  TerminalError,
+  WorkerLostError,
+} from './errors.js';
+import { markNonRetryable } from './non-retryable.js';
+import { unsealed } from './sealed-failure.js';
+
+type ErrorClass = new (message: string, options?: ErrorOptions) => Error;
+
+/** Perdure's own errors and the reasons that stand for them. */
+export const CLASS_OF_REASON: readonly (readonly [FailureReason, ErrorClass])[] = [
+  [FailureReason.STEP_TIMEOUT, StepTimeoutError],
+  [FailureReason.HEARTBEAT_TIMEOUT, HeartbeatTimeoutError],
+  [FailureReason.WORKER_LOST, WorkerLostError],
+  [FailureReason.NON_DETERMINISM, NonDeterminismError],
+  [FailureReason.CANCELLED, CancelledError],
+  [FailureReason.PAYLOAD_TOO_LARGE, PayloadTooLargeError],
+  [FailureReason.INVALID_INPUT, InvalidInputError],
+];
+/** Errors that authors throw, by name. */
+const CLASS_OF_TYPE: Readonly<Record<string, ErrorClass>> = { TerminalError, RetryableError };
+
+/** The error that a recorded failure stands for: Perdure's and JavaScript's own classes, others by name. */
+export function errorOf(codec: Codec, recorded: Failure): Error {
+  const failure = unsealed(codec, recorded);
+  const options = failure.cause === undefined ? undefined : { cause: errorOf(codec, failure.cause) };
+  const errors = failure.errors.map((inner) => errorOf(codec, inner));
+  const error = instanceOf(failure, options, errors);
+  if (failure.stack !== '') {
+    Object.defineProperty(error, 'stack', { value: failure.stack, configurable: true, writable: true });
+  }
+  if (failure.code !== '') Object.assign(error, { code: failure.code });
+  if (failure.details !== undefined) Object.assign(error, { details: decodeDetails(codec, failure) });
+  if (failure.nonRetryable && !(error instanceof TerminalError)) markNonRetryable(error);
+  return error;
+}
+
+function instanceOf(
+  { reason, type, message }: Failure,
+  options: ErrorOptions | undefined,
+  errors: readonly Error[],
+): Error {
+  const known =
+    CLASS_OF_REASON.find(([candidate]) => candidate === reason)?.[1] ??
+    (Object.hasOwn(CLASS_OF_TYPE, type) ? CLASS_OF_TYPE[type] : undefined);
+  if (known !== undefined) return new known(message, options);
+  return builtInError(type, message, options, errors);
+}
+
+function decodeDetails(codec: Codec, failure: Failure): unknown {
+  try {
+    return decodeValue(codec, failure.details);
+  } catch (error) {
+    return `The details cannot be decoded: ${error instanceof Error ? error.message : shown(error)}`;
+  }
+}

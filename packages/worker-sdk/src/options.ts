@@ -1,0 +1,27 @@
+import { distance } from 'fastest-levenshtein';
+
+/** So many letters may differ between a mistyped name and the one that was meant. */
+const MAX_TYPOS = 4;
+
+/**
+ * @param owner for the error, for example `A start`
+ * @throws {TypeError} naming the first key that is not known, and the known one that was probably meant
+ */
+export function refuseUnknownKeys(owner: string, given: object, known: readonly string[]): void {
+  for (const key of Object.keys(given)) {
+    if (known.includes(key)) continue;
+    throw new TypeError(
+      `${owner} has no option '${key}'${didYouMean(key, known)} Expected one of: ${known.join(', ')}.`,
+    );
+  }
+}
+
+/** @returns `; did you mean 'x'?`, or a full stop when nothing is near */
+export function didYouMean(given: string, known: readonly string[]): string {
+  const word = given.toLowerCase();
+  const near = known
+    .map((name) => ({ name, typos: distance(word, name.toLowerCase()) }))
+    .filter(({ name, typos }) => typos <= MAX_TYPOS && typos < name.length / 2)
+    .sort((one, other) => one.typos - other.typos)[0];
+  return near === undefined ? '.' : `; did you mean '${near.name}'?`;
+}

@@ -1,0 +1,33 @@
+import type { DescMessage, DescService, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
+
+export interface CallOptions {
+  /** The call is given up after so many ms; default 30,000. */
+  readonly timeoutMs?: number;
+  /** Gives the call up when aborted. */
+  readonly signal?: AbortSignal;
+}
+
+type Unary<I extends DescMessage, O extends DescMessage> = (
+  request: MessageInitShape<I>,
+  options?: CallOptions,
+) => Promise<MessageShape<O>>;
+type Streaming<I extends DescMessage, O extends DescMessage> = (
+  request: MessageInitShape<I>,
+  options?: Pick<CallOptions, 'signal'>,
+) => AsyncIterable<MessageShape<O>>;
+type CallOf<M> = M extends {
+  methodKind: 'unary';
+  input: infer I extends DescMessage;
+  output: infer O extends DescMessage;
+}
+  ? Unary<I, O>
+  : M extends {
+        methodKind: 'server_streaming';
+        input: infer I extends DescMessage;
+        output: infer O extends DescMessage;
+      }
+    ? Streaming<I, O>
+    : never;
+
+/** One function for each method of a service. They throw {@link RpcError}. */
+export type ServiceClient<S extends DescService> = { readonly [K in keyof S['method']]: CallOf<S['method'][K]> };

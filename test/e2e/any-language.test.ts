@@ -1,0 +1,65 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { WorkflowFailedError } from '@perdure/worker-sdk';
+import { v7 as uuid } from 'uuid';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { until } from '../support/until.js';
+
+const page = readFileSync(new URL('../../docs/any-language.md', import.meta.url), 'utf8');
+const hasPython = spawnSync('python3', ['--version']).status === 0;
+
+// Whoever has only Node may run the tests too; where changes are accepted, the page is never left untried.
+describe.skipIf(!hasPython && process.env.CI === undefined)('the documented worker in Python', () => {
+  const taskQueue = `python-${uuid()}`;
+  let perdure: TestPerdure;
+  let worker: ChildProcess;
+  let output = '';
+  beforeAll(async () => {
+    perdure = await startPerdure({ reaper: { maxSleepMs: 50 } });
+    const program = /```python\n(.*?)```/s.exec(page)?.[1] ?? '';
+    worker = spawn('python3', ['-c', program], {
+      env: {
+        PATH: process.env.PATH,
+        HOME: process.env.HOME,
+        PERDURE_HTTP: `http://${perdure.server.httpAddress}`,
+        QUEUE: taskQueue,
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    for (const stream of [worker.stdout, worker.stderr]) stream?.on('data', (chunk) => (output += chunk));
+    await once(worker, 'spawn');
+  });
+  afterAll(async () => {
+    if (worker.exitCode === null) {
+      worker.kill('SIGKILL');
+      await once(worker, 'close');
+    }
+    await perdure.stop();
+  });
+
+  const execute = (input: unknown) => perdure.client.execute('greet', input, { taskQueue, timeout: '25s' });
+
+  it('reads the input that the TypeScript client wrote, and its result is read by it', async () => {
+    expect(await execute({ who: 'Zoë', n: [1, 2] }), output).toEqual({ text: 'Hello Zoë', loud: 'HELLO ZOË' });
+  });
+
+  it('fails a run whose code raises, with the error of Python', async () => {
+    const error = (await execute({ n: 1 }).catch((thrown: unknown) => thrown)) as WorkflowFailedError;
+    expect(error).toBeInstanceOf(WorkflowFailedError);
+    expect(error.cause.name).toBe('KeyError');
+    const unread = (await execute({ who: new Date(0) }).catch((thrown: unknown) => thrown)) as WorkflowFailedError;
+    expect(unread.cause.message).toContain('json/devalue');
+  });
+
+  it('survives calls that are refused: about a run, and of its polls', async () => {
+    // The step's result is accepted; the output, which has it twice, is too large.
+    await perdure.client.start('greet', { who: 'x'.repeat(1_200_000) }, { taskQueue });
+    await until('the refusal', () => output.includes('output.data: must be at most'));
+    const { workers } = await perdure.admin.listWorkers({ taskQueue });
+    await perdure.workers.deregisterWorker({ workerId: workers[0]?.workerId ?? '' });
+    expect(await execute({ who: 'you' }), output).toEqual({ text: 'Hello you', loud: 'HELLO YOU' });
+    expect(worker.exitCode).toBeNull();
+  });
+});
