@@ -189,4 +189,13 @@ create table perdure.servers (
   last_seen_at timestamptz not null
 );
 alter table perdure.servers set (fillfactor = 50);
+
+-- Reapers alive. Nothing depends on it; it is how people learn that none is running.
+create table perdure.reapers (
+  reaper_id    uuid        primary key,
+  identity     text        not null,
+  started_at   timestamptz not null,
+  last_seen_at timestamptz not null
+);
+alter table perdure.reapers set (fillfactor = 50);
 `;
