@@ -143,7 +143,7 @@ describe('diagnosis', () => {
     const { runId } = await perdure.workflows.startWorkflow({ workflowType: 'broken', taskQueue });
     await perdure.workflows.awaitRun({ runId });
     expect((await perdure.workflows.describeRun({ runId })).explanation).toBe(
-      "Step 'charge' failed with CardDeclined [card_declined]: limit (attempt 1 of 3; not retried: stopOn or retryOn of its retry policy rules it out).",
+      "Step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 1 of 3; not retried: stopOn or retryOn of its retry policy rules it out.",
     );
   });
 });

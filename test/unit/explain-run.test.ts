@@ -1,5 +1,5 @@
 import { WaitReason } from '@perdure/proto';
-import type { Failure, Run, RunFacts, StepAttempt, Worker } from '@perdure/store';
+import type { Failure, Run, RunFacts, StepAttempt, WorkerWithRuns } from '@perdure/store';
 import { describe, expect, it } from 'vitest';
 import { explainRun } from '../../packages/server/dist/rpc/explain-run.js';
 
@@ -57,7 +57,7 @@ const step = (fields: Partial<StepAttempt>): StepAttempt => ({
   failure: null,
   ...fields,
 });
-const worker = (fields: Partial<Worker> = {}): Worker => ({
+const worker = (fields: Partial<WorkerWithRuns> = {}): WorkerWithRuns => ({
   workerId: WORKER_ID,
   namespace: 'default',
   taskQueue: 'q',
@@ -69,6 +69,7 @@ const worker = (fields: Partial<Worker> = {}): Worker => ({
   status: 'ONLINE',
   registeredAt: inMs(-100_000),
   lastSeenAt: inMs(-1_000),
+  running: 1,
   ...fields,
 });
 const facts = (fields: Partial<RunFacts> = {}): RunFacts => ({
@@ -265,7 +266,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     run({ status: 'FAILED', ...ended, failure: declined }),
     facts({ failedSteps: [step({ stepId: 'charge', status: 'FAILED', failure: declined })] }),
     WaitReason.UNSPECIFIED,
-    "Step 'charge' failed with CardDeclined [card_declined]: limit (attempt 1 of 3; not retried: stopOn or retryOn of its retry policy rules it out).",
+    "Step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 1 of 3; not retried: stopOn or retryOn of its retry policy rules it out.",
   ],
   [
     'A terminal error is said to rule a retry out itself.',
@@ -274,7 +275,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
       failedSteps: [step({ status: 'FAILED', failure: failure({ type: 'TerminalError', nonRetryable: true }) })],
     }),
     WaitReason.UNSPECIFIED,
-    "Step 's' failed with TerminalError: no good (attempt 1 of 3; not retried: the error rules it out).",
+    "Step 's' failed with TerminalError: no good. It was attempt 1 of 3; not retried: the error rules it out.",
   ],
   [
     "A step's error in the chain of causes is named as the cause, and attempts of the run are counted.",
@@ -288,7 +289,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
       failedSteps: [step({ stepId: 'charge', status: 'FAILED', tryNumber: 3, attemptNumber: 3, failure: declined })],
     }),
     WaitReason.UNSPECIFIED,
-    "The workflow failed with OrderError: order failed, because step 'charge' failed with CardDeclined [card_declined]: limit (attempt 3 of 3; no attempt is left). It was the run's last of 3 attempts.",
+    "The workflow failed with OrderError: order failed, because step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 3 of 3; no attempt is left. It was the run's last of 3 attempts.",
   ],
   [
     "An error of the workflow's own code names no step.",

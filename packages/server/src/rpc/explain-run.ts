@@ -188,7 +188,7 @@ function failedText(run: Run, failedSteps: readonly StepAttempt[]): string {
   for (let error = run.failure; error !== null; error = error.cause ?? null) {
     const step = failedSteps.find(({ failure }) => failure !== null && isSame(failure, error as Failure));
     if (step === undefined) continue;
-    const failed = `tep '${step.stepId}' failed with ${errorText(step.failure)} (${whyFinal(step)}).`;
+    const failed = `tep '${step.stepId}' failed with ${errorText(step.failure)}. It was ${whyFinal(step)}.`;
     return error === run.failure
       ? `S${failed}${attempts}`
       : `The workflow failed with ${errorLine(run.failure as Failure)}, because s${failed}${attempts}`;

@@ -102,7 +102,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
         workersWithType: facts.workersWithType,
         now: timestampOf(facts.now),
         reapersAlive: facts.reapersAlive,
-        ...(facts.holder === null ? {} : { worker: workerMessage({ ...facts.holder, running: 0 }) }),
+        ...(facts.holder === null ? {} : { worker: workerMessage(facts.holder) }),
       };
     },
 

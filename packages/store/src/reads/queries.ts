@@ -64,7 +64,7 @@ export interface RunFacts {
   readonly workersOnline: number;
   readonly workersWithType: number;
   /** The worker that holds the lease; null when none does, or when it has been forgotten. */
-  readonly holder: Worker | null;
+  readonly holder: WorkerWithRuns | null;
   /** The end of the latest attempt that has ended; null when none has. */
   readonly lastStepEndedAt: Date | null;
   /** Steps that failed for good, the latest first, at most 20; empty unless the run FAILED. */

@@ -3,7 +3,7 @@ import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { Run } from '../model.js';
 import { REAPER_SILENCE_MS } from '../transitions/announce-reapers.js';
-import { getRegistration } from './list-workers.js';
+import { getWorker } from './list-workers.js';
 import type { RunFacts } from './queries.js';
 import { STEP_COLUMNS, type StepRow, stepOf } from './step-row.js';
 
@@ -57,7 +57,7 @@ export async function readRunFacts(db: Database, run: Run): Promise<RunFacts> {
     db.query<FactsRow>(RUN_FACTS, [runId, namespace, taskQueue, workflowType, REAPER_SILENCE_MS]),
     db.query<StepRow>(CURRENT_STEPS, [runId, MAX_DETAIL_BYTES]),
     run.status === 'FAILED' ? db.query<StepRow>(FAILED_STEPS, [runId]) : [],
-    lockedBy === null ? null : getRegistration(db, { workerId: lockedBy, namespace }),
+    lockedBy === null ? null : getWorker(db, { workerId: lockedBy, namespace }),
   ]);
   const row = facts[0];
   if (row === undefined) throw new Error("Statement 'run_facts' answered without a row.");

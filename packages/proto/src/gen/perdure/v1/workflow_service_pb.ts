@@ -537,7 +537,7 @@ export type DescribeRunResponse = Message<"perdure.v1.DescribeRunResponse"> & {
   now?: Timestamp;
 
   /**
-   * The worker that holds the lease; absent when none does. Its `running` is not counted here.
+   * The worker that holds the lease; absent when none does.
    *
    * @generated from field: perdure.v1.WorkerInfo worker = 10;
    */
