@@ -103,7 +103,8 @@ describe('perdure on the command line', () => {
     expect((await cli('namespace create team-a -d test')).exitCode).toBe(0);
     expect((await cli('namespace create team-a')).exitCode).toBe(5);
     expect((await cli('namespace list -o ids')).output).toBe('default\nteam-a\n');
-    expect((await cli('doctor')).output).toContain('Nothing is wrong');
+    const empty = await cli('--namespace team-a doctor');
+    expect([empty.exitCode, empty.output]).toEqual([0, expect.stringContaining('No problems found.')]);
     const spare = await perdure.startWorker({ taskQueue: 'other', workflows: [workflow('w', async () => 1)] });
     expect((await cli(`worker drain ${spare.workerId}`)).output).toContain('DRAINING');
   });
@@ -111,19 +112,8 @@ describe('perdure on the command line', () => {
   it.each([
     ['run get nosuch', 3],
     ['run lst', 2],
-    ['run list --nope', 2],
-    ['run list -o xml', 2],
-    ['run list --status none', 2],
-    ['run list --since whenever', 2],
-    ['run start greet', 2],
-    [`run start greet -q q --input nojson`, 2],
-    ['step get x y', 3],
-    ['worker drain not-a-uuid', 2],
     ['--address 127.0.0.1:9 run list', 4],
-    ['--namespace nowhere run start greet -q q', 3],
     ['--help', 0],
-    ['--version', 0],
-    ['run', 2],
     ['migrate', 2],
     ['server', 2],
     ['server --grpc-port 99999 --database-url x', 2],
