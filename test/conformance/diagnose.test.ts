@@ -111,18 +111,17 @@ describe('diagnosis', () => {
 
   it('a namespace that does not exist is NOT_FOUND for every list, also when only empty', async () => {
     const namespace = 'nowhere';
-    for (const refused of [
+    const calls: Promise<unknown>[] = [
       perdure.admin.diagnose({ namespace }),
       perdure.admin.listWorkers({ namespace }),
       perdure.admin.listTaskQueues({ namespace }),
       perdure.workflows.listRuns({ namespace }),
       perdure.workflows.countRuns({ namespace }),
-    ]) {
-      expect(await refusal(refused as Promise<unknown>)).toMatchObject({
-        status: 'NOT_FOUND',
-        reason: 'NAMESPACE_NOT_FOUND',
-      });
-    }
+    ];
+    const refusals = await Promise.all(calls.map(refusal));
+    expect(refusals.map(({ status, reason }) => `${status} ${reason}`)).toEqual(
+      calls.map(() => 'NOT_FOUND NAMESPACE_NOT_FOUND'),
+    );
     await perdure.admin.createNamespace({ name: 'empty' });
     expect((await perdure.workflows.listRuns({ namespace: 'empty' })).runs).toEqual([]);
     expect((await perdure.workflows.countRuns({ namespace: 'empty' })).total).toBe(0n);

@@ -32,7 +32,7 @@ export function tableText<Row>(rows: readonly Row[], columns: readonly Column<Ro
     const cells = rows.map((row) => oneLine(value(row)));
     return { cells, width: Math.max(title.length, ...cells.map(widthOf)) };
   });
-  const widths = fit(
+  const widths = fitColumns(
     columns.map(({ min, dispensable }, index) => ({ width: natural[index]?.width ?? 0, min, dispensable })),
     maxWidth,
   );
@@ -68,7 +68,7 @@ interface Fitted {
  *
  * @returns the width of each, undefined for one that is left out
  */
-export function fit(columns: readonly Fitted[], maxWidth: number): (number | undefined)[] {
+export function fitColumns(columns: readonly Fitted[], maxWidth: number): (number | undefined)[] {
   const widths: (number | undefined)[] = columns.map(({ width }) => width);
   const total = () => {
     const shown = widths.filter((width) => width !== undefined);
