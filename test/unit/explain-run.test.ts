@@ -178,11 +178,11 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     "3 workers are online for task queue 'q', but none has registered workflow 'checkout'. It has waited for 1 s.",
   ],
   [
-    'A run that waits for a slot says how often it lost its lease.',
+    'A run that waits for a slot says that it lost its worker.',
     run({ status: 'PENDING', availableAt: inMs(-1_000), lostLeases: 1 }),
     facts({ workersWithType: 2 }),
     WaitReason.NO_FREE_SLOT,
-    'It waits for a free slot; 2 workers online can execute it. It has waited for 1 s. It has lost its lease 1 time in a row.',
+    'It waits for a free slot; 2 workers online can execute it. It has waited for 1 s. Its last worker was lost.',
   ],
   [
     'A sleep says when it wakes.',
@@ -245,7 +245,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     run({ status: 'SLEEPING', yieldReason: 'RECLAIM', lostLeases: 2, wakeAt: inMs(2_000) }),
     facts(),
     WaitReason.RECLAIM_BACKOFF,
-    'It lost its worker 2 times in a row; it may be claimed again in 2 s.',
+    'Its last 2 workers were lost. It may be claimed again in 2 s.',
   ],
   [
     'A run that was given back says so.',

@@ -174,7 +174,7 @@ function lostLeases({ diagnosis: { runsLosingLeases, mostLostLeases } }: Finding
     status: runs > 0 ? 'warn' : 'ok',
     text:
       runs > 0
-        ? `${count(runs, 'open run')} lost ${runs === 1 ? 'its' : 'their'} worker, up to ${count(mostLostLeases, 'time')} in a row. See why the workers died: perdure worker list --all.`
+        ? `${count(runs, 'open run')} lost ${runs === 1 ? 'its' : 'their'} worker${mostLostLeases > 1 ? `, up to ${mostLostLeases} times in a row` : ''}. See why the workers died: perdure worker list --all.`
         : 'No open run has lost its worker',
     facts: { runs, mostInARow: mostLostLeases },
   };

@@ -85,7 +85,9 @@ function stateText(step: StepAttempt, now: DescribeRunResponse['now']): string {
   if (step.kind === StepKind.SLEEP) return `sleeps until ${timeFromText(step.firesAt, now)}`;
   const attempt = `attempt ${attemptText(step)}`;
   if (step.status !== StepStatus.RUNNING) {
-    return `${attempt} failed: ${failureChain(step.failure)}; next attempt ${timeFromText(step.nextRetryAt, now)}`;
+    const isDue = (betweenMs(now, step.nextRetryAt) ?? 0) <= 0;
+    const next = isDue ? 'when a worker resumes the run' : timeFromText(step.nextRetryAt, now);
+    return `${attempt} failed: ${failureChain(step.failure)}; next attempt ${next}`;
   }
   return [
     `${attempt}, running since ${timeFromText(step.startedAt, now)}`,

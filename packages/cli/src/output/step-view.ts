@@ -1,5 +1,5 @@
 import { toJson } from '@bufbuild/protobuf';
-import { FailureReason, type StepAttempt, StepAttemptSchema, StepKind, StepStatus } from '@perdure/proto';
+import { type StepAttempt, StepAttemptSchema, StepKind, StepStatus } from '@perdure/proto';
 import pc from 'picocolors';
 import { failureChain, failureJson, failureText } from './failures.js';
 import { payloadJson, payloadText } from './payloads.js';
@@ -99,7 +99,7 @@ function nextText(step: StepAttempt): string {
   if (step.status !== StepStatus.FAILED) return '';
   if (!step.isLatest) return 'retried';
   if (step.nextRetryAt !== undefined) return `retry at ${timeText(step.nextRetryAt)}`;
-  return step.failure?.reason === FailureReason.WORKER_LOST ? 'worker lost' : 'final';
+  return 'final';
 }
 
 /** @param fullStack also the frames of Perdure and Node */

@@ -1,6 +1,6 @@
 import { WaitReason } from '@perdure/proto';
 import type { Failure, Run, RunFacts, StepAttempt } from '@perdure/store';
-import { attemptText, count, errorLine, errorText, list, oneLine, span, workerText } from './phrases.js';
+import { attemptText, errorLine, errorText, list, oneLine, span, workerText } from './phrases.js';
 
 /** Why a run is not moving, for programs and for people. */
 export interface Explanation {
@@ -89,7 +89,7 @@ function waitText(step: StepAttempt, { now }: RunFacts): string {
 function explainPending(run: Run, facts: RunFacts): Explanation {
   const waited =
     run.availableAt === null ? '' : ` It has waited for ${span(facts.now.getTime() - run.availableAt.getTime())}.`;
-  const lost = run.lostLeases === 0 ? '' : ` It has lost its lease ${count(run.lostLeases, 'time')} in a row.`;
+  const lost = lostText(run.lostLeases);
   if (facts.workersOnline === 0) {
     return {
       reason: WaitReason.NO_WORKER,
@@ -113,6 +113,11 @@ function explainPending(run: Run, facts: RunFacts): Explanation {
   };
 }
 
+function lostText(lostLeases: number): string {
+  if (lostLeases === 0) return '';
+  return lostLeases === 1 ? ' Its last worker was lost.' : ` Its last ${lostLeases} workers were lost.`;
+}
+
 function explainSleeping(run: Run, facts: RunFacts): Explanation {
   const inMs = run.wakeAt === null ? 0 : run.wakeAt.getTime() - facts.now.getTime();
   switch (run.yieldReason) {
@@ -126,7 +131,7 @@ function explainSleeping(run: Run, facts: RunFacts): Explanation {
     case 'RECLAIM':
       return {
         reason: WaitReason.RECLAIM_BACKOFF,
-        text: `It lost its worker ${count(run.lostLeases, 'time')} in a row; ${due('it may be claimed again', inMs, facts)}`,
+        text: `${lostText(run.lostLeases).trim()} ${due('It may be claimed again', inMs, facts)}`,
       };
     case 'RELEASE':
     case 'STEP_TIMEOUT':

@@ -15,8 +15,6 @@ export function span(ms: number): string {
   return `${Math.max(0, Math.round(ms))} ms`;
 }
 
-export const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;
-
 /** `a`, `a and b`, `a, b and c`; the first ten when there are more. */
 export function list(items: readonly string[]): string {
   const shown = items.length <= 10 ? items : [...items.slice(0, 10), `${items.length - 10} more`];
