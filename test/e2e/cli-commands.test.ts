@@ -90,7 +90,21 @@ describe('commands', () => {
         { timeout: '5m' },
       );
     });
-    const workflows = [greet, fail, nap, declined, retrying, busy];
+    const again = workflow('again', { retry: { maxAttempts: 2, initial: 1 } }, async (ctx) => {
+      try {
+        await ctx.step(
+          'flaky',
+          () => {
+            throw new Error('not yet');
+          },
+          { retry: { maxAttempts: 1 } },
+        );
+      } catch (error) {
+        await ctx.step('undo', () => 1);
+        throw error;
+      }
+    });
+    const workflows = [again, greet, fail, nap, declined, retrying, busy];
     await perdure.startWorker({ taskQueue: 'q', workflows, version: 'b7', identity: 'web-3:4711' });
   });
   afterAll(() => perdure.stop());
@@ -199,6 +213,16 @@ describe('commands', () => {
       reapersAlive: 1,
       run: { priority: 0, build: '', failure: { details: { value: { tenant: 't1' } }, nonRetryable: false } },
     });
+  });
+
+  it('history marks what a retry of the whole run took back, and counts the attempts of the run', async () => {
+    const id = await startOne('again');
+    expect((await cli(`run result ${id}`)).exitCode).toBe(1);
+    const { output, errors } = await cli(`run history ${id}`);
+    expect(output).toMatch(/flaky .* retried +Error: not yet\n.*flaky .* final +Error: not yet\n/);
+    expect(output).toMatch(/undo .* taken back: the run was retried\n.*undo .* COMPLETED/);
+    expect(errors).toContain('The run is in attempt 2: 1 retry of the run.');
+    expect((await cli(`run describe ${id}`)).output).toContain("It was the run's last of 2 attempts.");
   });
 
   it('watch tells of each status of an attempt once', async () => {

@@ -45,6 +45,7 @@ const step = (fields: Partial<StepAttempt>): StepAttempt => ({
   tryNumber: 1,
   maxTries: 3,
   isLatest: true,
+  isCut: false,
   status: 'RUNNING',
   workerId: WORKER_ID,
   leaseToken: 1,

@@ -95,10 +95,12 @@ function notesOf(run: WorkflowRun, steps: readonly StepAttempt[], payloads: bool
   return [
     ...(run.attempt > 1 ? [`The run is in attempt ${attemptsText(run)}.`] : []),
     ...(run.retries > 0 && run.failure !== undefined
-      ? [`Its last failed attempt ended with ${failureChain(run.failure)}. Earlier ones are not recorded.`]
+      ? [`Its last failed attempt ended with ${failureChain(run.failure)}.`]
       : []),
     ...(hasUncounted(steps)
-      ? ['In brackets: counted attempts. One that was lost with its worker does not count for the retry policy.']
+      ? [
+          'In brackets: counted attempts. Those lost with their worker, or from before a retry of the run, do not count.',
+        ]
       : []),
     ...(payloads ? ['--payloads shows nothing in tables; add -o json or -o jsonl.'] : []),
   ];

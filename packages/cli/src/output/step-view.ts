@@ -90,6 +90,7 @@ export const hasUncounted = (steps: readonly StepAttempt[]): boolean =>
 
 /** What follows after an attempt. */
 function nextText(step: StepAttempt): string {
+  if (step.isCut) return 'taken back: the run was retried';
   if (step.kind === StepKind.SLEEP) {
     return step.status === StepStatus.RUNNING ? `wakes ${timeText(step.firesAt)}` : '';
   }

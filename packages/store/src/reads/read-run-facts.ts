@@ -22,7 +22,7 @@ const CURRENT_STEPS = defineStatement(
 const FAILED_STEPS = defineStatement(
   'failed_steps',
   `select ${STEP_COLUMNS} from perdure.step_runs s
-  where s.run_id = $1::uuid and s.attempt_key = 0 and s.status = 'FAILED' and s.next_retry_at is null
+  where s.run_id = $1::uuid and s.attempt_key = 0 and s.status = 'FAILED' and s.next_retry_at is null and not s.is_cut
   order by s.finished_at desc, s.seq desc
   limit 20`,
 );
@@ -36,7 +36,7 @@ const RUN_FACTS = defineStatement(
     (select count(*)::int from perdure.reapers r
       where r.last_seen_at >= perdure.clock() - $5::int * interval '1 ms') as reapers_alive
   from (select count(*)::int as attempts,
-      (count(*) filter (where s.attempt_key = 0 and s.status = 'COMPLETED'))::int as completed_steps,
+      (count(*) filter (where s.attempt_key = 0 and s.status = 'COMPLETED' and not s.is_cut))::int as completed_steps,
       max(s.finished_at) as last_step_ended_at
     from perdure.step_runs s where s.run_id = $1::uuid) s`,
 );
