@@ -109,6 +109,48 @@ describe('commands', () => {
   });
   afterAll(() => perdure.stop());
 
+  it('a run is shown in every way', async () => {
+    const id = await startOne('greet', `--input '"x"' --workflow-id my-order`);
+    expect((await cli(`run result ${id}`)).exitCode).toBe(0);
+    for (const command of [
+      'get my-order',
+      'describe my-order',
+      `history ${id}`,
+      `watch ${id}`,
+      'list',
+      'list -o wide',
+      'count',
+    ]) {
+      const { exitCode, output } = await cli(`run ${command}`);
+      expect([command, exitCode]).toEqual([command, 0]);
+      expect(output).toMatch(/COMPLETED/);
+    }
+    const history = JSON.parse((await cli(`run history ${id} -o json --payloads`)).output) as {
+      output: { value: string };
+    }[];
+    expect(history[0]?.output.value).toBe('Hello x');
+    expect((await cli(`step get ${id} compose`)).output).toContain('Hello x');
+    const listed = (await cli('run list -o jsonl --type greet')).output
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { runId: string });
+    expect(listed.some(({ runId }) => runId === id)).toBe(true);
+  });
+
+  it('queues, workers and namespaces are shown, and a worker is drained', async () => {
+    await startOne('nap');
+    expect((await cli('queue list')).output).toMatch(/^q /m);
+    const id = (await cli('worker list -o ids')).output.trim();
+    expect((await cli(`worker describe ${id}`)).output).toContain('ONLINE');
+    expect((await cli('namespace create team-a -d test')).exitCode).toBe(0);
+    expect((await cli('namespace create team-a')).exitCode).toBe(5);
+    expect((await cli('namespace list -o ids')).output).toBe('default\nteam-a\n');
+    const empty = await cli('--namespace team-a doctor');
+    expect([empty.exitCode, empty.output]).toEqual([0, expect.stringContaining('No problems found.')]);
+    const spare = await perdure.startWorker({ taskQueue: 'other', workflows: [workflow('w', async () => 1)] });
+    expect((await cli(`worker drain ${spare.workerId}`)).output).toContain('DRAINING');
+  });
+
   it.each([
     ['run get nosuch', 3],
     ['run lst', 2],

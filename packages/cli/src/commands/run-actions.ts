@@ -33,7 +33,7 @@ export function addActions(run: Command): void {
               const text = `${id} ${runStatusText(status)}${requested ? ' (cancellation requested)' : ''}`;
               printOne(session.output, { id, json: { id, status: RunStatus[status] }, text });
             } catch (error) {
-              // The others of the list are still to be dealt with.
+              // One refusal must not keep the command from the other runs.
               if (!(error instanceof RpcError) || error.isTransient || ids.length === 1) throw error;
               process.stderr.write(`${pc.red('error')} ${error.message}\n`);
               refused = error;

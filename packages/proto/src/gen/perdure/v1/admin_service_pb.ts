@@ -45,7 +45,7 @@ export const CreateNamespaceRequestSchema: GenMessage<CreateNamespaceRequest> = 
   messageDesc(file_perdure_v1_admin_service, 0);
 
 /**
- * Added.
+ * Empty: the namespace exists from now on.
  *
  * @generated from message perdure.v1.CreateNamespaceResponse
  */
@@ -60,7 +60,7 @@ export const CreateNamespaceResponseSchema: GenMessage<CreateNamespaceResponse> 
   messageDesc(file_perdure_v1_admin_service, 1);
 
 /**
- * A page.
+ * The page of namespaces to return.
  *
  * @generated from message perdure.v1.ListNamespacesRequest
  */
@@ -88,7 +88,7 @@ export const ListNamespacesRequestSchema: GenMessage<ListNamespacesRequest> = /*
   messageDesc(file_perdure_v1_admin_service, 2);
 
 /**
- * A page.
+ * Namespaces by name, at most `page_size`.
  *
  * @generated from message perdure.v1.ListNamespacesResponse
  */
@@ -200,7 +200,7 @@ export const ListWorkersRequestSchema: GenMessage<ListWorkersRequest> = /*@__PUR
   messageDesc(file_perdure_v1_admin_service, 4);
 
 /**
- * A page.
+ * Workers, the most recently seen first, at most `page_size`.
  *
  * @generated from message perdure.v1.ListWorkersResponse
  */
@@ -228,7 +228,7 @@ export const ListWorkersResponseSchema: GenMessage<ListWorkersResponse> = /*@__P
   messageDesc(file_perdure_v1_admin_service, 5);
 
 /**
- * Which worker.
+ * Names one worker of the namespace.
  *
  * @generated from message perdure.v1.GetWorkerRequest
  */
@@ -262,7 +262,7 @@ export const GetWorkerRequestSchema: GenMessage<GetWorkerRequest> = /*@__PURE__*
  */
 export type GetWorkerResponse = Message<"perdure.v1.GetWorkerResponse"> & {
   /**
-   * With how many runs it holds.
+   * `running` is counted at the moment of the call.
    *
    * @generated from field: perdure.v1.WorkerInfo worker = 1;
    */
@@ -277,7 +277,7 @@ export const GetWorkerResponseSchema: GenMessage<GetWorkerResponse> = /*@__PURE_
   messageDesc(file_perdure_v1_admin_service, 7);
 
 /**
- * Which namespace.
+ * The namespace whose queues to return.
  *
  * @generated from message perdure.v1.ListTaskQueuesRequest
  */
@@ -382,7 +382,7 @@ export const ListTaskQueuesResponse_TaskQueueSchema: GenMessage<ListTaskQueuesRe
   messageDesc(file_perdure_v1_admin_service, 9, 0);
 
 /**
- * Nothing to say.
+ * Empty: a server describes itself.
  *
  * @generated from message perdure.v1.GetServerInfoRequest
  */
