@@ -37,7 +37,7 @@ export function buildProgram(): Command {
   addWorkerCommands(program);
   addNamespaceCommands(program);
   addDoctorCommand(program);
-  addVersionCommand(program);
+  addVersionCommand(program, VERSION);
   addCompletionCommand(program);
   addHelpCommand(program);
   for (const command of program.commands) {
