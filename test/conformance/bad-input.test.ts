@@ -217,6 +217,8 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
   [AdminService, 'listWorkers', { statuses: [9] }, 'statuses[0]'],
   [AdminService, 'getWorker', { workerId: '' }, 'worker_id'],
   [AdminService, 'listTaskQueues', { namespace: 'A' }, 'namespace'],
+  [AdminService, 'diagnose', { namespace: 'A' }, 'namespace'],
+  [AdminService, 'diagnose', { recent: { seconds: 3_000_000n } }, 'recent'],
 ];
 
 describe('bad input', () => {

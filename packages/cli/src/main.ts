@@ -1,7 +1,6 @@
 #!/usr/bin/env node
-import pc from 'picocolors';
-import { EXIT, failureOf } from './exit-codes.js';
-import { buildProgram } from './program.js';
+import { EXIT } from './exit-codes.js';
+import { runCli } from './run-cli.js';
 
 // `perdure run list | head` closes the pipe early; that is no fault.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -14,10 +13,4 @@ const serves = ['dev', 'server', 'reaper'].includes(
 );
 if (!serves) process.once('SIGINT', () => process.exit(EXIT.interrupted));
 
-try {
-  await buildProgram().parseAsync();
-} catch (error) {
-  const { exitCode, message } = failureOf(error);
-  if (message !== undefined) process.stderr.write(`${pc.red('error')} ${message}\n`);
-  process.exitCode = exitCode;
-}
+process.exitCode = await runCli(process.argv.slice(2));

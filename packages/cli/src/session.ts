@@ -1,7 +1,8 @@
-import { AdminService, WorkerService, WorkflowService } from '@perdure/proto';
+import { AdminService, WorkerService, type WorkflowRun, WorkflowService } from '@perdure/proto';
 import { Connection, RpcError, type ServiceClient } from '@perdure/worker-sdk';
 import type { Command } from 'commander';
 import { validate as isUuid } from 'uuid';
+import { CliError, EXIT } from './exit-codes.js';
 import type { OutputFormat } from './output/print.js';
 
 /** What every command that talks to a server gets. */
@@ -21,7 +22,7 @@ export async function withSession<T>(command: Command, work: (session: Session) 
     namespace?: string;
     output: OutputFormat;
   }>();
-  const connection = new Connection(address === undefined ? {} : { address });
+  const connection = connect(address);
   try {
     return await work({
       namespace: namespace ?? (process.env.PERDURE_NAMESPACE || 'default'),
@@ -33,6 +34,15 @@ export async function withSession<T>(command: Command, work: (session: Session) 
     });
   } finally {
     connection.close();
+  }
+}
+
+function connect(address: string | undefined): Connection {
+  try {
+    return new Connection(address === undefined ? {} : { address });
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw new CliError(error.message, EXIT.usage);
   }
 }
 
@@ -54,7 +64,12 @@ export async function withRun<T>(session: Session, id: string, call: (ref: RunRe
   }
 }
 
+/** The run that people gave an id of. */
+export async function findRun(session: Session, id: string): Promise<WorkflowRun> {
+  return withRun(session, id, async (ref) => (await session.workflows.getRun(ref)).run as WorkflowRun);
+}
+
 /** The run id of what people gave. */
 export async function runIdOf(session: Session, id: string): Promise<string> {
-  return withRun(session, id, async (ref) => (await session.workflows.getRun(ref)).run?.runId ?? '');
+  return (await findRun(session, id)).runId;
 }

@@ -11,7 +11,7 @@ export const reaperOptions = defineOptions({
     min: 1,
     max: 10_000,
     unit: 'runs',
-    description: 'Runs that one sweep changes at the most',
+    description: 'Runs that one sweep changes at most',
   },
   maxSleepMs: {
     kind: 'duration',

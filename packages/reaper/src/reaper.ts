@@ -12,6 +12,7 @@ import {
 } from '@perdure/store';
 import { type Logger, pino } from 'pino';
 import { Alarm } from './alarm.js';
+import { Announcement } from './announcement.js';
 import type { ReaperConfig } from './config.js';
 import { type SweepContext, sweepExpired, sweepSleepers } from './sweeps.js';
 
@@ -42,6 +43,7 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
     applicationName: 'perdure-reaper',
   });
   const context: SweepContext = { db, config, log, reaperId: newSenderId() };
+  const announcement = new Announcement({ db, log, reaperId: context.reaperId, maxSleepMs: config.maxSleepMs });
   const alarm = new Alarm();
   let stopped = false;
   let expiryAtMs = 0;
@@ -83,6 +85,7 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
     while (!stopped) {
       try {
         const sleepMs = await look();
+        announcement.looked();
         if (retryMs > 0) log.info({ event: 'database_available' });
         retryMs = 0;
         if (!stopped) await alarm.sleep(sleepMs);
@@ -105,6 +108,7 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
       stopped = true;
       alarm.ring();
       await Promise.all([done, listener?.stop()]);
+      await announcement.stop();
       await db.close();
       log.info({ event: 'reaper_stopped' });
     },

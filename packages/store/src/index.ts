@@ -4,9 +4,11 @@ export { DatabaseUnavailableError, DataError } from './database/errors.js';
 export type { Listener } from './database/listener.js';
 export { allStatements } from './database/statement.js';
 export * from './model.js';
+export { diagnose } from './reads/diagnose.js';
 export { findRunIds, findRuns } from './reads/find-runs.js';
 export { finishedAmong } from './reads/finished-among.js';
 export { listNamespaces, namespaceExists } from './reads/list-namespaces.js';
+export { listReapers } from './reads/list-reapers.js';
 export { countRuns, listRuns } from './reads/list-runs.js';
 export { listTaskQueues } from './reads/list-task-queues.js';
 export { getRegistration, getWorker, listWorkers } from './reads/list-workers.js';
@@ -25,6 +27,7 @@ export type { QueueRef } from './sweeps/queues.js';
 export { type Reclaimed, type ReclaimOptions, reclaimLeases } from './sweeps/reclaim-leases.js';
 export { retireStaleWorkers } from './sweeps/retire-stale-workers.js';
 export { wakeSleepers } from './sweeps/wake-sleepers.js';
+export { announceReaper, retireReaper } from './transitions/announce-reapers.js';
 export { announceServer, retireServer } from './transitions/announce-servers.js';
 export {
   type CreateNamespace,

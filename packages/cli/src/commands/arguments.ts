@@ -7,7 +7,13 @@ import { InvalidArgumentError } from 'commander';
 
 export function integerArgument(text: string): number {
   const value = Number(text);
-  if (!Number.isInteger(value)) throw new InvalidArgumentError('It must be a whole number.');
+  if (text.trim() === '' || !Number.isInteger(value)) throw new InvalidArgumentError('It must be a whole number.');
+  return value;
+}
+
+export function countArgument(text: string): number {
+  const value = integerArgument(text);
+  if (value < 0) throw new InvalidArgumentError('It must be 0 or more.');
   return value;
 }
 
@@ -34,3 +40,9 @@ export function timeArgument(text: string): Timestamp {
 export function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, ...value.split(',')];
 }
+
+/** For commands that show errors. */
+export const FULL_STACK = [
+  '--full-stack',
+  "errors with the frames of Perdure and Node too, not only the workflow's own",
+] as const;

@@ -4,16 +4,16 @@ import type { Command } from 'commander';
 import pc from 'picocolors';
 import { CliError, EXIT } from '../exit-codes.js';
 import { printOne } from '../output/print.js';
-import { runStatusText } from '../output/values.js';
+import { runStatusText } from '../output/statuses.js';
 import { withRun, withSession } from '../session.js';
 import { idsOf } from './ids.js';
 
 export function addActions(run: Command): void {
   const actions = [
-    ['cancel', 'ask runs to end; their code may clean up', 'cancelRun'],
-    ['terminate', 'end runs at once; their code gets no chance to clean up', 'terminateRun'],
+    ['cancel', 'request that runs end; their code may clean up', 'cancelRun', 'cancelled'],
+    ['terminate', 'end runs at once; their code gets no chance to clean up', 'terminateRun', 'terminated'],
   ] as const;
-  for (const [name, description, method] of actions) {
+  for (const [name, description, method, done] of actions) {
     run
       .command(`${name} <id...>`)
       .description(`${description}; - reads ids from stdin`)
@@ -29,17 +29,18 @@ export function addActions(run: Command): void {
                 (ref): Promise<{ readonly status: RunStatus }> =>
                   session.workflows[method]({ ...ref, reason: options.reason }),
               );
-              const asked = status !== RunStatus.CANCELLED && status !== RunStatus.TERMINATED;
-              const text = `${id} ${runStatusText(status)}${asked ? ' (cancel asked for)' : ''}`;
+              const requested = status !== RunStatus.CANCELLED && status !== RunStatus.TERMINATED;
+              const text = `${id} ${runStatusText(status)}${requested ? ' (cancellation requested)' : ''}`;
               printOne(session.output, { id, json: { id, status: RunStatus[status] }, text });
             } catch (error) {
-              // The others of the list are still to be dealt with.
+              // One refusal must not keep the command from the other runs.
               if (!(error instanceof RpcError) || error.isTransient || ids.length === 1) throw error;
               process.stderr.write(`${pc.red('error')} ${error.message}\n`);
               refused = error;
             }
           }
-          if (refused !== undefined) throw new CliError('Not all runs could be dealt with; see above.', EXIT.refused);
+          if (refused !== undefined)
+            throw new CliError(`Some runs could not be ${done}; see the errors above.`, EXIT.refused);
         }),
       );
   }

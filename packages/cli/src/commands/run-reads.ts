@@ -1,155 +1,112 @@
-import type { Timestamp } from '@bufbuild/protobuf/wkt';
-import { RunStatus, type StepAttempt, WaitReason, type WorkflowRun } from '@perdure/proto';
+/** Looks at single runs. */
+import type { StepAttempt, WorkflowRun } from '@perdure/proto';
 import type { Command } from 'commander';
-import pc from 'picocolors';
-import { CliError, EXIT } from '../exit-codes.js';
-import { printList, printOne, safe } from '../output/print.js';
-import { runJson, runListView, runText } from '../output/run-view.js';
-import { stepJson, stepListView } from '../output/step-view.js';
-import { stepStatusText, timeText } from '../output/values.js';
-import { runIdOf, type Session, withRun, withSession } from '../session.js';
-import { collect, integerArgument, timeArgument } from './arguments.js';
+import { describeJson, describeText } from '../output/describe-view.js';
+import { failureChain } from '../output/failures.js';
+import { hint, isTable, printList, printOne } from '../output/print.js';
+import { attemptsText, runJson, runText } from '../output/run-view.js';
+import { hasUncounted, stepListView } from '../output/step-view.js';
+import { findRun, runIdOf, type Session, withRun, withSession } from '../session.js';
+import { FULL_STACK } from './arguments.js';
 import { idsOf } from './ids.js';
 import { repeatedly, watchable } from './repeat.js';
 import { showResult, watchRun } from './run-result.js';
+import { WorkerNames } from './worker-names.js';
 
-interface FilterOptions {
-  readonly status?: readonly string[];
-  readonly type?: string;
-  readonly taskQueue?: string;
-  readonly workflowId?: string;
-  readonly build?: string;
-  readonly since?: Timestamp;
-  readonly until?: Timestamp;
-  readonly limit: number;
+interface ReadOptions {
   readonly watch?: boolean;
-}
-
-function addFilters(command: Command): Command {
-  return command
-    .option('-t, --type <name>', 'workflow type')
-    .option('-q, --task-queue <name>', 'task queue')
-    .option('--since <time>', 'created at or after: a time, or 2h for two hours ago', timeArgument)
-    .option('--until <time>', 'created before: a time, or 2h for two hours ago', timeArgument);
+  readonly payloads?: boolean;
+  readonly fullStack?: boolean;
 }
 
 export function addReads(run: Command): void {
-  watchable(addFilters(run.command('list')))
-    .description('list runs, newest first')
-    .option('-s, --status <status>', 'status, several with commas between', collect)
-    .option('--workflow-id <id>', 'workflow id')
-    .option('--build <name>', 'build')
-    .option('-n, --limit <n>', 'runs at the most; 0 for all', integerArgument, 50)
-    .action((options: FilterOptions, command: Command) =>
-      withSession(command, (session) =>
-        repeatedly(options, async () => printList(session.output, await listRuns(session, options), runListView)),
-      ),
-    );
-
-  addFilters(run.command('count'))
-    .description('count runs by status')
-    .action((options: FilterOptions, command: Command) =>
-      withSession(command, async (session) => {
-        const { counts, total } = await session.workflows.countRuns({
-          namespace: session.namespace,
-          workflowType: options.type ?? '',
-          taskQueue: options.taskQueue ?? '',
-          ...(options.since === undefined ? {} : { createdAfter: options.since }),
-          ...(options.until === undefined ? {} : { createdBefore: options.until }),
-        });
-        const rows = [
-          ...counts.map(({ status, count }) => ({ status: RunStatus[status] ?? '', count })),
-          { status: 'total', count: total },
-        ];
-        printList(session.output, rows, {
-          columns: [
-            { title: 'STATUS', value: (row) => row.status },
-            { title: 'RUNS', align: 'right', value: (row) => String(row.count) },
-          ],
-          id: (row) => `${row.status} ${row.count}`,
-          json: (row) => ({ status: row.status, count: Number(row.count) }),
-          empty: '',
-        });
-      }),
-    );
-
   run
     .command('get <id...>')
     .description('show runs with input and output; - reads ids from stdin')
-    .action((ids: string[], _: unknown, command: Command) =>
+    .option(...FULL_STACK)
+    .action((ids: string[], options: ReadOptions, command: Command) =>
       withSession(command, async (session) => {
         for (const id of await idsOf(ids)) {
-          const found = await withRun(session, id, (ref) => session.workflows.getRun(ref));
-          const got = found.run as WorkflowRun;
-          printOne(session.output, { id: got.runId, json: runJson(got), text: runText(got) });
+          const got = await findRun(session, id);
+          printOne(session.output, {
+            id: got.runId,
+            json: runJson(got),
+            text: runText(got, options.fullStack === true),
+          });
         }
       }),
     );
 
   watchable(run.command('describe <id>'))
-    .description('say where a run is, and why it is not moving')
-    .action((id: string, options: { watch?: boolean }, command: Command) =>
-      withSession(command, (session) => repeatedly(options, () => describeRun(session, id))),
+    .description('say where a run is, why it is not moving, and what to do')
+    .option(...FULL_STACK)
+    .action((id: string, options: ReadOptions, command: Command) =>
+      withSession(command, (session) =>
+        repeatedly(options, async () => {
+          const described = await withRun(session, id, (ref) => session.workflows.describeRun(ref));
+          printOne(session.output, {
+            id: described.run?.runId ?? '',
+            json: describeJson(described),
+            text: describeText(described, options.fullStack === true),
+          });
+        }),
+      ),
     );
 
   watchable(run.command('history <id>'))
     .description('show every attempt of every step')
-    .option('--payloads', 'with outputs and heartbeat details (json formats)')
-    .action((id: string, options: { watch?: boolean; payloads?: boolean }, command: Command) =>
-      withSession(command, (session) =>
-        repeatedly(options, async () => {
-          const steps = await readHistory(session, id, options.payloads === true);
-          printList(session.output, steps, stepListView(steps));
-        }),
-      ),
+    .option('--payloads', 'with outputs and heartbeat details; needs -o json or jsonl')
+    .action((id: string, options: ReadOptions, command: Command) =>
+      withSession(command, (session) => repeatedly(options, () => showHistory(session, id, options))),
     );
 
   run
     .command('watch <id>')
     .description('follow a run until it has ended')
-    .action((id: string, _: unknown, command: Command) => withSession(command, (session) => watchRun(session, id)));
+    .option(...FULL_STACK)
+    .action((id: string, options: ReadOptions, command: Command) =>
+      withSession(command, (session) => watchRun(session, id, options.fullStack === true)),
+    );
 
   run
     .command('result <id>')
     .description('wait for a run to end and print its output')
-    .action((id: string, _: unknown, command: Command) =>
-      withSession(command, async (session) => showResult(session, await runIdOf(session, id))),
+    .option(...FULL_STACK)
+    .action((id: string, options: ReadOptions, command: Command) =>
+      withSession(command, async (session) =>
+        showResult(session, await runIdOf(session, id), options.fullStack === true),
+      ),
     );
 }
 
-async function listRuns(session: Session, options: FilterOptions): Promise<WorkflowRun[]> {
-  const statuses = (options.status ?? []).map((text) => {
-    const status = RunStatus[text.toUpperCase() as keyof typeof RunStatus];
-    if (status === undefined || status === RunStatus.UNSPECIFIED) {
-      const known = Object.keys(RunStatus).filter((name) => Number.isNaN(Number(name)) && name !== 'UNSPECIFIED');
-      throw new CliError(`There is no status '${text}'; there are ${known.join(', ')}.`, EXIT.usage);
-    }
-    return status;
-  });
-  const limit = options.limit === 0 ? Number.POSITIVE_INFINITY : options.limit;
-  const runs: WorkflowRun[] = [];
-  let pageToken = '';
-  do {
-    const page = await session.workflows.listRuns({
-      namespace: session.namespace,
-      statuses,
-      workflowType: options.type ?? '',
-      taskQueue: options.taskQueue ?? '',
-      workflowId: options.workflowId ?? '',
-      version: options.build ?? '',
-      pageSize: Math.min(1_000, limit - runs.length),
-      pageToken,
-      ...(options.since === undefined ? {} : { createdAfter: options.since }),
-      ...(options.until === undefined ? {} : { createdBefore: options.until }),
-    });
-    runs.push(...page.runs);
-    pageToken = page.nextPageToken;
-  } while (pageToken !== '' && runs.length < limit);
-  return runs;
+async function showHistory(session: Session, id: string, { payloads }: ReadOptions): Promise<void> {
+  const { output } = session;
+  const run = await findRun(session, id);
+  const steps = await readHistory(session, run.runId, payloads === true && !isTable(output));
+  const names = new WorkerNames(session);
+  if (output === 'wide') await names.load(steps.map(({ workerId }) => workerId));
+  printList(output, steps, stepListView(steps, names.of));
+  if (!isTable(output)) return;
+  for (const note of notesOf(run, steps, payloads === true)) hint(note);
 }
 
-async function readHistory(session: Session, id: string, includePayloads: boolean): Promise<StepAttempt[]> {
-  const runId = await runIdOf(session, id);
+/** What a table cannot show. */
+function notesOf(run: WorkflowRun, steps: readonly StepAttempt[], payloads: boolean): string[] {
+  return [
+    ...(run.attempt > 1 ? [`The run is in attempt ${attemptsText(run)}.`] : []),
+    ...(run.retries > 0 && run.failure !== undefined
+      ? [`Its last failed attempt ended with ${failureChain(run.failure)}.`]
+      : []),
+    ...(hasUncounted(steps)
+      ? [
+          'In brackets: counted attempts. Those lost with their worker, or from before a retry of the run, do not count.',
+        ]
+      : []),
+    ...(payloads ? ['--payloads shows nothing in tables; add -o json or -o jsonl.'] : []),
+  ];
+}
+
+async function readHistory(session: Session, runId: string, includePayloads: boolean): Promise<StepAttempt[]> {
   const steps: StepAttempt[] = [];
   let pageToken = '';
   do {
@@ -164,38 +121,4 @@ async function readHistory(session: Session, id: string, includePayloads: boolea
     pageToken = page.nextPageToken;
   } while (pageToken !== '');
   return steps;
-}
-
-async function describeRun(session: Session, id: string): Promise<void> {
-  const described = await withRun(session, id, (ref) => session.workflows.describeRun(ref));
-  const run = described.run as WorkflowRun;
-  const { explanation, currentSteps, completedSteps, attempts, workersOnline, workersWithType } = described;
-  const current = currentSteps.map((step) => {
-    const tries = step.maxTries > 0 ? ` of ${step.maxTries}` : '';
-    const next = step.nextRetryAt ?? step.firesAt;
-    const due = next === undefined ? '' : `, due ${timeText(next)}`;
-    return `  ${safe(step.stepId)}  ${stepStatusText(step.status)}  try ${step.tryNumber}${tries}${due}`;
-  });
-  printOne(session.output, {
-    id: run.runId,
-    json: {
-      run: runJson(run),
-      waitReason: WaitReason[described.waitReason],
-      explanation,
-      currentSteps: currentSteps.map(stepJson),
-      completedSteps,
-      attempts,
-      workersOnline,
-      workersWithType,
-    },
-    text: [
-      runText(run),
-      '',
-      pc.bold(safe(explanation)),
-      pc.dim(
-        `${completedSteps} steps completed, ${attempts} attempts; ${workersOnline} workers online for its queue, ${workersWithType} with its type.`,
-      ),
-      ...(current.length > 0 ? ['', pc.dim('now'), ...current] : []),
-    ].join('\n'),
-  });
 }

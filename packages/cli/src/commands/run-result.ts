@@ -2,23 +2,22 @@
 import { RunStatus, type StepAttempt, type WorkflowRun } from '@perdure/proto';
 import pc from 'picocolors';
 import { CliError, EXIT } from '../exit-codes.js';
-import { printOne, safe, write } from '../output/print.js';
+import { failureChain, failureText } from '../output/failures.js';
+import { payloadJson, payloadText } from '../output/payloads.js';
+import { isTable, printOne, write } from '../output/print.js';
 import { runJson } from '../output/run-view.js';
-import { stepJson } from '../output/step-view.js';
-import {
-  failureText,
-  payloadJson,
-  payloadText,
-  runStatusText,
-  spanText,
-  stepStatusText,
-  timeText,
-} from '../output/values.js';
+import { runStatusText, stepStatusText } from '../output/statuses.js';
+import { attemptText, stepJson } from '../output/step-view.js';
+import { safe } from '../output/text.js';
+import { betweenMs, spanText, timeText } from '../output/time.js';
 import { runIdOf, type Session } from '../session.js';
+import { WorkerNames } from './worker-names.js';
 
-export async function watchRun(session: Session, id: string): Promise<void> {
+export async function watchRun(session: Session, id: string, fullStack: boolean): Promise<void> {
   const runId = await runIdOf(session, id);
   const isJson = session.output === 'json' || session.output === 'jsonl';
+  const names = new WorkerNames(session);
+  const isNew = newStates();
   let last: WorkflowRun | undefined;
   for await (const change of session.workflows.watchRun({ namespace: session.namespace, runId })) {
     if (change.run !== undefined) last = change.run;
@@ -29,46 +28,57 @@ export async function watchRun(session: Session, id: string): Promise<void> {
           steps: change.steps.map(stepJson),
         }),
       );
-      continue;
-    }
-    for (const step of change.steps) {
-      const took = step.finishedAt === undefined ? '' : ` after ${spanText(span(step))}`;
-      const why = step.failure === undefined ? '' : ` ${pc.red(safe(step.failure.message))}`;
-      write(
-        `${timeText(step.finishedAt ?? step.startedAt)}  step ${safe(step.stepId)} attempt ${step.attemptNumber} ${stepStatusText(step.status)}${took}${why}`,
-      );
-    }
-    if (change.run !== undefined) {
-      const wakes = change.run.wakeAt === undefined ? '' : `, wakes ${timeText(change.run.wakeAt)}`;
-      const worker = change.run.lockedBy === '' ? '' : ` on worker ${change.run.lockedBy}`;
-      write(
-        `${timeText(change.run.updatedAt)}  ${pc.bold('run')} ${runStatusText(change.run.status)}${worker}${wakes}`,
-      );
+    } else if (isTable(session.output)) {
+      for (const step of change.steps) if (isNew(step)) write(stepLine(step));
+      if (change.run !== undefined) {
+        await names.load([change.run.lockedBy]);
+        write(runLine(change.run, names.of));
+      }
     }
   }
-  if (last !== undefined) endOf(session, last, isJson);
+  if (last !== undefined) endOf(session, last, { quiet: isJson, fullStack });
 }
 
-function span(step: StepAttempt): number | undefined {
-  if (step.startedAt === undefined || step.finishedAt === undefined) return undefined;
-  return (
-    Number(step.finishedAt.seconds - step.startedAt.seconds) * 1000 +
-    (step.finishedAt.nanos - step.startedAt.nanos) / 1e6
-  );
+/** An attempt changes also when the next one makes it an earlier one; people are told of each status once. */
+function newStates(): (step: StepAttempt) => boolean {
+  const told = new Set<string>();
+  return ({ stepId, attemptNumber, status }) => {
+    const state = `${attemptNumber} ${status} ${stepId}`;
+    if (told.has(state)) return false;
+    told.add(state);
+    return true;
+  };
 }
 
-export async function showResult(session: Session, runId: string): Promise<void> {
+function stepLine(step: StepAttempt): string {
+  const attempt = attemptText(step);
+  const took = step.finishedAt === undefined ? '' : ` after ${spanText(betweenMs(step.startedAt, step.finishedAt))}`;
+  const why = step.failure === undefined ? '' : ` ${pc.red(failureChain(step.failure))}`;
+  const next = step.nextRetryAt === undefined || !step.isLatest ? '' : `, next attempt ${timeText(step.nextRetryAt)}`;
+  const wakes = step.firesAt === undefined || step.finishedAt !== undefined ? '' : ` until ${timeText(step.firesAt)}`;
+  const name = `step ${safe(step.stepId)}${attempt === '' ? '' : ` attempt ${attempt}`}`;
+  return `${timeText(step.finishedAt ?? step.startedAt)}  ${name} ${stepStatusText(step)}${wakes}${took}${why}${next}`;
+}
+
+function runLine(run: WorkflowRun, nameOf: (workerId: string) => string): string {
+  const wakes = run.wakeAt === undefined ? '' : `, wakes ${timeText(run.wakeAt)}`;
+  const worker = run.lockedBy === '' ? '' : ` on worker ${safe(nameOf(run.lockedBy))}`;
+  const cancel = run.cancelRequestedAt === undefined || run.finishedAt !== undefined ? '' : ', cancel requested';
+  return `${timeText(run.updatedAt)}  ${pc.bold('run')} ${runStatusText(run.status)}${worker}${wakes}${cancel}`;
+}
+
+export async function showResult(session: Session, runId: string, fullStack: boolean): Promise<void> {
   for (;;) {
     const end = await session.workflows.awaitRun({ namespace: session.namespace, runId });
-    if (end.finished) return endOf(session, end, false);
+    if (end.finished) return endOf(session, end, { quiet: false, fullStack });
   }
 }
 
-/** Prints how a run ended; anything but COMPLETED is exit code 1. */
+/** Prints how a run ended; anything other than COMPLETED is exit code 1. */
 function endOf(
   session: Session,
   run: Pick<WorkflowRun, 'runId' | 'status' | 'output' | 'failure' | 'cancelReason'>,
-  quiet: boolean,
+  { quiet, fullStack }: { readonly quiet: boolean; readonly fullStack: boolean },
 ): void {
   if (run.status === RunStatus.COMPLETED) {
     if (quiet) return;
@@ -76,6 +86,6 @@ function endOf(
     printOne(session.output, { id: run.runId, json: payloadJson(run.output) ?? null, text });
     return;
   }
-  const why = failureText(run.failure) ?? safe(run.cancelReason);
+  const why = failureText(run.failure, fullStack) ?? safe(run.cancelReason);
   throw new CliError(`Run ${run.runId} ended ${RunStatus[run.status]}. ${why}`, EXIT.failed);
 }

@@ -1,17 +1,25 @@
 import { readFileSync } from 'node:fs';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { DurationSchema } from '@bufbuild/protobuf/wkt';
+import { WorkflowIdReusePolicy } from '@perdure/proto';
 import { devalueCodec } from '@perdure/worker-sdk';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import pc from 'picocolors';
 import { v7 as newUuid } from 'uuid';
 import { CliError, EXIT } from '../exit-codes.js';
 import { printOne } from '../output/print.js';
 import { withSession } from '../session.js';
-import { durationArgument, integerArgument } from './arguments.js';
+import { countArgument, durationArgument, FULL_STACK, integerArgument } from './arguments.js';
 import { showResult } from './run-result.js';
 
 type DurationInit = MessageInitShape<typeof DurationSchema>;
+
+const REUSE_POLICIES = {
+  allow: WorkflowIdReusePolicy.ALLOW,
+  'allow-if-failed': WorkflowIdReusePolicy.ALLOW_IF_FAILED,
+  reject: WorkflowIdReusePolicy.REJECT,
+  'terminate-existing': WorkflowIdReusePolicy.TERMINATE_EXISTING,
+} as const;
 
 interface StartOptions {
   readonly taskQueue: string;
@@ -19,12 +27,15 @@ interface StartOptions {
   readonly inputFile?: string;
   readonly workflowId?: string;
   readonly requestId?: string;
+  readonly reusePolicy: keyof typeof REUSE_POLICIES;
   readonly priority?: number;
   readonly build?: string;
   readonly delay?: DurationInit;
   readonly runTimeout?: DurationInit;
   readonly executionTimeout?: DurationInit;
+  readonly maxLostLeases?: number;
   readonly wait?: boolean;
+  readonly fullStack?: boolean;
 }
 
 export function addStart(run: Command): void {
@@ -36,12 +47,19 @@ export function addStart(run: Command): void {
     .option('--input-file <path>', 'file with the input as JSON; - for stdin')
     .option('--workflow-id <id>', 'your own id, unique among open runs')
     .option('--request-id <id>', 'equal ids are one start')
+    .addOption(
+      new Option('--reuse-policy <policy>', 'when an ended run had the workflow id')
+        .choices(Object.keys(REUSE_POLICIES))
+        .default('allow'),
+    )
     .option('--priority <n>', '-100 to 100, higher is claimed first', integerArgument)
     .option('--build <name>', 'build that the run is meant for')
     .option('--delay <duration>', 'wait before the first claim', durationArgument)
     .option('--run-timeout <duration>', 'fail it when it has not ended by then', durationArgument)
     .option('--execution-timeout <duration>', 'fail it when one attempt takes longer', durationArgument)
+    .option('--max-lost-leases <n>', 'fail it after so many lost workers in a row; default 10', countArgument)
     .option('--wait', 'wait for its result')
+    .option(...FULL_STACK)
     .action((type: string, options: StartOptions, command: Command) =>
       withSession(command, async (session) => {
         const input = readInput(options);
@@ -51,14 +69,16 @@ export function addStart(run: Command): void {
           taskQueue: options.taskQueue,
           workflowId: options.workflowId ?? '',
           requestId: options.requestId ?? newUuid(),
+          reusePolicy: REUSE_POLICIES[options.reusePolicy],
           priority: options.priority ?? 0,
           version: options.build ?? '',
+          maxLostLeases: options.maxLostLeases ?? 0,
           ...(input === undefined ? {} : { input: devalueCodec.encode(input) }),
           ...(options.delay === undefined ? {} : { startDelay: options.delay }),
           ...(options.runTimeout === undefined ? {} : { runTimeout: options.runTimeout }),
           ...(options.executionTimeout === undefined ? {} : { executionTimeout: options.executionTimeout }),
         });
-        if (options.wait === true) return showResult(session, started.runId);
+        if (options.wait === true) return showResult(session, started.runId, options.fullStack === true);
         const { runId, workflowId, created } = started;
         const text = created
           ? `Started run ${pc.bold(runId)}. Follow it with: perdure run watch ${runId}`
@@ -72,12 +92,22 @@ function readInput({ input, inputFile }: StartOptions): unknown {
   if (input !== undefined && inputFile !== undefined) {
     throw new CliError('Give either --input or --input-file.', EXIT.usage);
   }
-  const text = input ?? (inputFile === undefined ? undefined : readFileSync(inputFile === '-' ? 0 : inputFile, 'utf8'));
+  const text = input ?? (inputFile === undefined ? undefined : readInputFile(inputFile));
   if (text === undefined) return undefined;
   try {
     return JSON.parse(text) as unknown;
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new CliError(`The input is not JSON: ${why}. A text needs quotes: --input '"hello"'.`, EXIT.usage);
+  }
+}
+
+function readInputFile(path: string): string {
+  try {
+    return readFileSync(path === '-' ? 0 : path, 'utf8');
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' ? 'there is no such file' : code === 'EISDIR' ? 'it is a folder' : message;
+    throw new CliError(`The input file '${path}' cannot be read: ${why}.`, EXIT.usage);
   }
 }

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { printList, printOne } from '../output/print.js';
 import { stepJson, stepListView, stepText } from '../output/step-view.js';
 import { runIdOf, withSession } from '../session.js';
-import { integerArgument } from './arguments.js';
+import { countArgument, FULL_STACK } from './arguments.js';
 
 export function addStepCommands(program: Command): void {
   const step = program.command('step').description('look at the attempts of a step');
@@ -22,8 +22,9 @@ export function addStepCommands(program: Command): void {
   step
     .command('get <run> <step>')
     .description('show one attempt with its payloads')
-    .option('-a, --attempt <n>', 'from 1; 0 for the latest', integerArgument, 0)
-    .action((run: string, stepId: string, options: { attempt: number }, command: Command) =>
+    .option('-a, --attempt <n>', 'from 1; 0 for the latest', countArgument, 0)
+    .option(...FULL_STACK)
+    .action((run: string, stepId: string, options: { attempt: number; fullStack?: boolean }, command: Command) =>
       withSession(command, async (session) => {
         const runId = await runIdOf(session, run);
         const { namespace } = session;
@@ -34,7 +35,11 @@ export function addStepCommands(program: Command): void {
           attemptNumber: options.attempt,
         });
         const attempt = answer.attempt as StepAttempt;
-        printOne(session.output, { id: attempt.stepId, json: stepJson(attempt), text: stepText(attempt) });
+        printOne(session.output, {
+          id: attempt.stepId,
+          json: stepJson(attempt),
+          text: stepText(attempt, options.fullStack === true),
+        });
       }),
     );
 }

@@ -1,17 +1,9 @@
-import Table from 'cli-table3';
+/** Prints things in the chosen format. */
 import pc from 'picocolors';
+import { type Column, tableText, terminalWidth } from './table.js';
 
 export const OUTPUT_FORMATS = ['table', 'wide', 'json', 'jsonl', 'ids'] as const;
 export type OutputFormat = (typeof OUTPUT_FORMATS)[number];
-
-/** A column of a table. */
-export interface Column<Row> {
-  readonly title: string;
-  readonly value: (row: Row) => string;
-  /** Only with `-o wide`. */
-  readonly wide?: boolean;
-  readonly align?: 'left' | 'right';
-}
 
 export interface ListView<Row> {
   readonly columns: readonly Column<Row>[];
@@ -27,6 +19,13 @@ export function write(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
+/** For people, beside what is printed: a pipe does not get it. */
+export function hint(text: string): void {
+  process.stderr.write(`${pc.dim(text)}\n`);
+}
+
+export const isTable = (format: OutputFormat): format is 'table' | 'wide' => format === 'table' || format === 'wide';
+
 /** Prints a list in the chosen format. */
 export function printList<Row>(format: OutputFormat, rows: readonly Row[], view: ListView<Row>): void {
   switch (format) {
@@ -40,8 +39,11 @@ export function printList<Row>(format: OutputFormat, rows: readonly Row[], view:
       write(JSON.stringify(rows.map(view.json), null, 2));
       return;
     case 'table':
-    case 'wide':
-      write(rows.length === 0 ? pc.dim(view.empty) : tableOf(format, rows, view.columns));
+    case 'wide': {
+      const columns = view.columns.filter((column) => format === 'wide' || column.wide !== true);
+      const maxWidth = format === 'wide' ? Number.POSITIVE_INFINITY : terminalWidth();
+      write(rows.length === 0 ? pc.dim(view.empty) : tableText(rows, columns, maxWidth));
+    }
   }
 }
 
@@ -66,41 +68,6 @@ export function printOne(
   }
 }
 
-function tableOf<Row>(format: 'table' | 'wide', rows: readonly Row[], columns: readonly Column<Row>[]): string {
-  const shown = columns.filter((column) => format === 'wide' || column.wide !== true);
-  const none = {
-    top: '',
-    'top-mid': '',
-    'top-left': '',
-    'top-right': '',
-    bottom: '',
-    'bottom-mid': '',
-    'bottom-left': '',
-  };
-  const table = new Table({
-    head: shown.map(({ title }) => pc.dim(title)),
-    colAligns: shown.map(({ align }) => align ?? 'left'),
-    chars: {
-      ...none,
-      'bottom-right': '',
-      left: '',
-      'left-mid': '',
-      mid: '',
-      'mid-mid': '',
-      right: '',
-      'right-mid': '',
-      middle: '  ',
-    },
-    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
-  });
-  for (const row of rows) table.push(shown.map((column) => oneLine(column.value(row))));
-  return table
-    .toString()
-    .split('\n')
-    .map((line) => line.trimEnd())
-    .join('\n');
-}
-
 /** Fields below each other, aligned. */
 export function fieldsText(fields: readonly (readonly [string, string | undefined])[]): string {
   const given = fields.filter((field): field is readonly [string, string] => field[1] !== undefined && field[1] !== '');
@@ -108,16 +75,4 @@ export function fieldsText(fields: readonly (readonly [string, string | undefine
   return given
     .map(([name, value]) => `${pc.dim(name.padEnd(width))}  ${value.replaceAll('\n', `\n${' '.repeat(width + 2)}`)}`)
     .join('\n');
-}
-
-/** Text from elsewhere must not steer the terminal: control characters are shown, not sent. */
-export function safe(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it replaces.
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, (char) => {
-    return `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`;
-  });
-}
-
-function oneLine(text: string): string {
-  return text.replace(/\s*\n\s*/g, ' ⏎ ');
 }

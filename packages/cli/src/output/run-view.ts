@@ -1,68 +1,92 @@
 import { toJson } from '@bufbuild/protobuf';
 import { RunStatus, type WorkflowRun, WorkflowRunSchema } from '@perdure/proto';
-import type { ListView } from './print.js';
-import { fieldsText, safe } from './print.js';
-import {
-  betweenMs,
-  failureLine,
-  failureText,
-  payloadJson,
-  payloadText,
-  runStatusText,
-  spanText,
-  timeText,
-} from './values.js';
+import { failureChain, failureJson, failureText } from './failures.js';
+import { payloadJson, payloadText } from './payloads.js';
+import { fieldsText, type ListView } from './print.js';
+import { runStatusText } from './statuses.js';
+import { count, safe } from './text.js';
+import { betweenMs, spanText, timeText } from './time.js';
 
-/** A run for `-o json`: the API's JSON, with payloads decoded. */
+/** A run for `-o json`: the API's JSON with nothing left out, payloads decoded, `version` named `build`. */
 export function runJson(run: WorkflowRun): unknown {
-  const json = toJson(WorkflowRunSchema, run) as Record<string, unknown>;
+  const { version, ...json } = toJson(WorkflowRunSchema, run, { alwaysEmitImplicit: true }) as Record<string, unknown>;
   return {
     ...json,
+    build: version,
     status: RunStatus[run.status],
     ...(run.input === undefined ? {} : { input: payloadJson(run.input) }),
     ...(run.output === undefined ? {} : { output: payloadJson(run.output) }),
+    ...(run.failure === undefined ? {} : { failure: failureJson(run.failure) }),
   };
 }
 
 export const runListView: ListView<WorkflowRun> = {
   columns: [
     { title: 'RUN', value: (run) => run.runId },
-    { title: 'WORKFLOW ID', value: (run) => (run.workflowId === run.runId ? '' : safe(run.workflowId)) },
-    { title: 'TYPE', value: (run) => safe(run.workflowType) },
-    { title: 'QUEUE', value: (run) => safe(run.taskQueue) },
+    { title: 'WORKFLOW ID', min: 12, value: (run) => (run.workflowId === run.runId ? '' : safe(run.workflowId)) },
+    { title: 'TYPE', min: 10, value: (run) => safe(run.workflowType) },
+    { title: 'QUEUE', min: 8, dispensable: 1, value: (run) => safe(run.taskQueue) },
     { title: 'STATUS', value: (run) => runStatusText(run.status) },
-    { title: 'CREATED', value: (run) => timeText(run.createdAt) },
-    { title: 'TOOK', align: 'right', value: (run) => spanText(betweenMs(run.createdAt, run.finishedAt)) },
+    { title: 'CREATED', dispensable: 3, value: (run) => timeText(run.createdAt) },
+    {
+      title: 'TOOK',
+      align: 'right',
+      dispensable: 2,
+      value: (run) => spanText(betweenMs(run.createdAt, run.finishedAt)),
+    },
     { title: 'ATTEMPT', align: 'right', wide: true, value: (run) => String(run.attempt) },
-    { title: 'VERSION', wide: true, value: (run) => safe(run.version) },
+    { title: 'BUILD', wide: true, value: (run) => safe(run.version) },
     { title: 'WORKER', wide: true, value: (run) => run.lockedBy },
-    { title: 'ERROR', wide: true, value: (run) => failureLine(run.failure) },
+    { title: 'ERROR', wide: true, value: (run) => failureChain(run.failure) },
   ],
   id: (run) => run.runId,
   json: runJson,
   empty: 'No run matches.',
 };
 
-export function runText(run: WorkflowRun): string {
-  return fieldsText([
+/** @param fullStack also the frames of Perdure and Node */
+export function runText(run: WorkflowRun, fullStack: boolean): string {
+  return fieldsText([...runFields(run), ...payloadFields(run, fullStack)]);
+}
+
+/** Who and when. */
+export function runFields(run: WorkflowRun): [string, string | undefined][] {
+  return [
     ['run', run.runId],
     ['workflow id', safe(run.workflowId)],
     ['type', safe(run.workflowType)],
     ['queue', safe(run.taskQueue)],
     ['namespace', run.namespace],
-    ['version', safe(run.version)],
+    ['build', safe(run.version)],
     ['status', runStatusText(run.status)],
-    ['attempt', run.attempt > 1 ? String(run.attempt) : undefined],
+    ['attempt', run.attempt > 1 ? attemptsText(run) : undefined],
     ['priority', run.priority === 0 ? undefined : String(run.priority)],
     ['created', timeText(run.createdAt)],
     ['started', timeText(run.startedAt)],
     ['wakes', timeText(run.wakeAt)],
+    ['run timeout', timeText(run.runDeadlineAt)],
+    ['execution timeout', timeText(run.executionDeadlineAt)],
     ['finished', timeText(run.finishedAt)],
     ['took', spanText(betweenMs(run.createdAt, run.finishedAt))],
-    ['cancel asked', timeText(run.cancelRequestedAt)],
+    ['cancel requested', timeText(run.cancelRequestedAt)],
     ['cancel reason', safe(run.cancelReason)],
+  ];
+}
+
+export function payloadFields(run: WorkflowRun, fullStack: boolean): [string, string | undefined][] {
+  return [
     ['input', payloadText(run.input)],
     ['output', payloadText(run.output)],
-    [run.status === RunStatus.FAILED ? 'error' : 'last error', failureText(run.failure)],
-  ]);
+    [run.status === RunStatus.FAILED ? 'error' : 'last error', failureText(run.failure, fullStack)],
+  ];
+}
+
+/** `4: 2 retries of the run, 1 lost lease`; the number rises with both. */
+export function attemptsText({ attempt, retries }: WorkflowRun): string {
+  const lost = attempt - 1 - retries;
+  const parts = [
+    ...(retries === 1 ? ['1 retry of the run'] : retries > 1 ? [`${retries} retries of the run`] : []),
+    ...(lost > 0 ? [count(lost, 'lost lease')] : []),
+  ];
+  return parts.length === 0 ? String(attempt) : `${attempt}: ${parts.join(', ')}`;
 }

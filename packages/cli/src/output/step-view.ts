@@ -1,21 +1,16 @@
 import { toJson } from '@bufbuild/protobuf';
 import { type StepAttempt, StepAttemptSchema, StepKind, StepStatus } from '@perdure/proto';
 import pc from 'picocolors';
-import { fieldsText, type ListView, safe } from './print.js';
-import {
-  betweenMs,
-  dateOf,
-  failureLine,
-  failureText,
-  payloadJson,
-  payloadText,
-  spanText,
-  stepStatusText,
-  timeText,
-} from './values.js';
+import { failureChain, failureJson, failureText } from './failures.js';
+import { payloadJson, payloadText } from './payloads.js';
+import { fieldsText, type ListView } from './print.js';
+import { stepStatusText } from './statuses.js';
+import { terminalWidth } from './table.js';
+import { safe } from './text.js';
+import { betweenMs, dateOf, spanText, timeText } from './time.js';
 
 export function stepJson(step: StepAttempt): unknown {
-  const json = toJson(StepAttemptSchema, step) as Record<string, unknown>;
+  const json = toJson(StepAttemptSchema, step, { alwaysEmitImplicit: true }) as Record<string, unknown>;
   return {
     ...json,
     kind: StepKind[step.kind],
@@ -23,39 +18,43 @@ export function stepJson(step: StepAttempt): unknown {
     ...(step.input === undefined ? {} : { input: payloadJson(step.input) }),
     ...(step.output === undefined ? {} : { output: payloadJson(step.output) }),
     ...(step.heartbeat === undefined ? {} : { heartbeat: payloadJson(step.heartbeat) }),
+    ...(step.failure === undefined ? {} : { failure: failureJson(step.failure) }),
   };
 }
 
 const BAR_WIDTH = 24;
 /** From so many columns on there is room for the bars. */
-const BARS_FROM_COLUMNS = 130;
+const BARS_FROM_COLUMNS = 160;
 
-/** @param steps all that will be shown: the bars share one scale */
-export function stepListView(steps: readonly StepAttempt[]): ListView<StepAttempt> {
-  const showBars = (process.stdout.columns ?? 80) >= BARS_FROM_COLUMNS;
-  const begins = steps.map((step) => dateOf(step.startedAt)?.getTime() ?? 0);
-  const ends = steps.map((step, index) => dateOf(step.finishedAt)?.getTime() ?? (begins[index] as number));
-  const begin = Math.min(...begins);
-  const spanMs = Math.max(1, Math.max(...ends) - begin);
-  const at = (ms: number) => Math.min(BAR_WIDTH - 1, Math.floor(((ms - begin) / spanMs) * BAR_WIDTH));
-  const bar = (step: StepAttempt): string => {
-    const from = at(dateOf(step.startedAt)?.getTime() ?? begin);
-    const to = at(dateOf(step.finishedAt)?.getTime() ?? begin + spanMs);
-    const body = '▇'.repeat(to - from + 1);
-    return `${' '.repeat(from)}${step.status === StepStatus.FAILED ? pc.red(body) : pc.cyan(body)}`;
-  };
+/**
+ * @param steps all that will be shown: the bars share one scale
+ * @param nameOf a worker's name
+ */
+export function stepListView(
+  steps: readonly StepAttempt[],
+  nameOf: (workerId: string) => string = (workerId) => workerId,
+): ListView<StepAttempt> {
+  const width = terminalWidth();
+  const showBars = Number.isFinite(width) && width >= BARS_FROM_COLUMNS;
+  const bar = barsOf(steps);
   return {
     columns: [
       { title: '#', align: 'right', value: (step) => String(step.seq) },
-      { title: 'STEP', value: (step) => safe(step.stepId) },
-      { title: 'KIND', value: (step) => StepKind[step.kind] ?? '' },
+      { title: 'STEP', min: 12, value: (step) => safe(step.stepId) },
+      { title: 'KIND', dispensable: 1, value: (step) => StepKind[step.kind] ?? '' },
       { title: 'ATTEMPT', align: 'right', value: attemptText },
-      { title: 'STATUS', value: (step) => stepStatusText(step.status) },
-      { title: 'STARTED', value: (step) => timeText(step.startedAt) },
-      { title: 'TOOK', align: 'right', value: (step) => spanText(betweenMs(step.startedAt, step.finishedAt)) },
+      { title: 'STATUS', value: stepStatusText },
+      { title: 'STARTED', dispensable: 2, value: (step) => timeText(step.startedAt) },
+      {
+        title: 'TOOK',
+        align: 'right',
+        dispensable: 3,
+        value: (step) => spanText(betweenMs(step.startedAt, step.finishedAt)),
+      },
       ...(showBars ? [{ title: 'WHEN', value: bar }] : []),
-      { title: 'ERROR', value: (step) => failureLine(step.failure).slice(0, 100) },
-      { title: 'WORKER', wide: true, value: (step) => step.workerId },
+      { title: 'NEXT', value: nextText },
+      { title: 'ERROR', min: 20, value: (step) => failureChain(step.failure) },
+      { title: 'WORKER', wide: true, value: (step) => (step.workerId === '' ? '' : safe(nameOf(step.workerId))) },
       { title: 'LEASE', wide: true, align: 'right', value: (step) => String(step.leaseToken) },
     ],
     id: (step) => step.stepId,
@@ -64,29 +63,65 @@ export function stepListView(steps: readonly StepAttempt[]): ListView<StepAttemp
   };
 }
 
-function attemptText(step: StepAttempt): string {
-  return step.isLatest && step.attemptNumber === 1 ? '1' : `${step.attemptNumber}${step.isLatest ? '' : ' …'}`;
+function barsOf(steps: readonly StepAttempt[]): (step: StepAttempt) => string {
+  const begins = steps.map((step) => dateOf(step.startedAt)?.getTime() ?? 0);
+  const ends = steps.map((step, index) => dateOf(step.finishedAt)?.getTime() ?? (begins[index] as number));
+  const begin = begins.reduce((least, ms) => Math.min(least, ms), Number.POSITIVE_INFINITY);
+  const spanMs = Math.max(1, ends.reduce((most, ms) => Math.max(most, ms), 0) - begin);
+  const at = (ms: number) => Math.min(BAR_WIDTH - 1, Math.floor(((ms - begin) / spanMs) * BAR_WIDTH));
+  return (step) => {
+    const from = at(dateOf(step.startedAt)?.getTime() ?? begin);
+    const to = at(dateOf(step.finishedAt)?.getTime() ?? begin + spanMs);
+    const body = '▇'.repeat(to - from + 1);
+    return `${' '.repeat(from)}${step.status === StepStatus.FAILED ? pc.red(body) : pc.cyan(body)}`;
+  };
 }
 
-export function stepText(step: StepAttempt): string {
-  const tries = step.maxTries > 0 ? ` of ${step.maxTries}` : '';
+/** `2 of 3`: the counted attempt of those that the policy allows; `4 (2 of 3)` when not all attempts count. */
+export function attemptText({ kind, attemptNumber, tryNumber, maxTries }: StepAttempt): string {
+  if (kind === StepKind.SLEEP) return '';
+  const counted = maxTries > 0 ? `${tryNumber} of ${maxTries}` : String(tryNumber);
+  return attemptNumber === tryNumber ? counted : `${attemptNumber} (${counted})`;
+}
+
+/** True when some attempt does not count, which a reader has to be told once. */
+export const hasUncounted = (steps: readonly StepAttempt[]): boolean =>
+  steps.some(({ attemptNumber, tryNumber }) => attemptNumber !== tryNumber);
+
+/** What follows after an attempt. */
+function nextText(step: StepAttempt): string {
+  if (step.isCut) return 'taken back: the run was retried';
+  if (step.kind === StepKind.SLEEP) {
+    return step.status === StepStatus.RUNNING ? `wakes ${timeText(step.firesAt)}` : '';
+  }
+  if (step.status === StepStatus.RUNNING) {
+    return step.deadlineAt === undefined ? '' : `times out ${timeText(step.deadlineAt)}`;
+  }
+  if (step.status !== StepStatus.FAILED) return '';
+  if (!step.isLatest) return 'retried';
+  if (step.nextRetryAt !== undefined) return `retry at ${timeText(step.nextRetryAt)}`;
+  return 'final';
+}
+
+/** @param fullStack also the frames of Perdure and Node */
+export function stepText(step: StepAttempt, fullStack: boolean): string {
   return fieldsText([
     ['run', step.runId],
     ['step', safe(step.stepId)],
     ['position', String(step.seq)],
     ['kind', StepKind[step.kind]],
-    ['attempt', `${step.attemptNumber} (try ${step.tryNumber}${tries})`],
-    ['status', stepStatusText(step.status)],
-    ['worker', `${step.workerId} (lease ${step.leaseToken})`],
+    ['attempt', attemptText(step)],
+    ['status', stepStatusText(step)],
+    ['worker', step.workerId === '' ? undefined : `${step.workerId} (lease ${step.leaseToken})`],
     ['started', timeText(step.startedAt)],
     ['finished', timeText(step.finishedAt)],
     ['took', spanText(betweenMs(step.startedAt, step.finishedAt))],
-    ['fires', timeText(step.firesAt)],
-    ['next try', timeText(step.nextRetryAt)],
+    ['wakes', timeText(step.firesAt)],
+    ['next attempt', timeText(step.nextRetryAt)],
     ['times out', timeText(step.deadlineAt)],
     ['input', payloadText(step.input)],
     ['output', payloadText(step.output)],
     ['heartbeat', payloadText(step.heartbeat)],
-    ['error', failureText(step.failure)],
+    ['error', failureText(step.failure, fullStack)],
   ]);
 }

@@ -1,5 +1,6 @@
 import { WaitReason } from '@perdure/proto';
-import { type Run, type RunFacts, type StepAttempt, SUSPECT_LOSSES } from '@perdure/store';
+import { type Failure, type Run, type RunFacts, type StepAttempt, SUSPECT_LOSSES } from '@perdure/store';
+import { attemptText, errorLine, errorText, list, oneLine, span, workerText } from './phrases.js';
 
 /** Why a run is not moving, for programs and for people. */
 export interface Explanation {
@@ -7,54 +8,104 @@ export interface Explanation {
   readonly text: string;
 }
 
+/** What is late by less than this is on its way, in ms. */
+const LATE_MS = 5_000;
+
 /** Says why a run is where it is; a pure function of what was read in one moment. */
 export function explainRun(run: Run, facts: RunFacts): Explanation {
   switch (run.status) {
     case 'RUNNING':
-      return explainRunning(run, facts);
+      return withCancel(run, facts, explainRunning(run, facts));
     case 'PENDING':
-      return explainPending(run, facts);
+      return withCancel(run, facts, explainPending(run, facts));
     case 'SLEEPING':
-      return explainSleeping(run, facts);
+      return withCancel(run, facts, explainSleeping(run, facts));
     // Reserved: no run gets there yet.
     case 'WAITING':
     case 'PAUSED':
-      return { reason: WaitReason.UNSPECIFIED, text: `It is ${run.status}.` };
+      return withCancel(run, facts, { reason: WaitReason.UNSPECIFIED, text: `It is ${run.status}.` });
     case 'COMPLETED':
     case 'FAILED':
     case 'CANCELLED':
     case 'TERMINATED':
-      return { reason: WaitReason.UNSPECIFIED, text: `It has ended: ${run.status}.` };
+      return { reason: WaitReason.UNSPECIFIED, text: endText(run, facts) };
   }
 }
 
-function explainRunning(run: Run, { now, currentSteps }: RunFacts): Explanation {
-  const overdueMs = run.lockedUntil === null ? 0 : now.getTime() - run.lockedUntil.getTime();
-  if (overdueMs > 0) {
+function withCancel(run: Run, { now }: RunFacts, { reason, text }: Explanation): Explanation {
+  if (run.cancelRequestedAt === null) return { reason, text };
+  const why = run.cancelReason ? ` ('${oneLine(run.cancelReason)}')` : '';
+  return {
+    reason,
+    text: `${text} A cancel was requested ${ago(now, run.cancelRequestedAt)}${why}; the run ends when its code has cleaned up.`,
+  };
+}
+
+function explainRunning(run: Run, facts: RunFacts): Explanation {
+  const { now, holder } = facts;
+  const worker = workerText(run.lockedBy, holder);
+  const leaseEndsInMs = run.lockedUntil === null ? 0 : run.lockedUntil.getTime() - now.getTime();
+  if (leaseEndsInMs < 0) {
+    const seen = holder === null ? '' : `; its last sign of life was ${ago(now, holder.lastSeenAt)}`;
+    const reaper = facts.reapersAlive > 0 ? 'A reaper will take the run back.' : `${NO_REAPER} to take the run back.`;
     return {
       reason: WaitReason.LEASE_EXPIRED,
-      text: `Worker ${run.lockedBy} has not renewed its lease, which ended ${span(overdueMs)} ago; the reaper takes the run back. If it does not, check that a reaper is running.`,
+      text: `${worker} has not renewed its lease, which ended ${span(-leaseEndsInMs)} ago${seen}. ${reaper}`,
     };
   }
-  const open = currentSteps.filter((step) => step.status === 'RUNNING').map((step) => stepText(step));
-  const doing = open.length === 0 ? 'its own code, between steps' : list(open);
-  return { reason: WaitReason.EXECUTING, text: `Worker ${run.lockedBy} executes ${doing}.` };
+  const branches = facts.currentSteps;
+  const bodies = branches.filter((step) => step.status === 'RUNNING' && step.kind !== 'SLEEP');
+  const waits = branches.filter((step) => !bodies.includes(step)).map((step) => waitText(step, facts));
+  const sinceMs = Math.max(run.updatedAt.getTime(), facts.lastStepEndedAt?.getTime() ?? 0);
+  const doing =
+    bodies.length === 0
+      ? `the workflow's code, between steps, for ${span(now.getTime() - sinceMs)}`
+      : list(bodies.map((step) => bodyText(step, now)));
+  const meanwhile = waits.length === 0 ? '' : ` Meanwhile ${list(waits)}.`;
+  return {
+    reason: WaitReason.EXECUTING,
+    text: `${worker} is executing ${doing}.${meanwhile}${silenceText(facts, leaseEndsInMs)}`,
+  };
+}
+
+/** A worker that has missed renewals may be dead. */
+function silenceText({ now, holder }: RunFacts, leaseEndsInMs: number): string {
+  if (holder === null || leaseEndsInMs > holder.leaseMs / 2) return '';
+  return ` Its last sign of life was ${ago(now, holder.lastSeenAt)}; its lease ends in ${span(leaseEndsInMs)}.`;
+}
+
+function bodyText(step: StepAttempt, now: Date): string {
+  const timeout = step.deadlineAt === null ? '' : `, times out ${inTime(step.deadlineAt.getTime() - now.getTime())}`;
+  return `step '${step.stepId}' (${attemptText(step)}, for ${span(now.getTime() - step.startedAt.getTime())}${timeout})`;
+}
+
+function waitText(step: StepAttempt, { now }: RunFacts): string {
+  if (step.kind === 'SLEEP') {
+    return `'${step.stepId}' sleeps and wakes ${inTime((step.firesAt?.getTime() ?? 0) - now.getTime())}`;
+  }
+  const inMs = (step.nextRetryAt?.getTime() ?? 0) - now.getTime();
+  return `step '${step.stepId}' is retried ${inTime(inMs)} after ${attemptText(step)} failed with ${errorText(step.failure)}`;
 }
 
 function explainPending(run: Run, facts: RunFacts): Explanation {
   const waited =
     (run.availableAt === null ? '' : ` It has waited for ${span(facts.now.getTime() - run.availableAt.getTime())}.`) +
     (run.yieldReason === 'RELEASE' && run.lastReleaseReason !== null ? ` ${gaveItBack(run)}.` : '');
+  const lost = lostText(run.lostLeases);
   if (facts.workersOnline === 0) {
     return {
       reason: WaitReason.NO_WORKER,
-      text: `No worker polls task queue '${run.taskQueue}'. Start one, or check its queue and namespace.${waited}`,
+      text: `No worker polls task queue '${run.taskQueue}'. Start one, or check its queue and namespace.${waited}${lost}`,
     };
   }
   if (facts.workersWithType === 0) {
+    const online =
+      facts.workersOnline === 1
+        ? `1 worker is online for task queue '${run.taskQueue}', but it has not`
+        : `${facts.workersOnline} workers are online for task queue '${run.taskQueue}', but none has`;
     return {
       reason: WaitReason.NO_WORKER_FOR_TYPE,
-      text: `${count(facts.workersOnline, 'worker')} of task queue '${run.taskQueue}' online, but none has the workflow '${run.workflowType}'.${waited}`,
+      text: `${online} registered workflow '${run.workflowType}'.${waited}${lost}`,
     };
   }
   if (run.lostLeases >= SUSPECT_LOSSES) {
@@ -63,75 +114,121 @@ function explainPending(run: Run, facts: RunFacts): Explanation {
       text: `It lost its worker ${run.lostLeases} times in a row, so it waits for a free slot of a worker that executes no other run of which that is true.${waited}`,
     };
   }
+  const able = facts.workersWithType === 1 ? '1 worker online can' : `${facts.workersWithType} workers online can`;
   return {
     reason: WaitReason.NO_FREE_SLOT,
-    text: `It waits for a free slot; ${count(facts.workersWithType, 'worker')} online can execute it.${waited}`,
+    text: `It waits for a free slot; ${able} execute it.${waited}${lost}`,
   };
 }
 
-function explainSleeping(run: Run, { now, currentSteps }: RunFacts): Explanation {
-  const wakes = run.wakeAt === null ? '' : due(run.wakeAt.getTime() - now.getTime());
+function lostText(lostLeases: number): string {
+  if (lostLeases === 0) return '';
+  return lostLeases === 1 ? ' Its last worker was lost.' : ` Its last ${lostLeases} workers were lost.`;
+}
+
+function explainSleeping(run: Run, facts: RunFacts): Explanation {
+  const inMs = run.wakeAt === null ? 0 : run.wakeAt.getTime() - facts.now.getTime();
   switch (run.yieldReason) {
     case 'START_DELAY':
-      return { reason: WaitReason.START_DELAY, text: `Its start is delayed; it begins ${wakes}.` };
+      return { reason: WaitReason.START_DELAY, text: `Its start is delayed; ${due('it begins', inMs, facts)}` };
     case 'RUN_RETRY':
       return {
         reason: WaitReason.RUN_RETRY,
-        text: `Attempt ${run.attempt - 1} of the run failed (${run.failure?.message ?? 'no message'}); the next one begins ${wakes}.`,
+        text: `Attempt ${run.attempt - 1} of the run failed with ${errorText(run.failure)}; ${due('the next one begins', inMs, facts)}`,
       };
     case 'RECLAIM':
       return {
         reason: WaitReason.RECLAIM_BACKOFF,
-        text: `It lost its worker ${run.lostLeases} times in a row; it may be claimed again ${wakes}.`,
+        text: `${lostText(run.lostLeases).trim()} ${due('It may be claimed again', inMs, facts)}`,
       };
     case 'RELEASE':
     case 'STEP_TIMEOUT':
-      return { reason: WaitReason.RECLAIM_BACKOFF, text: `${gaveItBack(run)}; it may be claimed again ${wakes}.` };
+      return {
+        reason: WaitReason.RECLAIM_BACKOFF,
+        text: `${gaveItBack(run)}; ${due('it may be claimed again', inMs, facts)}`,
+      };
     case 'SUSPEND':
     case null:
-      return explainSuspended(run, currentSteps, wakes);
+      return explainSuspended(run, facts, inMs);
   }
 }
 
 function gaveItBack({ lastReleaseReason }: Run): string {
-  return lastReleaseReason === null ? 'Its worker gave it back' : `Its worker gave it back: ${lastReleaseReason}`;
+  return lastReleaseReason === null
+    ? 'Its worker gave it back'
+    : `Its worker gave it back: ${oneLine(lastReleaseReason)}`;
 }
 
-function explainSuspended(run: Run, currentSteps: readonly StepAttempt[], wakes: string): Explanation {
+function explainSuspended(run: Run, facts: RunFacts, inMs: number): Explanation {
   const dueAt = (step: StepAttempt) => (step.kind === 'SLEEP' ? step.firesAt : step.nextRetryAt)?.getTime();
-  const awaited = currentSteps.filter((step) => dueAt(step) !== undefined && dueAt(step) === run.wakeAt?.getTime());
-  const retried = awaited.find((step) => step.kind !== 'SLEEP');
-  if (retried !== undefined) {
-    const tries = retried.maxTries > 0 ? ` of ${retried.maxTries}` : '';
+  const waiting = facts.currentSteps.filter((step) => dueAt(step) !== undefined);
+  const first =
+    waiting.find((step) => step.kind !== 'SLEEP' && dueAt(step) === run.wakeAt?.getTime()) ??
+    waiting.find((step) => dueAt(step) === run.wakeAt?.getTime());
+  const others = waiting.filter((step) => step !== first).map((step) => waitText(step, facts));
+  const meanwhile = others.length === 0 ? '' : ` Meanwhile ${list(others)}.`;
+  if (first !== undefined && first.kind !== 'SLEEP') {
+    const attempt = attemptText(first);
     return {
       reason: WaitReason.STEP_RETRY,
-      text: `Try ${retried.tryNumber}${tries} of step '${retried.stepId}' failed (${retried.failure?.message ?? 'no message'}); the next one begins ${wakes}.`,
+      text: `${attempt.charAt(0).toUpperCase()}${attempt.slice(1)} of step '${first.stepId}' failed with ${errorText(first.failure)}; ${due('the next one begins', inMs, facts)}${meanwhile}`,
     };
   }
-  const timer = awaited[0];
-  const what = timer === undefined ? 'It sleeps' : `It sleeps in '${timer.stepId}'`;
-  return { reason: WaitReason.TIMER, text: `${what}; it wakes ${wakes}.` };
+  const what = first === undefined ? 'It sleeps' : `It sleeps in '${first.stepId}'`;
+  return { reason: WaitReason.TIMER, text: `${what}; ${due('it wakes', inMs, facts)}${meanwhile}` };
 }
 
-function stepText(step: StepAttempt): string {
-  const tries = step.maxTries > 0 ? ` of ${step.maxTries}` : '';
-  return `step '${step.stepId}' (try ${step.tryNumber}${tries})`;
+/** What is to happen and when; when it is late, whether anybody is there to do it. */
+function due(what: string, inMs: number, { reapersAlive }: RunFacts): string {
+  const nobody = reapersAlive > 0 ? '' : ` ${NO_REAPER} to wake it.`;
+  if (inMs > -LATE_MS) return `${what} ${inTime(inMs)}.${nobody}`;
+  return `that was due ${span(-inMs)} ago.${nobody === '' ? ' The reapers are behind.' : nobody}`;
 }
 
-const list = (items: readonly string[]): string =>
-  items.length <= 3 ? items.join(', ') : `${items.slice(0, 3).join(', ')} and ${items.length - 3} more`;
-
-const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;
-
-const due = (ms: number): string => (ms <= 0 ? 'now' : `in ${span(ms)}`);
-
-function span(ms: number): string {
-  const units: readonly [number, string][] = [
-    [86_400_000, 'd'],
-    [3_600_000, 'h'],
-    [60_000, 'min'],
-    [1_000, 's'],
-  ];
-  for (const [size, unit] of units) if (ms >= size) return `${Math.round((ms / size) * 10) / 10} ${unit}`;
-  return `${Math.max(0, Math.round(ms))} ms`;
+function endText(run: Run, facts: RunFacts): string {
+  const tookMs = (run.finishedAt?.getTime() ?? 0) - run.createdAt.getTime();
+  switch (run.status) {
+    case 'COMPLETED':
+      return `It COMPLETED after ${span(tookMs)}.`;
+    case 'CANCELLED': {
+      const why = run.cancelReason ? ` ('${oneLine(run.cancelReason)}')` : '';
+      return `It was CANCELLED after ${span(tookMs)}${why}.`;
+    }
+    case 'FAILED':
+      return failedText(run, facts.failedSteps);
+    default:
+      return run.failure === null ? `It has ended: ${run.status}.` : `${run.status}: ${oneLine(run.failure.message)}`;
+  }
 }
+
+/** Names the step whose error ended the run, as far as the recorded errors tell. */
+function failedText(run: Run, failedSteps: readonly StepAttempt[]): string {
+  const attempts = run.retries === 0 ? '' : ` It was the run's last of ${run.retries + 1} attempts.`;
+  for (let error = run.failure; error !== null; error = error.cause ?? null) {
+    const step = failedSteps.find(({ failure }) => failure !== null && isSame(failure, error as Failure));
+    if (step === undefined) continue;
+    const failed = `tep '${step.stepId}' failed with ${errorText(step.failure)}. It was ${whyFinal(step)}.`;
+    return error === run.failure
+      ? `S${failed}${attempts}`
+      : `The workflow failed with ${errorLine(run.failure as Failure)}, because s${failed}${attempts}`;
+  }
+  const { reason } = run.failure ?? {};
+  if (reason === undefined || reason === 'APPLICATION')
+    return `The workflow's code failed with ${errorText(run.failure)}.${attempts}`;
+  return `It failed: ${oneLine(run.failure?.message ?? '')}${attempts}`;
+}
+
+const isSame = (a: Failure, b: Failure): boolean => a.type === b.type && a.message === b.message && a.code === b.code;
+
+function whyFinal(step: StepAttempt): string {
+  const attempt = attemptText(step);
+  if (step.failure?.nonRetryable === true) return `${attempt}; not retried: the error rules it out`;
+  if (step.maxTries > 0 && step.tryNumber >= step.maxTries) return `${attempt}; no attempt is left`;
+  return `${attempt}; not retried: stopOn or retryOn of its retry policy rules it out`;
+}
+
+const NO_REAPER = 'No reaper is running';
+
+const ago = (now: Date, then: Date): string => `${span(now.getTime() - then.getTime())} ago`;
+
+const inTime = (ms: number): string => (ms <= 0 ? 'now' : `in ${span(ms)}`);

@@ -1,8 +1,10 @@
 import { type AdminService, ErrorReason } from '@perdure/proto';
 import {
   createNamespaces,
+  diagnose,
   getWorker,
   listNamespaces,
+  listReapers,
   listTaskQueues,
   listWorkers,
   readDatabaseFacts,
@@ -10,6 +12,7 @@ import {
 import { decode, type ServerContext } from '../context.js';
 import {
   decodeCreateNamespace,
+  decodeDiagnose,
   decodeListNamespaces,
   decodeListWorkers,
   namespacesScope,
@@ -18,12 +21,14 @@ import {
 } from '../rpc/decode/admin-requests.js';
 import { encodePageToken } from '../rpc/decode/page-token.js';
 import { decodeWorkerRef } from '../rpc/decode/worker-requests.js';
+import { diagnosisMessage, reaperMessage } from '../rpc/encode/diagnosis.js';
 import { workerMessage } from '../rpc/encode/model.js';
 import { durationOf, timestampOf } from '../rpc/encode/time.js';
 import type { Handlers } from '../rpc/handlers.js';
 import { workerNotFound } from '../rpc/outcomes.js';
 import { RpcError, StatusCode } from '../rpc/rpc-error.js';
 import { VERSION } from '../version.js';
+import { checkNamespace } from './check-namespace.js';
 
 export function adminService(context: ServerContext): Handlers<typeof AdminService> {
   const { db, config } = context;
@@ -58,6 +63,7 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
     async listWorkers(request) {
       const { filter, limit, after } = decode(context, (check) => decodeListWorkers(check, request));
       const { workers, next } = await listWorkers(db, filter, { limit, after });
+      if (workers.length === 0) await checkNamespace(db, filter.namespace);
       return {
         workers: workers.map(workerMessage),
         nextPageToken: next === null ? '' : encodePageToken(workersScope(filter), workerCursorFields(next)),
@@ -74,6 +80,7 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
     async listTaskQueues(request) {
       const namespace = decode(context, (check) => check.namespace('namespace', request.namespace));
       const queues = await listTaskQueues(db, namespace);
+      if (queues.length === 0) await checkNamespace(db, namespace);
       return {
         taskQueues: queues.map((queue) => ({
           name: queue.name,
@@ -90,7 +97,7 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
     },
 
     async getServerInfo() {
-      const facts = await readDatabaseFacts(db);
+      const [facts, reapers] = await Promise.all([readDatabaseFacts(db), listReapers(db)]);
       return {
         version: VERSION,
         serverId: context.serverId,
@@ -101,7 +108,14 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
         maxPayloadBytes: config.maxPayloadBytes,
         durable: facts.fsync && facts.synchronousCommit,
         servers: facts.servers,
+        reapers: reapers.map(reaperMessage),
       };
+    },
+
+    async diagnose(request) {
+      const { namespace, recentMs } = decode(context, (check) => decodeDiagnose(check, request));
+      await checkNamespace(db, namespace);
+      return diagnosisMessage(await diagnose(db, namespace, recentMs));
     },
   };
 }

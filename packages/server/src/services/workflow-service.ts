@@ -30,7 +30,7 @@ import {
   listScope,
   refText,
 } from '../rpc/decode/workflow-requests.js';
-import { runEndFields, runMessage, stepMessage } from '../rpc/encode/model.js';
+import { runEndFields, runMessage, stepMessage, workerMessage } from '../rpc/encode/model.js';
 import { timestampOf } from '../rpc/encode/time.js';
 import { runStatusNumber } from '../rpc/enums.js';
 import { explainRun } from '../rpc/explain-run.js';
@@ -38,6 +38,7 @@ import type { Handlers } from '../rpc/handlers.js';
 import { namespaceNotFound, runNotFound, stepNotFound, wrongRunState } from '../rpc/outcomes.js';
 import { RpcError, StatusCode } from '../rpc/rpc-error.js';
 import { awaitRun } from './await-run.js';
+import { checkNamespace } from './check-namespace.js';
 import { watchRun } from './watch-run.js';
 
 export function workflowService(context: ServerContext): Handlers<typeof WorkflowService> {
@@ -100,12 +101,15 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
         workersOnline: facts.workersOnline,
         workersWithType: facts.workersWithType,
         now: timestampOf(facts.now),
+        reapersAlive: facts.reapersAlive,
+        ...(facts.holder === null ? {} : { worker: workerMessage(facts.holder) }),
       };
     },
 
     async listRuns(request) {
       const { filter, limit, after } = decode(context, (check) => decodeListRuns(check, request));
       const { runs, next } = await listRuns(db, filter, { limit, after });
+      if (runs.length === 0) await checkNamespace(db, filter.namespace);
       return {
         runs: runs.map(runMessage),
         nextPageToken: next === null ? '' : encodePageToken(listScope(filter), next),
@@ -113,10 +117,9 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
     },
 
     async countRuns(request) {
-      const counts = await countRuns(
-        db,
-        decode(context, (check) => decodeCountRuns(check, request)),
-      );
+      const filter = decode(context, (check) => decodeCountRuns(check, request));
+      const counts = await countRuns(db, filter);
+      if (counts.length === 0) await checkNamespace(db, filter.namespace);
       return {
         counts: counts.map(({ status, count }) => ({ status: runStatusNumber[status], count: BigInt(count) })),
         total: BigInt(counts.reduce((sum, { count }) => sum + count, 0)),

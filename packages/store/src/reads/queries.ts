@@ -63,6 +63,13 @@ export interface RunFacts {
   readonly attempts: number;
   readonly workersOnline: number;
   readonly workersWithType: number;
+  /** The worker that holds the lease; null when none does, or when it has been forgotten. */
+  readonly holder: WorkerWithRuns | null;
+  /** The end of the latest attempt that has ended; null when none has. */
+  readonly lastStepEndedAt: Date | null;
+  /** Steps that failed for good, the latest first, at most 20; empty unless the run FAILED. */
+  readonly failedSteps: readonly StepAttempt[];
+  readonly reapersAlive: number;
 }
 
 export interface WorkerFilter {
@@ -95,6 +102,45 @@ export interface Namespace {
   readonly name: string;
   readonly description: string;
   readonly createdAt: Date;
+}
+
+/** A reaper that is alive. */
+export interface Reaper {
+  readonly reaperId: string;
+  readonly identity: string;
+  readonly startedAt: Date;
+  readonly lastSeenAt: Date;
+}
+
+/** What keeps the runs of a namespace from moving, and what has failed. Counts stop at 100,000. */
+export interface Diagnosis {
+  /** Runs that should have woken more than 5 s ago. */
+  readonly overdueSleepers: number;
+  readonly longestOverdueMs: number;
+  /** Runs whose lease ended more than 5 s ago without anybody taking them back. */
+  readonly expiredLeases: number;
+  readonly longestExpiredMs: number;
+  /** Open runs that have lost a lease since they last completed a step. */
+  readonly runsLosingLeases: number;
+  readonly mostLostLeases: number;
+  /** The largest 100 groups of claimable runs that no worker online can execute. */
+  readonly withoutWorker: readonly RunsWithoutWorker[];
+  /** The largest 100 groups among the newest 10,000 FAILED runs. */
+  readonly failed: readonly FailedRuns[];
+}
+export interface RunsWithoutWorker {
+  readonly taskQueue: string;
+  readonly workflowType: string;
+  readonly runs: number;
+  readonly oldestAgeMs: number;
+  /** Workers online for the queue; none of them has the type. */
+  readonly workersOnline: number;
+}
+export interface FailedRuns {
+  readonly workflowType: string;
+  readonly runs: number;
+  readonly newestRunId: string;
+  readonly newestAt: Date;
 }
 
 export interface DatabaseFacts {

@@ -1,5 +1,10 @@
 /** Requests of AdminService as queries. */
-import type { CreateNamespaceRequest, ListNamespacesRequest, ListWorkersRequest } from '@perdure/proto';
+import type {
+  CreateNamespaceRequest,
+  DiagnoseRequest,
+  ListNamespacesRequest,
+  ListWorkersRequest,
+} from '@perdure/proto';
 import type { CreateNamespace, WorkerCursor, WorkerFilter } from '@perdure/store';
 import { validate as isUuid } from 'uuid';
 import { workerStatuses } from '../enums.js';
@@ -46,6 +51,16 @@ export function decodeListWorkers(check: Checker, request: ListWorkersRequest) {
 export const workersScope = (filter: WorkerFilter): unknown => ['workers', filter];
 
 export const workerCursorFields = (cursor: WorkerCursor): unknown => [cursor.lastSeenAt.getTime(), cursor.workerId];
+
+const DEFAULT_RECENT_MS = 3_600_000;
+const MAX_RECENT_MS = 30 * 86_400_000;
+
+export function decodeDiagnose(check: Checker, request: DiagnoseRequest) {
+  return {
+    namespace: check.namespace('namespace', request.namespace),
+    recentMs: check.duration('recent', request.recent, DEFAULT_RECENT_MS, { maxMs: MAX_RECENT_MS }),
+  };
+}
 
 function workerCursorOf(value: unknown): WorkerCursor | undefined {
   if (!Array.isArray(value)) return undefined;

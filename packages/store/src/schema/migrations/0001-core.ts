@@ -231,4 +231,13 @@ create function perdure.lose_open_steps(lost_run uuid, message text) returns voi
       failure = jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST', 'message', message)
     where s.run_id = lost_run and s.attempt_key = 0 and s.status = 'RUNNING' and s.kind <> 'SLEEP';
   end $$;
+
+-- Reapers alive. Nothing depends on it; it is how people learn that none is running.
+create table perdure.reapers (
+  reaper_id    uuid        primary key,
+  identity     text        not null,
+  started_at   timestamptz not null,
+  last_seen_at timestamptz not null
+);
+alter table perdure.reapers set (fillfactor = 50);
 `;

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/admin_service.proto.
  */
 export const file_perdure_v1_admin_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch5wZXJkdXJlL3YxL2FkbWluX3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiOwoWQ3JlYXRlTmFtZXNwYWNlUmVxdWVzdBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJIhkKF0NyZWF0ZU5hbWVzcGFjZVJlc3BvbnNlIj4KFUxpc3ROYW1lc3BhY2VzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSLTAQoWTGlzdE5hbWVzcGFjZXNSZXNwb25zZRJACgpuYW1lc3BhY2VzGAEgAygLMiwucGVyZHVyZS52MS5MaXN0TmFtZXNwYWNlc1Jlc3BvbnNlLk5hbWVzcGFjZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkaXgoJTmFtZXNwYWNlEgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSLgoKY3JlYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAijgEKEkxpc3RXb3JrZXJzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKdGFza19xdWV1ZRgCIAEoCRIqCghzdGF0dXNlcxgDIAMoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJIlcKE0xpc3RXb3JrZXJzUmVzcG9uc2USJwoHd29ya2VycxgBIAMoCzIWLnBlcmR1cmUudjEuV29ya2VySW5mbxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOAoQR2V0V29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIjsKEUdldFdvcmtlclJlc3BvbnNlEiYKBndvcmtlchgBIAEoCzIWLnBlcmR1cmUudjEuV29ya2VySW5mbyIqChVMaXN0VGFza1F1ZXVlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJIokCChZMaXN0VGFza1F1ZXVlc1Jlc3BvbnNlEkEKC3Rhc2tfcXVldWVzGAEgAygLMiwucGVyZHVyZS52MS5MaXN0VGFza1F1ZXVlc1Jlc3BvbnNlLlRhc2tRdWV1ZRqrAQoJVGFza1F1ZXVlEgwKBG5hbWUYASABKAkSDwoHcGVuZGluZxgCIAEoAxIPCgdydW5uaW5nGAMgASgDEhAKCHNsZWVwaW5nGAQgASgDEjUKEm9sZGVzdF9wZW5kaW5nX2FnZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg53b3JrZXJzX29ubGluZRgGIAEoBRINCgVzbG90cxgHIAEoBSIWChRHZXRTZXJ2ZXJJbmZvUmVxdWVzdCKDAgoVR2V0U2VydmVySW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSEQoJc2VydmVyX2lkGAIgASgJEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKEGRhdGFiYXNlX3ZlcnNpb24YBCABKAkSFgoOc2NoZW1hX3ZlcnNpb24YBSABKAUSJwoDbm93GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFtYXhfcGF5bG9hZF9ieXRlcxgHIAEoBRIPCgdkdXJhYmxlGAggASgIEg8KB3NlcnZlcnMYCSABKAUyjAQKDEFkbWluU2VydmljZRJaCg9DcmVhdGVOYW1lc3BhY2USIi5wZXJkdXJlLnYxLkNyZWF0ZU5hbWVzcGFjZVJlcXVlc3QaIy5wZXJkdXJlLnYxLkNyZWF0ZU5hbWVzcGFjZVJlc3BvbnNlElcKDkxpc3ROYW1lc3BhY2VzEiEucGVyZHVyZS52MS5MaXN0TmFtZXNwYWNlc1JlcXVlc3QaIi5wZXJkdXJlLnYxLkxpc3ROYW1lc3BhY2VzUmVzcG9uc2USTgoLTGlzdFdvcmtlcnMSHi5wZXJkdXJlLnYxLkxpc3RXb3JrZXJzUmVxdWVzdBofLnBlcmR1cmUudjEuTGlzdFdvcmtlcnNSZXNwb25zZRJICglHZXRXb3JrZXISHC5wZXJkdXJlLnYxLkdldFdvcmtlclJlcXVlc3QaHS5wZXJkdXJlLnYxLkdldFdvcmtlclJlc3BvbnNlElcKDkxpc3RUYXNrUXVldWVzEiEucGVyZHVyZS52MS5MaXN0VGFza1F1ZXVlc1JlcXVlc3QaIi5wZXJkdXJlLnYxLkxpc3RUYXNrUXVldWVzUmVzcG9uc2USVAoNR2V0U2VydmVySW5mbxIgLnBlcmR1cmUudjEuR2V0U2VydmVySW5mb1JlcXVlc3QaIS5wZXJkdXJlLnYxLkdldFNlcnZlckluZm9SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("Ch5wZXJkdXJlL3YxL2FkbWluX3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiOwoWQ3JlYXRlTmFtZXNwYWNlUmVxdWVzdBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJIhkKF0NyZWF0ZU5hbWVzcGFjZVJlc3BvbnNlIj4KFUxpc3ROYW1lc3BhY2VzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSLTAQoWTGlzdE5hbWVzcGFjZXNSZXNwb25zZRJACgpuYW1lc3BhY2VzGAEgAygLMiwucGVyZHVyZS52MS5MaXN0TmFtZXNwYWNlc1Jlc3BvbnNlLk5hbWVzcGFjZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkaXgoJTmFtZXNwYWNlEgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSLgoKY3JlYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAijgEKEkxpc3RXb3JrZXJzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKdGFza19xdWV1ZRgCIAEoCRIqCghzdGF0dXNlcxgDIAMoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJIlcKE0xpc3RXb3JrZXJzUmVzcG9uc2USJwoHd29ya2VycxgBIAMoCzIWLnBlcmR1cmUudjEuV29ya2VySW5mbxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOAoQR2V0V29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIjsKEUdldFdvcmtlclJlc3BvbnNlEiYKBndvcmtlchgBIAEoCzIWLnBlcmR1cmUudjEuV29ya2VySW5mbyIqChVMaXN0VGFza1F1ZXVlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJIokCChZMaXN0VGFza1F1ZXVlc1Jlc3BvbnNlEkEKC3Rhc2tfcXVldWVzGAEgAygLMiwucGVyZHVyZS52MS5MaXN0VGFza1F1ZXVlc1Jlc3BvbnNlLlRhc2tRdWV1ZRqrAQoJVGFza1F1ZXVlEgwKBG5hbWUYASABKAkSDwoHcGVuZGluZxgCIAEoAxIPCgdydW5uaW5nGAMgASgDEhAKCHNsZWVwaW5nGAQgASgDEjUKEm9sZGVzdF9wZW5kaW5nX2FnZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg53b3JrZXJzX29ubGluZRgGIAEoBRINCgVzbG90cxgHIAEoBSIWChRHZXRTZXJ2ZXJJbmZvUmVxdWVzdCKsAgoVR2V0U2VydmVySW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSEQoJc2VydmVyX2lkGAIgASgJEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKEGRhdGFiYXNlX3ZlcnNpb24YBCABKAkSFgoOc2NoZW1hX3ZlcnNpb24YBSABKAUSJwoDbm93GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFtYXhfcGF5bG9hZF9ieXRlcxgHIAEoBRIPCgdkdXJhYmxlGAggASgIEg8KB3NlcnZlcnMYCSABKAUSJwoHcmVhcGVycxgKIAMoCzIWLnBlcmR1cmUudjEuUmVhcGVySW5mbyKTAQoKUmVhcGVySW5mbxIRCglyZWFwZXJfaWQYASABKAkSEAoIaWRlbnRpdHkYAiABKAkSLgoKc3RhcnRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF9zZWVuX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJPCg9EaWFnbm9zZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEikKBnJlY2VudBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLyBAoQRGlhZ25vc2VSZXNwb25zZRIYChBvdmVyZHVlX3NsZWVwZXJzGAEgASgDEjIKD2xvbmdlc3Rfb3ZlcmR1ZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg5leHBpcmVkX2xlYXNlcxgDIAEoAxIyCg9sb25nZXN0X2V4cGlyZWQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGgoScnVuc19sb3NpbmdfbGVhc2VzGAUgASgDEhgKEG1vc3RfbG9zdF9sZWFzZXMYBiABKAUSRgoOd2l0aG91dF93b3JrZXIYByADKAsyLi5wZXJkdXJlLnYxLkRpYWdub3NlUmVzcG9uc2UuUnVuc1dpdGhvdXRXb3JrZXISNwoGZmFpbGVkGAggAygLMicucGVyZHVyZS52MS5EaWFnbm9zZVJlc3BvbnNlLkZhaWxlZFJ1bnMakwEKEVJ1bnNXaXRob3V0V29ya2VyEhIKCnRhc2tfcXVldWUYASABKAkSFQoNd29ya2Zsb3dfdHlwZRgCIAEoCRIMCgRydW5zGAMgASgDEi0KCm9sZGVzdF9hZ2UYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoOd29ya2Vyc19vbmxpbmUYBSABKAUadwoKRmFpbGVkUnVucxIVCg13b3JrZmxvd190eXBlGAEgASgJEgwKBHJ1bnMYAiABKAMSFQoNbmV3ZXN0X3J1bl9pZBgDIAEoCRItCgluZXdlc3RfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wMtMECgxBZG1pblNlcnZpY2USWgoPQ3JlYXRlTmFtZXNwYWNlEiIucGVyZHVyZS52MS5DcmVhdGVOYW1lc3BhY2VSZXF1ZXN0GiMucGVyZHVyZS52MS5DcmVhdGVOYW1lc3BhY2VSZXNwb25zZRJXCg5MaXN0TmFtZXNwYWNlcxIhLnBlcmR1cmUudjEuTGlzdE5hbWVzcGFjZXNSZXF1ZXN0GiIucGVyZHVyZS52MS5MaXN0TmFtZXNwYWNlc1Jlc3BvbnNlEk4KC0xpc3RXb3JrZXJzEh4ucGVyZHVyZS52MS5MaXN0V29ya2Vyc1JlcXVlc3QaHy5wZXJkdXJlLnYxLkxpc3RXb3JrZXJzUmVzcG9uc2USSAoJR2V0V29ya2VyEhwucGVyZHVyZS52MS5HZXRXb3JrZXJSZXF1ZXN0Gh0ucGVyZHVyZS52MS5HZXRXb3JrZXJSZXNwb25zZRJXCg5MaXN0VGFza1F1ZXVlcxIhLnBlcmR1cmUudjEuTGlzdFRhc2tRdWV1ZXNSZXF1ZXN0GiIucGVyZHVyZS52MS5MaXN0VGFza1F1ZXVlc1Jlc3BvbnNlElQKDUdldFNlcnZlckluZm8SIC5wZXJkdXJlLnYxLkdldFNlcnZlckluZm9SZXF1ZXN0GiEucGVyZHVyZS52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2USRQoIRGlhZ25vc2USGy5wZXJkdXJlLnYxLkRpYWdub3NlUmVxdWVzdBocLnBlcmR1cmUudjEuRGlhZ25vc2VSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
  * A new namespace.
@@ -45,7 +45,7 @@ export const CreateNamespaceRequestSchema: GenMessage<CreateNamespaceRequest> = 
   messageDesc(file_perdure_v1_admin_service, 0);
 
 /**
- * Added.
+ * Empty: the namespace exists from now on.
  *
  * @generated from message perdure.v1.CreateNamespaceResponse
  */
@@ -60,7 +60,7 @@ export const CreateNamespaceResponseSchema: GenMessage<CreateNamespaceResponse> 
   messageDesc(file_perdure_v1_admin_service, 1);
 
 /**
- * A page.
+ * The page of namespaces to return.
  *
  * @generated from message perdure.v1.ListNamespacesRequest
  */
@@ -88,7 +88,7 @@ export const ListNamespacesRequestSchema: GenMessage<ListNamespacesRequest> = /*
   messageDesc(file_perdure_v1_admin_service, 2);
 
 /**
- * A page.
+ * Namespaces by name, at most `page_size`.
  *
  * @generated from message perdure.v1.ListNamespacesResponse
  */
@@ -200,7 +200,7 @@ export const ListWorkersRequestSchema: GenMessage<ListWorkersRequest> = /*@__PUR
   messageDesc(file_perdure_v1_admin_service, 4);
 
 /**
- * A page.
+ * Workers, the most recently seen first, at most `page_size`.
  *
  * @generated from message perdure.v1.ListWorkersResponse
  */
@@ -228,7 +228,7 @@ export const ListWorkersResponseSchema: GenMessage<ListWorkersResponse> = /*@__P
   messageDesc(file_perdure_v1_admin_service, 5);
 
 /**
- * Which worker.
+ * Names one worker of the namespace.
  *
  * @generated from message perdure.v1.GetWorkerRequest
  */
@@ -262,7 +262,7 @@ export const GetWorkerRequestSchema: GenMessage<GetWorkerRequest> = /*@__PURE__*
  */
 export type GetWorkerResponse = Message<"perdure.v1.GetWorkerResponse"> & {
   /**
-   * With how many runs it holds.
+   * `running` is counted at the moment of the call.
    *
    * @generated from field: perdure.v1.WorkerInfo worker = 1;
    */
@@ -277,7 +277,7 @@ export const GetWorkerResponseSchema: GenMessage<GetWorkerResponse> = /*@__PURE_
   messageDesc(file_perdure_v1_admin_service, 7);
 
 /**
- * Which namespace.
+ * The namespace whose queues to return.
  *
  * @generated from message perdure.v1.ListTaskQueuesRequest
  */
@@ -382,7 +382,7 @@ export const ListTaskQueuesResponse_TaskQueueSchema: GenMessage<ListTaskQueuesRe
   messageDesc(file_perdure_v1_admin_service, 9, 0);
 
 /**
- * Nothing to say.
+ * Empty: a server describes itself.
  *
  * @generated from message perdure.v1.GetServerInfoRequest
  */
@@ -464,6 +464,13 @@ export type GetServerInfoResponse = Message<"perdure.v1.GetServerInfoResponse"> 
    * @generated from field: int32 servers = 9;
    */
   servers: number;
+
+  /**
+   * Reapers alive on this database, the oldest first; at most 100. Without one, sleepers stay asleep and lost leases lost.
+   *
+   * @generated from field: repeated perdure.v1.ReaperInfo reapers = 10;
+   */
+  reapers: ReaperInfo[];
 };
 
 /**
@@ -472,6 +479,237 @@ export type GetServerInfoResponse = Message<"perdure.v1.GetServerInfoResponse"> 
  */
 export const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse> = /*@__PURE__*/
   messageDesc(file_perdure_v1_admin_service, 11);
+
+/**
+ * A process that wakes sleepers and takes expired leases back.
+ *
+ * @generated from message perdure.v1.ReaperInfo
+ */
+export type ReaperInfo = Message<"perdure.v1.ReaperInfo"> & {
+  /**
+   * Chosen anew at every start.
+   *
+   * @generated from field: string reaper_id = 1;
+   */
+  reaperId: string;
+
+  /**
+   * Host and process, for people, for example `ops-1:4711`.
+   *
+   * @generated from field: string identity = 2;
+   */
+  identity: string;
+
+  /**
+   * When it first announced itself.
+   *
+   * @generated from field: google.protobuf.Timestamp started_at = 3;
+   */
+  startedAt?: Timestamp;
+
+  /**
+   * Last sign of life.
+   *
+   * @generated from field: google.protobuf.Timestamp last_seen_at = 4;
+   */
+  lastSeenAt?: Timestamp;
+};
+
+/**
+ * Describes the message perdure.v1.ReaperInfo.
+ * Use `create(ReaperInfoSchema)` to create a new message.
+ */
+export const ReaperInfoSchema: GenMessage<ReaperInfo> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 12);
+
+/**
+ * The namespace to look at, and how far back.
+ *
+ * @generated from message perdure.v1.DiagnoseRequest
+ */
+export type DiagnoseRequest = Message<"perdure.v1.DiagnoseRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * How far back failed runs are counted; absent means 1 h; at most 30 d.
+   *
+   * @generated from field: google.protobuf.Duration recent = 2;
+   */
+  recent?: Duration;
+};
+
+/**
+ * Describes the message perdure.v1.DiagnoseRequest.
+ * Use `create(DiagnoseRequestSchema)` to create a new message.
+ */
+export const DiagnoseRequestSchema: GenMessage<DiagnoseRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 13);
+
+/**
+ * Facts, each empty or 0 when all is well. Counts stop at 100,000.
+ *
+ * @generated from message perdure.v1.DiagnoseResponse
+ */
+export type DiagnoseResponse = Message<"perdure.v1.DiagnoseResponse"> & {
+  /**
+   * Runs that should have woken more than 5 s ago.
+   *
+   * @generated from field: int64 overdue_sleepers = 1;
+   */
+  overdueSleepers: bigint;
+
+  /**
+   * By how much the longest overdue is late.
+   *
+   * @generated from field: google.protobuf.Duration longest_overdue = 2;
+   */
+  longestOverdue?: Duration;
+
+  /**
+   * Runs whose lease ended more than 5 s ago and that have not been taken back.
+   *
+   * @generated from field: int64 expired_leases = 3;
+   */
+  expiredLeases: bigint;
+
+  /**
+   * How long ago the first of these leases ended.
+   *
+   * @generated from field: google.protobuf.Duration longest_expired = 4;
+   */
+  longestExpired?: Duration;
+
+  /**
+   * Open runs that have lost a lease since they last completed a step.
+   *
+   * @generated from field: int64 runs_losing_leases = 5;
+   */
+  runsLosingLeases: bigint;
+
+  /**
+   * The largest number of leases that one of them has lost in a row.
+   *
+   * @generated from field: int32 most_lost_leases = 6;
+   */
+  mostLostLeases: number;
+
+  /**
+   * The largest groups first; at most 100.
+   *
+   * @generated from field: repeated perdure.v1.DiagnoseResponse.RunsWithoutWorker without_worker = 7;
+   */
+  withoutWorker: DiagnoseResponse_RunsWithoutWorker[];
+
+  /**
+   * Among the newest 10,000 FAILED runs, the largest groups first; at most 100.
+   *
+   * @generated from field: repeated perdure.v1.DiagnoseResponse.FailedRuns failed = 8;
+   */
+  failed: DiagnoseResponse_FailedRuns[];
+};
+
+/**
+ * Describes the message perdure.v1.DiagnoseResponse.
+ * Use `create(DiagnoseResponseSchema)` to create a new message.
+ */
+export const DiagnoseResponseSchema: GenMessage<DiagnoseResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 14);
+
+/**
+ * Claimable runs of one queue and type that no worker online can execute.
+ *
+ * @generated from message perdure.v1.DiagnoseResponse.RunsWithoutWorker
+ */
+export type DiagnoseResponse_RunsWithoutWorker = Message<"perdure.v1.DiagnoseResponse.RunsWithoutWorker"> & {
+  /**
+   * Their queue.
+   *
+   * @generated from field: string task_queue = 1;
+   */
+  taskQueue: string;
+
+  /**
+   * Their workflow type.
+   *
+   * @generated from field: string workflow_type = 2;
+   */
+  workflowType: string;
+
+  /**
+   * How many.
+   *
+   * @generated from field: int64 runs = 3;
+   */
+  runs: bigint;
+
+  /**
+   * How long the oldest has been claimable.
+   *
+   * @generated from field: google.protobuf.Duration oldest_age = 4;
+   */
+  oldestAge?: Duration;
+
+  /**
+   * Workers online for the queue; none of them has the type.
+   *
+   * @generated from field: int32 workers_online = 5;
+   */
+  workersOnline: number;
+};
+
+/**
+ * Describes the message perdure.v1.DiagnoseResponse.RunsWithoutWorker.
+ * Use `create(DiagnoseResponse_RunsWithoutWorkerSchema)` to create a new message.
+ */
+export const DiagnoseResponse_RunsWithoutWorkerSchema: GenMessage<DiagnoseResponse_RunsWithoutWorker> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 14, 0);
+
+/**
+ * Runs of one type that FAILED lately.
+ *
+ * @generated from message perdure.v1.DiagnoseResponse.FailedRuns
+ */
+export type DiagnoseResponse_FailedRuns = Message<"perdure.v1.DiagnoseResponse.FailedRuns"> & {
+  /**
+   * Their workflow type.
+   *
+   * @generated from field: string workflow_type = 1;
+   */
+  workflowType: string;
+
+  /**
+   * How many.
+   *
+   * @generated from field: int64 runs = 2;
+   */
+  runs: bigint;
+
+  /**
+   * The one that failed last.
+   *
+   * @generated from field: string newest_run_id = 3;
+   */
+  newestRunId: string;
+
+  /**
+   * When it failed.
+   *
+   * @generated from field: google.protobuf.Timestamp newest_at = 4;
+   */
+  newestAt?: Timestamp;
+};
+
+/**
+ * Describes the message perdure.v1.DiagnoseResponse.FailedRuns.
+ * Use `create(DiagnoseResponse_FailedRunsSchema)` to create a new message.
+ */
+export const DiagnoseResponse_FailedRunsSchema: GenMessage<DiagnoseResponse_FailedRuns> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 14, 1);
 
 /**
  * For operators: namespaces, workers, task queues, the server itself.
@@ -538,6 +776,16 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof GetServerInfoRequestSchema;
     output: typeof GetServerInfoResponseSchema;
+  },
+  /**
+   * Returns what keeps the runs of a namespace from moving, and which runs have failed lately.
+   *
+   * @generated from rpc perdure.v1.AdminService.Diagnose
+   */
+  diagnose: {
+    methodKind: "unary";
+    input: typeof DiagnoseRequestSchema;
+    output: typeof DiagnoseResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_perdure_v1_admin_service, 0);

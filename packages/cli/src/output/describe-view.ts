@@ -1,0 +1,133 @@
+/** Where a run is, why it is not moving, and what to do. */
+import {
+  type DescribeRunResponse,
+  RunStatus,
+  type StepAttempt,
+  StepKind,
+  StepStatus,
+  WaitReason,
+  type WorkflowRun,
+} from '@perdure/proto';
+import pc from 'picocolors';
+import { failureChain } from './failures.js';
+import { payloadLine } from './payloads.js';
+import { fieldsText } from './print.js';
+import { payloadFields, runFields, runJson } from './run-view.js';
+import { attemptText, stepJson } from './step-view.js';
+import { count, safe } from './text.js';
+import { betweenMs, spanText, timeFromText } from './time.js';
+import { workerJson } from './worker-view.js';
+
+export function describeJson(described: DescribeRunResponse): unknown {
+  const { currentSteps, worker, run, waitReason } = described;
+  return {
+    run: runJson(run as WorkflowRun),
+    waitReason: WaitReason[waitReason],
+    explanation: described.explanation,
+    next: nextSteps(described),
+    currentSteps: currentSteps.map(stepJson),
+    completedSteps: described.completedSteps,
+    attempts: described.attempts,
+    worker: worker === undefined ? null : workerJson(worker),
+    workersOnline: described.workersOnline,
+    workersWithType: described.workersWithType,
+    reapersAlive: described.reapersAlive,
+  };
+}
+
+export function describeText(described: DescribeRunResponse, fullStack: boolean): string {
+  const run = described.run as WorkflowRun;
+  const { completedSteps, attempts, workersOnline, workersWithType, reapersAlive, currentSteps, now } = described;
+  const open = run.finishedAt === undefined;
+  const summary = [
+    `${count(completedSteps, 'step')} completed, ${count(attempts, 'attempt')}`,
+    ...(open
+      ? [
+          `${count(workersOnline, 'worker')} online for its queue, ${workersWithType} with its type`,
+          `${count(reapersAlive, 'reaper')} alive`,
+        ]
+      : []),
+  ];
+  const next = nextSteps(described);
+  return [
+    fieldsText([...runFields(run), ['worker', workerText(described)], ...payloadFields(run, fullStack)]),
+    '',
+    pc.bold(safe(described.explanation)),
+    pc.dim(`${summary.join('; ')}.`),
+    ...(currentSteps.length > 0 ? ['', pc.dim('now'), fieldsOf(currentSteps.map((step) => nowLine(step, now)))] : []),
+    ...(next.length > 0 ? ['', pc.dim('next'), ...next.map((line) => `  ${safe(line)}`)] : []),
+  ].join('\n');
+}
+
+/** `web-3:4711, build b7 (01a2…); last sign of life 1.2 s ago; lease ends in 8.8 s`. */
+function workerText({ run, worker, now }: DescribeRunResponse): string | undefined {
+  if (run === undefined || run.lockedBy === '') return undefined;
+  const endsInMs = betweenMs(now, run.lockedUntil);
+  const lease =
+    endsInMs === undefined
+      ? ''
+      : endsInMs < 0
+        ? `; lease ended ${spanText(-endsInMs)} ago`
+        : `; lease ends in ${spanText(endsInMs)}`;
+  if (worker === undefined) return `${run.lockedBy}${lease}`;
+  const build = worker.version === '' ? '' : `, build ${safe(worker.version)}`;
+  const silentMs = Math.max(0, betweenMs(worker.lastSeenAt, now) ?? 0);
+  return `${safe(worker.identity)}${build} (${worker.workerId}); last sign of life ${spanText(silentMs)} ago${lease}`;
+}
+
+type NowLine = readonly [step: string, state: string];
+
+function nowLine(step: StepAttempt, now: DescribeRunResponse['now']): NowLine {
+  return [safe(step.stepId), stateText(step, now)];
+}
+
+function stateText(step: StepAttempt, now: DescribeRunResponse['now']): string {
+  if (step.kind === StepKind.SLEEP) return `sleeps until ${timeFromText(step.firesAt, now)}`;
+  const attempt = `attempt ${attemptText(step)}`;
+  if (step.status !== StepStatus.RUNNING) {
+    const isDue = (betweenMs(now, step.nextRetryAt) ?? 0) <= 0;
+    const next = isDue ? 'when a worker resumes the run' : timeFromText(step.nextRetryAt, now);
+    return `${attempt} failed: ${failureChain(step.failure)}; next attempt ${next}`;
+  }
+  return [
+    `${attempt}, running since ${timeFromText(step.startedAt, now)}`,
+    ...(step.deadlineAt === undefined ? [] : [`times out ${timeFromText(step.deadlineAt, now)}`]),
+    ...(step.heartbeat === undefined ? [] : [`heartbeat ${payloadLine(step.heartbeat)}`]),
+  ].join(', ');
+}
+
+function fieldsOf(lines: readonly NowLine[]): string {
+  const width = Math.max(...lines.map(([step]) => step.length));
+  return lines.map(([step, state]) => `  ${step.padEnd(width)}  ${state}`).join('\n');
+}
+
+/** What a person may do now; a pure function of the answer. */
+export function nextSteps({ run, waitReason, reapersAlive, currentSteps, now }: DescribeRunResponse): string[] {
+  if (run === undefined) return [];
+  const namespace = run.namespace === 'default' ? '' : `--namespace ${run.namespace} `;
+  const perdure = (command: string, purpose: string) => `perdure ${namespace}${command}  # ${purpose}`;
+  const history = perdure(`run history ${run.runId}`, 'every attempt of every step');
+  if (run.status === RunStatus.FAILED)
+    return [history, perdure(`run get ${run.runId} --full-stack`, 'the whole error')];
+  if (run.finishedAt !== undefined) return [];
+  const late = (betweenMs(run.wakeAt, now) ?? 0) > 0 || waitReason === WaitReason.LEASE_EXPIRED;
+  const reaper = late && reapersAlive === 0 ? ['perdure reaper  # nobody wakes sleepers until one runs'] : [];
+  switch (waitReason) {
+    case WaitReason.NO_WORKER:
+      return [perdure(`worker list --all -q '${run.taskQueue}'`, 'workers that have gone')];
+    case WaitReason.NO_WORKER_FOR_TYPE:
+      return [perdure(`worker list -o wide -q '${run.taskQueue}'`, 'the workflows that each worker has')];
+    case WaitReason.NO_FREE_SLOT:
+      return [perdure('queue list', 'slots and how many are taken')];
+    case WaitReason.STEP_RETRY:
+    case WaitReason.RUN_RETRY:
+    case WaitReason.RECLAIM_BACKOFF:
+      return [...reaper, history];
+    case WaitReason.EXECUTING:
+      return currentSteps.some((step) => step.failure !== undefined)
+        ? [history]
+        : [perdure(`run watch ${run.runId}`, 'follow it')];
+    default:
+      return reaper;
+  }
+}

@@ -1,0 +1,63 @@
+import { hostname } from 'node:os';
+import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
+import { announceReaper, type Database, retireReaper } from '@perdure/store';
+import type { Logger } from 'pino';
+
+/** How often a reaper says that it is alive, in ms. */
+const ANNOUNCE_MS = 2_000;
+/** A stop waits no longer than this for a database that does not answer, in ms. */
+const RETIRE_MS = 1_000;
+/** A loop that has not come round for this long beyond its longest sleep is stuck, in ms. */
+const STUCK_AFTER_MS = 10_000;
+
+interface AnnouncementOptions {
+  readonly db: Database;
+  readonly log: Logger;
+  readonly reaperId: string;
+  readonly maxSleepMs: number;
+}
+
+/** Tells the database that this reaper is alive, for as long as its loop comes round: a stuck one falls silent. */
+export class Announcement {
+  readonly #options: AnnouncementOptions;
+  readonly #timer: NodeJS.Timeout;
+  #lookedAtMs = performance.now();
+  #announcing: Promise<void> | undefined;
+
+  constructor(options: AnnouncementOptions) {
+    this.#options = options;
+    this.#timer = setInterval(() => this.#announce(), ANNOUNCE_MS);
+    this.#announce();
+  }
+
+  /** The loop has looked at everything once. */
+  looked(): void {
+    this.#lookedAtMs = performance.now();
+  }
+
+  /** Takes the reaper off the list. */
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await Promise.race([this.#retire(), delay(RETIRE_MS, undefined, { ref: false })]);
+  }
+
+  async #retire(): Promise<void> {
+    await this.#announcing;
+    await retireReaper(this.#options.db, this.#options.reaperId).catch((error) => this.#warn('retire_failed', error));
+  }
+
+  #announce(): void {
+    const { db, reaperId, maxSleepMs } = this.#options;
+    if (this.#announcing !== undefined || performance.now() - this.#lookedAtMs > maxSleepMs + STUCK_AFTER_MS) return;
+    this.#announcing = announceReaper(db, { reaperId, identity: `${hostname()}:${process.pid}` })
+      .catch((error) => this.#warn('announce_failed', error))
+      .finally(() => {
+        this.#announcing = undefined;
+      });
+  }
+
+  #warn(event: string, error: unknown): void {
+    this.#options.log.warn({ event, message: error instanceof Error ? error.message : String(error) });
+  }
+}

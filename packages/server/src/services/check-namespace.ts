@@ -1,0 +1,11 @@
+import { type Database, namespaceExists } from '@perdure/store';
+import { namespaceNotFound } from '../rpc/outcomes.js';
+
+/**
+ * Tells an empty namespace from one that does not exist. Reads ask only when they have nothing to show.
+ *
+ * @throws {RpcError} NOT_FOUND
+ */
+export async function checkNamespace(db: Database, namespace: string): Promise<void> {
+  if (!(await namespaceExists(db, namespace))) throw namespaceNotFound(namespace);
+}

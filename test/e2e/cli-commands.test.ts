@@ -1,0 +1,435 @@
+import { execFileSync } from 'node:child_process';
+import { workflow } from '@perdure/worker-sdk';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { until } from '../support/until.js';
+
+// A colour would be in the way of what is matched.
+vi.stubEnv('NO_COLOR', '1');
+const { runCli } = await import('../../packages/cli/dist/run-cli.js');
+vi.unstubAllEnvs();
+
+/** What the command under way has printed so far. */
+let printed = '';
+
+/** Runs a command in this process, which is much faster than a process of its own; what it prints is caught. */
+async function runCommand(perdure: TestPerdure, command: string) {
+  printed = '';
+  let errors = '';
+  const out = vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+    printed += String(text);
+    return true;
+  });
+  const err = vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
+    errors += String(text);
+    return true;
+  });
+  try {
+    const args = command.match(/'[^']*'|\S+/g)?.map((arg) => arg.replaceAll("'", '')) ?? [];
+    const exitCode = await runCli(
+      command.includes('--address') ? args : ['--address', perdure.server.grpcAddress, ...args],
+    );
+    return { exitCode, output: printed, errors };
+  } finally {
+    out.mockRestore();
+    err.mockRestore();
+  }
+}
+
+describe('commands', () => {
+  let perdure: TestPerdure;
+  const cli = (command: string) => runCommand(perdure, command);
+  const startOne = async (type: string, more = '') =>
+    (await cli(`run start ${type} -q q -o ids ${more}`)).output.trim();
+  beforeAll(async () => {
+    perdure = await startPerdure();
+    const greet = workflow('greet', async (ctx, name: string) => ctx.step('compose', () => `Hello ${name}`));
+    const fail = workflow('fail', async (ctx) => {
+      await ctx.step(
+        'broken',
+        () => {
+          throw Object.assign(new TypeError('no good'), { code: 'E_BAD' });
+        },
+        { retry: { maxAttempts: 2, initial: 1 } },
+      );
+    });
+    const nap = workflow('nap', async (ctx) => {
+      await ctx.sleep('long', '1h');
+    });
+    const declined = workflow('declined', async (ctx) => {
+      await ctx.step(
+        'charge',
+        () => {
+          const cause = Object.assign(new Error('connect refused'), { code: 'ECONNREFUSED' });
+          throw Object.assign(new Error('limit\nreached', { cause }), {
+            name: 'CardDeclined',
+            details: { tenant: 't1' },
+          });
+        },
+        { retry: { stopOn: ['CardDeclined'] } },
+      );
+    });
+    const retrying = workflow('retrying', async (ctx) => {
+      await Promise.all([
+        ctx.sleep('limit', '2h'),
+        ctx.step(
+          'call',
+          () => {
+            throw new Error('HTTP 503');
+          },
+          { retry: { maxAttempts: 3, initial: '1h' } },
+        ),
+      ]);
+    });
+    const busy = workflow('busy', async (ctx) => {
+      await ctx.step(
+        'import',
+        async (step) => {
+          ctx.heartbeat({ at: 7 });
+          await new Promise<void>((resolve) => {
+            step.signal.addEventListener('abort', () => resolve());
+          });
+        },
+        { timeout: '5m' },
+      );
+    });
+    const again = workflow('again', { retry: { maxAttempts: 2, initial: 1 } }, async (ctx) => {
+      try {
+        await ctx.step(
+          'flaky',
+          () => {
+            throw new Error('not yet');
+          },
+          { retry: { maxAttempts: 1 } },
+        );
+      } catch (error) {
+        await ctx.step('undo', () => 1);
+        throw error;
+      }
+    });
+    const patient = workflow('patient', async (ctx) => {
+      await ctx.step(
+        'call',
+        () => {
+          throw new Error('no');
+        },
+        { retry: { maxAttempts: 2, initial: '20s', jitter: 0 } },
+      );
+    });
+    const workflows = [patient, again, greet, fail, nap, declined, retrying, busy];
+    await perdure.startWorker({ taskQueue: 'q', workflows, version: 'b7', identity: 'web-3:4711' });
+  });
+  afterAll(() => perdure.stop());
+
+  it('a run is shown in every way', async () => {
+    const id = await startOne('greet', `--input '"x"' --workflow-id my-order`);
+    expect((await cli(`run result ${id}`)).exitCode).toBe(0);
+    for (const command of [
+      'get my-order',
+      'describe my-order',
+      `history ${id}`,
+      `watch ${id}`,
+      'list',
+      'list -o wide',
+      'count',
+    ]) {
+      const { exitCode, output } = await cli(`run ${command}`);
+      expect([command, exitCode]).toEqual([command, 0]);
+      expect(output).toMatch(/COMPLETED/);
+    }
+    const history = JSON.parse((await cli(`run history ${id} -o json --payloads`)).output) as {
+      output: { value: string };
+    }[];
+    expect(history[0]?.output.value).toBe('Hello x');
+    expect((await cli(`step get ${id} compose`)).output).toContain('Hello x');
+    const listed = (await cli('run list -o jsonl --type greet')).output
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { runId: string });
+    expect(listed.some(({ runId }) => runId === id)).toBe(true);
+  });
+
+  it('queues, workers and namespaces are shown, and a worker is drained', async () => {
+    await startOne('nap');
+    expect((await cli('queue list')).output).toMatch(/^q /m);
+    const id = (await cli('worker list -o ids')).output.trim();
+    expect((await cli(`worker describe ${id}`)).output).toContain('ONLINE');
+    expect((await cli('namespace create team-a -d test')).exitCode).toBe(0);
+    expect((await cli('namespace create team-a')).exitCode).toBe(5);
+    expect((await cli('namespace list -o ids')).output).toBe('default\nteam-a\n');
+    const empty = await cli('--namespace team-a doctor');
+    expect([empty.exitCode, empty.output]).toEqual([0, expect.stringContaining('No problems found.')]);
+    const spare = await perdure.startWorker({ taskQueue: 'other', workflows: [workflow('w', async () => 1)] });
+    expect((await cli(`worker drain ${spare.workerId}`)).output).toContain('DRAINING');
+  });
+
+  it.each([
+    ['run get nosuch', 3],
+    ['run lst', 2],
+    ['run list --nope', 2],
+    ['run list -o xml', 2],
+    ['run list --status none', 2],
+    ['run list --status paused', 2],
+    ['run list --since whenever', 2],
+    ['run list --limit -1', 2],
+    ['run list --cursor nonsense', 2],
+    ['run start greet -q q --input-file /nope', 2],
+    ['run start greet -q q --input-file /', 2],
+    ['run start greet -q q --input 1 --input-file x', 2],
+    ['run start greet -q q --reuse-policy sometimes', 2],
+    ['run start greet -q q --max-lost-leases -1', 2],
+    ['run start greet -q q --delay soon', 2],
+    ['--address nonsense run list', 2],
+    ['--address nonsense doctor', 2],
+    ['help run strat', 2],
+    ['completion tcsh', 2],
+    ['--namespace nowhere run list', 3],
+    ['--namespace nowhere run count', 3],
+    ['--namespace nowhere worker list', 3],
+    ['--namespace nowhere queue list', 3],
+    ['--namespace nowhere doctor', 3],
+    ['--address 127.0.0.1:9 doctor', 4],
+    ['worker describe 01a20a24-0ec6-7502-8c21-9e1127a8c95e', 3],
+    ['run result nosuch', 3],
+    ['run watch nosuch', 3],
+    ['run describe nosuch', 3],
+    ['run history nosuch', 3],
+    ['run cancel nosuch', 3],
+    ['step attempts nosuch x', 3],
+    ['version', 0],
+    ['help run start', 0],
+    ['run start greet', 2],
+    [`run start greet -q q --input nojson`, 2],
+    ['step get x y', 3],
+    ['worker drain not-a-uuid', 2],
+    ['--address 127.0.0.1:9 run list', 4],
+    ['--namespace nowhere run start greet -q q', 3],
+    ['--help', 0],
+    ['--version', 0],
+    ['run', 2],
+  ])('%s ends with exit code %i', async (args, expected) => {
+    const { exitCode, output, errors } = await cli(args);
+    expect([exitCode, errors]).toEqual([expected, errors]);
+    expect(`${output}${errors}`).not.toContain('    at ');
+  });
+
+  it('describe names the worker, the attempt, its timeout and its heartbeat, and a requested cancel', async () => {
+    const id = await startOne('busy');
+    const described = await until('the heartbeat to be recorded', async () => {
+      const { output } = await cli(`run describe ${id}`);
+      return output.includes('heartbeat { at: 7 }') && output;
+    });
+    expect(described).toMatch(
+      /Worker web-3:4711 \(build b7\) is executing step 'import' \(attempt 1 of 3, for .*, times out in/,
+    );
+    expect(described).toMatch(/worker +web-3:4711, build b7 \(.*\); last sign of life .* ago; lease ends in/);
+    expect(described).toMatch(/import {2}attempt 1 of 3, running since .* ago\), times out .*, heartbeat \{ at: 7 \}/);
+    const cancelled = await cli(`run cancel ${id} --reason enough`);
+    expect(cancelled.output).toContain('(cancellation requested)');
+    await cli(`run result ${id}`);
+  });
+
+  it('describe says of every branch what it waits for, and history what follows', async () => {
+    const id = await startOne('retrying');
+    const described = await until('the run to wait', async () => {
+      const { output } = await cli(`run describe ${id}`);
+      return output.includes('SLEEPING') && output;
+    });
+    expect(described).toMatch(
+      /Attempt 1 of 3 of step 'call' failed with Error: HTTP 503; the next one begins in .*\. Meanwhile 'limit' sleeps and wakes in/,
+    );
+    expect(described).toMatch(/limit {2}sleeps until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d) \(in /);
+    expect(described).toContain(`perdure run history ${id}`);
+    const { output } = await cli(`run history ${id}`);
+    expect(output).toMatch(/call +FUNCTION +1 of 3 +FAILED .* retry at \d{4}-/);
+    expect(output).toMatch(/limit +SLEEP +SLEEPING .* wakes \d{4}-/);
+    await cli(`run terminate ${id}`);
+  });
+
+  it('a failed run is told by its step, with causes and without the frames of the SDK', async () => {
+    const id = await startOne('declined', '--workflow-id declined-1');
+    expect((await cli(`run result ${id}`)).exitCode).toBe(1);
+    const described = (await cli('run describe declined-1')).output;
+    expect(described).toContain(
+      "Step 'charge' failed with CardDeclined: limit ⏎ reached (caused by Error [ECONNREFUSED]: connect refused). It was attempt 1 of 3; not retried:",
+    );
+    expect(described).not.toContain('step-body');
+    expect(described).toContain("details { tenant: 't1' }");
+    expect((await cli('run describe declined-1 --full-stack')).output).toContain('step-body');
+    const history = await cli('run history declined-1');
+    expect(history.output).toMatch(
+      /FAILED .* final +CardDeclined: limit ⏎ reached ← Error \[ECONNREFUSED\]: connect refused/,
+    );
+    const json = JSON.parse((await cli('run describe declined-1 -o json')).output) as Record<string, unknown>;
+    expect(json).toMatchObject({
+      completedSteps: 0,
+      worker: null,
+      reapersAlive: 1,
+      run: { priority: 0, build: '', failure: { details: { value: { tenant: 't1' } }, nonRetryable: false } },
+    });
+  });
+
+  it('history marks what a retry of the whole run took back, and counts the attempts of the run', async () => {
+    const id = await startOne('again');
+    expect((await cli(`run result ${id}`)).exitCode).toBe(1);
+    const { output, errors } = await cli(`run history ${id}`);
+    expect(output).toMatch(/flaky .* retried +Error: not yet\n.*flaky .* final +Error: not yet\n/);
+    expect(output).toMatch(/undo .* taken back: the run was retried\n.*undo .* COMPLETED/);
+    expect(errors).toContain('The run is in attempt 2: 1 retry of the run.');
+    expect((await cli(`run describe ${id}`)).output).toContain("It was the run's last of 2 attempts.");
+  });
+
+  it('list says when there is more, and continues where it stopped', async () => {
+    const all = (await cli('run list --limit 0 -o ids')).output.trim().split('\n');
+    const first = await cli('run list -n 1 -o ids');
+    const cursor = /1 of more runs\. All: --limit 0\. Those that follow: --cursor (\S+)/.exec(first.errors)?.[1];
+    expect(first.output.trim()).toBe(all[0]);
+    const rest = (await cli(`run list -n 0 -o ids --cursor ${cursor}`)).output.trim().split('\n');
+    expect(rest).toEqual(all.slice(1));
+  });
+
+  it('tables fit the terminal, and run ids are never cut', async () => {
+    const id = await startOne(
+      'nap',
+      '--workflow-id a-workflow-id-of-quite-some-length-that-nobody-would-cut-in-a-pipe',
+    );
+    const table = async (columns: number) => {
+      vi.stubEnv('COLUMNS', String(columns));
+      const { output } = await cli('run list');
+      vi.unstubAllEnvs();
+      return output;
+    };
+    for (const columns of [80, 100, 140]) {
+      const lines = (await table(columns)).split('\n');
+      expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(columns);
+      expect(lines.join('\n')).toContain(id);
+    }
+    expect((await cli('run list')).output).toContain('that-nobody-would-cut-in-a-pipe');
+    await cli(`run terminate ${id}`);
+  });
+
+  it('json leaves out nothing that is 0 or false, and counts have no row for the total', async () => {
+    const workers = JSON.parse((await cli('worker list -o json')).output) as Record<string, unknown>[];
+    expect(workers[0]).toMatchObject({ build: 'b7', running: 0, status: 'ONLINE' });
+    const counts = JSON.parse((await cli('run count -o json')).output) as { status: string }[];
+    expect(counts.map(({ status }) => status)).not.toContain('total');
+    const id = await startOne('fail');
+    await cli(`run result ${id}`);
+    const history = JSON.parse((await cli(`run history ${id} -o json`)).output) as { isLatest: boolean }[];
+    expect(history.map(({ isLatest }) => isLatest)).toEqual([false, true]);
+    expect((await cli(`run history ${id} --payloads`)).errors).toContain('--payloads shows nothing in tables');
+  });
+
+  it('a start takes a reuse policy and a limit of lost leases', async () => {
+    const id = await startOne('greet', '--workflow-id once --request-id r1 --max-lost-leases 2');
+    await cli(`run result ${id}`);
+    const again = await cli('run start greet -q q --workflow-id once --input 1 --reuse-policy reject');
+    expect(again.exitCode).toBe(5);
+    const other = await startOne('greet', '--workflow-id once --input 1');
+    expect(other).not.toBe(id);
+  });
+
+  it('a payload that cannot be read is shown with its length and encoding', async () => {
+    const input = { data: new Uint8Array(141), encoding: 'aes-256-gcm:k1+json/devalue' };
+    const { runId } = await perdure.workflows.startWorkflow({ workflowType: 'x', taskQueue: 'elsewhere', input });
+    expect((await cli(`run get ${runId}`)).output).toContain(
+      "<141 bytes in encoding 'aes-256-gcm:k1+json/devalue', not readable here>",
+    );
+    await cli(`run terminate ${runId}`);
+  });
+
+  it('help of a subcommand names the global options, and help finds it by its path', async () => {
+    const shown = (await cli('run start --help')).output;
+    for (const option of ['--output', '--address', '--namespace', '--reuse-policy']) expect(shown).toContain(option);
+    expect((await cli('help run start')).output).toBe(shown);
+  });
+
+  it('completion of bash knows commands, options and their values', async () => {
+    const script = `${(await cli('completion bash')).output}
+      t() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _perdure; echo "\${COMPREPLY[*]}"; }
+      t perdure run st; t perdure run start w --re; t perdure run start --reuse-policy al; t perdure -o js`;
+    expect(execFileSync('bash', ['-c', script], { encoding: 'utf8' }).trim().split('\n')).toEqual([
+      'start',
+      '--request-id --reuse-policy',
+      'allow allow-if-failed',
+      'json jsonl',
+    ]);
+    expect((await cli('completion fish')).output).toContain("-a start -d 'start a run of a workflow'");
+    expect((await cli('completion zsh')).output).toContain('bashcompinit');
+  });
+
+  // The last one, since it moves the clock.
+  it('watch tells of each status of an attempt once, also when the next attempt makes it an earlier one', async () => {
+    const id = await startOne('patient');
+    await until('the first attempt to fail', async () => {
+      const { steps } = await perdure.workflows.getHistory({ runId: id });
+      return steps[0]?.failure !== undefined;
+    });
+    const watched = cli(`run watch ${id}`);
+    await until('the first attempt to be told', () => printed.includes('step call attempt 1 of 2 FAILED'));
+    await perdure.database.advanceClock(20_000);
+    const { exitCode, output } = await watched;
+    expect(exitCode).toBe(1);
+    expect(output.match(/step call attempt 1 of 2 FAILED/g)).toHaveLength(1);
+    expect(output.match(/step call attempt 2 of 2 FAILED/g)).toHaveLength(1);
+  });
+});
+
+describe('perdure doctor where nobody is there', () => {
+  let perdure: TestPerdure;
+  beforeAll(async () => {
+    perdure = await startPerdure({ reaper: false });
+  });
+  afterAll(() => perdure.stop());
+
+  it('reports what does not move and why, for people and for programs', async () => {
+    const nap = workflow('nap', async (ctx) => ctx.sleep('nap', '1m'));
+    const broken = workflow('broken', async () => {
+      throw new Error('no');
+    });
+    await perdure.startWorker({ taskQueue: 'q', workflows: [nap, broken], identity: 'web-3:4711' });
+    const { runId } = await perdure.workflows.startWorkflow({ workflowType: 'nap', taskQueue: 'q' });
+    await perdure.workflows.startWorkflow({ workflowType: 'typo', taskQueue: 'q' });
+    await perdure.workflows.startWorkflow({ workflowType: 'nap', taskQueue: 'nobody' });
+    const failing = await perdure.workflows.startWorkflow({ workflowType: 'broken', taskQueue: 'q' });
+    await perdure.workflows.awaitRun({ runId: failing.runId });
+    await until('the run to sleep', async () => {
+      const { run: found } = await perdure.workflows.getRun({ runId });
+      return found?.wakeAt !== undefined;
+    });
+    await perdure.database.advanceClock(115_000);
+
+    const { exitCode, output } = await runCommand(perdure, 'doctor');
+    expect(exitCode).toBe(1);
+    expect(output).toContain('✗ No reaper is alive');
+    expect(output).toMatch(
+      /✗ 1 run should have woken already, by up to (5\d(\.\d)? s|1(\.\d)? min)\. No reaper is alive to wake them\./,
+    );
+    expect(output).toMatch(/✗ No worker polls this task queue: 'nobody' has 1 claimable run/);
+    expect(output).toContain("✗ No worker online has registered 'typo' in task queue 'q' (1 claimable run)");
+    expect(output).toContain("! 1 run FAILED in the last 1 h: 1 of 'broken'");
+
+    const json = await runCommand(perdure, 'doctor -o json');
+    const { status, checks } = JSON.parse(json.output) as {
+      status: string;
+      checks: { id: string; status: string; facts: object }[];
+    };
+    expect(status).toBe('fail');
+    expect(Object.fromEntries(checks.map((check) => [check.id, check.status]))).toMatchObject({
+      server: 'ok',
+      database: 'ok',
+      reapers: 'fail',
+      'overdue-sleepers': 'fail',
+      'expired-leases': 'ok',
+      'lost-leases': 'ok',
+      'queues-without-workers': 'fail',
+      'types-without-workers': 'fail',
+      'failed-runs': 'warn',
+    });
+    const described = (await runCommand(perdure, `run describe ${runId}`)).output;
+    expect(described).toMatch(
+      /It sleeps in 'nap'; that was due (5\d(\.\d)? s|1(\.\d)? min) ago\. No reaper is running to wake it\./,
+    );
+    expect(described).toContain('perdure reaper  # nobody wakes sleepers until one runs');
+  });
+});
