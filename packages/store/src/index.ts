@@ -1,6 +1,6 @@
 export * from './commands.js';
-export { type Database, type DatabaseOptions, openDatabase } from './database/database.js';
-export { DatabaseUnavailableError, DataError } from './database/errors.js';
+export { type Database, type DatabaseOptions, openDatabase, type Reader } from './database/database.js';
+export { DatabaseUnavailableError, StatementTimeoutError, DataError } from './database/errors.js';
 export type { Listener } from './database/listener.js';
 export { allStatements } from './database/statement.js';
 export * from './model.js';

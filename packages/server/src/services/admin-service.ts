@@ -26,7 +26,7 @@ import { RpcError, StatusCode } from '../rpc/rpc-error.js';
 import { VERSION } from '../version.js';
 
 export function adminService(context: ServerContext): Handlers<typeof AdminService> {
-  const { db, config } = context;
+  const { db, reads, config } = context;
   return {
     async createNamespace(request) {
       const command = decode(context, (check) => decodeCreateNamespace(check, request));
@@ -42,9 +42,9 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
       return {};
     },
 
-    async listNamespaces(request) {
+    async listNamespaces(request, call) {
       const page = decode(context, (check) => decodeListNamespaces(check, request));
-      const { namespaces, next } = await listNamespaces(db, page);
+      const { namespaces, next } = await listNamespaces(reads.for(call), page);
       return {
         namespaces: namespaces.map(({ name, description, createdAt }) => ({
           name,
@@ -55,25 +55,25 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
       };
     },
 
-    async listWorkers(request) {
+    async listWorkers(request, call) {
       const { filter, limit, after } = decode(context, (check) => decodeListWorkers(check, request));
-      const { workers, next } = await listWorkers(db, filter, { limit, after });
+      const { workers, next } = await listWorkers(reads.for(call), filter, { limit, after });
       return {
         workers: workers.map(workerMessage),
         nextPageToken: next === null ? '' : encodePageToken(workersScope(filter), workerCursorFields(next)),
       };
     },
 
-    async getWorker(request) {
+    async getWorker(request, call) {
       const ref = decode(context, (check) => decodeWorkerRef(check, request));
-      const worker = await getWorker(db, ref);
+      const worker = await getWorker(reads.for(call), ref);
       if (worker === null) throw workerNotFound(ref.workerId);
       return { worker: workerMessage(worker) };
     },
 
-    async listTaskQueues(request) {
+    async listTaskQueues(request, call) {
       const namespace = decode(context, (check) => check.namespace('namespace', request.namespace));
-      const queues = await listTaskQueues(db, namespace);
+      const queues = await listTaskQueues(reads.for(call), namespace);
       return {
         taskQueues: queues.map((queue) => ({
           name: queue.name,
@@ -89,8 +89,8 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
       };
     },
 
-    async getServerInfo() {
-      const facts = await readDatabaseFacts(db);
+    async getServerInfo(_, call) {
+      const facts = await readDatabaseFacts(reads.for(call));
       return {
         version: VERSION,
         serverId: context.serverId,

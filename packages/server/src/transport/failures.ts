@@ -8,8 +8,8 @@ import { RpcError, StatusCode } from '../rpc/rpc-error.js';
 export function failureOf(log: Logger, method: string, error: unknown): RpcError {
   const known = knownFailure(error);
   if (known !== undefined) {
-    if (known.code === StatusCode.UNAVAILABLE) log.warn({ event: 'call_unavailable', method, message: known.message });
-    else log.debug({ event: 'call_refused', method, code: known.code, reason: ErrorReason[known.reason] });
+    // An outage of the database is logged once, by the watch, not once per call.
+    log.debug({ event: 'call_refused', method, code: known.code, reason: ErrorReason[known.reason] });
     return known;
   }
   const id = randomUUID();

@@ -22,6 +22,8 @@ export interface DatabaseOptions {
   readonly startupParameters?: boolean;
   /** PostgreSQL ends a statement that runs longer than this, in ms; 0, the default: never. Needs `startupParameters`. */
   readonly statementTimeoutMs?: number;
+  /** Called with each statement that had no answer or lost its connection. */
+  readonly onUnavailable?: (error: DatabaseUnavailableError) => void;
   /** Shown in pg_stat_activity; default `perdure`. */
   readonly applicationName?: string;
   /** A statement without an answer for this long counts as a broken connection, in ms, 100 to 600,000; default 30,000. */
@@ -30,6 +32,9 @@ export interface DatabaseOptions {
 
 /** A parameter as the driver sends it: text, or null. */
 export type Parameter = string | number | boolean | null | Uint8Array;
+
+/** What a read needs. */
+export type Reader = Pick<Database, 'query'>;
 
 export interface QueryOptions {
   /** Wait so long for the answer instead of `queryTimeoutMs`, in ms. */
@@ -111,11 +116,14 @@ export function openDatabase(options: DatabaseOptions): Database {
     options.maxTransactions ?? 2,
   );
 
+  const guarded = <T>(run: () => Promise<T>): Promise<T> =>
+    options.onUnavailable === undefined ? withReruns(run) : withReruns(run, options.onUnavailable);
+
   const database: Database = {
     query: <Row extends object>(statement: Statement, parameters: readonly Parameter[], queryOptions?: QueryOptions) =>
-      withReruns(() => send<Row>(sql, statement.text, parameters, queryOptions?.timeoutMs)),
+      guarded(() => send<Row>(sql, statement.text, parameters, queryOptions?.timeoutMs)),
     transaction: (work) =>
-      withReruns(() => transactions.run((sendOn) => work(inside((text, parameters) => sendOn(text, parameters))))),
+      guarded(() => transactions.run((sendOn) => work(inside((text, parameters) => sendOn(text, parameters))))),
     listen: (listenerOptions) => listenForever({ url: options.url, applicationName, ...listenerOptions }),
     async notify(channel, payload) {
       await database.query(NOTIFY, [channel, payload]);
@@ -128,13 +136,15 @@ export function openDatabase(options: DatabaseOptions): Database {
 }
 
 /** Deadlocks and serialization failures are run again; everything else is classified. */
-async function withReruns<T>(run: () => Promise<T>): Promise<T> {
+async function withReruns<T>(run: () => Promise<T>, onUnavailable?: (error: DatabaseUnavailableError) => void): Promise<T> {
   for (let rerun = 0; ; rerun++) {
     try {
       return await run();
     } catch (error) {
       if (rerun < MAX_RERUNS && RETRYABLE_STATES.has(codeOf(error))) continue;
-      throw classifyError(error);
+      const classified = classifyError(error);
+      if (classified instanceof DatabaseUnavailableError) onUnavailable?.(classified);
+      throw classified;
     }
   }
 }

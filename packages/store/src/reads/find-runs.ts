@@ -1,5 +1,5 @@
 /** Finds runs by run id or by workflow id (its open run, else the newest one). */
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { Run } from '../model.js';
@@ -35,13 +35,13 @@ function parameters(refs: readonly RunRef[]): [string, string, string] {
 }
 
 /** @returns one run with its payloads, or null, per reference, in their order */
-export async function findRuns(db: Database, refs: readonly RunRef[]): Promise<(Run | null)[]> {
+export async function findRuns(db: Reader, refs: readonly RunRef[]): Promise<(Run | null)[]> {
   const rows = await db.query<RunRow | { run_id: null }>(FIND_RUNS, parameters(refs));
   return rows.map((row) => (row.run_id === null ? null : runOf(row)));
 }
 
 /** @returns one run id, or null, per reference, in their order */
-export async function findRunIds(db: Database, refs: readonly RunRef[]): Promise<(string | null)[]> {
+export async function findRunIds(db: Reader, refs: readonly RunRef[]): Promise<(string | null)[]> {
   const rows = await db.query<{ run_id: string | null }>(FIND_RUN_IDS, parameters(refs));
   return rows.map((row) => row.run_id);
 }

@@ -7,7 +7,7 @@
  * so they come after all results of that lease, in the order in which they were due.
  */
 import type { MemoCursor } from '../commands.js';
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { Failure, FenceOutcome, LeaseRef, MemoEntry, StepKind, StepStatus } from '../model.js';
@@ -96,7 +96,7 @@ const START: MemoCursor = { entries: 0, bytes: 0 };
 
 /** The first page of each run's memo; runs without any step are not in the map. */
 export async function readMemos(
-  db: Database,
+  db: Reader,
   runIds: readonly string[],
   limits: MemoPageLimits,
 ): Promise<ReadonlyMap<string, MemoPage>> {
@@ -106,7 +106,7 @@ export async function readMemos(
 
 /** A further page of the memo of one leased run. */
 export async function readMemo(
-  db: Database,
+  db: Reader,
   lease: LeaseRef,
   cursor: MemoCursor,
   limits: MemoPageLimits,
@@ -119,7 +119,7 @@ export async function readMemo(
 
 /** What is recorded of some steps of one leased run, in the order of the memo. */
 export async function readMemoOf(
-  db: Database,
+  db: Reader,
   lease: LeaseRef,
   stepIds: readonly string[],
 ): Promise<FenceOutcome | { readonly kind: 'page'; readonly page: MemoPage }> {
@@ -129,13 +129,13 @@ export async function readMemoOf(
   return { kind: 'page', page: { memo: rows.map(entryOf), next: null } };
 }
 
-async function checkLease(db: Database, lease: LeaseRef): Promise<FenceOutcome | undefined> {
+async function checkLease(db: Reader, lease: LeaseRef): Promise<FenceOutcome | undefined> {
   const [run] = await db.query<{ held: boolean }>(CHECK_LEASE, [lease.runId, lease.namespace, lease.leaseToken]);
   if (run === undefined) return { kind: 'run_not_found' };
   return run.held ? undefined : { kind: 'lease_lost' };
 }
 
-function readPage(db: Database, runIds: readonly string[], cursor: MemoCursor, limits: MemoPageLimits) {
+function readPage(db: Reader, runIds: readonly string[], cursor: MemoCursor, limits: MemoPageLimits) {
   return db.query<PagedRow>(READ_MEMO, [
     plainArray(runIds),
     cursor.entries,

@@ -1,6 +1,6 @@
 /** How runs ended, if they have: what someone who waits for a result wants to know. */
 
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { Failure, RunStatus } from '../model.js';
@@ -36,7 +36,7 @@ export interface FoundRun {
 
 /** @returns what was found, or null, per run, in their order */
 export async function readRunEnds(
-  db: Database,
+  db: Reader,
   runs: readonly { readonly namespace: string; readonly runId: string }[],
 ): Promise<(FoundRun | null)[]> {
   const rows = await db.query<Row>(READ_RUN_ENDS, [

@@ -1,5 +1,5 @@
 /** What explains a run's present state beyond its own row. */
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { Run } from '../model.js';
 import type { RunFacts } from './queries.js';
@@ -31,7 +31,7 @@ interface FactsRow {
   readonly workers_with_type: number;
 }
 
-export async function readRunFacts(db: Database, run: Run): Promise<RunFacts> {
+export async function readRunFacts(db: Reader, run: Run): Promise<RunFacts> {
   const [facts, steps] = await Promise.all([
     db.query<FactsRow>(RUN_FACTS, [run.runId, run.namespace, run.taskQueue, run.workflowType]),
     db.query<StepRow>(CURRENT_STEPS, [run.runId]),

@@ -1,5 +1,5 @@
 /** Reads attempts: the history of a run in pages, the attempts of a step, one attempt. The caller has checked the namespace. */
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { StepAttempt } from '../model.js';
 import type { HistoryCursor, HistoryPage } from './queries.js';
@@ -44,7 +44,7 @@ const READ_CHANGED_STEPS = defineStatement(
 
 /** @returns attempts in order of (seq, attempt_number) */
 export async function readHistory(
-  db: Database,
+  db: Reader,
   runId: string,
   page: { readonly limit: number; readonly after: HistoryCursor | null; readonly payloads: boolean },
 ): Promise<HistoryPage> {
@@ -68,7 +68,7 @@ export async function readHistory(
 }
 
 /** @returns the newest 1,000 attempts without payloads, oldest first */
-export async function listStepAttempts(db: Database, runId: string, stepId: string): Promise<readonly StepAttempt[]> {
+export async function listStepAttempts(db: Reader, runId: string, stepId: string): Promise<readonly StepAttempt[]> {
   const rows = await db.query<StepRow>(LIST_STEP_ATTEMPTS, [runId, stepId]);
   return rows.map(stepOf);
 }
@@ -78,7 +78,7 @@ export async function listStepAttempts(db: Database, runId: string, stepId: stri
  * @returns the attempt with its payloads, or null
  */
 export async function getStepAttempt(
-  db: Database,
+  db: Reader,
   runId: string,
   stepId: string,
   attemptNumber: number,
@@ -92,7 +92,7 @@ export async function getStepAttempt(
  * @returns at most `limit` attempts that began or ended since then, in program order
  */
 export async function readChangedSteps(
-  db: Database,
+  db: Reader,
   runId: string,
   since: Date,
   limit: number,
