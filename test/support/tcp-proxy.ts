@@ -22,7 +22,13 @@ export interface TcpProxy {
 export async function startTcpProxy(target: string): Promise<TcpProxy> {
   const [host, port] = target.split(':') as [string, string];
   const pairs = new Set<readonly [Socket, Socket]>();
-  const state = { cutAfterBytes: undefined as number | undefined, blackHole: false, refuse: false, accepted: 0, cuts: 0 };
+  const state = {
+    cutAfterBytes: undefined as number | undefined,
+    blackHole: false,
+    refuse: false,
+    accepted: 0,
+    cuts: 0,
+  };
   const server = createServer((client) => {
     state.accepted++;
     if (state.refuse) {

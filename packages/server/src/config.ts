@@ -102,7 +102,8 @@ export const serverOptions = defineOptions({
     flag: 'max-payload-bytes',
     default: 2 * 1024 * 1024,
     min: 1024,
-    max: 64 * 1024 * 1024,
+    // Three of them and a memo page are one answer at most; workers and clients read answers of 16 MiB.
+    max: 4 * 1024 * 1024,
     unit: 'bytes',
     description: 'Largest input, output or detail',
   },
@@ -112,7 +113,7 @@ export const serverOptions = defineOptions({
     flag: 'max-frame-bytes',
     default: 4 * 1024 * 1024,
     min: 4096,
-    max: 128 * 1024 * 1024,
+    max: 16 * 1024 * 1024,
     unit: 'bytes',
     description: 'Largest request message',
   },

@@ -24,7 +24,8 @@ export function refuseForeignHosts(listenHost: string, next: HttpHandler): HttpH
 }
 
 const isLocalName = (host: string) => host === 'localhost' || host.endsWith('.localhost');
-const isLoopback = (host: string) => isLocalName(host) || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
+const isLoopback = (host: string) =>
+  isLocalName(host) || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 
 /** Without port and brackets, in lower case. */
 function hostOf(named: string): string {

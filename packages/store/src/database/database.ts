@@ -103,9 +103,9 @@ export function openDatabase(options: DatabaseOptions): Database {
     withinMs = timeoutMs,
   ) =>
     answerWithin(
-      (parameters === undefined ? on.unsafe(text) : on.unsafe(text, parameters as never[], { prepare })) as unknown as Promise<
-        readonly Row[]
-      >,
+      (parameters === undefined
+        ? on.unsafe(text)
+        : on.unsafe(text, parameters as never[], { prepare })) as unknown as Promise<readonly Row[]>,
       withinMs,
       () => new DatabaseUnavailableError(`PostgreSQL did not answer '${nameOf(text)}' within ${withinMs} ms.`),
     );
@@ -136,7 +136,10 @@ export function openDatabase(options: DatabaseOptions): Database {
 }
 
 /** Deadlocks and serialization failures are run again; everything else is classified. */
-async function withReruns<T>(run: () => Promise<T>, onUnavailable?: (error: DatabaseUnavailableError) => void): Promise<T> {
+async function withReruns<T>(
+  run: () => Promise<T>,
+  onUnavailable?: (error: DatabaseUnavailableError) => void,
+): Promise<T> {
   for (let rerun = 0; ; rerun++) {
     try {
       return await run();

@@ -15,7 +15,7 @@ import type { MemoPage } from './queries.js';
 import { payloadOf } from './run-row.js';
 
 export interface MemoPageLimits {
-  /** Bytes of outputs and heartbeat details in one page, give or take one entry; 1 and up. */
+  /** Bytes of outputs, failures and heartbeat details in one page, give or take one entry; 1 and up. */
   readonly memoPageBytes: number;
   /** Entries in one page; 1 and up. */
   readonly memoPageEntries: number;
@@ -28,24 +28,26 @@ const READ_MEMO = defineStatement(
   'read_memo',
   `select m.run_id, m.step_id, m.seq, m.kind, m.attempt_number, m.try_number, m.status,
     case when not m.is_cut then m.output end as output, case when not m.is_cut then m.output_encoding end as output_encoding,
-    m.failure, m.lease_token, m.event_seq, m.is_cut, m.finished_at, m.next_retry_at, m.fires_at, m.place::int as place, m.bytes::float8 as bytes, m.total::int as total,
-    h.heartbeat, h.heartbeat_encoding
+    m.failure, m.lease_token, m.event_seq, m.is_cut, m.finished_at, m.next_retry_at, m.fires_at,
+    m.place::int as place, m.bytes::float8 as bytes, m.total::int as total,
+    m.last_heartbeat as heartbeat, m.last_heartbeat_encoding as heartbeat_encoding
   from unnest($1::uuid[]) as run(run_id)
   cross join lateral (
-    select s.*, count(*) over () as total,
+    select s.*, h.heartbeat as last_heartbeat, h.heartbeat_encoding as last_heartbeat_encoding, count(*) over () as total,
       row_number() over delivered as place,
-      sum(coalesce(case when not s.is_cut then octet_length(s.output) end, 0) + coalesce(pg_column_size(s.failure), 0) + 100) over delivered as bytes
+      sum(coalesce(case when not s.is_cut then octet_length(s.output) end, 0) + coalesce(s.failure_bytes, 0)
+        + coalesce(octet_length(h.heartbeat), 0) + 100) over delivered as bytes
     from perdure.step_runs s
+    left join lateral (
+      select e.heartbeat, e.heartbeat_encoding from perdure.step_runs e
+      where e.run_id = s.run_id and e.step_id = s.step_id and e.heartbeat is not null and not e.is_cut
+        and s.status <> 'COMPLETED'
+      order by e.attempt_number desc limit 1
+    ) h on s.status <> 'COMPLETED'
     where s.run_id = run.run_id and s.attempt_key = 0
     window delivered as (order by ${DELIVERED}
       rows unbounded preceding)
   ) m
-  left join lateral (
-    select e.heartbeat, e.heartbeat_encoding from perdure.step_runs e
-    where e.run_id = m.run_id and e.step_id = m.step_id and e.heartbeat is not null and not e.is_cut
-      and m.status <> 'COMPLETED'
-    order by e.attempt_number desc limit 1
-  ) h on m.status <> 'COMPLETED'
   where m.place > $2 and m.place <= $2 + $3 and (m.bytes <= $4::float8 + $5::float8 or m.place = $2 + 1)
   order by m.run_id, m.place`,
 );

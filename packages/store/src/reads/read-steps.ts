@@ -5,16 +5,33 @@ import type { StepAttempt } from '../model.js';
 import type { HistoryCursor, HistoryPage } from './queries.js';
 import { STEP_COLUMNS, STEP_PAYLOAD_COLUMNS, type StepRow, stepOf } from './step-row.js';
 
-const HISTORY_PAGE = `from perdure.step_runs s
-  where s.run_id = $1::uuid and (s.seq, s.step_id, s.attempt_number) > ($2::int, $3::text, $4::int)
-  order by s.seq, s.step_id, s.attempt_number
-  limit $5::int`;
+/** Of the attempts that may be on a page those that fit, or the first; `is_last`: no other follows. */
+const historyPage = (
+  columns: string,
+  bytes: string,
+) => `select ${columns}, s.place = s.candidates and s.place < $5::int as is_last
+  from (
+    select c.*, row_number() over page as place, count(*) over () as candidates, sum(${bytes}) over page as bytes
+    from (
+      select * from perdure.step_runs s
+      where s.run_id = $1::uuid and (s.seq, s.step_id, s.attempt_number) > ($2::int, $3::text, $4::int)
+      order by s.seq, s.step_id, s.attempt_number
+      limit $5::int
+    ) c
+    window page as (order by c.seq, c.step_id, c.attempt_number rows unbounded preceding)
+  ) s
+  where s.place = 1 or s.bytes <= $6::float8
+  order by s.place`;
 
-const READ_HISTORY = defineStatement('read_history', `select ${STEP_COLUMNS} ${HISTORY_PAGE}`);
+const FAILURE_BYTES = 'coalesce(c.failure_bytes, 0)';
+const PAYLOAD_BYTES = `coalesce(octet_length(c.input), 0) + coalesce(octet_length(c.output), 0)
+      + coalesce(octet_length(c.heartbeat), 0)`;
+
+const READ_HISTORY = defineStatement('read_history', historyPage(STEP_COLUMNS, FAILURE_BYTES));
 
 const READ_HISTORY_WITH_PAYLOADS = defineStatement(
   'read_history_with_payloads',
-  `select ${STEP_COLUMNS}, ${STEP_PAYLOAD_COLUMNS} ${HISTORY_PAGE}`,
+  historyPage(`${STEP_COLUMNS}, ${STEP_PAYLOAD_COLUMNS}`, `${FAILURE_BYTES} + ${PAYLOAD_BYTES}`),
 );
 
 const LIST_STEP_ATTEMPTS = defineStatement(
@@ -42,6 +59,9 @@ const READ_CHANGED_STEPS = defineStatement(
   limit $3::int`,
 );
 
+/** A page carries so much of payloads and failures, or a single attempt, in bytes: workers and clients read 16 MiB. */
+const MAX_HISTORY_BYTES = 4 * 1024 * 1024;
+
 /** @returns attempts in order of (seq, attempt_number) */
 export async function readHistory(
   db: Reader,
@@ -49,19 +69,17 @@ export async function readHistory(
   page: { readonly limit: number; readonly after: HistoryCursor | null; readonly payloads: boolean },
 ): Promise<HistoryPage> {
   const { seq, stepId, attemptNumber } = page.after ?? { seq: 0, stepId: '', attemptNumber: 0 };
-  const rows = await db.query<StepRow>(page.payloads ? READ_HISTORY_WITH_PAYLOADS : READ_HISTORY, [
-    runId,
-    seq,
-    stepId,
-    attemptNumber,
-    page.limit + 1,
-  ]);
-  const steps = rows.slice(0, page.limit).map(stepOf);
+  const rows = await db.query<StepRow & { is_last: boolean }>(
+    page.payloads ? READ_HISTORY_WITH_PAYLOADS : READ_HISTORY,
+    [runId, seq, stepId, attemptNumber, page.limit + 1, MAX_HISTORY_BYTES],
+  );
+  const shown = rows.slice(0, page.limit);
+  const steps = shown.map(stepOf);
   const last = steps.at(-1);
   return {
     steps,
     next:
-      rows.length > page.limit && last !== undefined
+      last !== undefined && shown.at(-1)?.is_last !== true
         ? { seq: last.seq, stepId: last.stepId, attemptNumber: last.attemptNumber }
         : null,
   };
