@@ -73,13 +73,17 @@ describe('answers are bounded in bytes', () => {
     // Nothing is read until the server has given up; other callers do not notice.
     const ended = new Promise<grpc.ServiceError>((resolve) => stream.once('error', resolve));
     const { database } = perdure;
-    await until('the reads to be over', async () => {
-      await perdure.workflows.getRun({ runId });
-      const [row] = await database.sql<{ busy: number }[]>`
+    await until(
+      'the reads to be over',
+      async () => {
+        await perdure.workflows.getRun({ runId });
+        const [row] = await database.sql<{ busy: number }[]>`
         select count(*)::int as busy from pg_stat_activity
         where datname = current_database() and application_name = 'perdure-server' and state = 'active'`;
-      return row?.busy === 0 && peak > 200 * MIB;
-    }, 25_000);
+        return row?.busy === 0 && peak > 200 * MIB;
+      },
+      25_000,
+    );
     clearInterval(watching);
     let answers = 0;
     stream.on('data', (bytes: Buffer) => {

@@ -2,8 +2,8 @@ import * as http2 from 'node:http2';
 import { connect, type Socket } from 'node:net';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { spokenVersion } from '../../packages/server/dist/transport/http-version.js';
 import { type HttpServer, startHttpServer } from '../../packages/server/dist/transport/http-server.js';
+import { spokenVersion } from '../../packages/server/dist/transport/http-version.js';
 import { until } from '../support/until.js';
 
 describe('the HTTP port', () => {

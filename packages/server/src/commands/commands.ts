@@ -218,7 +218,11 @@ export function createCommands({ db, wakeups, dispatcher, maxQueued }: CommandsO
       if (outcome.holder !== null) wakeups.notice(leaseNotice('lease_lost', command, outcome.holder));
     }),
     touchWorker: coalesce('RecordHeartbeat', (ref: WorkerRef) => ref.workerId, touchWorkers),
-    findEnd: untilRead(coalesce('AwaitRun', byRun, (reader, runs: readonly { readonly namespace: string; readonly runId: string }[]) => readRunEnds(reader, runs))),
+    findEnd: untilRead(
+      coalesce('AwaitRun', byRun, (reader, runs: readonly { readonly namespace: string; readonly runId: string }[]) =>
+        readRunEnds(reader, runs),
+      ),
+    ),
     findRun: untilRead(
       coalesce(
         'GetRun',

@@ -62,6 +62,7 @@ const START_RUNS = defineStatement(
             or (c.reuse_policy = 'ALLOW_IF_FAILED' and e.status = 'COMPLETED'
               and e.run_id = (select max(x.run_id::text)::uuid from perdure.workflow_runs x
                 where x.namespace = c.namespace and x.workflow_id = c.workflow_id))))
+    order by c.ord
     on conflict do nothing
     returning run_id, locked_by
   )
@@ -186,12 +187,44 @@ async function terminateExisting(db: Database, commands: readonly StartRun[]): P
   );
 }
 
+const keyOf = ({ command }: Start) => `${command.namespace}\n${command.workflowId}`;
+
+/** Each is tried once per round; whoever raced with another transaction is tried again. */
 function startInRounds(db: Database, starts: readonly Start[]): Promise<StartRunOutcome[]> {
+  const places = new Map(starts.map((start, place) => [start, String(place)]));
   return inRounds(
     starts,
-    ({ command }) => `${command.namespace}\n${command.workflowId}`,
-    (round) => startOnce(db, round),
+    (start) => places.get(start) as string,
+    (round) => startFolded(db, round),
   );
+}
+
+/**
+ * Inserts the first start of each workflow id, in the order of the ids: servers that start the same ids at the same time wait for
+ * each other, but never in a circle. The other starts of these ids could only be refused; they are judged together,
+ * however many there are, once the first ones are in.
+ */
+async function startFolded(db: Database, starts: readonly Start[]): Promise<readonly (StartRunOutcome | 'raced')[]> {
+  const firsts = new Map<string, Start>();
+  const others: Start[] = [];
+  for (const start of starts) {
+    const key = keyOf(start);
+    if (firsts.has(key)) others.push(start);
+    else firsts.set(key, start);
+  }
+  const inOrder = [...firsts].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, start]) => start);
+  const outcomes = new Map<Start, StartRunOutcome | 'raced'>();
+  (await startOnce(db, inOrder)).forEach((outcome, index) => {
+    outcomes.set(inOrder[index] as Start, outcome);
+  });
+  if (others.length > 0) {
+    const commands = others.map(({ command }) => command);
+    const judged = await judge(db, commands);
+    others.forEach((start, index) => {
+      outcomes.set(start, refusalOf(start.command, judged[index]));
+    });
+  }
+  return starts.map((start) => outcomes.get(start) as StartRunOutcome | 'raced');
 }
 
 async function startOnce(db: Database, starts: readonly Start[]): Promise<readonly (StartRunOutcome | 'raced')[]> {
