@@ -1,5 +1,5 @@
 import { createServer, type Server } from 'node:net';
-import { type Database, DatabaseUnavailableError, openDatabase } from '@perdure/store';
+import { type Database, DatabaseUnavailableError, openDatabase, StatementTimeoutError } from '@perdure/store';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { defineStatement } from '../../packages/store/dist/database/statement.js';
 import { createDatabase, type TestDatabase } from '../support/database.js';
@@ -11,6 +11,11 @@ const INSERT = defineStatement(
   'insert into perdure.namespaces (name, created_at) values ($1, now())',
 );
 const BACKEND = defineStatement('test_backend', 'select pg_backend_pid() as pid');
+const SLOW = defineStatement('test_slow', 'select pg_sleep(20)');
+const SETTINGS = defineStatement(
+  'test_settings',
+  "select name, setting from pg_settings where name in ('enable_seqscan', 'jit', 'statement_timeout')",
+);
 const ONE = defineStatement('test_one', 'select 1 as one');
 
 describe('connections to PostgreSQL', () => {
@@ -62,6 +67,26 @@ describe('connections to PostgreSQL', () => {
     }
     expect(pids.size).toBe(1);
     expect(await names()).not.toContain('twice');
+  });
+
+  it('planner settings and the statement timeout are sent when a connection begins, unless a pooler would refuse them', async () => {
+    const settings = async (startupParameters: boolean) => {
+      const opened = openDatabase({ url: database.url, startupParameters, statementTimeoutMs: 1_234 });
+      const rows = await opened.query<{ name: string; setting: string }>(SETTINGS, []);
+      await opened.close();
+      return Object.fromEntries(rows.map(({ name, setting }) => [name, setting]));
+    };
+    expect(await settings(true)).toMatchObject({ enable_seqscan: 'off', jit: 'off', statement_timeout: '1234' });
+    expect(await settings(false)).toMatchObject({ enable_seqscan: 'on', statement_timeout: '0' });
+  });
+
+  it('a statement that runs longer than the statement timeout is ended by PostgreSQL, and is no outage', async () => {
+    let troubles = 0;
+    const opened = openDatabase({ url: database.url, statementTimeoutMs: 100, onUnavailable: () => troubles++ });
+    await expect(opened.query(SLOW, [])).rejects.toBeInstanceOf(StatementTimeoutError);
+    expect(await opened.query(ONE, [])).toEqual([{ one: 1 }]);
+    expect(troubles).toBe(0);
+    await opened.close();
   });
 
   describe('with a peer that accepts and closes at once', () => {
