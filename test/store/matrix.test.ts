@@ -483,7 +483,8 @@ describe('state × command', () => {
       const before = await snapshot(lease.runId);
       for (const { run } of Object.values(COMMANDS)) await run(db, lease);
       expect(await snapshot(lease.runId)).toBe(before);
-      expect((await findRuns(db, [{ namespace, runId: lease.runId, workflowId: null }]))[0]?.status).toBe(state);
+      const [found] = await findRuns(db, [{ namespace, runId: lease.runId, workflowId: null }]);
+      expect(found).toMatchObject({ status: state });
     }
   });
 

@@ -10,6 +10,10 @@ export interface TcpProxy {
   cutAfterBytes: number | undefined;
   /** Connections swallow everything without an answer and without an end. */
   blackHole: boolean;
+  /** Connections are accepted and closed at once, like those of a balancer that has lost all its backends. */
+  refuse: boolean;
+  /** Connections that were accepted. */
+  readonly accepted: number;
   /** Connections that were cut. */
   readonly cuts: number;
   close(): Promise<void>;
@@ -18,8 +22,21 @@ export interface TcpProxy {
 export async function startTcpProxy(target: string): Promise<TcpProxy> {
   const [host, port] = target.split(':') as [string, string];
   const pairs = new Set<readonly [Socket, Socket]>();
-  const state = { cutAfterBytes: undefined as number | undefined, blackHole: false, cuts: 0 };
+  const state = {
+    cutAfterBytes: undefined as number | undefined,
+    blackHole: false,
+    refuse: false,
+    accepted: 0,
+    cuts: 0,
+  };
   const server = createServer((client) => {
+    state.accepted++;
+    if (state.refuse) {
+      client.on('error', () => undefined);
+      client.resume();
+      client.end();
+      return;
+    }
     const upstream = connect(Number(port), host);
     const pair = [client, upstream] as const;
     pairs.add(pair);
@@ -71,6 +88,15 @@ export async function startTcpProxy(target: string): Promise<TcpProxy> {
     },
     set blackHole(on) {
       state.blackHole = on;
+    },
+    get refuse() {
+      return state.refuse;
+    },
+    set refuse(on) {
+      state.refuse = on;
+    },
+    get accepted() {
+      return state.accepted;
     },
     get cuts() {
       return state.cuts;

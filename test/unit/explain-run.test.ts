@@ -27,6 +27,7 @@ const run = (fields: Partial<Run>): Run => ({
   executionDeadlineAt: null,
   cancelRequestedAt: null,
   cancelReason: null,
+  lastReleaseReason: null,
   lostLeases: 0,
   retries: 0,
   createdAt: inMs(-60_000),

@@ -16,6 +16,14 @@ export const databaseOptions = defineOptions({
     default: true,
     description: 'Use prepared statements; false behind a pooler in transaction mode that cannot keep them',
   },
+  startupParameters: {
+    kind: 'boolean',
+    env: 'PERDURE_STARTUP_PARAMETERS',
+    flag: 'startup-parameters',
+    default: true,
+    description:
+      'Send planner settings when a connection begins; false behind a pooler that refuses them (then set them for the role)',
+  },
   wakeup: {
     kind: 'enum',
     env: 'PERDURE_WAKEUP',

@@ -40,6 +40,7 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
     url: config.databaseUrl,
     maxConnections: 2,
     preparedStatements: config.preparedStatements,
+    startupParameters: config.startupParameters,
     applicationName: 'perdure-reaper',
   });
   const context: SweepContext = { db, config, log, reaperId: newSenderId() };
@@ -82,19 +83,27 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
 
   const loop = async () => {
     let retryMs = 0;
+    let failedAtMs: number | undefined;
     while (!stopped) {
       try {
         const sleepMs = await look();
         announcement.looked();
-        if (retryMs > 0) log.info({ event: 'database_available' });
+        if (failedAtMs !== undefined) {
+          log.info({ event: 'database_available', outageMs: Math.round(performance.now() - failedAtMs) });
+        }
+        failedAtMs = undefined;
         retryMs = 0;
         if (!stopped) await alarm.sleep(sleepMs);
         // Hints may come in a stream; they must not turn into a look each.
         if (!stopped) await delay(MIN_PERIOD_MS);
       } catch (error) {
         if (stopped) return;
-        const unavailable = error instanceof DatabaseUnavailableError;
-        log.error({ event: unavailable ? 'database_unavailable' : 'sweep_failed', err: error });
+        // Of an outage only the beginning and the end are news.
+        if (!(error instanceof DatabaseUnavailableError)) log.error({ event: 'sweep_failed', err: error });
+        else if (failedAtMs === undefined) {
+          failedAtMs = performance.now();
+          log.error({ event: 'database_unavailable', message: error.message });
+        }
         retryMs = Math.min(Math.max(retryMs * 2, 100), RETRY_MAX_MS);
         await alarm.sleep(retryMs * (0.5 + Math.random() / 2));
       }

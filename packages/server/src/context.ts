@@ -7,6 +7,7 @@ import type { EndWaiters } from './dispatch/end-waiters.js';
 import type { Notices } from './dispatch/notices.js';
 import type { Registrations } from './dispatch/registrations.js';
 import type { Wakeups } from './dispatch/wakeups.js';
+import type { ReadPool } from './reads/read-pool.js';
 import { Checker } from './rpc/decode/checker.js';
 
 /** What the services work with. */
@@ -14,6 +15,8 @@ export interface ServerContext {
   readonly config: ServerConfig;
   readonly log: Logger;
   readonly db: Database;
+  /** For lists, counts and histories: what a call reads over it never delays commands. */
+  readonly reads: ReadPool;
   readonly commands: Commands;
   readonly dispatcher: Dispatcher;
   readonly endWaiters: EndWaiters;

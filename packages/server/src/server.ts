@@ -17,12 +17,14 @@ import { type Logger, pino } from 'pino';
 import { type Commands, createCommands } from './commands/commands.js';
 import type { ServerConfig } from './config.js';
 import type { ServerContext } from './context.js';
+import { DatabaseWatch } from './database-watch.js';
 import { Dispatcher } from './dispatch/dispatcher.js';
 import { EndWaiters } from './dispatch/end-waiters.js';
 import { Notices } from './dispatch/notices.js';
 import { Notifier } from './dispatch/notifier.js';
 import { Registrations } from './dispatch/registrations.js';
 import { Wakeups } from './dispatch/wakeups.js';
+import { ReadPool } from './reads/read-pool.js';
 import { bindService } from './rpc/handlers.js';
 import { adminService } from './services/admin-service.js';
 import { workerService } from './services/worker-service.js';
@@ -43,31 +45,62 @@ export interface Server {
 /** How often a server says that it is alive, in ms. */
 const ANNOUNCE_MS = 2_000;
 
+export interface StartServerOptions {
+  readonly logger?: Logger;
+  /** Ends the wait for the database; then the start fails with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
 /**
  * Starts a server. Any number may share a database; none holds state, so each may be killed at any moment.
  *
  * @throws {Error} when the database cannot be reached or is not migrated within `databaseWaitMs`, or a port is taken
  */
-export async function startServer(config: ServerConfig, options: { readonly logger?: Logger } = {}): Promise<Server> {
+export async function startServer(config: ServerConfig, options: StartServerOptions = {}): Promise<Server> {
   const log = options.logger ?? pino({ name: 'perdure-server', level: config.logLevel });
   const serverId = newSenderId();
-  const db = openDatabase({
+  let watch: DatabaseWatch | undefined;
+  const connect = {
     url: config.databaseUrl,
-    maxConnections: config.maxConnections,
     preparedStatements: config.preparedStatements,
+    startupParameters: config.startupParameters,
     queryTimeoutMs: config.queryTimeoutMs,
-    applicationName: 'perdure-server',
+    onUnavailable: (error: Error) => watch?.suspect(error),
+  };
+  const db = openDatabase({ ...connect, maxConnections: config.maxConnections, applicationName: 'perdure-server' });
+  const readDb = openDatabase({
+    ...connect,
+    maxConnections: config.maxReadConnections,
+    statementTimeoutMs: config.readTimeoutMs,
+    applicationName: 'perdure-server-reads',
   });
+  const closeDatabases = async () => {
+    await Promise.all([db.close(), readDb.close()]);
+  };
   try {
-    await databaseReady(db, config, log);
-    return await serve(config, log, db, serverId);
+    await databaseReady(db, config, log, options.signal);
+    return await serve({ config, log, db, readDb, serverId, closeDatabases }, (created) => {
+      watch = created;
+    });
   } catch (error) {
-    await db.close();
+    await closeDatabases();
     throw error;
   }
 }
 
-async function serve(config: ServerConfig, log: Logger, db: Database, serverId: string): Promise<Server> {
+interface Foundation {
+  readonly config: ServerConfig;
+  readonly log: Logger;
+  readonly db: Database;
+  readonly readDb: Database;
+  readonly serverId: string;
+  readonly closeDatabases: () => Promise<void>;
+}
+
+async function serve(
+  { config, log, db, readDb, serverId, closeDatabases }: Foundation,
+  onWatch: (watch: DatabaseWatch) => void,
+): Promise<Server> {
   const stopping = new AbortController();
   // Everyone who waits listens to it.
   setMaxListeners(0, stopping.signal);
@@ -94,6 +127,7 @@ async function serve(config: ServerConfig, log: Logger, db: Database, serverId: 
     config,
     log,
     db,
+    reads: new ReadPool({ db: readDb, maxReads: config.maxReadConnections, maxQueued: config.maxQueuedReads }),
     commands,
     dispatcher,
     endWaiters,
@@ -110,20 +144,24 @@ async function serve(config: ServerConfig, log: Logger, db: Database, serverId: 
     bindService(AdminService, adminService(context)),
   ];
 
-  const announce = async () => {
-    try {
+  let onAvailable: (available: boolean) => void = () => undefined;
+  const watch = new DatabaseWatch({
+    log,
+    periodMs: ANNOUNCE_MS,
+    // That the server can say that it is alive proves all it needs: an answer, the schema, and the right to write.
+    probe: async () => {
       const { servers } = await announceServer(db, { serverId, identity: `${hostname()}:${process.pid}` });
       wakeups.setPeers(servers > 1);
-    } catch (error) {
-      log.warn({ event: 'announce_failed', message: error instanceof Error ? error.message : String(error) });
-    }
-  };
-  await announce();
-  const announcing = setInterval(() => void announce(), ANNOUNCE_MS);
+    },
+    onChange: (available) => onAvailable(available),
+  });
+  onWatch(watch);
+  await watch.start();
 
+  let watchStopped: Promise<void> | undefined;
   const stopWaiting = async () => {
-    clearInterval(announcing);
     stopping.abort();
+    watchStopped = watch.stop();
     dispatcher.stop();
     endWaiters.stop();
     notices.stop();
@@ -132,10 +170,16 @@ async function serve(config: ServerConfig, log: Logger, db: Database, serverId: 
   const shared = { host: config.host, maxFrameBytes: config.maxFrameBytes, bindings, log };
   try {
     const grpcServer = await startGrpcServer({ ...shared, port: config.grpcPort });
-    const httpServer = await startHttpServer({ ...shared, port: config.httpPort }).catch(async (error) => {
+    const notReady = () => {
+      if (stopping.signal.aborted) return 'The server is shutting down.';
+      return watch.available ? undefined : 'The database is unavailable.';
+    };
+    const httpServer = await startHttpServer({ ...shared, port: config.httpPort, notReady }).catch(async (error) => {
       await grpcServer.stop(0);
       throw error;
     });
+    onAvailable = (available) => grpcServer.setServing(available);
+    onAvailable(watch.available);
     const server: Server = {
       serverId,
       grpcAddress: hostPort(config.host, grpcServer.port),
@@ -145,8 +189,9 @@ async function serve(config: ServerConfig, log: Logger, db: Database, serverId: 
         grpcServer.setServing(false);
         await stopWaiting();
         await Promise.all([grpcServer.stop(config.drainMs), httpServer.stop(config.drainMs)]);
+        await watchStopped;
         await retireServer(db, serverId).catch((error) => log.warn({ event: 'retire_failed', err: error }));
-        await db.close();
+        await closeDatabases();
         log.info({ event: 'server_stopped' });
       },
     };
@@ -159,9 +204,10 @@ async function serve(config: ServerConfig, log: Logger, db: Database, serverId: 
 }
 
 /** Waits until the database answers and has the schema that this build needs. */
-async function databaseReady(db: Database, config: ServerConfig, log: Logger): Promise<void> {
+async function databaseReady(db: Database, config: ServerConfig, log: Logger, signal?: AbortSignal): Promise<void> {
   const untilMs = performance.now() + config.databaseWaitMs;
   for (let first = true; ; first = false) {
+    signal?.throwIfAborted();
     const problem = await databaseProblem(db);
     if (problem === undefined) break;
     if (performance.now() >= untilMs) throw new Error(problem);

@@ -17,10 +17,16 @@ export function addServeCommands(program: Command): void {
     .description('run a server')
     .action(async (options: Record<string, unknown>) => {
       const flags = flagValues(serverOptions, options);
-      const server = await startServer(
-        loadConfig(serverOptions, { env: process.env, flags, relations: serverRelations }),
-      );
-      await untilSignal();
+      const config = loadConfig(serverOptions, { env: process.env, flags, relations: serverRelations });
+      const interruption = new AbortController();
+      // From the beginning: a server that still waits for its database ends cleanly too.
+      const signalled = untilSignal().then(() => interruption.abort());
+      const server = await startServer(config, { signal: interruption.signal }).catch((error: unknown) => {
+        if (interruption.signal.aborted) return undefined;
+        throw error;
+      });
+      if (server === undefined) return;
+      await signalled;
       await server.stop();
     });
 

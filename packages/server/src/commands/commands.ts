@@ -10,6 +10,8 @@ import {
   cancelRuns,
   completeSteps,
   type Database,
+  DEFERRED,
+  type Deferred,
   type FailStep,
   type FailStepOutcome,
   type FinishRun,
@@ -216,8 +218,28 @@ export function createCommands({ db, wakeups, dispatcher, maxQueued }: CommandsO
       if (outcome.holder !== null) wakeups.notice(leaseNotice('lease_lost', command, outcome.holder));
     }),
     touchWorker: coalesce('RecordHeartbeat', (ref: WorkerRef) => ref.workerId, touchWorkers),
-    findEnd: coalesce('AwaitRun', byRun, readRunEnds),
-    findRun: coalesce('GetRun', (ref: RunRef) => ref.runId ?? ref.workflowId ?? '', findRuns),
+    findEnd: untilRead(
+      coalesce('AwaitRun', byRun, (reader, runs: readonly { readonly namespace: string; readonly runId: string }[]) =>
+        readRunEnds(reader, runs),
+      ),
+    ),
+    findRun: untilRead(
+      coalesce(
+        'GetRun',
+        (ref: RunRef) => ref.runId ?? ref.workflowId ?? '',
+        (reader, refs) => findRuns(reader, refs),
+      ),
+    ),
+  };
+}
+
+/** A batch of reads is bounded in bytes: what did not fit goes into a later one. */
+function untilRead<Command, Outcome>(submit: Submit<Command, Outcome | Deferred>): Submit<Command, Outcome> {
+  return async (command) => {
+    for (;;) {
+      const outcome = await submit(command);
+      if (outcome !== DEFERRED) return outcome as Outcome;
+    }
   };
 }
 

@@ -1,7 +1,8 @@
 import { ChurningSet } from '@perdure/collections';
-import { type ClaimedRun, type ClaimOutcome, type ClaimRuns, claimRuns, type Database } from '@perdure/store';
-import { MAX_POLL_BYTES, MEMO_PAGE_LIMITS } from '../limits.js';
-import type { PollResult, WaitingPoll } from './waiting-poll.js';
+import { type ClaimedRun, type ClaimRuns, claimRuns, type Database } from '@perdure/store';
+import { MEMO_PAGE_LIMITS } from '../limits.js';
+import { shareSlots } from './share-slots.js';
+import type { SlotOutcome, WaitingPoll } from './waiting-poll.js';
 
 const FIRST_CLAIM_SLOTS = 16;
 /** Bounds what one claim brings into memory: the first memo page of each run comes with it. */
@@ -52,27 +53,27 @@ export class ClaimGroup {
   add(poll: WaitingPoll): void {
     this.#polls.add(poll);
     if (this.#dirty) this.#claimUnlessClaiming();
-    else poll.tried = true;
+    else poll.looked();
   }
 
   /** The poll's wait is over. */
   expire(poll: WaitingPoll): void {
-    if (poll.reserved > 0 || !poll.tried) poll.expired = true;
-    else this.#end(poll, { kind: 'empty' });
+    poll.expire();
+    this.#forgetIfEnded(poll);
   }
 
   /** The poll's caller has gone. */
   drop(poll: WaitingPoll): void {
-    poll.gone = true;
-    if (poll.reserved === 0) this.#end(poll, { kind: 'empty' });
+    poll.drop();
+    this.#forgetIfEnded(poll);
   }
 
   /** Ends the polls of one worker, or all; those in a statement under way end with it. */
   release(workerId: string | undefined): void {
     for (const poll of [...this.#polls]) {
       if (workerId !== undefined && poll.workerId !== workerId) continue;
-      if (poll.reserved > 0) poll.expired = true;
-      else this.#end(poll, { kind: 'empty' });
+      poll.release();
+      this.#forgetIfEnded(poll);
     }
   }
 
@@ -129,38 +130,18 @@ export class ClaimGroup {
   /** There is nothing for those either that no claim had a slot for. */
   #looked(): void {
     for (const poll of [...this.#polls]) {
-      poll.tried = true;
-      if (poll.expired && poll.reserved === 0) this.#end(poll, { kind: 'empty' });
+      poll.looked();
+      this.#forgetIfEnded(poll);
     }
   }
 
-  /** A poll per slot: each worker gets an equal share of them, from its oldest poll on. */
   #take(count: number): WaitingPoll[] {
-    const byWorker = new Map<string, WaitingPoll[]>();
-    for (const poll of this.#polls) {
-      // A poll that has expired before its first look still gets it.
-      if (poll.free === 0 && !(poll.expired && !poll.tried && poll.reserved === 0 && !poll.gone)) continue;
-      const polls = byWorker.get(poll.workerId);
-      if (polls === undefined) byWorker.set(poll.workerId, [poll]);
-      else polls.push(poll);
-      // One for each: no need to look at the thousands of polls that may follow.
-      if (byWorker.size >= count) break;
-    }
-    const taken: WaitingPoll[] = [];
-    let workers = byWorker.size;
-    for (const polls of byWorker.values()) {
-      let share = Math.ceil((count - taken.length) / workers--);
-      for (const poll of polls) {
-        const slots = Math.min(share, poll.expired ? 1 : poll.free);
-        poll.reserved += slots;
-        share -= slots;
-        for (let slot = 0; slot < slots; slot++) taken.push(poll);
-      }
-    }
+    const taken = shareSlots(this.#polls, count);
+    for (const poll of taken) poll.reserve();
     return taken;
   }
 
-  async #claimFor(polls: readonly WaitingPoll[]): Promise<readonly (ClaimOutcome | SlotFailure)[]> {
+  async #claimFor(polls: readonly WaitingPoll[]): Promise<readonly SlotOutcome[]> {
     try {
       return await claimRuns(
         this.#db,
@@ -172,66 +153,32 @@ export class ClaimGroup {
     }
   }
 
-  /** A poll ends once nothing is under way for it any more, with all that came. */
-  #deliver(polls: readonly WaitingPoll[], outcomes: readonly (ClaimOutcome | SlotFailure)[]): void {
-    const refused = new Map<WaitingPoll, PollResult>();
+  #deliver(polls: readonly WaitingPoll[], outcomes: readonly SlotOutcome[]): void {
     polls.forEach((poll, index) => {
-      const outcome = outcomes[index] as ClaimOutcome | SlotFailure;
-      poll.reserved--;
-      poll.tried = true;
-      if (outcome.kind === 'claimed') poll.claims.push(outcome.claim);
-      else if (outcome.kind !== 'empty') refused.set(poll, outcome);
+      poll.give(outcomes[index] as SlotOutcome);
     });
     for (const poll of new Set(polls)) {
-      if (poll.reserved > 0) continue;
-      if (poll.claims.length > 0) this.#hand(poll);
-      else if (refused.has(poll)) this.#end(poll, refused.get(poll) as PollResult);
-      else if (poll.gone || poll.expired) this.#end(poll, { kind: 'empty' });
-      else {
-        // To the back of the line: with fewer runs than slots, the others get their look too.
-        this.#polls.delete(poll);
-        this.#polls.add(poll);
-      }
+      const rest = poll.conclude();
+      if (poll.ended || poll.idle) this.#polls.delete(poll);
+      // To the back of the line: with fewer runs than slots, the others get their look too.
+      if (poll.idle) this.#polls.add(poll);
+      for (const claim of rest) this.#redirect(poll.workerId, claim);
     }
-  }
-
-  /** Ends a poll with its runs; what does not fit into an answer, or has lost its caller, is passed on. */
-  #hand(poll: WaitingPoll): void {
-    const claims = poll.claims.splice(0);
-    let bytes = 0;
-    const fits = poll.gone
-      ? 0
-      : claims.findIndex((claim, index) => {
-          bytes += sizeOf(claim);
-          return index > 0 && bytes > MAX_POLL_BYTES;
-        });
-    const handed = fits < 0 ? claims : claims.slice(0, fits);
-    this.#end(poll, handed.length === 0 ? { kind: 'empty' } : { kind: 'claimed', claims: handed });
-    for (const claim of claims.slice(handed.length)) this.#redirect(poll.workerId, claim);
   }
 
   /** The lease belongs to the worker: another poll of the same worker may take the run. */
   #redirect(workerId: string, claim: ClaimedRun): void {
     for (const other of this.#polls) {
-      if (other.workerId === workerId && other.free > 0 && other.reserved === 0) {
-        this.#end(other, { kind: 'claimed', claims: [claim] });
+      if (other.workerId === workerId && other.idle) {
+        other.accept(claim);
+        this.#polls.delete(other);
         return;
       }
     }
     this.#onUndeliverable(claim);
   }
 
-  #end(poll: WaitingPoll, result: PollResult): void {
-    this.#polls.delete(poll);
-    poll.settle(result);
+  #forgetIfEnded(poll: WaitingPoll): void {
+    if (poll.ended) this.#polls.delete(poll);
   }
-}
-
-interface SlotFailure {
-  readonly kind: 'failed';
-  readonly error: unknown;
-}
-
-function sizeOf({ run, memo }: ClaimedRun): number {
-  return memo.reduce((sum, { output }) => sum + (output?.data.byteLength ?? 0) + 200, run.input?.data.byteLength ?? 0);
 }

@@ -1,4 +1,7 @@
-import type { ClaimedRun } from '@perdure/store';
+import type { ClaimedRun, ClaimOutcome } from '@perdure/store';
+import { MAX_POLL_BYTES } from '../limits.js';
+import { fitAnswer } from './fit-answer.js';
+import type { SlotTaker } from './share-slots.js';
 
 /** What a poll ends with. */
 export type PollResult =
@@ -8,6 +11,9 @@ export type PollResult =
   | { readonly kind: 'worker_draining' }
   | { readonly kind: 'failed'; readonly error: unknown };
 
+/** What came of one slot. */
+export type SlotOutcome = ClaimOutcome | { readonly kind: 'failed'; readonly error: unknown };
+
 export interface PollSlots {
   readonly workerId: string;
   /** Runs that it has room for. */
@@ -16,21 +22,32 @@ export interface PollSlots {
   readonly leaseMs: number;
 }
 
-/** One long poll that waits for runs. It ends with the first that come. */
-export class WaitingPoll implements PollSlots {
+const EMPTY: PollResult = { kind: 'empty' };
+
+/**
+ * waiting: runs may be claimed for it.
+ * expired: its wait is over; it ends with the statement under way, or with its first one.
+ * gone: its caller has left; it must not be handed a run, and ends with the statement under way.
+ * ended: it has been answered.
+ */
+type Phase = 'waiting' | 'expired' | 'gone' | 'ended';
+
+/**
+ * One long poll that waits for runs, as a state machine: slots are reserved for statements under way, each comes back with
+ * an outcome, and the poll ends once, with the first runs that come or with nothing. It never ends while a slot is reserved: the
+ * statement under way may bring a run for it.
+ */
+export class WaitingPoll implements PollSlots, SlotTaker {
   readonly workerId: string;
   readonly maxRuns: number;
   readonly leaseMs: number;
   readonly #onEnd: (result: PollResult) => void;
-  readonly claims: ClaimedRun[] = [];
-  /** Slots that are part of a statement under way: it cannot just be dropped. */
-  reserved = 0;
+  #phase: Phase = 'waiting';
+  #reserved = 0;
   /** A claim has looked for it at least once, or nobody has to. */
-  tried = false;
-  /** Its wait is over: it ends with the statement under way, or with its first one. */
-  expired = false;
-  /** Its caller is gone: it must not be handed a run. */
-  gone = false;
+  #tried = false;
+  #claims: ClaimedRun[] = [];
+  #refusal: PollResult | undefined;
 
   /** @param onEnd called once */
   constructor({ workerId, maxRuns, leaseMs }: PollSlots, onEnd: (result: PollResult) => void) {
@@ -40,12 +57,105 @@ export class WaitingPoll implements PollSlots {
     this.#onEnd = onEnd;
   }
 
-  /** Slots that a run may be claimed for. */
-  get free(): number {
-    return this.gone || this.expired ? 0 : this.maxRuns - this.reserved - this.claims.length;
+  get ended(): boolean {
+    return this.#phase === 'ended';
   }
 
-  settle(result: PollResult): void {
+  /** Runs that it has room for and that nothing is under way for. */
+  get free(): number {
+    return this.#phase === 'waiting' ? this.maxRuns - this.#reserved - this.#claims.length : 0;
+  }
+
+  /** Slots that a claim may reserve: the free ones; or one, for the first look of a poll whose wait was over before it. */
+  get takes(): number {
+    if (this.#phase === 'expired' && !this.#tried && this.#reserved === 0) return 1;
+    return this.free;
+  }
+
+  /** Waits, and no statement is under way for it. */
+  get idle(): boolean {
+    return this.#phase === 'waiting' && this.#reserved === 0;
+  }
+
+  /** A statement begins that may bring a run for it. */
+  reserve(): void {
+    if (this.takes === 0) throw this.#bug('has no slot to reserve');
+    this.#reserved++;
+  }
+
+  /** What came of a reserved slot. */
+  give(outcome: SlotOutcome): void {
+    if (this.#reserved === 0) throw this.#bug('was given an outcome without a reserved slot');
+    this.#reserved--;
+    this.#tried = true;
+    if (outcome.kind === 'claimed') this.#claims.push(outcome.claim);
+    else if (outcome.kind !== 'empty') this.#refusal = outcome;
+  }
+
+  /**
+   * To be called when all outcomes of a statement have been given: ends the poll if there is a reason.
+   *
+   * @returns runs that did not go into the answer, or have lost their caller: others have to take them
+   */
+  conclude(): readonly ClaimedRun[] {
+    if (this.#phase === 'ended' || this.#reserved > 0) return [];
+    const claims = this.#claims;
+    this.#claims = [];
+    if (claims.length > 0) {
+      if (this.#phase === 'gone') {
+        this.#end(EMPTY);
+        return claims;
+      }
+      const { fits, rest } = fitAnswer(claims, MAX_POLL_BYTES);
+      this.#end({ kind: 'claimed', claims: fits });
+      return rest;
+    }
+    if (this.#refusal !== undefined) this.#end(this.#refusal);
+    else if (this.#phase !== 'waiting') this.#end(EMPTY);
+    return [];
+  }
+
+  /** Takes a run that was claimed for another poll of its worker, and ends with it. */
+  accept(claim: ClaimedRun): void {
+    if (!this.idle) throw this.#bug('is not idle');
+    this.#end({ kind: 'claimed', claims: [claim] });
+  }
+
+  /** A look has shown that nothing waits in the queue. */
+  looked(): void {
+    this.#tried = true;
+    if (this.#phase === 'expired' && this.#reserved === 0) this.#end(EMPTY);
+  }
+
+  /** Its wait is over. */
+  expire(): void {
+    if (this.#phase !== 'waiting') return;
+    this.#phase = 'expired';
+    if (this.#tried && this.#reserved === 0) this.#end(EMPTY);
+  }
+
+  /** Its worker takes nothing more, or the server stops: as {@link expire}, without a first look. */
+  release(): void {
+    this.#tried = true;
+    if (this.#phase === 'expired' && this.#reserved === 0) this.#end(EMPTY);
+    else this.expire();
+  }
+
+  /** Its caller is gone. */
+  drop(): void {
+    if (this.#phase === 'ended') return;
+    this.#phase = 'gone';
+    if (this.#reserved === 0) this.#end(EMPTY);
+  }
+
+  #end(result: PollResult): void {
+    if (this.#phase === 'ended' || this.#reserved > 0) throw this.#bug('cannot end now');
+    this.#phase = 'ended';
     this.#onEnd(result);
+  }
+
+  #bug(what: string): Error {
+    const state = `${this.#phase}, ${this.#reserved} of ${this.maxRuns} slots reserved`;
+    return new Error(`A bug in Perdure: a poll of worker ${this.workerId} ${what} (${state}).`);
   }
 }

@@ -31,7 +31,7 @@ import { VERSION } from '../version.js';
 import { checkNamespace } from './check-namespace.js';
 
 export function adminService(context: ServerContext): Handlers<typeof AdminService> {
-  const { db, config } = context;
+  const { db, reads, config } = context;
   return {
     async createNamespace(request) {
       const command = decode(context, (check) => decodeCreateNamespace(check, request));
@@ -47,9 +47,9 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
       return {};
     },
 
-    async listNamespaces(request) {
+    async listNamespaces(request, call) {
       const page = decode(context, (check) => decodeListNamespaces(check, request));
-      const { namespaces, next } = await listNamespaces(db, page);
+      const { namespaces, next } = await listNamespaces(reads.for(call), page);
       return {
         namespaces: namespaces.map(({ name, description, createdAt }) => ({
           name,
@@ -60,27 +60,29 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
       };
     },
 
-    async listWorkers(request) {
+    async listWorkers(request, call) {
       const { filter, limit, after } = decode(context, (check) => decodeListWorkers(check, request));
-      const { workers, next } = await listWorkers(db, filter, { limit, after });
-      if (workers.length === 0) await checkNamespace(db, filter.namespace);
+      const from = reads.for(call);
+      const { workers, next } = await listWorkers(from, filter, { limit, after });
+      if (workers.length === 0) await checkNamespace(from, filter.namespace);
       return {
         workers: workers.map(workerMessage),
         nextPageToken: next === null ? '' : encodePageToken(workersScope(filter), workerCursorFields(next)),
       };
     },
 
-    async getWorker(request) {
+    async getWorker(request, call) {
       const ref = decode(context, (check) => decodeWorkerRef(check, request));
-      const worker = await getWorker(db, ref);
+      const worker = await getWorker(reads.for(call), ref);
       if (worker === null) throw workerNotFound(ref.workerId);
       return { worker: workerMessage(worker) };
     },
 
-    async listTaskQueues(request) {
+    async listTaskQueues(request, call) {
       const namespace = decode(context, (check) => check.namespace('namespace', request.namespace));
-      const queues = await listTaskQueues(db, namespace);
-      if (queues.length === 0) await checkNamespace(db, namespace);
+      const from = reads.for(call);
+      const queues = await listTaskQueues(from, namespace);
+      if (queues.length === 0) await checkNamespace(from, namespace);
       return {
         taskQueues: queues.map((queue) => ({
           name: queue.name,
@@ -96,8 +98,9 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
       };
     },
 
-    async getServerInfo() {
-      const [facts, reapers] = await Promise.all([readDatabaseFacts(db), listReapers(db)]);
+    async getServerInfo(_, call) {
+      const from = reads.for(call);
+      const [facts, reapers] = await Promise.all([readDatabaseFacts(from), listReapers(from)]);
       return {
         version: VERSION,
         serverId: context.serverId,
@@ -112,10 +115,10 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
       };
     },
 
-    async diagnose(request) {
+    async diagnose(request, call) {
       const { namespace, recentMs } = decode(context, (check) => decodeDiagnose(check, request));
       await checkNamespace(db, namespace);
-      return diagnosisMessage(await diagnose(db, namespace, recentMs));
+      return diagnosisMessage(await diagnose(reads.for(call), namespace, recentMs));
     },
   };
 }

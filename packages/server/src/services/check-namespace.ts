@@ -1,4 +1,4 @@
-import { type Database, namespaceExists } from '@perdure/store';
+import { namespaceExists, type Reader } from '@perdure/store';
 import { namespaceNotFound } from '../rpc/outcomes.js';
 
 /**
@@ -6,6 +6,6 @@ import { namespaceNotFound } from '../rpc/outcomes.js';
  *
  * @throws {RpcError} NOT_FOUND
  */
-export async function checkNamespace(db: Database, namespace: string): Promise<void> {
+export async function checkNamespace(db: Reader, namespace: string): Promise<void> {
   if (!(await namespaceExists(db, namespace))) throw namespaceNotFound(namespace);
 }

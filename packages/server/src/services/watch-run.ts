@@ -1,6 +1,13 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { WatchRunResponseSchema } from '@perdure/proto';
-import { type HistoryCursor, type Run, readChangedSteps, readHistory, type StepAttempt } from '@perdure/store';
+import {
+  findRunState,
+  type HistoryCursor,
+  type Run,
+  readChangedSteps,
+  readHistory,
+  type StepAttempt,
+} from '@perdure/store';
 import type { ServerContext } from '../context.js';
 import { runMessage, stepMessage } from '../rpc/encode/model.js';
 import { shuttingDown } from '../rpc/rpc-error.js';
@@ -13,11 +20,12 @@ const STEPS_PER_MESSAGE = 1_000;
 
 /** Yields the run with all its attempts, then what changes, until it has ended or the caller is gone. */
 export async function* watchRun(
-  { db, commands, endWaiters, stopping }: ServerContext,
+  { reads, commands, endWaiters, stopping }: ServerContext,
   found: Run,
   signal: AbortSignal,
 ): AsyncGenerator<MessageInitShape<typeof WatchRunResponseSchema>> {
-  const ref = { namespace: found.namespace, runId: found.runId, workflowId: null };
+  const db = reads.for(signal);
+  const ref = { namespace: found.namespace, runId: found.runId };
   const seen = new Map<string, string>();
   const unseen = (steps: readonly StepAttempt[]) =>
     steps.filter((step) => {
@@ -43,7 +51,9 @@ export async function* watchRun(
     await nextLook(endWaiters, run.runId, [signal, stopping]);
     if (signal.aborted) return;
     if (stopping.aborted) throw shuttingDown();
-    run = (await commands.findRun(ref)) ?? run;
+    run = (await findRunState(db, ref)) ?? run;
+    // Payloads are read once, at the end.
+    if (run.finishedAt !== null) run = (await commands.findRun({ ...ref, workflowId: null })) ?? run;
     const newest = Math.max(run.updatedAt.getTime(), newestOf(seen));
     const since = new Date(newest - COMMIT_MARGIN_MS);
     const steps = unseen(await readChangedSteps(db, run.runId, since, 100_000));

@@ -42,7 +42,7 @@ import { checkNamespace } from './check-namespace.js';
 import { watchRun } from './watch-run.js';
 
 export function workflowService(context: ServerContext): Handlers<typeof WorkflowService> {
-  const { db, commands } = context;
+  const { reads, commands } = context;
 
   const runOf = async (ref: RunRef): Promise<Run> => {
     const run = await commands.findRun(ref);
@@ -87,9 +87,9 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
       return { run: runMessage(await runOf(decode(context, (check) => decodeRunRef(check, request)))) };
     },
 
-    async describeRun(request) {
+    async describeRun(request, call) {
       const run = await runOf(decode(context, (check) => decodeRunRef(check, request)));
-      const facts = await readRunFacts(db, run);
+      const facts = await readRunFacts(reads.for(call), run);
       const { reason, text } = explainRun(run, facts);
       return {
         run: runMessage(run),
@@ -106,20 +106,22 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
       };
     },
 
-    async listRuns(request) {
+    async listRuns(request, call) {
       const { filter, limit, after } = decode(context, (check) => decodeListRuns(check, request));
-      const { runs, next } = await listRuns(db, filter, { limit, after });
-      if (runs.length === 0) await checkNamespace(db, filter.namespace);
+      const from = reads.for(call);
+      const { runs, next } = await listRuns(from, filter, { limit, after });
+      if (runs.length === 0) await checkNamespace(from, filter.namespace);
       return {
         runs: runs.map(runMessage),
         nextPageToken: next === null ? '' : encodePageToken(listScope(filter), next),
       };
     },
 
-    async countRuns(request) {
+    async countRuns(request, call) {
       const filter = decode(context, (check) => decodeCountRuns(check, request));
-      const counts = await countRuns(db, filter);
-      if (counts.length === 0) await checkNamespace(db, filter.namespace);
+      const from = reads.for(call);
+      const counts = await countRuns(from, filter);
+      if (counts.length === 0) await checkNamespace(from, filter.namespace);
       return {
         counts: counts.map(({ status, count }) => ({ status: runStatusNumber[status], count: BigInt(count) })),
         total: BigInt(counts.reduce((sum, { count }) => sum + count, 0)),
@@ -140,35 +142,35 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
       yield* watchRun(context, run, call.signal);
     },
 
-    async getHistory(request) {
+    async getHistory(request, call) {
       const { ref, limit, after, payloads } = decode(context, (check) => decodeGetHistory(check, request));
       const { runId } = await runOf(ref);
-      const { steps, next } = await readHistory(db, runId, { limit, after, payloads });
+      const { steps, next } = await readHistory(reads.for(call), runId, { limit, after, payloads });
       return {
         steps: steps.map(stepMessage),
         nextPageToken: next === null ? '' : encodePageToken(historyScope(ref), historyCursorFields(next)),
       };
     },
 
-    async listStepAttempts(request) {
+    async listStepAttempts(request, call) {
       const { ref, stepId } = decode(context, (check) => ({
         ref: decodeRunRef(check, { ...request, workflowId: '' }),
         stepId: check.id('step_id', request.stepId),
       }));
       const { runId } = await runOf(ref);
-      const attempts = await listStepAttempts(db, runId, stepId);
+      const attempts = await listStepAttempts(reads.for(call), runId, stepId);
       if (attempts.length === 0) throw stepNotFound(runId, stepId, 0);
       return { attempts: attempts.map(stepMessage) };
     },
 
-    async getStepAttempt(request) {
+    async getStepAttempt(request, call) {
       const { ref, stepId, attemptNumber } = decode(context, (check) => ({
         ref: decodeRunRef(check, { ...request, workflowId: '' }),
         stepId: check.id('step_id', request.stepId),
         attemptNumber: check.integer('attempt_number', request.attemptNumber, 0, 2 ** 31 - 1),
       }));
       const { runId } = await runOf(ref);
-      const attempt = await getStepAttempt(db, runId, stepId, attemptNumber);
+      const attempt = await getStepAttempt(reads.for(call), runId, stepId, attemptNumber);
       if (attempt === null) throw stepNotFound(runId, stepId, attemptNumber);
       return { attempt: stepMessage(attempt) };
     },

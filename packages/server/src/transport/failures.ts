@@ -9,9 +9,9 @@ import { RpcError, StatusCode } from '../rpc/rpc-error.js';
 export function failureOf(log: Logger, method: string, error: unknown): RpcError {
   const known = knownFailure(error);
   if (known !== undefined) {
-    if (known.code === StatusCode.UNAVAILABLE) log.warn({ event: 'call_unavailable', method, message: known.message });
     // Decoding has let the value pass, so somebody should know. Payloads are sent as bytes, which PostgreSQL does not quote.
-    else if (error instanceof DataError) log.warn({ event: 'value_refused', method, message: error.message });
+    if (error instanceof DataError) log.warn({ event: 'value_refused', method, message: error.message });
+    // An outage of the database is logged once, by the watch, not once per call.
     else log.debug({ event: 'call_refused', method, code: known.code, reason: ErrorReason[known.reason] });
     return known;
   }

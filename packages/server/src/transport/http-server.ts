@@ -1,14 +1,13 @@
 import * as http from 'node:http';
 import * as http2 from 'node:http2';
 import * as net from 'node:net';
-import { create, type DescMessage } from '@bufbuild/protobuf';
-import { type Code, ConnectError, type ConnectRouter, type HandlerContext } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Logger } from 'pino';
-import { type Call, CallState, type ServiceBinding } from '../rpc/handlers.js';
-import type { RpcError } from '../rpc/rpc-error.js';
-import { errorDetails } from './error-details.js';
-import { failureOf } from './failures.js';
+import type { ServiceBinding } from '../rpc/handlers.js';
+import { addRoutes } from './connect-routes.js';
+import { refuseForeignHosts } from './foreign-hosts.js';
+import { type NotReady, withProbes } from './http-probes.js';
+import { type HttpVersion, spokenVersion } from './http-version.js';
 
 export interface HttpServerOptions {
   readonly host: string;
@@ -16,7 +15,25 @@ export interface HttpServerOptions {
   readonly maxFrameBytes: number;
   readonly bindings: readonly ServiceBinding[];
   readonly log: Logger;
+  /** What `/readyz` answers with. */
+  readonly notReady: NotReady;
+  /** Default {@link HTTP_LIMITS}. */
+  readonly limits?: HttpLimits;
 }
+
+/** How long a peer may take, in ms; then its connection is closed. */
+export interface HttpLimits {
+  /** To say which version of HTTP it speaks, and with HTTP/2 to finish the handshake. */
+  readonly greetingMs: number;
+  /** To send the head of an HTTP/1.1 request. */
+  readonly headMs: number;
+  /** To send a whole HTTP/1.1 request. */
+  readonly requestMs: number;
+  /** How often both are checked. */
+  readonly checkMs: number;
+}
+
+const HTTP_LIMITS: HttpLimits = { greetingMs: 10_000, headMs: 20_000, requestMs: 60_000, checkMs: 5_000 };
 
 export interface HttpServer {
   /** The port that was bound. */
@@ -25,43 +42,46 @@ export interface HttpServer {
   stop(graceMs: number): Promise<void>;
 }
 
-const HTTP2_PREFACE = Buffer.from('PRI * HTTP/2.0');
-/** A connection that does not say what it speaks within this time is closed, in ms. */
-const FIRST_BYTE_TIMEOUT_MS = 10_000;
-
 /**
- * Serves the same handlers over Connect, gRPC-Web and gRPC for browsers and curl. HTTP/1.1 and cleartext HTTP/2 share the
- * port: an HTTP/2 client begins with a fixed preface, which is looked at before the connection is handed on.
+ * Serves the same handlers over Connect, gRPC-Web and gRPC for browsers and curl, with probes for orchestrators. HTTP/1.1 and
+ * cleartext HTTP/2 share the port: an HTTP/2 client begins with a fixed preface, which is looked at before the connection
+ * is handed on.
  */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const handler = connectNodeAdapter({
+  const limits = options.limits ?? HTTP_LIMITS;
+  const calls = connectNodeAdapter({
     routes: (router) => {
-      for (const binding of options.bindings) route(router, binding, options.log);
+      for (const binding of options.bindings) addRoutes(router, binding, options.log);
     },
     readMaxBytes: options.maxFrameBytes,
     grpc: true,
     grpcWeb: true,
     connect: true,
   });
-  const http1Server = http.createServer({ requestTimeout: 60_000, headersTimeout: 20_000 }, handler);
+  const handler = withProbes(options.notReady, refuseForeignHosts(options.host, calls));
+  const http1Server = http.createServer(
+    {
+      requestTimeout: limits.requestMs,
+      headersTimeout: limits.headMs,
+      connectionsCheckingInterval: limits.checkMs,
+    },
+    handler,
+  );
+  // It never listens itself, and without this event it would never check how long its connections take.
+  http1Server.emit('listening');
   const http2Server = http2.createServer({}, handler);
+  http2Server.on('session', (session) => {
+    const timer = setTimeout(() => session.destroy(), limits.greetingMs);
+    session.once('remoteSettings', () => clearTimeout(timer));
+    session.once('close', () => clearTimeout(timer));
+  });
   const sockets = new Set<net.Socket>();
 
   const server = net.createServer((socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    // Before it is handed on nobody else listens, and an error without a listener would end the process.
-    const onEarlyError = () => socket.destroy();
-    socket.on('error', onEarlyError);
-    socket.setTimeout(FIRST_BYTE_TIMEOUT_MS, onEarlyError);
-    socket.once('data', (chunk) => {
-      socket.setTimeout(0);
-      socket.off('timeout', onEarlyError);
-      socket.pause();
-      socket.unshift(chunk);
-      const speaksHttp2 = HTTP2_PREFACE.subarray(0, chunk.length).equals(chunk.subarray(0, HTTP2_PREFACE.length));
-      (speaksHttp2 ? http2Server : http1Server).emit('connection', socket);
-      process.nextTick(() => socket.resume());
+    greet(socket, limits.greetingMs, (version) => {
+      (version === 'HTTP/2' ? http2Server : http1Server).emit('connection', socket);
     });
   });
   await new Promise<void>((resolve, reject) => {
@@ -73,7 +93,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     port: (server.address() as net.AddressInfo).port,
     async stop(graceMs) {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      http1Server.closeIdleConnections();
+      http1Server.close(() => undefined);
       const timer = setTimeout(
         () => {
           for (const socket of sockets) socket.destroy();
@@ -86,42 +106,23 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   };
 }
 
-function route(router: ConnectRouter, binding: ServiceBinding, log: Logger): void {
-  const implementation: Record<string, unknown> = {};
-  for (const method of binding.service.methods) {
-    const output = method.output as DescMessage;
-    if (method.methodKind === 'server_streaming') {
-      const handle = binding.stream(method);
-      implementation[method.localName] = async function* (request: never, context: HandlerContext) {
-        try {
-          for await (const message of handle(request, callOf(context))) yield create(output, message);
-        } catch (error) {
-          throw connectError(failureOf(log, method.name, error));
-        }
-      };
-    } else {
-      const handle = binding.unary(method);
-      implementation[method.localName] = async (request: never, context: HandlerContext) => {
-        try {
-          return create(output, await handle(request, callOf(context)));
-        } catch (error) {
-          throw connectError(failureOf(log, method.name, error));
-        }
-      };
-    }
-  }
-  router.service(binding.service, implementation as Record<string, never>);
-}
-
-function callOf({ signal }: HandlerContext): Call {
-  const state = new CallState();
-  if (signal.aborted) state.abort();
-  else signal.addEventListener('abort', () => state.abort(), { once: true });
-  return state;
-}
-
-function connectError(error: RpcError): ConnectError {
-  const connectError = new ConnectError(error.message, error.code as number as Code);
-  connectError.details = errorDetails(error);
-  return connectError;
+/** Reads just enough to know what the peer speaks, and puts it back. */
+function greet(socket: net.Socket, patienceMs: number, onKnown: (version: HttpVersion) => void): void {
+  // Before it is handed on nobody else listens, and an error without a listener would end the process.
+  socket.on('error', () => socket.destroy());
+  const timer = setTimeout(() => socket.destroy(), patienceMs);
+  let read = Buffer.alloc(0);
+  const onData = (chunk: Buffer) => {
+    read = Buffer.concat([read, chunk]);
+    const version = spokenVersion(read);
+    if (version === undefined) return;
+    clearTimeout(timer);
+    socket.off('data', onData);
+    socket.pause();
+    socket.unshift(read);
+    onKnown(version);
+    process.nextTick(() => socket.resume());
+  };
+  socket.on('data', onData);
+  socket.once('close', () => clearTimeout(timer));
 }

@@ -27,6 +27,20 @@ const MAX_CALLS = 10_000;
 const MAX_SHARED_BYTES = 64;
 /** Answers of more than that go out in several frames. */
 const MAX_FRAME_BYTES = 1024 * 1024;
+/** What is reckoned for an answer beside its response, or for an error. */
+const ANSWER_OVERHEAD_BYTES = 500;
+
+/** How much a session may keep for a peer that does not read, in bytes. */
+export interface SessionLimits {
+  /** With more unwritten answers no further calls are read until the peer has read some. */
+  readonly pauseBytes: number;
+  /** A session that is paused ends when the peer has read nothing for so long, in ms. */
+  readonly stallMs: number;
+  /** With more unwritten answers the session ends at once: calls that were read before may still answer. */
+  readonly endBytes: number;
+}
+
+const SESSION_LIMITS: SessionLimits = { pauseBytes: 1024 * 1024, stallMs: 30_000, endBytes: 256 * 1024 * 1024 };
 
 interface Target {
   readonly method: DescMethod;
@@ -59,6 +73,11 @@ export class SessionStream {
   #lastResponse: unknown;
   #lastResponseBytes: Uint8Array = new Uint8Array();
   #answers: MessageInitShape<typeof SessionAnswerSchema>[] = [];
+  /** Of the answers that are not written yet. */
+  #unwrittenBytes = 0;
+  /** Runs while calls are not read because answers are not. */
+  #stall: NodeJS.Timeout | undefined;
+  readonly #limits: SessionLimits;
   #scheduled = false;
   #blocked = false;
   #ended = false;
@@ -70,7 +89,9 @@ export class SessionStream {
     targets: SessionTargets,
     log: Logger,
     onEnd: (session: SessionStream) => void,
+    limits: SessionLimits = SESSION_LIMITS,
   ) {
+    this.#limits = limits;
     this.#onEnd = () => onEnd(this);
     this.#stream = stream;
     this.#targets = targets;
@@ -84,6 +105,7 @@ export class SessionStream {
     stream.on('error', () => this.#onGone());
     stream.on('drain', () => {
       this.#blocked = false;
+      this.#stall?.refresh();
       this.#flush();
     });
   }
@@ -100,12 +122,7 @@ export class SessionStream {
       frame = fromBinary(SessionRequestSchema, bytes);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      const refusal = invalidArgument([{ field: '(frame)', description: `must be a SessionRequest: ${why}` }]);
-      this.#stream.emit(
-        'error',
-        Object.assign(new Error(refusal.message), { code: refusal.code, details: refusal.message }),
-      );
-      this.#onGone();
+      this.#fail(invalidArgument([{ field: '(frame)', description: `must be a SessionRequest: ${why}` }]));
       return;
     }
     for (const callId of frame.cancelledCallIds) this.#abort(callId);
@@ -176,6 +193,15 @@ export class SessionStream {
   #answer(callId: number, outcome: MessageInitShape<typeof SessionAnswerSchema>['outcome']): void {
     if (this.#gone) return;
     this.#answers.push({ callId, ...(outcome === undefined ? {} : { outcome }) });
+    this.#unwrittenBytes += bytesOf(outcome);
+    if (this.#unwrittenBytes > this.#limits.endBytes) {
+      this.#failUnread();
+      return;
+    }
+    if (this.#unwrittenBytes > this.#limits.pauseBytes && this.#stall === undefined) {
+      this.#stall = setTimeout(() => this.#failUnread(), this.#limits.stallMs);
+      this.#stream.pause();
+    }
     if (this.#scheduled) return;
     this.#scheduled = true;
     // What one turn of the event loop settles goes out as one frame.
@@ -191,22 +217,28 @@ export class SessionStream {
       const bytes = toBinary(SessionResponseSchema, create(SessionResponseSchema, { answers }));
       this.#blocked = !this.#stream.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
     }
+    if (this.#stall !== undefined && this.#unwrittenBytes <= this.#limits.pauseBytes && !this.#gone) {
+      this.#endStall();
+      this.#stream.resume();
+    }
     this.#endWhenDone();
   }
 
   /** As many answers as go into a frame. */
   #takeAnswers(): MessageInitShape<typeof SessionAnswerSchema>[] {
+    let count = 0;
     let bytes = 0;
-    const end = this.#answers.findIndex(({ outcome }) => {
-      bytes += outcome?.case === 'response' ? outcome.value.byteLength : 500;
-      return bytes > MAX_FRAME_BYTES;
-    });
-    if (end < 0) {
-      const all = this.#answers;
-      this.#answers = [];
-      return all;
+    for (const { outcome } of this.#answers) {
+      const more = bytesOf(outcome);
+      if (count > 0 && bytes + more > MAX_FRAME_BYTES) break;
+      bytes += more;
+      count++;
     }
-    return this.#answers.splice(0, Math.max(1, end));
+    this.#unwrittenBytes -= bytes;
+    if (count < this.#answers.length) return this.#answers.splice(0, count);
+    const all = this.#answers;
+    this.#answers = [];
+    return all;
   }
 
   #endWhenDone(): void {
@@ -216,13 +248,33 @@ export class SessionStream {
     this.#stream.end();
   }
 
+  #endStall(): void {
+    clearTimeout(this.#stall);
+    this.#stall = undefined;
+  }
+
+  #failUnread(): void {
+    this.#fail(overloaded(`${this.#unwrittenBytes} bytes of answers wait for a peer that does not read them`));
+  }
+
+  #fail({ message, code }: RpcError): void {
+    this.#stream.emit('error', Object.assign(new Error(message), { code, details: message }));
+    this.#onGone();
+  }
+
   #onGone(): void {
     if (this.#gone) return;
     this.#gone = true;
+    this.#endStall();
     this.#onEnd();
     for (const callId of [...this.#calls.keys()]) this.#abort(callId);
     this.#answers = [];
+    this.#unwrittenBytes = 0;
   }
+}
+
+function bytesOf(outcome: MessageInitShape<typeof SessionAnswerSchema>['outcome']): number {
+  return ANSWER_OVERHEAD_BYTES + (outcome?.case === 'response' ? outcome.value.byteLength : 0);
 }
 
 function decodeRequest(method: DescMethod, bytes: Uint8Array) {

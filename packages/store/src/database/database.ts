@@ -1,15 +1,29 @@
-import postgres from 'postgres';
+import type postgres from 'postgres';
+import { answerWithin } from './answer-within.js';
+import { openDriver } from './driver.js';
 import { classifyError, codeOf, DatabaseUnavailableError, RETRYABLE_STATES } from './errors.js';
 import { type Listener, type ListenerOptions, listenForever } from './listener.js';
 import { defineStatement, type Statement } from './statement.js';
+import { type Send, Transactions } from './transactions.js';
 
 export interface DatabaseOptions {
   /** Connection string; passwords in it are never logged. */
   readonly url: string;
-  /** Connections at the most, 1 to 1,000; default 10. One more is used while listening. */
+  /** At most so many connections for single statements, 1 to 1,000; default 10. Each listener uses one more. */
   readonly maxConnections?: number;
+  /** At most so many more connections for transactions; default 2. They are made when the first transactions run. */
+  readonly maxTransactions?: number;
   /** Default true; false behind a pooler in transaction mode that cannot keep prepared statements. */
   readonly preparedStatements?: boolean;
+  /**
+   * Default true; false behind a pooler that refuses parameters which it does not know when a connection begins. Then the role
+   * should have them, see docs/operations.md.
+   */
+  readonly startupParameters?: boolean;
+  /** PostgreSQL ends a statement that runs longer than this, in ms; 0, the default: never. Needs `startupParameters`. */
+  readonly statementTimeoutMs?: number;
+  /** Called with each statement that had no answer or lost its connection. */
+  readonly onUnavailable?: (error: DatabaseUnavailableError) => void;
   /** Shown in pg_stat_activity; default `perdure`. */
   readonly applicationName?: string;
   /** A statement without an answer for this long counts as a broken connection, in ms, 100 to 600,000; default 30,000. */
@@ -19,6 +33,14 @@ export interface DatabaseOptions {
 /** A parameter as the driver sends it: text, or null. */
 export type Parameter = string | number | boolean | null | Uint8Array;
 
+/** What a read needs. */
+export type Reader = Pick<Database, 'query'>;
+
+export interface QueryOptions {
+  /** Wait so long for the answer instead of `queryTimeoutMs`, in ms. */
+  readonly timeoutMs?: number;
+}
+
 /** Runs statements; a pool underneath, or one transaction. */
 export interface Database {
   /**
@@ -27,7 +49,11 @@ export interface Database {
    * @throws {DatabaseUnavailableError} no connection, it broke, or no answer in time: the outcome is unknown
    * @throws {DataError} PostgreSQL refused a value
    */
-  query<Row extends object>(statement: Statement, parameters: readonly Parameter[]): Promise<readonly Row[]>;
+  query<Row extends object>(
+    statement: Statement,
+    parameters: readonly Parameter[],
+    options?: QueryOptions,
+  ): Promise<readonly Row[]>;
   /** Runs several statements as one transaction (READ COMMITTED: each sees what committed before it began). */
   transaction<T>(work: (db: Database) => Promise<T>): Promise<T>;
   /** Listens on a channel over a connection of its own, for as long as it is not stopped; see {@link listenForever}. */
@@ -57,94 +83,93 @@ const MAX_RERUNS = 5;
 export function openDatabase(options: DatabaseOptions): Database {
   const prepare = options.preparedStatements ?? true;
   const timeoutMs = options.queryTimeoutMs ?? 30_000;
-  const sql = postgres(options.url, {
-    max: options.maxConnections ?? 10,
-    prepare,
-    // Array parameters are literals of ours and array columns are avoided, so the driver needs no catalogue query.
-    fetch_types: false,
-    connect_timeout: 5,
-    idle_timeout: 0,
-    max_lifetime: null,
-    backoff: (attempt) => Math.min(0.05 * 2 ** attempt, 2),
-    onnotice: () => undefined,
-    connection: { application_name: options.applicationName ?? 'perdure', ...PLANNING },
-  });
+  const applicationName = options.applicationName ?? 'perdure';
+  const statementTimeoutMs = options.statementTimeoutMs ?? 0;
+  const driver = {
+    preparedStatements: prepare,
+    parameters: {
+      application_name: applicationName,
+      ...((options.startupParameters ?? true)
+        ? { ...PLANNING, ...(statementTimeoutMs > 0 ? { statement_timeout: String(statementTimeoutMs) } : {}) }
+        : {}),
+    },
+  };
+  const sql = openDriver(options.url, { ...driver, maxConnections: options.maxConnections ?? 10 });
 
-  const run = <Row extends object>(
-    on: postgres.Sql | postgres.TransactionSql,
-    statement: Statement,
-    parameters: readonly Parameter[],
+  const send = <Row extends object>(
+    on: postgres.Sql,
+    text: string,
+    parameters: readonly unknown[] | undefined,
+    withinMs = timeoutMs,
   ) =>
-    withTimeout(
-      on.unsafe(statement.text, parameters as never[], { prepare }) as unknown as Promise<readonly Row[]>,
-      timeoutMs,
-      statement.name,
+    answerWithin(
+      (parameters === undefined
+        ? on.unsafe(text)
+        : on.unsafe(text, parameters as never[], { prepare })) as unknown as Promise<readonly Row[]>,
+      withinMs,
+      () => new DatabaseUnavailableError(`PostgreSQL did not answer '${nameOf(text)}' within ${withinMs} ms.`),
     );
+  const sendInTransaction: Send = (on, text, parameters) => send(on, text, parameters);
+  const transactions = new Transactions(
+    (onClose) => openDriver(options.url, { ...driver, maxConnections: 1, onClose }),
+    sendInTransaction,
+    options.maxTransactions ?? 2,
+  );
+
+  const guarded = <T>(run: () => Promise<T>): Promise<T> =>
+    options.onUnavailable === undefined ? withReruns(run) : withReruns(run, options.onUnavailable);
 
   const database: Database = {
-    async query<Row extends object>(statement: Statement, parameters: readonly Parameter[]) {
-      for (let rerun = 0; ; rerun++) {
-        try {
-          return await run<Row>(sql, statement, parameters);
-        } catch (error) {
-          if (rerun < MAX_RERUNS && RETRYABLE_STATES.has(codeOf(error))) continue;
-          throw classifyError(error);
-        }
-      }
-    },
-    async transaction(work) {
-      for (let rerun = 0; ; rerun++) {
-        try {
-          return (await sql.begin((transaction) => work(inside(transaction, run)))) as Awaited<ReturnType<typeof work>>;
-        } catch (error) {
-          if (rerun < MAX_RERUNS && RETRYABLE_STATES.has(codeOf(error))) continue;
-          throw classifyError(error);
-        }
-      }
-    },
-    listen: (listenerOptions) =>
-      listenForever({ url: options.url, applicationName: options.applicationName ?? 'perdure', ...listenerOptions }),
+    query: <Row extends object>(statement: Statement, parameters: readonly Parameter[], queryOptions?: QueryOptions) =>
+      guarded(() => send<Row>(sql, statement.text, parameters, queryOptions?.timeoutMs)),
+    transaction: (work) =>
+      guarded(() => transactions.run((sendOn) => work(inside((text, parameters) => sendOn(text, parameters))))),
+    listen: (listenerOptions) => listenForever({ url: options.url, applicationName, ...listenerOptions }),
     async notify(channel, payload) {
       await database.query(NOTIFY, [channel, payload]);
     },
-    close: () => sql.end({ timeout: 5 }),
+    async close() {
+      await Promise.all([sql.end({ timeout: 5 }), transactions.close()]);
+    },
   };
   return database;
 }
 
-type Run = <Row extends object>(
-  on: postgres.Sql | postgres.TransactionSql,
-  statement: Statement,
-  parameters: readonly Parameter[],
-) => Promise<readonly Row[]>;
+/** Deadlocks and serialization failures are run again; everything else is classified. */
+async function withReruns<T>(
+  run: () => Promise<T>,
+  onUnavailable?: (error: DatabaseUnavailableError) => void,
+): Promise<T> {
+  for (let rerun = 0; ; rerun++) {
+    try {
+      return await run();
+    } catch (error) {
+      if (rerun < MAX_RERUNS && RETRYABLE_STATES.has(codeOf(error))) continue;
+      const classified = classifyError(error);
+      if (classified instanceof DatabaseUnavailableError) onUnavailable?.(classified);
+      throw classified;
+    }
+  }
+}
 
 /** The same interface on one transaction's connection; errors pass unchanged to the transaction's own handling. */
-function inside(transaction: postgres.TransactionSql, run: Run): Database {
+function inside(
+  send: <Row extends object>(text: string, parameters: readonly Parameter[]) => Promise<readonly Row[]>,
+): Database {
   const refuse = (what: string) => (): never => {
     throw new Error(`${what} is not possible inside a transaction.`);
   };
-  return {
-    query: (statement, parameters) => run(transaction, statement, parameters),
-    transaction: (work) => work(inside(transaction, run)),
+  const database: Database = {
+    query: (statement, parameters) => send(statement.text, parameters),
+    transaction: (work) => work(database),
     listen: refuse('listen'),
     notify: refuse('notify'),
     close: refuse('close'),
   };
+  return database;
 }
 
-/** A black-holed connection never answers; its caller must not wait for it longer than this. */
-async function withTimeout<T>(work: Promise<T>, timeoutMs: number, name: string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const expiry = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new DatabaseUnavailableError(`PostgreSQL did not answer '${name}' within ${timeoutMs} ms.`)),
-      timeoutMs,
-    );
-    timer.unref();
-  });
-  try {
-    return await Promise.race([work, expiry]);
-  } finally {
-    clearTimeout(timer);
-  }
+/** A statement's name stands in front of its text. */
+function nameOf(text: string): string {
+  return /^\/\* perdure:(\w+) \*\//.exec(text)?.[1] ?? text.slice(0, 40);
 }

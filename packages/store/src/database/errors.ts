@@ -8,6 +8,11 @@ export class DataError extends Error {
   override readonly name = 'DataError';
 }
 
+/** PostgreSQL ended the statement because it ran longer than `statementTimeoutMs`; nothing was changed. */
+export class StatementTimeoutError extends Error {
+  override readonly name = 'StatementTimeoutError';
+}
+
 /** SQLSTATEs after which a single statement is simply run again: serialization failure and deadlock. */
 export const RETRYABLE_STATES: ReadonlySet<string> = new Set(['40001', '40P01']);
 
@@ -43,6 +48,9 @@ export function codeOf(error: unknown): string {
 export function classifyError(error: unknown): unknown {
   const code = codeOf(error);
   const message = error instanceof Error ? error.message : String(error);
+  if (code === '57014' && /statement timeout/.test(message)) {
+    return new StatementTimeoutError('PostgreSQL ended the statement: it ran too long.', { cause: error });
+  }
   if (CONNECTION_CODES.has(code) || /^(08|53|57P|25006|58)/.test(code) || code === '57014') {
     return new DatabaseUnavailableError(`PostgreSQL is unavailable (${code}): ${message}`, { cause: error });
   }

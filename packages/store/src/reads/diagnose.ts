@@ -2,7 +2,7 @@
  * Says what keeps the runs of a namespace from moving, and what has failed. For people who ask now and then: every count
  * stops at a limit, so that a look costs a bounded time.
  */
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { Diagnosis } from './queries.js';
 
@@ -100,7 +100,7 @@ interface FailedRow {
 }
 
 /** @param recentMs how far back failed runs are counted, in ms */
-export async function diagnose(db: Database, namespace: string, recentMs: number): Promise<Diagnosis> {
+export async function diagnose(db: Reader, namespace: string, recentMs: number): Promise<Diagnosis> {
   const [late, withoutWorker, failed] = await Promise.all([
     db.query<LateRow>(LATE_RUNS, [namespace, LATE_MS]),
     db.query<WithoutWorkerRow>(RUNS_WITHOUT_WORKER, [namespace]),

@@ -1,9 +1,10 @@
 /** Finds runs by run id or by workflow id (its open run, else the newest one). */
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { Run } from '../model.js';
 import type { RunRef } from './queries.js';
+import { DEFERRED, type Deferred, MAX_READ_BYTES } from './read-limits.js';
 import { RUN_COLUMNS, type RunRow, runOf } from './run-row.js';
 
 /** One index serves both look-ups: an open run sorts under the nil UUID, ended ones under their own id. */
@@ -18,10 +19,21 @@ const LOOK_UP = `from unnest($1::text[], $2::uuid[], $3::text[]) with ordinality
 
 const FIND_RUNS = defineStatement(
   'find_runs',
-  `select ${RUN_COLUMNS}, r.input, r.input_encoding, r.output, r.output_encoding
-  ${LOOK_UP}
-  left join perdure.workflow_runs r on r.run_id = found.run_id
-  order by c.ord`,
+  `select r.ord::int as ord, ${RUN_COLUMNS}, r.input, r.input_encoding, r.output, r.output_encoding
+  from (
+    select c.ord, w.*, sum(coalesce(octet_length(w.input), 0) + coalesce(octet_length(w.output), 0)
+      + coalesce(octet_length(w.failure::text), 0)) over (order by c.ord rows unbounded preceding) as bytes
+    ${LOOK_UP}
+    left join perdure.workflow_runs w on w.run_id = found.run_id
+  ) r
+  where r.ord = 1 or r.bytes <= $4::float8
+  order by r.ord`,
+);
+
+/** Without payloads: for those who look at one run again and again. */
+const FIND_RUN_STATE = defineStatement(
+  'find_run_state',
+  `select ${RUN_COLUMNS} from perdure.workflow_runs r where r.run_id = $1::uuid and r.namespace = $2`,
 );
 
 const FIND_RUN_IDS = defineStatement('find_run_ids', `select found.run_id ${LOOK_UP} order by c.ord`);
@@ -34,14 +46,35 @@ function parameters(refs: readonly RunRef[]): [string, string, string] {
   ];
 }
 
-/** @returns one run with its payloads, or null, per reference, in their order */
-export async function findRuns(db: Database, refs: readonly RunRef[]): Promise<(Run | null)[]> {
-  const rows = await db.query<RunRow | { run_id: null }>(FIND_RUNS, parameters(refs));
-  return rows.map((row) => (row.run_id === null ? null : runOf(row)));
+/**
+ * @param maxBytes of payloads and failures in all
+ * @returns one run with its payloads, or null, per reference, in their order; the first is never deferred
+ */
+export async function findRuns(
+  db: Reader,
+  refs: readonly RunRef[],
+  maxBytes = MAX_READ_BYTES,
+): Promise<(Run | Deferred | null)[]> {
+  const rows = await db.query<{ ord: number } & (RunRow | { run_id: null })>(FIND_RUNS, [
+    ...parameters(refs),
+    maxBytes,
+  ]);
+  const found = new Array<Run | Deferred | null>(refs.length).fill(DEFERRED);
+  for (const row of rows) found[row.ord - 1] = row.run_id === null ? null : runOf(row);
+  return found;
+}
+
+/** @returns the run without its payloads, or null */
+export async function findRunState(
+  db: Reader,
+  { namespace, runId }: { readonly namespace: string; readonly runId: string },
+): Promise<Run | null> {
+  const [row] = await db.query<RunRow>(FIND_RUN_STATE, [runId, namespace]);
+  return row === undefined ? null : runOf(row);
 }
 
 /** @returns one run id, or null, per reference, in their order */
-export async function findRunIds(db: Database, refs: readonly RunRef[]): Promise<(string | null)[]> {
+export async function findRunIds(db: Reader, refs: readonly RunRef[]): Promise<(string | null)[]> {
   const rows = await db.query<{ run_id: string | null }>(FIND_RUN_IDS, parameters(refs));
   return rows.map((row) => row.run_id);
 }

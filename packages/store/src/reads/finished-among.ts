@@ -1,5 +1,5 @@
 /** Which of these runs have ended: one look for everyone who waits for a result. */
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { plainArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 
@@ -8,7 +8,7 @@ const FINISHED_AMONG = defineStatement(
   'select r.run_id from perdure.workflow_runs r where r.run_id = any($1::uuid[]) and r.finished_at is not null',
 );
 
-export async function finishedAmong(db: Database, runIds: readonly string[]): Promise<readonly string[]> {
+export async function finishedAmong(db: Reader, runIds: readonly string[]): Promise<readonly string[]> {
   if (runIds.length === 0) return [];
   const rows = await db.query<{ run_id: string }>(FINISHED_AMONG, [plainArray(runIds)]);
   return rows.map((row) => row.run_id);

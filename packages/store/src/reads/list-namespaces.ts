@@ -1,5 +1,5 @@
 /** Reads namespaces. */
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { Namespace } from './queries.js';
 
@@ -18,7 +18,7 @@ const NAMESPACE_EXISTS = defineStatement(
 
 /** @returns namespaces by name, those after the name `after` */
 export async function listNamespaces(
-  db: Database,
+  db: Reader,
   page: { readonly limit: number; readonly after: string | null },
 ): Promise<{ namespaces: readonly Namespace[]; next: string | null }> {
   const rows = await db.query<{ name: string; description: string; created_at: Date }>(LIST_NAMESPACES, [
@@ -31,7 +31,7 @@ export async function listNamespaces(
   return { namespaces, next: rows.length > page.limit ? (namespaces.at(-1)?.name ?? null) : null };
 }
 
-export async function namespaceExists(db: Database, name: string): Promise<boolean> {
+export async function namespaceExists(db: Reader, name: string): Promise<boolean> {
   const [row] = await db.query<{ found: boolean }>(NAMESPACE_EXISTS, [name]);
   return row?.found ?? false;
 }

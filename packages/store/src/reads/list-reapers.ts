@@ -1,5 +1,5 @@
 /** Reads the reapers that are alive. */
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import { REAPER_SILENCE_MS } from '../transitions/announce-reapers.js';
 import type { Reaper } from './queries.js';
@@ -20,7 +20,7 @@ interface Row {
 }
 
 /** @returns at most 100 reapers, the oldest first */
-export async function listReapers(db: Database): Promise<readonly Reaper[]> {
+export async function listReapers(db: Reader): Promise<readonly Reaper[]> {
   const rows = await db.query<Row>(LIST_REAPERS, [REAPER_SILENCE_MS]);
   return rows.map((row) => ({
     reaperId: row.reaper_id,

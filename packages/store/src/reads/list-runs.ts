@@ -2,7 +2,7 @@
  * Lists and counts runs. Newest first by run id, which is what pages go on after: a run is never skipped or repeated by
  * runs that come or change meanwhile.
  */
-import type { Database, Parameter } from '../database/database.js';
+import type { Parameter, Reader } from '../database/database.js';
 import { textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { RunStatus } from '../model.js';
@@ -49,7 +49,7 @@ function filterParameters(filter: RunFilter): Parameter[] {
  * @returns runs without payloads, newest first
  */
 export async function listRuns(
-  db: Database,
+  db: Reader,
   filter: RunFilter,
   page: { readonly limit: number; readonly after: string | null },
 ): Promise<RunPage> {
@@ -59,7 +59,7 @@ export async function listRuns(
 }
 
 /** @returns a count for each status that occurs */
-export async function countRuns(db: Database, filter: RunFilter): Promise<readonly StatusCount[]> {
+export async function countRuns(db: Reader, filter: RunFilter): Promise<readonly StatusCount[]> {
   const rows = await db.query<{ status: RunStatus; count: number }>(COUNT_RUNS, filterParameters(filter));
   return rows.map(({ status, count }) => ({ status, count }));
 }

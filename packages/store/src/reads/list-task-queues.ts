@@ -1,5 +1,5 @@
 /** What goes on in the task queues of a namespace. Counts stop at 100,000, so that a look costs a bounded time. */
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { TaskQueueFacts } from './queries.js';
 
@@ -46,7 +46,7 @@ interface Row {
 }
 
 /** @returns queues that have open runs or workers online, by name */
-export async function listTaskQueues(db: Database, namespace: string): Promise<readonly TaskQueueFacts[]> {
+export async function listTaskQueues(db: Reader, namespace: string): Promise<readonly TaskQueueFacts[]> {
   const rows = await db.query<Row>(LIST_TASK_QUEUES, [namespace]);
   return rows.map((row) => ({
     name: row.name,

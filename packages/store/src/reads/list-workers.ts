@@ -1,6 +1,6 @@
 /** Reads workers. */
 import type { WorkerRef } from '../commands.js';
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { Worker, WorkerStatus } from '../model.js';
@@ -66,7 +66,7 @@ function workerOf(row: Row): WorkerWithRuns {
 
 /** @returns workers, the most recently seen first (compared in ms) */
 export async function listWorkers(
-  db: Database,
+  db: Reader,
   filter: WorkerFilter,
   page: { readonly limit: number; readonly after: WorkerCursor | null },
 ): Promise<WorkerPage> {
@@ -87,13 +87,13 @@ export async function listWorkers(
   };
 }
 
-export async function getWorker(db: Database, ref: WorkerRef): Promise<WorkerWithRuns | null> {
+export async function getWorker(db: Reader, ref: WorkerRef): Promise<WorkerWithRuns | null> {
   const [row] = await db.query<Row>(GET_WORKER, [ref.workerId, ref.namespace]);
   return row === undefined ? null : workerOf(row);
 }
 
 /** The worker without counting its runs. */
-export async function getRegistration(db: Database, ref: WorkerRef): Promise<Worker | null> {
+export async function getRegistration(db: Reader, ref: WorkerRef): Promise<Worker | null> {
   const [row] = await db.query<Row>(GET_REGISTRATION, [ref.workerId, ref.namespace]);
   return row === undefined ? null : workerOf(row);
 }

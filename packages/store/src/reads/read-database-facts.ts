@@ -1,5 +1,5 @@
 /** What a server wants to know of its database, and tells of it. */
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import { SERVER_SILENCE_MS } from '../transitions/announce-servers.js';
 import type { DatabaseFacts } from './queries.js';
@@ -33,7 +33,7 @@ interface Row {
   readonly servers: number;
 }
 
-export async function readDatabaseFacts(db: Database): Promise<DatabaseFacts> {
+export async function readDatabaseFacts(db: Reader): Promise<DatabaseFacts> {
   const [row] = await db.query<Row>(DATABASE_FACTS, [SERVER_SILENCE_MS]);
   if (row === undefined) throw new Error("Statement 'database_facts' answered without a row.");
   return {
@@ -47,7 +47,7 @@ export async function readDatabaseFacts(db: Database): Promise<DatabaseFacts> {
 }
 
 /** @returns the newest migration applied; 0 when the schema is not there at all */
-export async function schemaVersion(db: Database): Promise<number> {
+export async function schemaVersion(db: Reader): Promise<number> {
   const [found] = await db.query<{ present: boolean }>(MIGRATIONS_EXIST, []);
   if (found?.present !== true) return 0;
   const [row] = await db.query<{ version: number }>(SCHEMA_VERSION, []);

@@ -7,7 +7,7 @@
  * so they come after all results of that lease, in the order in which they were due.
  */
 import type { MemoCursor } from '../commands.js';
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { Failure, FenceOutcome, LeaseRef, MemoEntry, StepKind, StepStatus } from '../model.js';
@@ -15,7 +15,7 @@ import type { MemoPage } from './queries.js';
 import { payloadOf } from './run-row.js';
 
 export interface MemoPageLimits {
-  /** Bytes of outputs and heartbeat details in one page, give or take one entry; 1 and up. */
+  /** Bytes of outputs, failures and heartbeat details in one page, give or take one entry; 1 and up. */
   readonly memoPageBytes: number;
   /** Entries in one page; 1 and up. */
   readonly memoPageEntries: number;
@@ -27,24 +27,26 @@ const DELIVERED = `s.is_cut or s.event_seq is null, s.lease_token, s.event_seq, 
 const READ_MEMO = defineStatement(
   'read_memo',
   `select m.run_id, m.step_id, m.seq, m.kind, m.attempt_number, m.try_number, m.status, m.output, m.output_encoding,
-    m.failure, m.lease_token, m.event_seq, m.is_cut, m.finished_at, m.next_retry_at, m.fires_at, m.place::int as place, m.bytes::float8 as bytes, m.total::int as total,
-    h.heartbeat, h.heartbeat_encoding
+    m.failure, m.lease_token, m.event_seq, m.is_cut, m.finished_at, m.next_retry_at, m.fires_at,
+    m.place::int as place, m.bytes::float8 as bytes, m.total::int as total,
+    m.last_heartbeat as heartbeat, m.last_heartbeat_encoding as heartbeat_encoding
   from unnest($1::uuid[]) as run(run_id)
   cross join lateral (
-    select s.*, count(*) over () as total,
+    select s.*, h.heartbeat as last_heartbeat, h.heartbeat_encoding as last_heartbeat_encoding, count(*) over () as total,
       row_number() over delivered as place,
-      sum(coalesce(octet_length(s.output), 0) + coalesce(pg_column_size(s.failure), 0) + 100) over delivered as bytes
+      sum(coalesce(octet_length(s.output), 0) + coalesce(s.failure_bytes, 0)
+        + coalesce(octet_length(h.heartbeat), 0) + 100) over delivered as bytes
     from perdure.step_runs s
+    left join lateral (
+      select e.heartbeat, e.heartbeat_encoding from perdure.step_runs e
+      where e.run_id = s.run_id and e.step_id = s.step_id and e.heartbeat is not null and not e.is_cut
+        and s.status <> 'COMPLETED'
+      order by e.attempt_number desc limit 1
+    ) h on s.status <> 'COMPLETED'
     where s.run_id = run.run_id and s.attempt_key = 0
     window delivered as (order by ${DELIVERED}
       rows unbounded preceding)
   ) m
-  left join lateral (
-    select e.heartbeat, e.heartbeat_encoding from perdure.step_runs e
-    where e.run_id = m.run_id and e.step_id = m.step_id and e.heartbeat is not null and not e.is_cut
-      and m.status <> 'COMPLETED'
-    order by e.attempt_number desc limit 1
-  ) h on m.status <> 'COMPLETED'
   where m.place > $2 and m.place <= $2 + $3 and (m.bytes <= $4::float8 + $5::float8 or m.place = $2 + 1)
   order by m.run_id, m.place`,
 );
@@ -95,7 +97,7 @@ const START: MemoCursor = { entries: 0, bytes: 0 };
 
 /** The first page of each run's memo; runs without any step are not in the map. */
 export async function readMemos(
-  db: Database,
+  db: Reader,
   runIds: readonly string[],
   limits: MemoPageLimits,
 ): Promise<ReadonlyMap<string, MemoPage>> {
@@ -105,7 +107,7 @@ export async function readMemos(
 
 /** A further page of the memo of one leased run. */
 export async function readMemo(
-  db: Database,
+  db: Reader,
   lease: LeaseRef,
   cursor: MemoCursor,
   limits: MemoPageLimits,
@@ -118,7 +120,7 @@ export async function readMemo(
 
 /** What is recorded of some steps of one leased run, in the order of the memo. */
 export async function readMemoOf(
-  db: Database,
+  db: Reader,
   lease: LeaseRef,
   stepIds: readonly string[],
 ): Promise<FenceOutcome | { readonly kind: 'page'; readonly page: MemoPage }> {
@@ -128,13 +130,13 @@ export async function readMemoOf(
   return { kind: 'page', page: { memo: rows.map(entryOf), next: null } };
 }
 
-async function checkLease(db: Database, lease: LeaseRef): Promise<FenceOutcome | undefined> {
+async function checkLease(db: Reader, lease: LeaseRef): Promise<FenceOutcome | undefined> {
   const [run] = await db.query<{ held: boolean }>(CHECK_LEASE, [lease.runId, lease.namespace, lease.leaseToken]);
   if (run === undefined) return { kind: 'run_not_found' };
   return run.held ? undefined : { kind: 'lease_lost' };
 }
 
-function readPage(db: Database, runIds: readonly string[], cursor: MemoCursor, limits: MemoPageLimits) {
+function readPage(db: Reader, runIds: readonly string[], cursor: MemoCursor, limits: MemoPageLimits) {
   return db.query<PagedRow>(READ_MEMO, [
     plainArray(runIds),
     cursor.entries,

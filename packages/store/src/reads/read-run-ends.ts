@@ -1,22 +1,30 @@
 /** How runs ended, if they have: what someone who waits for a result wants to know. */
 
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { plainArray, textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { Failure, RunStatus } from '../model.js';
 import type { RunEnd } from './queries.js';
+import { DEFERRED, type Deferred, MAX_READ_BYTES } from './read-limits.js';
 import { payloadOf } from './run-row.js';
 
 const READ_RUN_ENDS = defineStatement(
   'read_run_ends',
-  `select r.run_id, r.workflow_id, r.status, r.finished_at is not null as finished, r.output, r.output_encoding, r.failure,
-    r.cancel_reason
-  from unnest($1::text[], $2::uuid[]) with ordinality as c(namespace, run_id, ord)
-  left join perdure.workflow_runs r on r.run_id = c.run_id and r.namespace = c.namespace
-  order by c.ord`,
+  `select r.ord::int as ord, r.run_id, r.workflow_id, r.status, r.finished_at is not null as finished, r.output,
+    r.output_encoding, r.failure, r.cancel_reason
+  from (
+    select c.ord, w.run_id, w.workflow_id, w.status, w.finished_at, w.output, w.output_encoding, w.failure, w.cancel_reason,
+      sum(coalesce(octet_length(w.output), 0) + coalesce(octet_length(w.failure::text), 0))
+        over (order by c.ord rows unbounded preceding) as bytes
+    from unnest($1::text[], $2::uuid[]) with ordinality as c(namespace, run_id, ord)
+    left join perdure.workflow_runs w on w.run_id = c.run_id and w.namespace = c.namespace
+  ) r
+  where r.ord = 1 or r.bytes <= $3::float8
+  order by r.ord`,
 );
 
 interface Row {
+  readonly ord: number;
   readonly run_id: string | null;
   readonly workflow_id: string;
   readonly status: RunStatus;
@@ -34,25 +42,34 @@ export interface FoundRun {
   readonly end: RunEnd | null;
 }
 
-/** @returns what was found, or null, per run, in their order */
+/**
+ * @param maxBytes of outputs and failures in all
+ * @returns what was found, or null, per run, in their order; the first is never deferred
+ */
 export async function readRunEnds(
-  db: Database,
+  db: Reader,
   runs: readonly { readonly namespace: string; readonly runId: string }[],
-): Promise<(FoundRun | null)[]> {
+  maxBytes = MAX_READ_BYTES,
+): Promise<(FoundRun | Deferred | null)[]> {
   const rows = await db.query<Row>(READ_RUN_ENDS, [
     textArray(runs, (run) => run.namespace),
     plainArray(runs, (run) => run.runId),
+    maxBytes,
   ]);
-  return rows.map((row) => {
-    if (row.run_id === null) return null;
-    const end = row.finished
-      ? {
-          status: row.status,
-          output: payloadOf(row.output, row.output_encoding),
-          failure: row.failure,
-          cancelReason: row.cancel_reason,
-        }
-      : null;
-    return { runId: row.run_id, workflowId: row.workflow_id, end };
-  });
+  const found = new Array<FoundRun | Deferred | null>(runs.length).fill(DEFERRED);
+  for (const row of rows) found[row.ord - 1] = foundOf(row);
+  return found;
+}
+
+function foundOf(row: Row): FoundRun | null {
+  if (row.run_id === null) return null;
+  const end = row.finished
+    ? {
+        status: row.status,
+        output: payloadOf(row.output, row.output_encoding),
+        failure: row.failure,
+        cancelReason: row.cancel_reason,
+      }
+    : null;
+  return { runId: row.run_id, workflowId: row.workflow_id, end };
 }

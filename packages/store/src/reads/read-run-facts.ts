@@ -1,5 +1,5 @@
 /** What explains a run's present state beyond its own row. */
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { Run } from '../model.js';
 import { REAPER_SILENCE_MS } from '../transitions/announce-reapers.js';
@@ -51,7 +51,7 @@ interface FactsRow {
   readonly reapers_alive: number;
 }
 
-export async function readRunFacts(db: Database, run: Run): Promise<RunFacts> {
+export async function readRunFacts(db: Reader, run: Run): Promise<RunFacts> {
   const { runId, namespace, taskQueue, workflowType, lockedBy } = run;
   const [facts, currentSteps, failedSteps, holder] = await Promise.all([
     db.query<FactsRow>(RUN_FACTS, [runId, namespace, taskQueue, workflowType, REAPER_SILENCE_MS]),

@@ -1,20 +1,37 @@
 /** Reads attempts: the history of a run in pages, the attempts of a step, one attempt. The caller has checked the namespace. */
-import type { Database } from '../database/database.js';
+import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { StepAttempt } from '../model.js';
 import type { HistoryCursor, HistoryPage } from './queries.js';
 import { STEP_COLUMNS, STEP_PAYLOAD_COLUMNS, type StepRow, stepOf } from './step-row.js';
 
-const HISTORY_PAGE = `from perdure.step_runs s
-  where s.run_id = $1::uuid and (s.seq, s.step_id, s.attempt_number) > ($2::int, $3::text, $4::int)
-  order by s.seq, s.step_id, s.attempt_number
-  limit $5::int`;
+/** Of the attempts that may be on a page those that fit, or the first; `is_last`: no other follows. */
+const historyPage = (
+  columns: string,
+  bytes: string,
+) => `select ${columns}, s.place = s.candidates and s.place < $5::int as is_last
+  from (
+    select c.*, row_number() over page as place, count(*) over () as candidates, sum(${bytes}) over page as bytes
+    from (
+      select * from perdure.step_runs s
+      where s.run_id = $1::uuid and (s.seq, s.step_id, s.attempt_number) > ($2::int, $3::text, $4::int)
+      order by s.seq, s.step_id, s.attempt_number
+      limit $5::int
+    ) c
+    window page as (order by c.seq, c.step_id, c.attempt_number rows unbounded preceding)
+  ) s
+  where s.place = 1 or s.bytes <= $6::float8
+  order by s.place`;
 
-const READ_HISTORY = defineStatement('read_history', `select ${STEP_COLUMNS} ${HISTORY_PAGE}`);
+const FAILURE_BYTES = 'coalesce(c.failure_bytes, 0)';
+const PAYLOAD_BYTES = `coalesce(octet_length(c.input), 0) + coalesce(octet_length(c.output), 0)
+      + coalesce(octet_length(c.heartbeat), 0)`;
+
+const READ_HISTORY = defineStatement('read_history', historyPage(STEP_COLUMNS, FAILURE_BYTES));
 
 const READ_HISTORY_WITH_PAYLOADS = defineStatement(
   'read_history_with_payloads',
-  `select ${STEP_COLUMNS}, ${STEP_PAYLOAD_COLUMNS} ${HISTORY_PAGE}`,
+  historyPage(`${STEP_COLUMNS}, ${STEP_PAYLOAD_COLUMNS}`, `${FAILURE_BYTES} + ${PAYLOAD_BYTES}`),
 );
 
 const LIST_STEP_ATTEMPTS = defineStatement(
@@ -42,33 +59,34 @@ const READ_CHANGED_STEPS = defineStatement(
   limit $3::int`,
 );
 
+/** A page carries so much of payloads and failures, or a single attempt, in bytes: workers and clients read 16 MiB. */
+const MAX_HISTORY_BYTES = 4 * 1024 * 1024;
+
 /** @returns attempts in order of (seq, attempt_number) */
 export async function readHistory(
-  db: Database,
+  db: Reader,
   runId: string,
   page: { readonly limit: number; readonly after: HistoryCursor | null; readonly payloads: boolean },
 ): Promise<HistoryPage> {
   const { seq, stepId, attemptNumber } = page.after ?? { seq: 0, stepId: '', attemptNumber: 0 };
-  const rows = await db.query<StepRow>(page.payloads ? READ_HISTORY_WITH_PAYLOADS : READ_HISTORY, [
-    runId,
-    seq,
-    stepId,
-    attemptNumber,
-    page.limit + 1,
-  ]);
-  const steps = rows.slice(0, page.limit).map(stepOf);
+  const rows = await db.query<StepRow & { is_last: boolean }>(
+    page.payloads ? READ_HISTORY_WITH_PAYLOADS : READ_HISTORY,
+    [runId, seq, stepId, attemptNumber, page.limit + 1, MAX_HISTORY_BYTES],
+  );
+  const shown = rows.slice(0, page.limit);
+  const steps = shown.map(stepOf);
   const last = steps.at(-1);
   return {
     steps,
     next:
-      rows.length > page.limit && last !== undefined
+      last !== undefined && shown.at(-1)?.is_last !== true
         ? { seq: last.seq, stepId: last.stepId, attemptNumber: last.attemptNumber }
         : null,
   };
 }
 
 /** @returns the newest 1,000 attempts without payloads, oldest first */
-export async function listStepAttempts(db: Database, runId: string, stepId: string): Promise<readonly StepAttempt[]> {
+export async function listStepAttempts(db: Reader, runId: string, stepId: string): Promise<readonly StepAttempt[]> {
   const rows = await db.query<StepRow>(LIST_STEP_ATTEMPTS, [runId, stepId]);
   return rows.map(stepOf);
 }
@@ -78,7 +96,7 @@ export async function listStepAttempts(db: Database, runId: string, stepId: stri
  * @returns the attempt with its payloads, or null
  */
 export async function getStepAttempt(
-  db: Database,
+  db: Reader,
   runId: string,
   stepId: string,
   attemptNumber: number,
@@ -92,7 +110,7 @@ export async function getStepAttempt(
  * @returns at most `limit` attempts that began or ended since then, in program order
  */
 export async function readChangedSteps(
-  db: Database,
+  db: Reader,
   runId: string,
   since: Date,
   limit: number,

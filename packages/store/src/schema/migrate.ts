@@ -1,4 +1,5 @@
-import postgres from 'postgres';
+import type postgres from 'postgres';
+import { openDriver } from '../database/driver.js';
 import { MIGRATIONS, type Migration } from './migrations/index.js';
 
 export interface MigrateOptions {
@@ -30,7 +31,11 @@ export const LATEST_SCHEMA_VERSION = MIGRATIONS.at(-1)?.version ?? 0;
  * @throws what the driver throws when the database cannot be reached or a migration fails; the version it reached stays
  */
 export async function migrate({ url, onProgress }: MigrateOptions): Promise<MigrateResult> {
-  const sql = postgres(url, { max: 1, onnotice: () => undefined, connection: { application_name: 'perdure-migrate' } });
+  const sql = openDriver(url, {
+    maxConnections: 1,
+    preparedStatements: false,
+    parameters: { application_name: 'perdure-migrate' },
+  });
   try {
     await sql.unsafe(`select pg_advisory_lock(${ADVISORY_LOCK})`);
     await sql.unsafe(`
@@ -40,10 +45,11 @@ export async function migrate({ url, onProgress }: MigrateOptions): Promise<Migr
     const from = await readVersion(sql);
     for (const migration of MIGRATIONS.filter(({ version }) => version > from)) {
       onProgress?.({ version: migration.version, name: migration.name });
-      await sql.begin(async (transaction) => {
-        await transaction.unsafe(migration.sql);
-        await transaction`insert into perdure.schema_migrations (version, name) values (${migration.version}, ${migration.name})`;
-      });
+      // One message, so that a connection that breaks takes the whole transaction with it. Names are constants of ours.
+      await sql.unsafe(`begin;
+        ${migration.sql};
+        insert into perdure.schema_migrations (version, name) values (${migration.version}, '${migration.name}');
+        commit;`);
     }
     return { from, to: await readVersion(sql) };
   } finally {

@@ -30,16 +30,19 @@ const ANNOUNCE_SERVER = defineStatement(
 
 const RETIRE_SERVER = defineStatement('retire_server', 'delete from perdure.servers where server_id = $1::uuid');
 
+/** A server that waits longer for this has no database, whatever the reason, in ms. */
+const ANSWER_WITHIN_MS = 5_000;
+
 /** @returns how many servers are alive, this one included */
 export async function announceServer(
   db: Database,
   server: { readonly serverId: string; readonly identity: string },
 ): Promise<{ servers: number }> {
-  const [row] = await db.query<{ servers: number }>(ANNOUNCE_SERVER, [
-    server.serverId,
-    server.identity,
-    SERVER_SILENCE_MS,
-  ]);
+  const [row] = await db.query<{ servers: number }>(
+    ANNOUNCE_SERVER,
+    [server.serverId, server.identity, SERVER_SILENCE_MS],
+    { timeoutMs: ANSWER_WITHIN_MS },
+  );
   return { servers: row?.servers ?? 1 };
 }
 

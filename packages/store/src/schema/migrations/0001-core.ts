@@ -147,6 +147,8 @@ create table perdure.step_runs (
   heartbeat          bytea,
   heartbeat_encoding text,
   failure            jsonb,
+  -- As it is sent: what is stored is compressed, and to measure it again for each page of a memo would read it all.
+  failure_bytes      integer     generated always as (octet_length(failure::text)) stored,
   primary key (run_id, step_id, attempt_key),
   constraint finished_iff_ended check ((status = 'RUNNING') = (finished_at is null)),
   constraint failed_says_why check (status <> 'FAILED' or failure is not null),

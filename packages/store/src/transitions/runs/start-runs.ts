@@ -67,6 +67,7 @@ const START_RUNS = defineStatement(
             or (c.reuse_policy = 'ALLOW_IF_FAILED' and e.status = 'COMPLETED'
               and e.run_id = (select max(x.run_id::text)::uuid from perdure.workflow_runs x
                 where x.namespace = c.namespace and x.workflow_id = c.workflow_id)))))
+    order by c.ord
     on conflict do nothing
     returning run_id, locked_by
   )
@@ -172,10 +173,14 @@ function startInRounds(db: Database, starts: readonly Start[]): Promise<StartRun
   );
 }
 
-/** Starts that a statement can meet together: the first of each workflow id, request id and run id. */
+/**
+ * Starts that a statement can meet together: the first of each workflow id, request id and run id. In the order of the ids:
+ * servers that start the same ids at the same time wait for each other, but never in a circle.
+ */
 function firstOnes(starts: readonly Start[]): readonly Start[] {
   const seen = new Set<string>();
-  return starts.filter(({ command }) => {
+  const inOrder = [...starts].sort((a, b) => (workflowKey(a.command) < workflowKey(b.command) ? -1 : 1));
+  return inOrder.filter(({ command }) => {
     const keys = [
       `w\n${workflowKey(command)}`,
       `r\n${command.runId}`,

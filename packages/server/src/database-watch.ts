@@ -1,0 +1,97 @@
+import type { Logger } from 'pino';
+
+export interface DatabaseWatchOptions {
+  /** Proves that the database does what the server needs; throws when it does not. Bounded in time by itself. */
+  readonly probe: () => Promise<void>;
+  /** Called with every change, and once when the watch begins. */
+  readonly onChange: (available: boolean) => void;
+  readonly log: Logger;
+  /** Between two probes while the database is available, in ms; default 2,000. */
+  readonly periodMs?: number;
+  /** Between two probes while it is not, in ms; default 1,000. */
+  readonly retryMs?: number;
+}
+
+/** Failed statements while the database is available are logged so often at most, in ms. */
+const TROUBLE_LOG_MS = 10_000;
+
+/**
+ * Knows whether the database is available: probes it all the time, and at once when a statement had no answer. Logs the
+ * beginning and the end of an outage, so that nothing else needs to log each failure.
+ */
+export class DatabaseWatch {
+  readonly #options: DatabaseWatchOptions;
+  #available = false;
+  #lostAtMs: number | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #probing: Promise<void> | undefined;
+  #stopped = false;
+  #troubles = 0;
+  #troubleLoggedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: DatabaseWatchOptions) {
+    this.#options = options;
+  }
+
+  get available(): boolean {
+    return this.#available;
+  }
+
+  /** @returns after the first probe */
+  start(): Promise<void> {
+    return this.#probe();
+  }
+
+  /** A statement had no answer, or its connection broke. */
+  suspect(error: Error): void {
+    if (!this.#available || this.#stopped) return;
+    this.#troubles++;
+    if (performance.now() - this.#troubleLoggedAtMs >= TROUBLE_LOG_MS) {
+      this.#options.log.warn({ event: 'database_trouble', statements: this.#troubles, message: error.message });
+      this.#troubles = 0;
+      this.#troubleLoggedAtMs = performance.now();
+    }
+    void this.#probe();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await this.#probing;
+  }
+
+  #probe(): Promise<void> {
+    this.#probing ??= this.#look().finally(() => {
+      this.#probing = undefined;
+      if (this.#stopped) return;
+      clearTimeout(this.#timer);
+      const { periodMs = 2_000, retryMs = 1_000 } = this.#options;
+      this.#timer = setTimeout(() => void this.#probe(), this.#available ? periodMs : retryMs);
+    });
+    return this.#probing;
+  }
+
+  async #look(): Promise<void> {
+    try {
+      // A single broken connection is no outage: the second try goes over another one.
+      await this.#options.probe().catch(() => this.#options.probe());
+      this.#found(true, '');
+    } catch (error) {
+      this.#found(false, error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #found(available: boolean, message: string): void {
+    if (this.#stopped || (available === this.#available && (available || this.#lostAtMs !== undefined))) return;
+    const { log, onChange } = this.#options;
+    this.#available = available;
+    if (!available) {
+      this.#lostAtMs = performance.now();
+      log.error({ event: 'database_unavailable', message });
+    } else if (this.#lostAtMs !== undefined) {
+      log.info({ event: 'database_available', outageMs: Math.round(performance.now() - this.#lostAtMs) });
+      this.#lostAtMs = undefined;
+    }
+    onChange(available);
+  }
+}

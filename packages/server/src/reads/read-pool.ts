@@ -1,0 +1,86 @@
+import { type Database, type Reader, StatementTimeoutError } from '@perdure/store';
+import type { Call } from '../rpc/handlers.js';
+import { invalidArgument, overloaded } from '../rpc/rpc-error.js';
+
+export interface ReadPoolOptions {
+  /** Connections that nothing else uses, and on which PostgreSQL ends long statements. */
+  readonly db: Database;
+  /** Reads in PostgreSQL at once: as many as there are connections, so that none waits behind another inside of the driver. */
+  readonly maxReads: number;
+  /** Reads that may wait; more are refused as OVERLOADED. */
+  readonly maxQueued: number;
+}
+
+interface Waiting {
+  readonly call: Pick<Call, 'aborted'>;
+  readonly begin: () => void;
+  readonly refuse: (error: Error) => void;
+}
+
+/**
+ * Lets callers read without ever being in the way of those who write: connections of its own, a bounded queue in front of
+ * them, and nothing is read for a caller who has gone meanwhile.
+ */
+export class ReadPool {
+  readonly #options: ReadPoolOptions;
+  readonly #waiting: Waiting[] = [];
+  #reading = 0;
+
+  constructor(options: ReadPoolOptions) {
+    this.#options = options;
+  }
+
+  /** Reads that wait for a connection. */
+  get queued(): number {
+    return this.#waiting.length;
+  }
+
+  /** @returns the database as one call may read it */
+  for(call: Pick<Call, 'aborted'>): Reader {
+    return { query: (statement, parameters) => this.#read(call, () => this.#options.db.query(statement, parameters)) };
+  }
+
+  async #read<T>(call: Pick<Call, 'aborted'>, read: () => Promise<T>): Promise<T> {
+    if (this.#reading < this.#options.maxReads) this.#reading++;
+    else await this.#turn(call);
+    try {
+      return await read();
+    } catch (error) {
+      if (!(error instanceof StatementTimeoutError)) throw error;
+      throw invalidArgument([{ field: '(request)', description: 'takes too long to read; narrow the filter.' }]);
+    } finally {
+      this.#reading--;
+      this.#next();
+    }
+  }
+
+  #turn(call: Pick<Call, 'aborted'>): Promise<void> {
+    if (this.#waiting.length >= this.#options.maxQueued) this.#forgetGone();
+    if (this.#waiting.length >= this.#options.maxQueued) {
+      throw overloaded(`${this.#options.maxQueued} reads wait already`);
+    }
+    return new Promise((begin, refuse) => this.#waiting.push({ call, begin, refuse }));
+  }
+
+  #next(): void {
+    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
+      if (next.call.aborted) {
+        next.refuse(gone());
+        continue;
+      }
+      this.#reading++;
+      next.begin();
+      return;
+    }
+  }
+
+  #forgetGone(): void {
+    for (const waiting of this.#waiting.splice(0)) {
+      if (waiting.call.aborted) waiting.refuse(gone());
+      else this.#waiting.push(waiting);
+    }
+  }
+}
+
+/** Nobody hears it. */
+const gone = () => overloaded('the caller did not wait for its read');

@@ -1,0 +1,17 @@
+/**
+ * Waits for an answer, but not for ever: a black-holed connection never answers.
+ *
+ * @param onLate makes the error to throw after `ms`
+ */
+export async function answerWithin<T>(work: PromiseLike<T>, ms: number, onLate: () => Error): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const expiry = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(onLate()), ms);
+    timer.unref();
+  });
+  try {
+    return await Promise.race([work, expiry]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
