@@ -1,2 +1,3 @@
-export { devText, untilSignal } from './commands/serve.js';
+export { devText } from './commands/dev.js';
 export { type Dev, type DevOptions, defaultDataFolder, startDev } from './dev/dev.js';
+export { untilSignal } from './dev/until-signal.js';

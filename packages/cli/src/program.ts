@@ -1,4 +1,3 @@
-import { VERSION } from '@perdure/server';
 import { DEFAULT_ADDRESS } from '@perdure/worker-sdk';
 import { Command, Option } from 'commander';
 import { addCompletionCommand } from './commands/completion.js';
@@ -12,6 +11,7 @@ import { addStepCommands } from './commands/step.js';
 import { addVersionCommand } from './commands/version.js';
 import { addWorkerCommands } from './commands/worker.js';
 import { OUTPUT_FORMATS } from './output/print.js';
+import { VERSION } from './version.js';
 
 /** Commands that do not talk to a server; the options for that would only confuse. */
 const WITHOUT_SERVER = ['dev', 'server', 'reaper', 'migrate', 'completion', 'help'];

@@ -2,7 +2,7 @@ export { databaseOptions, logOptions } from './common-options.js';
 export { describeOptions } from './describe.js';
 export { formatDuration, parseDuration } from './duration.js';
 export { addOptionsTo, flagValues } from './flags.js';
-export { ConfigError, loadConfig } from './load.js';
+export { ConfigError, type ConfigSources, loadConfig } from './load.js';
 export {
   type BooleanOption,
   type ConfigOf,

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
+import { EmbeddedPostgresError } from './embedded-postgres-error.js';
 
 /** An account of this machine. */
 export interface Account {
@@ -24,11 +25,12 @@ export function serverAccount(): Account | undefined {
   return { name: 'nobody', uid: 65_534, gid: 65_534 };
 }
 
-/** @throws {Error} when the account cannot get into the folder, because one above it keeps it out */
+/** @throws {EmbeddedPostgresError} when the account cannot get into the folder, because one above it keeps it out */
 export function checkReachable(folder: string, account: Account): void {
   const { status } = spawnSync('/bin/sh', ['-c', 'cd "$0"', folder], { uid: account.uid, gid: account.gid, cwd: '/' });
   if (status !== 0) {
-    throw new Error(
+    throw new EmbeddedPostgresError(
+      'not_accessible',
       `PostgreSQL must not run as root, and the account '${account.name}' cannot enter ${folder}: a folder above it is ` +
         'closed to others. Choose a data folder elsewhere, for example below /var/lib, or run this as an ordinary user.',
     );

@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-
 import type { Account } from './account.js';
+import { copyForAccount } from './binaries-copy.js';
+import { EmbeddedPostgresError } from './embedded-postgres-error.js';
 
 /** Where the programs of one PostgreSQL lie. */
 export interface Binaries {
@@ -22,19 +22,19 @@ const PACKAGES: Readonly<Record<string, string>> = {
 
 /**
  * Finds the PostgreSQL of this platform's npm package and makes sure that the account can execute it. Programs installed
- * below a folder that only root may enter are copied once to the temporary folder.
+ * below a folder that only root may enter are copied to where others can execute them.
  *
- * @throws {Error} when there is no package for the platform, or it was not installed
+ * @throws {EmbeddedPostgresError} when there is no package for the platform, or it was not installed
  */
 export function findBinaries(account: Account | undefined): Binaries {
   const root = packageRoot();
   linkLibraries(root);
   if (account === undefined || runs(join(root, 'native', 'bin', 'postgres'), account)) return binariesIn(root);
   const version = (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version;
-  const copy = join(tmpdir(), `perdure-postgres-${version}-${account.uid}`);
-  if (!existsSync(join(copy, 'native', 'bin', 'postgres'))) copyPackage(root, copy);
+  const copy = copyForAccount(root, `perdure-postgres-${version}`);
   if (!runs(join(copy, 'native', 'bin', 'postgres'), account)) {
-    throw new Error(
+    throw new EmbeddedPostgresError(
+      'not_accessible',
       `PostgreSQL must not run as root, and the account '${account.name}' cannot execute its copy in ${copy}. ` +
         'Run this as an ordinary user, or give a DATABASE_URL.',
     );
@@ -45,7 +45,8 @@ export function findBinaries(account: Account | undefined): Binaries {
 function packageRoot(): string {
   const name = PACKAGES[`${process.platform} ${process.arch}`];
   if (name === undefined) {
-    throw new Error(
+    throw new EmbeddedPostgresError(
+      'no_binaries',
       `There is no embedded PostgreSQL for ${process.platform} on ${process.arch}. Install PostgreSQL 14 or newer and ` +
         'give its address in DATABASE_URL.',
     );
@@ -53,7 +54,8 @@ function packageRoot(): string {
   try {
     return resolve(dirname(createRequire(import.meta.url).resolve(name)), '..');
   } catch (error) {
-    throw new Error(
+    throw new EmbeddedPostgresError(
+      'no_binaries',
       `The package ${name} is not installed; it is an optional dependency that the package manager left out. Install it, ` +
         'or give a DATABASE_URL.',
       { cause: error },
@@ -81,20 +83,6 @@ function linkLibraries(root: string): void {
   for (const program of ['initdb', 'postgres', 'pg_ctl']) {
     const path = join(root, 'native', 'bin', program);
     if (existsSync(path)) chmodSync(path, 0o755);
-  }
-}
-
-function copyPackage(root: string, copy: string): void {
-  const unfinished = `${copy}.${process.pid}`;
-  rmSync(unfinished, { recursive: true, force: true });
-  cpSync(root, unfinished, { recursive: true, dereference: true });
-  chmodSync(unfinished, 0o755);
-  try {
-    renameSync(unfinished, copy);
-  } catch (error) {
-    // Another process was first.
-    rmSync(unfinished, { recursive: true, force: true });
-    if (!existsSync(copy)) throw error;
   }
 }
 

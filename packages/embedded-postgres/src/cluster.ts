@@ -4,6 +4,7 @@ import { chownSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, wri
 import { join } from 'node:path';
 import type { Account } from './account.js';
 import type { Binaries } from './binaries.js';
+import { EmbeddedPostgresError } from './embedded-postgres-error.js';
 
 export const SUPERUSER = 'perdure';
 export const DATABASE = 'perdure';
@@ -53,8 +54,10 @@ function run(program: string, account: Account | undefined, args: readonly strin
   });
   if (result.error !== undefined || result.status !== 0) {
     const said = `${result.stderr ?? ''}${result.stdout ?? ''}`.trim().split('\n').slice(-8).join('\n');
-    throw new Error(`PostgreSQL's data folder could not be made (${program}): ${said || result.error?.message}`, {
-      cause: result.error,
-    });
+    throw new EmbeddedPostgresError(
+      'not_started',
+      `PostgreSQL's data folder could not be made (${program}): ${said || result.error?.message}`,
+      { cause: result.error },
+    );
   }
 }

@@ -41,7 +41,7 @@ export interface EmbeddedPostgres {
  * as root too: the server then runs under an unprivileged account. A server that a killed process left behind is ended
  * first; what it had committed is kept.
  *
- * @throws {Error} when the platform has no binaries, the folder is in use, or the server does not start
+ * @throws {EmbeddedPostgresError} when the platform has no binaries, the folder is in use, or the server does not start
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const folder = resolve(options.folder);

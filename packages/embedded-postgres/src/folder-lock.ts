@@ -1,11 +1,12 @@
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { EmbeddedPostgresError } from './embedded-postgres-error.js';
 
 /**
  * Takes a folder for this process. The lock of a process that is gone is taken over.
  *
  * @returns gives the folder free again
- * @throws {Error} when another living process has it
+ * @throws {EmbeddedPostgresError} when another living process has it
  */
 export function lockFolder(folder: string): () => void {
   const lockFile = join(folder, 'owner.pid');
@@ -21,7 +22,8 @@ export function lockFolder(folder: string): () => void {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || tries >= 10) throw error;
         const owner = ownerOf(lockFile);
         if (owner !== undefined && owner !== process.pid && isAlive(owner)) {
-          throw new Error(
+          throw new EmbeddedPostgresError(
+            'folder_in_use',
             `The data folder ${folder} is in use by process ${owner}. Stop that one, or choose another folder.`,
           );
         }

@@ -4,6 +4,7 @@ import { chownSync, closeSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Account } from './account.js';
+import { EmbeddedPostgresError } from './embedded-postgres-error.js';
 
 /** Recovery after a crash may have much to replay. */
 const START_TIMEOUT_MS = 120_000;
@@ -55,7 +56,8 @@ export async function startPostmaster(options: PostmasterOptions): Promise<Child
   while (readPid(dataFolder)?.pid !== child.pid || !isReady(dataFolder)) {
     if (ended !== undefined || performance.now() > untilMs) {
       if (ended === undefined) child.kill('SIGKILL');
-      throw new Error(
+      throw new EmbeddedPostgresError(
+        'not_started',
         `PostgreSQL did not start: ${ended ?? 'it was not ready in time'}. The end of ${logFile}:\n${tail(logFile)}`,
       );
     }

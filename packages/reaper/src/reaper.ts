@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
+import { createLogger } from '@perdure/logging';
 import {
   DatabaseUnavailableError,
   decodeTimers,
@@ -10,7 +11,7 @@ import {
   openDatabase,
   TIMERS_CHANNEL,
 } from '@perdure/store';
-import { type Logger, pino } from 'pino';
+import type { Logger } from 'pino';
 import { Alarm } from './alarm.js';
 import { Announcement } from './announcement.js';
 import type { ReaperConfig } from './config.js';
@@ -35,7 +36,7 @@ const RETRY_MAX_MS = 2_000;
  * Between looks it sleeps until the next due time that it knows of, a hint from a server, or `maxSleepMs`.
  */
 export function startReaper(config: ReaperConfig, options: { readonly logger?: Logger } = {}): Reaper {
-  const log = options.logger ?? pino({ name: 'perdure-reaper', level: config.logLevel });
+  const log = options.logger ?? createLogger({ name: 'perdure-reaper', level: config.logLevel });
   const db = openDatabase({
     url: config.databaseUrl,
     maxConnections: 2,

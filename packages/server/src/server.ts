@@ -1,19 +1,17 @@
 import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
-import { setTimeout as delay } from 'node:timers/promises';
+import { createLogger } from '@perdure/logging';
 import { AdminService, WorkerService, WorkflowService } from '@perdure/proto';
 import {
   announceServer,
   type Database,
-  DatabaseUnavailableError,
-  LATEST_SCHEMA_VERSION,
   newSenderId,
   openDatabase,
   readDatabaseFacts,
   retireServer,
-  schemaVersion,
+  waitForDatabase,
 } from '@perdure/store';
-import { type Logger, pino } from 'pino';
+import type { Logger } from 'pino';
 import { type Commands, createCommands } from './commands/commands.js';
 import type { ServerConfig } from './config.js';
 import type { ServerContext } from './context.js';
@@ -29,6 +27,7 @@ import { bindService } from './rpc/handlers.js';
 import { adminService } from './services/admin-service.js';
 import { workerService } from './services/worker-service.js';
 import { workflowService } from './services/workflow-service.js';
+import { checkPort, portTaken } from './transport/check-port.js';
 import { hostPort, startGrpcServer } from './transport/grpc-server.js';
 import { startHttpServer } from './transport/http-server.js';
 
@@ -54,11 +53,14 @@ export interface StartServerOptions {
 /**
  * Starts a server. Any number may share a database; none holds state, so each may be killed at any moment.
  *
- * @throws {Error} when the database cannot be reached or is not migrated within `databaseWaitMs`, or a port is taken
+ * @throws {DatabaseNotReadyError} when the database cannot be reached or is not migrated within `databaseWaitMs`
+ * @throws {PortTakenError}
  */
 export async function startServer(config: ServerConfig, options: StartServerOptions = {}): Promise<Server> {
-  const log = options.logger ?? pino({ name: 'perdure-server', level: config.logLevel });
+  const log = options.logger ?? createLogger({ name: 'perdure-server', level: config.logLevel });
   const serverId = newSenderId();
+  await checkPort(config.host, config.grpcPort);
+  await checkPort(config.host, config.httpPort);
   let watch: DatabaseWatch | undefined;
   const connect = {
     url: config.databaseUrl,
@@ -169,14 +171,16 @@ async function serve(
   };
   const shared = { host: config.host, maxFrameBytes: config.maxFrameBytes, bindings, log };
   try {
-    const grpcServer = await startGrpcServer({ ...shared, port: config.grpcPort });
+    const grpcServer = await startGrpcServer({ ...shared, port: config.grpcPort }).catch((error) => {
+      throw portTaken(config.host, config.grpcPort, error);
+    });
     const notReady = () => {
       if (stopping.signal.aborted) return 'The server is shutting down.';
       return watch.available ? undefined : 'The database is unavailable.';
     };
     const httpServer = await startHttpServer({ ...shared, port: config.httpPort, notReady }).catch(async (error) => {
       await grpcServer.stop(0);
-      throw error;
+      throw portTaken(config.host, config.httpPort, error);
     });
     onAvailable = (available) => grpcServer.setServing(available);
     onAvailable(watch.available);
@@ -203,17 +207,13 @@ async function serve(
   }
 }
 
-/** Waits until the database answers and has the schema that this build needs. */
+/** Waits for the database, and says loudly when it may lose acknowledged writes. */
 async function databaseReady(db: Database, config: ServerConfig, log: Logger, signal?: AbortSignal): Promise<void> {
-  const untilMs = performance.now() + config.databaseWaitMs;
-  for (let first = true; ; first = false) {
-    signal?.throwIfAborted();
-    const problem = await databaseProblem(db);
-    if (problem === undefined) break;
-    if (performance.now() >= untilMs) throw new Error(problem);
-    if (first) log.warn({ event: 'waiting_for_database', message: problem });
-    await delay(250);
-  }
+  await waitForDatabase(db, {
+    waitMs: config.databaseWaitMs,
+    onWaiting: ({ message }) => log.warn({ event: 'waiting_for_database', message }),
+    ...(signal === undefined ? {} : { signal }),
+  });
   const facts = await readDatabaseFacts(db);
   if (!facts.fsync || !facts.synchronousCommit) {
     log.error({
@@ -221,16 +221,5 @@ async function databaseReady(db: Database, config: ServerConfig, log: Logger, si
       message:
         'PostgreSQL runs with fsync or synchronous_commit off: acknowledged writes may be lost in a crash. Turn both on.',
     });
-  }
-}
-
-async function databaseProblem(db: Database): Promise<string | undefined> {
-  try {
-    const version = await schemaVersion(db);
-    if (version >= LATEST_SCHEMA_VERSION) return undefined;
-    return `The database has schema version ${version}, and this server needs ${LATEST_SCHEMA_VERSION}. Run \`perdure migrate\`.`;
-  } catch (error) {
-    if (error instanceof DatabaseUnavailableError) return `The database cannot be reached: ${error.message}`;
-    throw error;
   }
 }

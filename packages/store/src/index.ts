@@ -3,6 +3,12 @@ export { type Database, type DatabaseOptions, openDatabase, type Reader } from '
 export { DatabaseUnavailableError, DataError, StatementTimeoutError } from './database/errors.js';
 export type { Listener } from './database/listener.js';
 export { allStatements } from './database/statement.js';
+export {
+  DatabaseNotReadyError,
+  type DatabaseProblem,
+  databaseProblemOf,
+  waitForDatabase,
+} from './database/wait-for-database.js';
 export * from './model.js';
 export { diagnose } from './reads/diagnose.js';
 export { findRunIds, findRunState, findRuns } from './reads/find-runs.js';

@@ -1,13 +1,12 @@
-import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { loadConfig } from '@perdure/config';
-import { startEmbeddedPostgres } from '@perdure/embedded-postgres';
-import { reaperOptions, reaperRelations, startReaper } from '@perdure/reaper';
-import { serverOptions, serverRelations, startServer, VERSION } from '@perdure/server';
-import { migrate } from '@perdure/store';
-import { destination, pino } from 'pino';
-import { freePort } from './free-port.js';
+import { createLogger } from '@perdure/logging';
+import { VERSION } from '../version.js';
+import { choosePorts } from './choose-ports.js';
+import { loadEmbeddedPostgres, loadReaper, loadServer, loadStore } from './parts.js';
+import { withPlainFailures } from './start-failure.js';
 
 export interface DevOptions {
   /** Where data and logs are kept; default {@link defaultDataFolder}. */
@@ -16,9 +15,9 @@ export interface DevOptions {
   readonly ephemeral?: boolean;
   /** Use this database instead of an embedded one. */
   readonly databaseUrl?: string;
-  /** Default 7300; the next free one when taken, unless given. */
+  /** Default 7300; the next free one when taken, unless given. 0: any free one. */
   readonly grpcPort?: number;
-  /** Default 7301; the next free one when taken, unless given. */
+  /** Default 7301; the next free one when taken, unless given. 0: any free one. */
   readonly httpPort?: number;
   /** Default `info`. */
   readonly logLevel?: string;
@@ -35,13 +34,15 @@ export interface Dev {
   readonly postgresPid: number | undefined;
   readonly dataFolder: string;
   readonly logFile: string;
+  /** Whether runs are still there after {@link Dev.stop}. */
+  readonly keepsData: boolean;
   /** Ports that were taken, for people. */
   readonly notes: readonly string[];
   stop(): Promise<void>;
 }
 
-const DEFAULT_GRPC_PORT = 7300;
-const DEFAULT_HTTP_PORT = 7301;
+/** Several may start at the same moment and choose the same port; one of them gets it. */
+const PORT_TRIES = 10;
 
 /** Root's PostgreSQL runs under another account, which cannot enter root's home. */
 export function defaultDataFolder(): string {
@@ -49,70 +50,107 @@ export function defaultDataFolder(): string {
   return join(process.env.XDG_DATA_HOME || join(homedir(), '.local', 'share'), 'perdure');
 }
 
-/** Server, reaper and PostgreSQL in one process, for work on one machine. */
-export async function startDev(options: DevOptions = {}): Promise<Dev> {
-  const dataFolder = options.ephemeral
-    ? mkdtempSync(join(tmpdir(), 'perdure-'))
-    : resolve(options.dataFolder ?? defaultDataFolder());
-  mkdirSync(dataFolder, { recursive: true });
-  // Root's PostgreSQL runs under another account, which must get through to its own folder below.
-  if (options.ephemeral) chmodSync(dataFolder, 0o711);
-  const logFile = join(dataFolder, 'perdure.log');
+/**
+ * Server, reaper and PostgreSQL in one process, for work on one machine and for tests.
+ *
+ * @throws {CliError} with one sentence for people, when folder, port or database cannot be used or a part is not installed
+ */
+export function startDev(options: DevOptions = {}): Promise<Dev> {
+  return withPlainFailures(() => start(options));
+}
+
+async function start(options: DevOptions): Promise<Dev> {
   const undo: (() => Promise<void> | void)[] = [];
-  if (options.ephemeral) undo.push(() => rmSync(dataFolder, { recursive: true, force: true }));
   const stop = async () => {
     for (let step = undo.pop(); step !== undefined; step = undo.pop()) await step();
   };
   try {
-    const notes: string[] = [];
-    const postgres =
-      options.databaseUrl === undefined
-        ? await startEmbeddedPostgres({
-            folder: join(dataFolder, 'postgres'),
-            ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
-          })
-        : undefined;
-    if (postgres !== undefined) undo.push(() => postgres.stop());
-    const databaseUrl = options.databaseUrl ?? (postgres?.url as string);
+    const { checkPort } = await loadServer();
+    for (const port of [options.grpcPort, options.httpPort]) if (port !== undefined) await checkPort('127.0.0.1', port);
+    const dataFolder = makeDataFolder(options);
+    if (options.ephemeral) undo.push(() => rmSync(dataFolder, { recursive: true, force: true }));
+    const logFile = join(dataFolder, 'perdure.log');
+    keepPrivate(logFile);
+    const { databaseUrl, postgresPid } = await openDatabase(options, dataFolder, undo);
     options.onProgress?.('Bringing the schema up to date');
-    await migrate({ url: databaseUrl });
+    await (await loadStore()).migrate({ url: databaseUrl });
 
-    const port = async (given: number | undefined, preferred: number, what: string): Promise<number> => {
-      if (given !== undefined) return given;
-      const chosen = await freePort(preferred);
-      if (chosen !== preferred) notes.push(`Port ${preferred} is taken; ${what} uses ${chosen}.`);
-      return chosen;
-    };
-    const grpcPort = await port(options.grpcPort, DEFAULT_GRPC_PORT, 'gRPC');
-    const httpPort = await port(options.httpPort, DEFAULT_HTTP_PORT, 'HTTP');
-    const flags = { databaseUrl, grpcPort, httpPort, logLevel: options.logLevel };
     const level = options.logLevel ?? 'info';
-    const logger = pino({ level }, destination({ dest: logFile, sync: false, mkdir: true }));
+    const logger = createLogger({ level, file: logFile });
     options.onProgress?.('Starting server and reaper');
-    const server = await startServer(
-      loadConfig(serverOptions, { env: process.env, flags, relations: serverRelations }),
-      {
-        logger: logger.child({ name: 'perdure-server' }),
-      },
-    );
+    const { server, notes } = await startServer(options, databaseUrl, logger.child({ name: 'perdure-server' }));
     undo.push(() => server.stop());
+    const { reaperOptions, reaperRelations, startReaper } = await loadReaper();
+    const flags = { databaseUrl, logLevel: options.logLevel };
     const reaper = startReaper(loadConfig(reaperOptions, { env: process.env, flags, relations: reaperRelations }), {
       logger: logger.child({ name: 'perdure-reaper' }),
     });
     undo.push(() => reaper.stop());
+    const { grpcAddress, httpAddress } = server;
+    const keepsData = options.databaseUrl !== undefined || options.ephemeral !== true;
     return {
       version: VERSION,
-      grpcAddress: server.grpcAddress,
-      httpAddress: server.httpAddress,
+      grpcAddress,
+      httpAddress,
       databaseUrl,
-      postgresPid: postgres?.pid,
+      postgresPid,
       dataFolder,
       logFile,
+      keepsData,
       notes,
       stop,
     };
   } catch (error) {
     await stop();
     throw error;
+  }
+}
+
+function makeDataFolder(options: DevOptions): string {
+  if (options.ephemeral) {
+    const folder = mkdtempSync(join(tmpdir(), 'perdure-'));
+    // Root's PostgreSQL runs under another account, which must get through to its own folder below.
+    chmodSync(folder, 0o711);
+    return folder;
+  }
+  const folder = resolve(options.dataFolder ?? defaultDataFolder());
+  mkdirSync(folder, { recursive: true });
+  return folder;
+}
+
+/** Logs name workflows and ids, which are nobody else's business. One of an earlier version may be open to all. */
+function keepPrivate(file: string): void {
+  closeSync(openSync(file, 'a', 0o600));
+  chmodSync(file, 0o600);
+}
+
+async function openDatabase(
+  options: DevOptions,
+  dataFolder: string,
+  undo: (() => Promise<void> | void)[],
+): Promise<{ readonly databaseUrl: string; readonly postgresPid: number | undefined }> {
+  if (options.databaseUrl !== undefined) return { databaseUrl: options.databaseUrl, postgresPid: undefined };
+  const { startEmbeddedPostgres } = await loadEmbeddedPostgres();
+  const postgres = await startEmbeddedPostgres({
+    folder: join(dataFolder, 'postgres'),
+    ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
+  });
+  undo.push(() => postgres.stop());
+  return { databaseUrl: postgres.url, postgresPid: postgres.pid };
+}
+
+async function startServer(options: DevOptions, databaseUrl: string, logger: ReturnType<typeof createLogger>) {
+  const { PortTakenError, serverOptions, serverRelations, startServer } = await loadServer();
+  for (let tries = 1; ; tries++) {
+    const { grpcPort, httpPort, notes } = await choosePorts(options);
+    const flags = { databaseUrl, grpcPort, httpPort, logLevel: options.logLevel };
+    const config = loadConfig(serverOptions, { env: process.env, flags, relations: serverRelations });
+    try {
+      return { server: await startServer(config, { logger }), notes };
+    } catch (error) {
+      const wasGiven =
+        error instanceof PortTakenError && (error.port === options.grpcPort || error.port === options.httpPort);
+      if (!(error instanceof PortTakenError) || wasGiven || tries >= PORT_TRIES) throw error;
+    }
   }
 }

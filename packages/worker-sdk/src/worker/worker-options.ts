@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
-import { type Logger, pino } from 'pino';
+import { createLogger } from '@perdure/logging';
+import type { Logger } from 'pino';
 import type { Codec } from '../codec/codec.js';
 import { devalueCodec } from '../codec/devalue-codec.js';
 import { type Duration, durationMs } from '../duration.js';
@@ -113,7 +114,7 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
     codec: options.codec ?? devalueCodec,
     shutdownGraceMs: durationMs(options.shutdownGrace ?? 30_000, 'shutdownGrace'),
     handleSignals: options.handleSignals ?? true,
-    log: options.logger ?? pino({ name: 'perdure-worker', level: process.env.PERDURE_LOG_LEVEL || 'info' }),
+    log: options.logger ?? createLogger({ name: 'perdure-worker', level: process.env.PERDURE_LOG_LEVEL || 'info' }),
   };
 }
 

@@ -1,0 +1,41 @@
+import { createRequire } from 'node:module';
+import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino';
+
+export interface LoggerOptions {
+  /** Part of Perdure that writes, such as `perdure-server`. */
+  readonly name?: string;
+  /** Least severe lines to write: `trace`, `debug`, `info`, `warn`, `error` or `silent`. */
+  readonly level: string;
+  /** Append to this file, readable by its owner alone; default: standard output. */
+  readonly file?: string;
+}
+
+/**
+ * Writes JSON lines with level names and ISO times, so that a log can be read without a table of numbers. On a terminal
+ * the lines are laid out for people when the optional package pino-pretty is installed.
+ */
+export function createLogger({ name, level, file }: LoggerOptions): Logger {
+  const options = {
+    ...(name === undefined ? {} : { name }),
+    level,
+    timestamp: stdTimeFunctions.isoTime,
+    formatters: { level: (label: string) => ({ level: label }) },
+  };
+  if (file !== undefined) return pino(options, destination({ dest: file, sync: false, mkdir: true, mode: 0o600 }));
+  const pretty = process.stdout.isTTY ? prettyStream() : undefined;
+  return pretty === undefined ? pino(options) : pino(options, pretty);
+}
+
+type PrettyOptions = { readonly sync: boolean; readonly ignore: string; readonly messageFormat: string };
+
+/** @returns undefined when pino-pretty is not installed, or was left out of a bundle */
+function prettyStream(): DestinationStream | undefined {
+  try {
+    const require = createRequire(import.meta.url);
+    const pretty = require('pino-pretty') as (options: PrettyOptions) => DestinationStream;
+    // Lines carry an `event` and fields instead of prose.
+    return pretty({ sync: true, ignore: 'pid,hostname,event', messageFormat: '{event} {msg}' });
+  } catch {
+    return undefined;
+  }
+}

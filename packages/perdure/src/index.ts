@@ -1,0 +1,2 @@
+/** The SDK: what workers and clients need. */
+export * from '@perdure/worker-sdk';
