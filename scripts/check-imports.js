@@ -17,7 +17,7 @@ const ALLOWED = {
   server: ['proto', 'store', 'config', 'collections', 'logging'],
   reaper: ['store', 'config', 'logging'],
   'worker-sdk': ['proto', 'collections', 'logging'],
-  cli: ['proto', 'worker-sdk', 'config', 'logging'],
+  cli: ['proto', 'worker-sdk', 'config', 'logging', 'create-perdure'],
   perdure: ['worker-sdk', 'cli', 'config', 'server', 'reaper', 'store'],
 };
 
@@ -48,7 +48,7 @@ for (const [name, allowed] of Object.entries(ALLOWED)) {
       /(?:^|\n)\s*(?:import|export)[^'"`;]*?from\s+'([^']+)'|import\('([^']+)'\)/g,
     )) {
       if (specifier === undefined) continue;
-      const ours = /^@perdure\/([^/]+)(\/.*)?$/.exec(specifier);
+      const ours = /^(?:@perdure\/(?=.)|(?=(?:create-)?perdure(?:\/|$)))([^/]+)(\/.*)?$/.exec(specifier);
       if (ours !== null && ours[1] !== name && !permitted.has(ours[1])) {
         problems.push(
           `${file} imports ${specifier}: ${name} may import ${[...permitted].join(', ') || 'none of ours'}.`,

@@ -3,6 +3,7 @@ import { Command, Option } from 'commander';
 import { addCompletionCommand } from './commands/completion.js';
 import { addDoctorCommand } from './commands/doctor.js';
 import { addHelpCommand } from './commands/help.js';
+import { addInit } from './commands/init.js';
 import { addNamespaceCommands } from './commands/namespace.js';
 import { addQueueCommands } from './commands/queue.js';
 import { addRunCommands } from './commands/run.js';
@@ -14,7 +15,7 @@ import { OUTPUT_FORMATS } from './output/print.js';
 import { VERSION } from './version.js';
 
 /** Commands that do not talk to a server; the options for that would only confuse. */
-const WITHOUT_SERVER = ['dev', 'server', 'reaper', 'migrate', 'completion', 'help'];
+const WITHOUT_SERVER = ['init', 'dev', 'server', 'reaper', 'migrate', 'completion', 'help'];
 
 /** The whole command line. */
 export function buildProgram(): Command {
@@ -31,6 +32,7 @@ export function buildProgram(): Command {
       '\nExit codes: 0 ok, 1 the run or a check failed, 2 usage, 3 not found, 4 unavailable, 5 refused, 130 interrupted.',
     );
   addServeCommands(program);
+  addInit(program);
   addRunCommands(program);
   addStepCommands(program);
   addQueueCommands(program);

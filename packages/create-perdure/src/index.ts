@@ -1,1 +1,1 @@
-export {};
+export { addToProject, type Change, createProject, ProjectError } from './project.js';
