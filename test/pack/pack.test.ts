@@ -1,0 +1,278 @@
+/**
+ * The packages as strangers get them: packed, installed with npm in a folder that knows nothing of this workspace, and used in
+ * every documented way. `npm create perdure` makes the project that the rest is tried in.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { execute, mustExecute, packAll } from '../support/tarballs.js';
+import { until } from '../support/until.js';
+
+const DOCS = fileURLToPath(new URL('../../docs/your-project.md', import.meta.url));
+/** Further versions of Node, from npm packages that hold its program. */
+const NODES = [22, 24];
+
+let root: string;
+let app: string;
+let tarballs: ReadonlyMap<string, string>;
+let nodes: readonly { readonly version: string; readonly program: string }[];
+let dev: ChildProcess;
+let devOutput = '';
+let address: string;
+
+const npm = (args: readonly string[], cwd = app) => mustExecute('npm', args, { cwd, timeoutMs: 100_000 });
+const node = (args: readonly string[], program = process.execPath) =>
+  execute(program, args, { cwd: app, env: { PERDURE_ADDRESS: address }, timeoutMs: 30_000 });
+
+beforeAll(async () => {
+  root = mkdtempSync(join(tmpdir(), 'perdure-pack-'));
+  // Root's PostgreSQL runs under another account, which must get to the project's folder.
+  chmodSync(root, 0o755);
+  app = join(root, 'app');
+  const fetching = fetchNodes();
+  tarballs = await packAll(join(root, 'tarballs'));
+  await mustExecute('tar', ['-xzf', tarballs.get('create-perdure') as string, '-C', root], { cwd: root });
+  await mustExecute(process.execPath, [join(root, 'package/bin/create-perdure.js'), 'app'], { cwd: root });
+  fromTarballs(join(app, 'package.json'));
+  for (const [path, text] of docsFiles()) {
+    mkdirSync(dirname(join(app, path)), { recursive: true });
+    writeFileSync(join(app, path), text);
+  }
+  await npm(['install', '--no-audit', '--no-fund', '--prefer-offline']);
+  dev = spawn('npm', ['run', 'dev'], {
+    cwd: app,
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1' },
+    // A group of its own, as a terminal makes it: Ctrl-C goes to all of it.
+    detached: true,
+  });
+  for (const stream of [dev.stdout, dev.stderr]) stream?.on('data', (chunk) => (devOutput += chunk));
+  address = await until('npm run dev to say its address', () => /gRPC +(\S+)/.exec(devOutput)?.[1], 30_000);
+  nodes = await fetching;
+}, 140_000);
+
+afterAll(async () => {
+  if (dev?.exitCode === null && dev.signalCode === null) {
+    process.kill(-(dev.pid as number), 'SIGINT');
+    await once(dev, 'exit');
+  }
+  rmSync(root, { recursive: true, force: true });
+});
+
+/** Makes npm take our packages from the tarballs, wherever they are asked for. */
+function fromTarballs(file: string): void {
+  const project = JSON.parse(readFileSync(file, 'utf8'));
+  const overrides = Object.fromEntries([...tarballs].map(([name, tarball]) => [name, `file:${tarball}`]));
+  project.dependencies.perdure = overrides.perdure;
+  project.overrides = overrides;
+  project.devDependencies.esbuild = '^0.28.0';
+  writeFileSync(file, JSON.stringify(project));
+}
+
+/** The code blocks of the documentation that begin with their file's name. */
+function docsFiles(): readonly (readonly [string, string])[] {
+  const blocks = readFileSync(DOCS, 'utf8').matchAll(/```\w+\n\/\/ (\S+\.\w+)\n(.*?)```/gs);
+  return [...blocks].map(([, path, text]) => [path as string, text as string]);
+}
+
+async function fetchNodes(): Promise<typeof nodes> {
+  const here = { version: process.versions.node, program: process.execPath };
+  const folder = join(root, 'nodes');
+  mkdirSync(folder);
+  writeFileSync(join(folder, 'package.json'), '{}');
+  const names = NODES.map((major) => `node${major}@npm:node-${process.platform}-${process.arch}@${major}`);
+  const { exitCode, output } = await execute(
+    'npm',
+    ['install', '--no-audit', '--no-fund', '--ignore-scripts', ...names],
+    {
+      cwd: folder,
+      timeoutMs: 100_000,
+    },
+  );
+  if (exitCode !== 0) {
+    console.warn(`Only Node ${here.version} is tried; the others cannot be had here: ${output.slice(0, 300)}`);
+    return [here];
+  }
+  return [
+    here,
+    ...NODES.map((major) => ({ version: String(major), program: join(folder, `node_modules/node${major}/bin/node`) })),
+  ];
+}
+
+describe('the tarballs', () => {
+  it('hold code, README and LICENSE, and nothing that helps only here', async () => {
+    expect(tarballs.size).toBeGreaterThanOrEqual(12);
+    for (const [name, tarball] of tarballs) {
+      const files = (await mustExecute('tar', ['-tzf', tarball], { cwd: root })).trim().split('\n');
+      expect([name, files]).toEqual([name, expect.arrayContaining(['package/README.md', 'package/LICENSE'])]);
+      const odd = files.filter(
+        (file) => !/^package\/(template\/|(README\.md|LICENSE|package\.json)$|(dist|bin)\/.*\.(js|d\.ts)$)/.test(file),
+      );
+      expect([name, odd]).toEqual([name, []]);
+    }
+  });
+
+  it('say where they come from and what they need, and name no workspace', () => {
+    for (const name of tarballs.keys()) {
+      const text = readFileSync(join(app, 'node_modules', name, 'package.json'), 'utf8');
+      expect(JSON.parse(text)).toMatchObject({
+        name,
+        license: 'Apache-2.0',
+        engines: { node: '>=20.19' },
+        repository: { type: 'git', url: expect.stringContaining('git+https://') },
+        homepage: expect.stringContaining('https://'),
+        bugs: { url: expect.stringContaining('https://') },
+        keywords: expect.arrayContaining(['durable-execution']),
+      });
+      expect(text).not.toContain('workspace:');
+    }
+  });
+});
+
+describe('a project made by npm create perdure', () => {
+  it('runs its workflow with npm run dev', async () => {
+    await until('the first run to complete', () => /completed with: Hello, world!/.test(devOutput), 20_000);
+    expect(devOutput).toContain('Delivered: Hello, world!');
+    expect(existsSync(join(app, '.perdure/perdure.log'))).toBe(true);
+  });
+
+  it('passes its test with npm test', async () => {
+    expect(await npm(['test'])).toMatch(/Tests +1 passed/);
+  });
+
+  it('starts runs from another terminal, and the command line sees them', async () => {
+    expect(
+      await mustExecute('npm', ['run', 'greet', '--', 'Ada'], { cwd: app, env: { PERDURE_ADDRESS: address } }),
+    ).toContain('Hello, Ada!');
+    const list = await mustExecute('npx', ['perdure', 'run', 'list', '-o', 'json'], {
+      cwd: app,
+      env: { PERDURE_ADDRESS: address },
+    });
+    expect(JSON.parse(list).length).toBeGreaterThanOrEqual(2);
+  });
+
+  it('builds to plain JavaScript', async () => {
+    await npm(['run', 'build']);
+    expect((await node(['dist/greet.js', 'Build'])).output).toContain('Hello, Build!');
+  });
+
+  it.each([
+    ['nodenext', 'nodenext'],
+    ['node16', 'node16'],
+    ['esnext', 'bundler'],
+  ])('is type-checked with module %s and moduleResolution %s, libraries included', async (module, resolution) => {
+    const args = [
+      '--noEmit',
+      '--module',
+      module,
+      '--moduleResolution',
+      resolution,
+      '--strict',
+      '--exactOptionalPropertyTypes',
+    ];
+    const files = [
+      'src/dev.ts',
+      'src/worker.ts',
+      'src/greet.ts',
+      'app/api/greetings/route.ts',
+      'app/perdure.provider.ts',
+    ];
+    await mustExecute('npx', ['tsc', '--ignoreConfig', '--target', 'es2023', '--types', 'node', ...args, ...files], {
+      cwd: app,
+    });
+  });
+});
+
+describe('the packages', () => {
+  it('can be required, imported and executed by every supported version of Node', async () => {
+    for (const { version, program } of nodes) {
+      const required = await node(['client.cjs'], program);
+      expect([version, required]).toEqual([
+        version,
+        { exitCode: 0, output: expect.stringContaining('Hello, CommonJS!') },
+      ]);
+      const imports =
+        "import * as a from 'perdure'; import * as b from 'perdure/server'; import * as c from 'perdure/dev'; console.log(typeof a.Worker, typeof b.startServer, typeof c.startDev)";
+      const imported = await node(['--input-type=module', '-e', imports], program);
+      expect([version, imported.output]).toEqual([version, 'function function function\n']);
+      const listed = await node(['node_modules/perdure/bin/perdure.js', 'run', 'count'], program);
+      expect([version, listed]).toEqual([version, { exitCode: 0, output: expect.stringContaining('COMPLETED') }]);
+    }
+  });
+
+  it('can be bundled into one file, as CommonJS and as an ES module', async () => {
+    await mustExecute(process.execPath, ['bundle.mjs'], { cwd: app });
+    // Without the packages: the bundle stands alone.
+    for (const file of ['client.cjs', 'greet.mjs']) {
+      const alone = join(root, file);
+      renameSync(join(app, 'bundled', file), alone);
+      const { exitCode, output } = await execute(process.execPath, [alone, 'Bundle'], {
+        cwd: root,
+        env: { PERDURE_ADDRESS: address },
+      });
+      expect([file, exitCode, output]).toEqual([file, 0, expect.stringMatching(/Hello, (CommonJS|Bundle)!/)]);
+    }
+  });
+
+  it('are added to a CommonJS project by perdure init, which overwrites nothing', async () => {
+    const project = join(root, 'existing');
+    mkdirSync(join(project, 'src'), { recursive: true });
+    const before = { name: 'existing', type: 'commonjs', scripts: { dev: 'mine' }, dependencies: { tsx: '*' } };
+    writeFileSync(join(project, 'package.json'), JSON.stringify(before, null, 4));
+    writeFileSync(join(project, 'src/worker.mts'), '// mine');
+    symlinkSync(join(app, 'node_modules'), join(project, 'node_modules'));
+    const said = await mustExecute(join(project, 'node_modules/.bin/perdure'), ['init'], { cwd: project });
+    expect(said).toMatch(/kept +package.json: scripts dev/);
+    expect(said).toMatch(/kept +src\/worker.mts/);
+    expect(said).toMatch(/made +src\/greeting.mts/);
+    const text = readFileSync(join(project, 'package.json'), 'utf8');
+    expect(text).toContain('\n    "name"');
+    expect(JSON.parse(text)).toMatchObject({ ...before, scripts: { dev: 'mine', test: 'vitest run' } });
+    expect(readFileSync(join(project, 'src/worker.mts'), 'utf8')).toBe('// mine');
+    const greeted = await execute('npx', ['tsx', 'src/greet.mts', 'Init'], {
+      cwd: project,
+      env: { PERDURE_ADDRESS: address },
+    });
+    expect(greeted).toEqual({ exitCode: 0, output: 'Hello, Init!\n' });
+    expect(await mustExecute(join(project, 'node_modules/.bin/perdure'), ['init'], { cwd: project })).not.toMatch(
+      /made|added/,
+    );
+  });
+
+  it('npm create perdure refuses a folder that is not empty', async () => {
+    const again = await execute(process.execPath, [join(root, 'package/bin/create-perdure.js'), 'app'], { cwd: root });
+    expect(again).toEqual({ exitCode: 2, output: expect.stringContaining('is not empty') });
+  });
+
+  it('stop with one Ctrl-C, which npm and the terminal both deliver', async () => {
+    process.kill(-(dev.pid as number), 'SIGINT');
+    await once(dev, 'exit');
+    expect(existsSync(join(app, '.perdure/postgres/data/postmaster.pid'))).toBe(false);
+  });
+
+  it('work for clients and workers without the optional parts, and name what a command misses', async () => {
+    for (const part of ['server', 'embedded-postgres'])
+      rmSync(join(app, 'node_modules/@perdure', part), { recursive: true });
+    expect((await node(['-e', "console.log(typeof require('perdure').Worker)"])).output).toBe('function\n');
+    expect(
+      (await node(['node_modules/perdure/bin/perdure.js', 'run', 'list', '--address', '127.0.0.1:9'])).exitCode,
+    ).toBe(4);
+    for (const command of ['server', 'dev']) {
+      const { exitCode, output } = await node(['node_modules/perdure/bin/perdure.js', command]);
+      expect([exitCode, output]).toEqual([2, expect.stringContaining('npm install @perdure/server@')]);
+    }
+  });
+});
