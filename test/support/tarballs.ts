@@ -20,7 +20,7 @@ export function execute(
     const child = spawn(program, args, {
       cwd: options.cwd,
       env: { PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1', ...options.env },
-      timeout: options.timeoutMs ?? 60_000,
+      timeout: options.timeoutMs ?? 100_000,
       killSignal: 'SIGKILL',
     });
     let output = '';
