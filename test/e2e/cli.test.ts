@@ -113,8 +113,8 @@ describe('perdure on the command line', () => {
     const second = startPerdureProcess(args);
     await second.says(/is running/, 60_000);
     expect((await run(['run', 'get', id.trim()], env)).output).toContain('PENDING');
-    const third = startPerdureProcess(args);
-    expect(await third.ended()).not.toBe(0);
+    const third = startPerdureProcess(['dev', '--data-folder', folder]);
+    expect(await third.ended()).toBe(2);
     expect(third.output()).toContain('in use by process');
 
     second.child.kill('SIGINT');
