@@ -56,7 +56,7 @@ export function startProcess(
   };
 }
 
-const CLI = 'packages/cli/dist/main.js';
+const CLI = 'packages/cli/bin/perdure.js';
 
 /** Runs a command of the command line to its end. */
 export async function perdure(args: readonly string[], env: Readonly<Record<string, string>> = {}, stdin = '') {

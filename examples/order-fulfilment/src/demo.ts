@@ -97,9 +97,9 @@ async function stay(dev: Dev): Promise<void> {
   say(`
 Everything keeps running. In another terminal:
 
-  ${address}npx pnpm@10 perdure run list
-  ${address}npx pnpm@10 perdure run start fulfil-order -q ${TASK_QUEUE} --input '${JSON.stringify({ ...order, orderId: 'mine' })}'
-  ${address}npx pnpm@10 perdure run watch <run>
+  ${address}npx perdure run list
+  ${address}npx perdure run start fulfil-order -q ${TASK_QUEUE} --input '${JSON.stringify({ ...order, orderId: 'mine' })}'
+  ${address}npx perdure run watch <run>
   kill -9 <a worker process>          … and see the run go on elsewhere
 
 Ctrl-C stops it.`);

@@ -26,15 +26,28 @@ export function createLogger({ name, level, file }: LoggerOptions): Logger {
   return pretty === undefined ? pino(options) : pino(options, pretty);
 }
 
-type PrettyOptions = { readonly sync: boolean; readonly ignore: string; readonly messageFormat: string };
+interface PrettyOptions {
+  readonly sync: boolean;
+  readonly singleLine: boolean;
+  readonly translateTime: string;
+  readonly ignore: string;
+  readonly messageFormat: (line: Readonly<Record<string, unknown>>) => string;
+}
 
 /** @returns undefined when pino-pretty is not installed, or was left out of a bundle */
 function prettyStream(): DestinationStream | undefined {
   try {
     const require = createRequire(import.meta.url);
     const pretty = require('pino-pretty') as (options: PrettyOptions) => DestinationStream;
-    // Lines carry an `event` and fields instead of prose.
-    return pretty({ sync: true, ignore: 'pid,hostname,event', messageFormat: '{event} {msg}' });
+    return pretty({
+      sync: true,
+      singleLine: true,
+      translateTime: "UTC:yyyy-mm-dd'T'HH:MM:ss.l'Z'",
+      ignore: 'pid,hostname,event,message',
+      // Lines carry an `event` and fields, and sometimes a text.
+      messageFormat: ({ event, message, msg }) =>
+        [event, message, msg].filter((part) => typeof part === 'string' && part !== '').join(' '),
+    });
   } catch {
     return undefined;
   }

@@ -61,7 +61,7 @@ export function devText(dev: Dev): string {
     ...(isDefault
       ? []
       : ['Workers, clients and commands find it with:', `  export PERDURE_ADDRESS=${dev.grpcAddress}`, '']),
-    pc.dim('Start a worker, then: perdure run start <workflow> --task-queue <queue>'),
+    pc.dim('Start a worker, then: npx perdure run start <workflow> --task-queue <queue>'),
     pc.dim(dev.keepsData ? 'Ctrl-C stops; the data is kept.' : 'Ctrl-C stops and removes the data.'),
   ].join('\n');
 }
