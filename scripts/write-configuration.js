@@ -23,7 +23,7 @@ ${describeOptions(reaperOptions)}
 ## Workers and clients
 
 Their options are described where they are defined: \`WorkerOptions\`, \`ClientOptions\` and \`StartOptions\` of
-@perdure/worker-sdk. Both take \`PERDURE_ADDRESS\` and \`PERDURE_NAMESPACE\` from the environment, workers \`PERDURE_LOG_LEVEL\` too.
+\`perdure\`. Both take \`PERDURE_ADDRESS\` and \`PERDURE_NAMESPACE\` from the environment, workers \`PERDURE_LOG_LEVEL\` too.
 `;
 
 if (!process.argv.includes('--check')) writeFileSync(FILE, text);

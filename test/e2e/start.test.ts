@@ -2,9 +2,12 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import postgres from 'postgres';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { urlOf } from '../support/global-setup.js';
 import { perdure, startPerdureProcess } from '../support/processes.js';
+
+// Every test starts processes, which takes seconds when the machine is busy.
+vi.setConfig({ testTimeout: 90_000 });
 
 const EMPTY = `perdure_empty_${randomBytes(6).toString('hex')}`;
 

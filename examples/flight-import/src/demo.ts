@@ -6,8 +6,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { startDev } from '@perdure/cli';
-import { Client } from '@perdure/worker-sdk';
+import { Client } from 'perdure';
+import { startDev } from 'perdure/dev';
 import { checkImport } from './check-import.js';
 import { FlightTable } from './flight-table.js';
 import { importWorkflow, TASK_QUEUE } from './import-workflow.js';
@@ -69,7 +69,7 @@ try {
   say(
     `  ${killed} kills. ${loads} loads for 40 chunks: ${loads - 40} were repeated because their worker died before the result was recorded.\n`,
   );
-  const program = fileURLToPath(new URL('main.js', import.meta.resolve('@perdure/cli')));
+  const program = fileURLToPath(new URL('bin/perdure.js', import.meta.resolve('perdure/package.json')));
   say('  Attempts that were lost with their worker:\n');
   const history = spawn(process.execPath, [program, 'run', 'history', handle.runId, '-o', 'jsonl'], {
     env: { ...process.env, PERDURE_ADDRESS: dev.grpcAddress },

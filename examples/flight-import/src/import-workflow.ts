@@ -1,4 +1,4 @@
-import { type Workflow, workflow } from '@perdure/worker-sdk';
+import { type Workflow, workflow } from 'perdure';
 import { z } from 'zod';
 import { type Flight, type OriginTotal, RawFlight, readDataSet, toFlight } from './data-set.js';
 import type { FlightTable } from './flight-table.js';

@@ -1,5 +1,5 @@
 /** A worker process: `node dist/worker.js`, with PERDURE_ADDRESS and FLIGHTS_DATABASE_URL in the environment. */
-import { Worker } from '@perdure/worker-sdk';
+import { Worker } from 'perdure';
 import { FlightTable } from './flight-table.js';
 import { importWorkflow, TASK_QUEUE } from './import-workflow.js';
 

@@ -7,8 +7,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type Dev, devText, startDev, untilSignal } from '@perdure/cli';
-import { Client, type RunHandle } from '@perdure/worker-sdk';
+import { Client, type RunHandle } from 'perdure';
+import { type Dev, devText, startDev, untilSignal } from 'perdure/dev';
 import { type Fulfilment, type Order, orderWorkflow, TASK_QUEUE } from './order-workflow.js';
 import { PaymentGateway } from './payment-gateway.js';
 
@@ -84,7 +84,7 @@ async function showHistory(dev: Dev, handle: RunHandle<Fulfilment>): Promise<voi
 
 /** The command line, as a user would call it. */
 async function perdure(dev: Dev, args: readonly string[]): Promise<void> {
-  const program = fileURLToPath(new URL('main.js', import.meta.resolve('@perdure/cli')));
+  const program = fileURLToPath(new URL('bin/perdure.js', import.meta.resolve('perdure/package.json')));
   const child = spawn(process.execPath, [program, ...args], {
     env: { ...process.env, PERDURE_ADDRESS: dev.grpcAddress },
     stdio: ['ignore', 'inherit', 'inherit'],

@@ -1,4 +1,4 @@
-import { TerminalError, type Workflow, workflow } from '@perdure/worker-sdk';
+import { TerminalError, type Workflow, workflow } from 'perdure';
 import { z } from 'zod';
 import type { PaymentGateway } from './payment-gateway.js';
 

@@ -1,7 +1,7 @@
 /** A worker process: `node dist/worker.js`, with PERDURE_ADDRESS and GATEWAY_FILE in the environment. */
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Worker } from '@perdure/worker-sdk';
+import { Worker } from 'perdure';
 import { orderWorkflow, TASK_QUEUE } from './order-workflow.js';
 import { PaymentGateway } from './payment-gateway.js';
 
