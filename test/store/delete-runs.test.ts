@@ -56,7 +56,8 @@ describe('deleting runs', () => {
       from generate_series(1, ${steps}::int) n`;
     return lease.runId;
   };
-  const rowsOf = async (runIds: readonly string[]) => {
+  const rowsOf = async (ids: readonly string[]) => {
+    const runIds = `{${ids.join(',')}}`;
     const [row] = await database.sql`select
       (select count(*)::int from perdure.workflow_runs where run_id = any(${runIds}::uuid[])) as runs,
       (select count(*)::int from perdure.step_runs where run_id = any(${runIds}::uuid[])) as steps`;
