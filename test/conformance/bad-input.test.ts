@@ -294,15 +294,15 @@ describe('bad input', () => {
   it('what is not there is NOT_FOUND and says so', async () => {
     const { workflows } = perdure;
     for (const call of [
-      workflows.getRun({ runId }),
-      workflows.describeRun({ runId }),
-      workflows.awaitRun({ runId }),
-      workflows.getHistory({ runId }),
-      workflows.cancelRun({ runId }),
-      workflows.terminateRun({ runId }),
-      workflows.deleteRun({ runId }),
+      () => workflows.getRun({ runId }),
+      () => workflows.describeRun({ runId }),
+      () => workflows.awaitRun({ runId }),
+      () => workflows.getHistory({ runId }),
+      () => workflows.cancelRun({ runId }),
+      () => workflows.terminateRun({ runId }),
+      () => workflows.deleteRun({ runId }),
     ]) {
-      expect(await refusal(call as Promise<unknown>)).toMatchObject({
+      expect(await refusal(call() as Promise<unknown>)).toMatchObject({
         status: 'NOT_FOUND',
         reason: 'RUN_NOT_FOUND',
       });

@@ -21,13 +21,13 @@ describe('deleting runs', () => {
     await handle.delete();
     const { runId } = handle;
     for (const call of [
-      perdure.workflows.getRun({ runId }),
-      perdure.workflows.getHistory({ runId }),
-      perdure.workflows.listStepAttempts({ runId, stepId: 's' }),
-      perdure.workflows.deleteRun({ runId }),
-      perdure.workflows.getRun({ workflowId: options.workflowId }),
+      () => perdure.workflows.getRun({ runId }),
+      () => perdure.workflows.getHistory({ runId }),
+      () => perdure.workflows.listStepAttempts({ runId, stepId: 's' }),
+      () => perdure.workflows.deleteRun({ runId }),
+      () => perdure.workflows.getRun({ workflowId: options.workflowId }),
     ]) {
-      expect(await refusal(call as Promise<unknown>)).toMatchObject({ reason: 'RUN_NOT_FOUND' });
+      expect(await refusal(call() as Promise<unknown>)).toMatchObject({ reason: 'RUN_NOT_FOUND' });
     }
     const again = await perdure.client.start(definition, undefined, options);
     expect(again).toMatchObject({ created: true });

@@ -78,7 +78,7 @@ describe('what follows a commit', () => {
     expect(after.afterRelease(release, released)).toEqual(runnable);
     expect(after.afterRelease({ ...release, delayMs: 9 }, released)).toEqual([{ kind: 'wakes', inMs: 9 }]);
     expect(after.afterRelease(release, { kind: 'already_released', taskQueue: 'q' })).toEqual([]);
-    expect(after.afterRetry({ ...lease, failure, retryAfterMs: 8, reopenStepIds: [] }, { kind: 'retrying' })).toEqual([
+    expect(after.afterRetry({ ...lease, failure, retryAfterMs: 8, cut: null }, { kind: 'retrying' })).toEqual([
       { kind: 'wakes', inMs: 8 },
     ]);
   });
