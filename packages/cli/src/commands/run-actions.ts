@@ -66,13 +66,14 @@ export function addActions(run: Command): void {
     command.action((ids: string[], options: { reason?: string }, invoked: Command) =>
       withSession(invoked, async (session) => {
         let refused: RpcError | undefined;
-        for (const id of await idsOf(ids)) {
+        const all = await idsOf(ids);
+        for (const id of all) {
           try {
             const { status, text } = await act(session, id, options.reason ?? '');
             printOne(session.output, { id, json: { id, status }, text: `${id} ${text}` });
           } catch (error) {
             // One refusal must not keep the command from the other runs.
-            if (!(error instanceof RpcError) || error.isTransient || ids.length === 1) throw error;
+            if (!(error instanceof RpcError) || error.isTransient || all.length === 1) throw error;
             process.stderr.write(`${pc.red('error')} ${error.message}\n`);
             refused = error;
           }
