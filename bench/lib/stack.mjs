@@ -106,12 +106,17 @@ function postgresCpuS(url) {
       return undefined;
     }
   };
+  const listens = ({ pid }) => {
+    try {
+      const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+      return words.some((word, at) => word === '-p' && words[at + 1] === port);
+    } catch {
+      // It has ended meanwhile.
+      return false;
+    }
+  };
   const stats = processes.map(statOf).filter((stat) => stat !== undefined);
-  const master = stats.find(({ pid }) =>
-    readFileSync(`/proc/${pid}/cmdline`, 'utf8')
-      .split('\0')
-      .some((word, at, all) => word === '-p' && all[at + 1] === port),
-  );
+  const master = stats.find(listens);
   if (master === undefined) return Number.NaN;
   const mine = stats.filter(({ pid, fields }) => pid === master.pid || fields[1] === master.pid);
   const ticks = mine.reduce((sum, { fields }) => sum + Number(fields[11]) + Number(fields[12]), 0);

@@ -104,6 +104,8 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
   [WorkflowService, 'getStepAttempt', { runId, stepId: 's', attemptNumber: -1 }, 'attempt_number'],
   [WorkflowService, 'cancelRun', { runId, reason: 'r'.repeat(1_025) }, 'reason'],
   [WorkflowService, 'terminateRun', { runId, reason: '\u001b[31m' }, 'reason'],
+  [WorkflowService, 'deleteRun', {}, 'run_id'],
+  [WorkflowService, 'deleteRun', { runId: 'all' }, 'run_id'],
   [WorkerService, 'registerWorker', { taskQueue: 'q', slots: 1 }, 'workflow_types'],
   [WorkerService, 'registerWorker', { taskQueue: 'q', workflowTypes: ['w', ''], slots: 1 }, 'workflow_types[1]'],
   [WorkerService, 'registerWorker', { taskQueue: 'q', workflowTypes: ['w'], slots: 0 }, 'slots'],
@@ -272,9 +274,35 @@ describe('bad input', () => {
     ]);
   });
 
+  it('lists so many violations as fit an answer, over unary calls too, and counts the rest', async () => {
+    const unary = new Connection({ address: perdure.server.grpcAddress, session: false });
+    const bad = '\u0001'.repeat(300);
+    const runs = Array.from({ length: 200 }, () => ({ workflowType: bad, taskQueue: bad, workflowId: bad }));
+    try {
+      const error = await refusal(unary.service(WorkflowService).startWorkflows({ runs }));
+      expect(error).toMatchObject({ status: 'INVALID_ARGUMENT', reason: 'INVALID_FIELD' });
+      expect(error.violations[0]?.field).toBe('runs[0].workflow_id');
+      expect(error.message).toMatch(/There are \d+ more violations\.$/);
+      expect(error.message.length).toBeLessThan(2_000);
+      expect(JSON.stringify(error.violations).length).toBeLessThan(10_000);
+      expect(error.metadata.violations).toBe('1200');
+    } finally {
+      unary.close();
+    }
+  });
+
   it('what is not there is NOT_FOUND and says so', async () => {
-    for (const method of ['getRun', 'describeRun', 'awaitRun', 'getHistory', 'cancelRun', 'terminateRun'] as const) {
-      expect(await refusal(perdure.workflows[method]({ runId }))).toMatchObject({
+    const { workflows } = perdure;
+    for (const call of [
+      () => workflows.getRun({ runId }),
+      () => workflows.describeRun({ runId }),
+      () => workflows.awaitRun({ runId }),
+      () => workflows.getHistory({ runId }),
+      () => workflows.cancelRun({ runId }),
+      () => workflows.terminateRun({ runId }),
+      () => workflows.deleteRun({ runId }),
+    ]) {
+      expect(await refusal(call() as Promise<unknown>)).toMatchObject({
         status: 'NOT_FOUND',
         reason: 'RUN_NOT_FOUND',
       });

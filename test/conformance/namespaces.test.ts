@@ -59,6 +59,7 @@ describe('namespaces', () => {
       perdure.workflows.getStepAttempt({ namespace, runId, stepId: 's' }),
       perdure.workflows.cancelRun({ namespace, runId }),
       perdure.workflows.terminateRun({ namespace, runId }),
+      perdure.workflows.deleteRun({ namespace, runId }),
       perdure.workflows.watchRun({ namespace, runId })[Symbol.asyncIterator]().next(),
       perdure.workers.getMemo(lease),
       perdure.workers.beginStep({ ...begin(run, 'x', { seq: 3 }), namespace }),

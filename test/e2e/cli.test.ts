@@ -67,6 +67,23 @@ describe('perdure on the command line', () => {
     expect((await cli(`run cancel ${third}`)).exitCode).toBe(5);
   });
 
+  it('deletes ended runs, also ids from stdin, and refuses open ones without stopping at them', async () => {
+    const ended = [await startOne('nap'), await startOne('nap')];
+    for (const id of ended) await cli(`run terminate ${id}`);
+    const open = await startOne('nap');
+    expect((await cli(`run delete ${open}`)).exitCode).toBe(5);
+    const { exitCode, output } = await cli('run delete -', [open, ...ended].join('\n'));
+    expect(exitCode).toBe(5);
+    for (const id of ended) {
+      expect(output).toContain(`${id} deleted`);
+      expect((await cli(`run get ${id}`)).exitCode).toBe(3);
+    }
+    expect((await cli(`run delete ${ended[0]}`)).exitCode).toBe(3);
+    expect((await cli(`run get ${open}`)).exitCode).toBe(0);
+    await cli(`run terminate ${open}`);
+    expect((await cli(`run delete ${open} -o json`)).output).toContain('DELETED');
+  });
+
   it.each([
     ['run get nosuch', 3],
     ['run lst', 2],

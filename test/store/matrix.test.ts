@@ -5,6 +5,7 @@ import {
   claimRuns,
   completeSteps,
   type Database,
+  deleteRuns,
   failSteps,
   findRuns,
   finishRuns,
@@ -290,6 +291,19 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       TERMINATED: 'already_terminated',
     },
   },
+  deleteRun: {
+    run: (db, { namespace, runId }) => deleteRuns(db, [{ namespace, runId }]),
+    expected: {
+      PENDING: 'wrong_state',
+      RUNNING: 'wrong_state',
+      SLEEPING: 'wrong_state',
+      WOKEN: 'wrong_state',
+      COMPLETED: 'deleted',
+      FAILED: 'deleted',
+      CANCELLED: 'deleted',
+      TERMINATED: 'deleted',
+    },
+  },
 };
 const CHANGES = new Set([
   'begun',
@@ -305,6 +319,7 @@ const CHANGES = new Set([
   'cancelled',
   'requested',
   'terminated',
+  'deleted',
 ]);
 
 describe('state × command', () => {
@@ -437,7 +452,7 @@ describe('state × command', () => {
       const before = await snapshot(lease.runId);
       const [missing] = await run(db, { ...lease, runId: uuid() });
       expect(missing?.kind).toBe('run_not_found');
-      if (!['cancelRun', 'terminateRun'].includes(name)) {
+      if (!['cancelRun', 'terminateRun', 'deleteRun'].includes(name)) {
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken - 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken + 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, namespace: 'other' }))[0]?.kind).toBe('run_not_found');
@@ -477,11 +492,11 @@ describe('state × command', () => {
     ]);
   });
 
-  it('terminal states never change again', async () => {
+  it('terminal states never change again until the run is deleted', async () => {
     for (const state of ['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'] as const satisfies readonly RunStatus[]) {
       const lease = await inState(state);
       const before = await snapshot(lease.runId);
-      for (const { run } of Object.values(COMMANDS)) await run(db, lease);
+      for (const [name, { run }] of Object.entries(COMMANDS)) if (name !== 'deleteRun') await run(db, lease);
       expect(await snapshot(lease.runId)).toBe(before);
       const [found] = await findRuns(db, [{ namespace, runId: lease.runId, workflowId: null }]);
       expect(found).toMatchObject({ status: state });

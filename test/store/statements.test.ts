@@ -94,6 +94,7 @@ describe('statements', () => {
     wake_sleepers: [],
     start_runs: [],
     next_wake: [],
+    delete_runs: [],
   };
   for (const name of Object.keys(hot)) {
     it(`${name} scans neither runs nor steps`, async () => {

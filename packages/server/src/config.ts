@@ -137,6 +137,17 @@ export const serverOptions = defineOptions({
     unit: 'commands',
     description: 'Commands of one kind that may wait for the database; more are refused as OVERLOADED',
   },
+  maxQueuedBytes: {
+    kind: 'integer',
+    env: 'PERDURE_MAX_QUEUED_BYTES',
+    flag: 'max-queued-bytes',
+    default: 64 * 1024 * 1024,
+    min: 1024 * 1024,
+    max: 4 * 1024 * 1024 * 1024,
+    unit: 'bytes',
+    description:
+      'Inputs, outputs and details of one kind of command that may wait for the database; more are refused as OVERLOADED',
+  },
   stepTimeoutGraceMs: {
     kind: 'duration',
     env: 'PERDURE_STEP_TIMEOUT_GRACE',

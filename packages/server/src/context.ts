@@ -8,7 +8,6 @@ import type { Notices } from './dispatch/notices.js';
 import type { Registrations } from './dispatch/registrations.js';
 import type { Wakeups } from './dispatch/wakeups.js';
 import type { ReadPool } from './reads/read-pool.js';
-import { Checker } from './rpc/decode/checker.js';
 
 /** What the services work with. */
 export interface ServerContext {
@@ -27,16 +26,4 @@ export interface ServerContext {
   readonly startedAt: Date;
   /** Aborted when the server goes down. */
   readonly stopping: AbortSignal;
-}
-
-/**
- * Decodes a request; nothing may be done before it returns.
- *
- * @throws {RpcError} INVALID_ARGUMENT with every broken rule
- */
-export function decode<T>(context: ServerContext, read: (check: Checker) => T): T {
-  const check = new Checker(context.config.maxPayloadBytes);
-  const value = read(check);
-  check.done();
-  return value;
 }

@@ -124,7 +124,14 @@ async function serve(
   });
   const notices = new Notices();
   const wakeups = new Wakeups({ db, log, serverId, dispatcher, endWaiters, notices, notifier });
-  const commands: Commands = createCommands({ db, wakeups, dispatcher, maxQueued: config.maxQueuedCommands });
+  const commands: Commands = createCommands({
+    db,
+    log,
+    wakeups,
+    dispatcher,
+    maxQueued: config.maxQueuedCommands,
+    maxQueuedBytes: config.maxQueuedBytes,
+  });
   const context: ServerContext = {
     config,
     log,

@@ -43,6 +43,7 @@ export {
 } from './transitions/create-namespaces.js';
 export { cancelRuns } from './transitions/runs/cancel-runs.js';
 export { claimRuns } from './transitions/runs/claim-runs.js';
+export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions/runs/delete-runs.js';
 export { finishRuns } from './transitions/runs/finish-runs.js';
 export { observeCancels } from './transitions/runs/observe-cancels.js';
 export { releaseRuns } from './transitions/runs/release-runs.js';

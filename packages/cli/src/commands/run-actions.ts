@@ -5,43 +5,82 @@ import pc from 'picocolors';
 import { CliError, EXIT } from '../exit-codes.js';
 import { printOne } from '../output/print.js';
 import { runStatusText } from '../output/statuses.js';
-import { withRun, withSession } from '../session.js';
+import { runIdOf, type Session, withRun, withSession } from '../session.js';
 import { idsOf } from './ids.js';
 
+interface Done {
+  /** For programs. */
+  readonly status: string;
+  /** For people. */
+  readonly text: string;
+}
+
+interface Action {
+  readonly name: string;
+  /** Completes "could not be …". */
+  readonly done: string;
+  readonly description: string;
+  readonly takesReason: boolean;
+  readonly act: (session: Session, id: string, reason: string) => Promise<Done>;
+}
+
+const actions: readonly Action[] = [
+  {
+    name: 'cancel',
+    done: 'cancelled',
+    description: 'request that runs end; their code may clean up',
+    takesReason: true,
+    act: async (session, id, reason) =>
+      doneBy(await withRun(session, id, (ref) => session.workflows.cancelRun({ ...ref, reason }))),
+  },
+  {
+    name: 'terminate',
+    done: 'terminated',
+    description: 'end runs at once; their code gets no chance to clean up',
+    takesReason: true,
+    act: async (session, id, reason) =>
+      doneBy(await withRun(session, id, (ref) => session.workflows.terminateRun({ ...ref, reason }))),
+  },
+  {
+    name: 'delete',
+    done: 'deleted',
+    description: 'delete ended runs with their steps and payloads, for ever',
+    takesReason: false,
+    act: async (session, id) => {
+      const { namespace, workflows } = session;
+      await workflows.deleteRun({ namespace, runId: await runIdOf(session, id) });
+      return { status: 'DELETED', text: 'deleted' };
+    },
+  },
+];
+
+function doneBy({ status }: { readonly status: RunStatus }): Done {
+  const asked = status !== RunStatus.CANCELLED && status !== RunStatus.TERMINATED;
+  return { status: RunStatus[status], text: `${runStatusText(status)}${asked ? ' (cancellation requested)' : ''}` };
+}
+
 export function addActions(run: Command): void {
-  const actions = [
-    ['cancel', 'request that runs end; their code may clean up', 'cancelRun', 'cancelled'],
-    ['terminate', 'end runs at once; their code gets no chance to clean up', 'terminateRun', 'terminated'],
-  ] as const;
-  for (const [name, description, method, done] of actions) {
-    run
-      .command(`${name} <id...>`)
-      .description(`${description}; - reads ids from stdin`)
-      .option('-r, --reason <text>', 'kept with the run', '')
-      .action((ids: string[], options: { reason: string }, command: Command) =>
-        withSession(command, async (session) => {
-          let refused: RpcError | undefined;
-          for (const id of await idsOf(ids)) {
-            try {
-              const { status } = await withRun(
-                session,
-                id,
-                (ref): Promise<{ readonly status: RunStatus }> =>
-                  session.workflows[method]({ ...ref, reason: options.reason }),
-              );
-              const requested = status !== RunStatus.CANCELLED && status !== RunStatus.TERMINATED;
-              const text = `${id} ${runStatusText(status)}${requested ? ' (cancellation requested)' : ''}`;
-              printOne(session.output, { id, json: { id, status: RunStatus[status] }, text });
-            } catch (error) {
-              // One refusal must not keep the command from the other runs.
-              if (!(error instanceof RpcError) || error.isTransient || ids.length === 1) throw error;
-              process.stderr.write(`${pc.red('error')} ${error.message}\n`);
-              refused = error;
-            }
+  for (const { name, done, description, takesReason, act } of actions) {
+    const command = run.command(`${name} <id...>`).description(`${description}; - reads ids from stdin`);
+    if (takesReason) command.option('-r, --reason <text>', 'kept with the run', '');
+    command.action((ids: string[], options: { reason?: string }, invoked: Command) =>
+      withSession(invoked, async (session) => {
+        let refused: RpcError | undefined;
+        const all = await idsOf(ids);
+        for (const id of all) {
+          try {
+            const { status, text } = await act(session, id, options.reason ?? '');
+            printOne(session.output, { id, json: { id, status }, text: `${id} ${text}` });
+          } catch (error) {
+            // One refusal must not keep the command from the other runs.
+            if (!(error instanceof RpcError) || error.isTransient || all.length === 1) throw error;
+            process.stderr.write(`${pc.red('error')} ${error.message}\n`);
+            refused = error;
           }
-          if (refused !== undefined)
-            throw new CliError(`Some runs could not be ${done}; see the errors above.`, EXIT.refused);
-        }),
-      );
+        }
+        if (refused !== undefined)
+          throw new CliError(`Some runs could not be ${done}; see the errors above.`, EXIT.refused);
+      }),
+    );
   }
 }

@@ -1,6 +1,6 @@
 import { ChurningMap } from '@perdure/collections';
 import { DataError } from '@perdure/store';
-import { overloaded } from '../rpc/rpc-error.js';
+import { overloaded, type RpcError } from '../rpc/rpc-error.js';
 
 export interface CoalescerOptions<Command, Outcome> {
   /** For messages. */
@@ -9,65 +9,145 @@ export interface CoalescerOptions<Command, Outcome> {
   readonly run: (commands: readonly Command[]) => Promise<readonly Outcome[]>;
   /** Commands with equal keys keep their order and never run in two batches at once. */
   readonly keyOf: (command: Command) => string;
-  /** Commands in a batch at the most. */
+  /** Bytes of the values that a command carries; default 0 for all. */
+  readonly bytesOf?: (command: Command) => number;
+  /** Told of an exception that a caller's callback threw. Must not throw itself. */
+  readonly onFault: (error: unknown) => void;
+  /** Most commands in a batch; default 500. */
   readonly maxBatch?: number;
-  /** Batches under way at the most. */
+  /** Most bytes in a batch, unless one command alone has more; default 8 MiB. */
+  readonly maxBatchBytes?: number;
+  /** Most batches under way; default 2. */
   readonly maxInFlight?: number;
-  /** With fewer commands than that waiting, a batch under way is waited for; default 32. */
-  readonly worthABatch?: number;
-  /** Commands waiting at the most; more are refused as OVERLOADED. */
+  /** While a batch is under way, another one begins only with at least this many commands; default 32. */
+  readonly minSecondBatch?: number;
+  /** Most commands that wait for a batch; more are refused as OVERLOADED. */
   readonly maxQueued: number;
+  /** Most bytes that wait or are under way; more are refused as OVERLOADED. Default 64 MiB. */
+  readonly maxQueuedBytes?: number;
 }
 
 /** A batch that takes longer waits for a lock or a connection; new commands do not wait with it. In ms. */
 const HANGING_MS = 50;
+const MIB = 1024 * 1024;
 
-interface Entry<Command, Outcome> {
+/** A command that has its place in the queue, and who is to be told. One of the two callbacks is called, once. */
+export interface Admitted<Command, Outcome> {
   readonly command: Command;
-  readonly key: string;
+  readonly bytes: number;
   readonly onOutcome: (outcome: Outcome) => void;
   readonly onError: (error: unknown) => void;
+}
+
+interface Entry<Command, Outcome> extends Admitted<Command, Outcome> {
+  readonly key: string;
 }
 
 /**
  * Group commit: gathers the commands of all callers for as long as earlier batches are under way, and writes them with one
  * statement. Without load a command waits for nothing but the end of the present event-loop turn; there are no timers.
  *
+ * A command is refused when it comes or not at all: what was admitted is carried out. Batches and the queue are bounded by
+ * commands and by bytes; a large command that does not fit a batch lets smaller ones pass and is the first of the next.
+ *
  * A command that the database refuses for its values fails alone: its batch is split until it stands by itself.
  */
 export class Coalescer<Command, Outcome> {
+  /** Why a command is not admitted. Made once: refusing must cost less than carrying out. */
+  readonly refusal: RpcError;
   readonly #options: Required<CoalescerOptions<Command, Outcome>>;
   readonly #keysInFlight = new ChurningMap<string, number>();
   #queue: Entry<Command, Outcome>[] = [];
+  /** Commands admitted that are in no batch yet. */
+  #waiting = 0;
+  /** Bytes of all commands admitted that have no outcome yet. */
+  #bytes = 0;
   #inFlight = 0;
   #beganAtMs = 0;
   #scheduled = false;
 
   constructor(options: CoalescerOptions<Command, Outcome>) {
-    this.#options = { maxBatch: 500, maxInFlight: 2, worthABatch: 32, ...options };
-  }
-
-  /** Commands that wait for a batch. */
-  get queued(): number {
-    return this.#queue.length;
+    this.#options = {
+      bytesOf: () => 0,
+      maxBatch: 500,
+      maxBatchBytes: 8 * MIB,
+      maxInFlight: 2,
+      minSecondBatch: 32,
+      maxQueuedBytes: 64 * MIB,
+      ...options,
+    };
+    const { name, maxQueued, maxQueuedBytes } = this.#options;
+    const limits = `${maxQueued.toLocaleString('en')} commands or ${Math.round(maxQueuedBytes / MIB)} MiB`;
+    this.refusal = overloaded(`its queue of ${name} commands is full (${limits})`);
   }
 
   /**
    * @returns the command's outcome, once committed
-   * @throws {RpcError} OVERLOADED when too many commands wait; nothing was done
+   * @throws {RpcError} OVERLOADED when too many commands wait; nothing was changed
    */
   submit(command: Command): Promise<Outcome> {
-    return new Promise((resolve, reject) => this.enqueue(command, resolve, reject));
+    return new Promise((resolve, reject) => {
+      const admitted = this.admit(command, resolve, reject);
+      if (admitted === undefined) reject(this.refusal);
+      else this.enqueue(admitted);
+    });
   }
 
-  /** {@link submit} without a promise of its own; one of the two is called, once. */
-  enqueue(command: Command, onOutcome: (outcome: Outcome) => void, onError: (error: unknown) => void): void {
-    if (this.#queue.length >= this.#options.maxQueued) {
-      onError(overloaded(`${this.#options.maxQueued} ${this.#options.name} commands wait already`));
-      return;
-    }
-    this.#queue.push({ command, key: this.#options.keyOf(command), onOutcome, onError });
+  /**
+   * Admits all of the commands or none.
+   *
+   * @returns an outcome per command, each once committed
+   * @throws {RpcError} OVERLOADED when there is no room for all of them; nothing was changed
+   */
+  submitAll(commands: readonly Command[]): Promise<Outcome>[] {
+    const bytes = commands.reduce((sum, command) => sum + this.#options.bytesOf(command), 0);
+    if (!this.#hasRoom(commands.length, bytes)) throw this.refusal;
+    return commands.map(
+      (command) =>
+        new Promise((resolve, reject) => {
+          this.enqueue(this.#take(command, this.#options.bytesOf(command), resolve, reject));
+        }),
+    );
+  }
+
+  /**
+   * Reserves a command's place without queueing it yet; {@link enqueue} must follow.
+   *
+   * @returns undefined when there is no room: none of the callbacks is called
+   */
+  admit(
+    command: Command,
+    onOutcome: (outcome: Outcome) => void,
+    onError: (error: unknown) => void,
+  ): Admitted<Command, Outcome> | undefined {
+    const bytes = this.#options.bytesOf(command);
+    return this.#hasRoom(1, bytes) ? this.#take(command, bytes, onOutcome, onError) : undefined;
+  }
+
+  /** Queues an admitted command, behind those that were queued before. */
+  enqueue(admitted: Admitted<Command, Outcome>): void {
+    this.#queue.push(admitted as Entry<Command, Outcome>);
     this.#schedule();
+  }
+
+  /** An empty queue has room for anything, so that no size is refused for ever. */
+  #hasRoom(commands: number, bytes: number): boolean {
+    const { maxQueued, maxQueuedBytes } = this.#options;
+    return (
+      (this.#waiting === 0 || this.#waiting + commands <= maxQueued) &&
+      (this.#bytes === 0 || this.#bytes + bytes <= maxQueuedBytes)
+    );
+  }
+
+  #take(
+    command: Command,
+    bytes: number,
+    onOutcome: (outcome: Outcome) => void,
+    onError: (error: unknown) => void,
+  ): Entry<Command, Outcome> {
+    this.#waiting++;
+    this.#bytes += bytes;
+    return { command, key: this.#options.keyOf(command), bytes, onOutcome, onError };
   }
 
   #schedule(): void {
@@ -83,7 +163,7 @@ export class Coalescer<Command, Outcome> {
     while (this.#queue.length > 0 && this.#inFlight < this.#options.maxInFlight) {
       // A further batch beside one that is under way has to be worth its statement, unless that one hangs.
       const hangs = performance.now() - this.#beganAtMs > HANGING_MS;
-      if (this.#inFlight > 0 && this.#queue.length < this.#options.worthABatch && !hangs) return;
+      if (this.#inFlight > 0 && this.#queue.length < this.#options.minSecondBatch && !hangs) return;
       const batch = this.#takeBatch();
       if (batch.length === 0) return;
       this.#inFlight++;
@@ -94,48 +174,74 @@ export class Coalescer<Command, Outcome> {
 
   /** Takes what may run now and leaves the rest in order: a key in flight, or left behind, holds back what follows it. */
   #takeBatch(): Entry<Command, Outcome>[] {
+    const { maxBatch, maxBatchBytes } = this.#options;
+    const queue = this.#queue;
     const batch: Entry<Command, Outcome>[] = [];
     const left: Entry<Command, Outcome>[] = [];
     const held = new Set<string>();
-    for (const entry of this.#queue) {
-      if (batch.length >= this.#options.maxBatch || this.#keysInFlight.has(entry.key) || held.has(entry.key)) {
+    let bytes = 0;
+    let next = 0;
+    for (; next < queue.length && batch.length < maxBatch; next++) {
+      const entry = queue[next] as Entry<Command, Outcome>;
+      const fits = batch.length === 0 || bytes + entry.bytes <= maxBatchBytes;
+      if (!fits || this.#keysInFlight.has(entry.key) || held.has(entry.key)) {
         held.add(entry.key);
         left.push(entry);
-      } else batch.push(entry);
+      } else {
+        batch.push(entry);
+        bytes += entry.bytes;
+      }
     }
+    for (; next < queue.length; next++) left.push(queue[next] as Entry<Command, Outcome>);
     this.#queue = left;
+    this.#waiting -= batch.length;
     for (const { key } of batch) this.#keysInFlight.set(key, (this.#keysInFlight.get(key) ?? 0) + 1);
     return batch;
   }
 
   async #runBatch(batch: readonly Entry<Command, Outcome>[]): Promise<void> {
-    try {
-      await this.#settle(batch);
-    } finally {
-      for (const { key } of batch) {
-        const count = (this.#keysInFlight.get(key) ?? 1) - 1;
-        if (count === 0) this.#keysInFlight.delete(key);
-        else this.#keysInFlight.set(key, count);
-      }
-      this.#inFlight--;
-      this.#pump();
+    await this.#settle(batch);
+    for (const { key, bytes } of batch) {
+      this.#bytes -= bytes;
+      const count = (this.#keysInFlight.get(key) ?? 1) - 1;
+      if (count === 0) this.#keysInFlight.delete(key);
+      else this.#keysInFlight.set(key, count);
     }
+    this.#inFlight--;
+    this.#pump();
   }
 
+  /** Never throws, and calls one callback of each entry once, whatever the callbacks do. */
   async #settle(batch: readonly Entry<Command, Outcome>[]): Promise<void> {
+    let outcomes: readonly Outcome[];
     try {
-      const outcomes = await this.#options.run(batch.map((entry) => entry.command));
-      batch.forEach((entry, index) => {
-        entry.onOutcome(outcomes[index] as Outcome);
-      });
+      outcomes = await this.#options.run(batch.map((entry) => entry.command));
     } catch (error) {
-      if (error instanceof DataError && batch.length > 1) {
+      if (batch.length > 1 && mayConcernOne(error)) {
         const middle = batch.length >> 1;
         await this.#settle(batch.slice(0, middle));
         await this.#settle(batch.slice(middle));
       } else {
-        for (const entry of batch) entry.onError(error);
+        for (const entry of batch) this.#tell(entry.onError, error);
       }
+      return;
+    }
+    batch.forEach((entry, index) => {
+      if (index < outcomes.length) this.#tell(entry.onOutcome, outcomes[index] as Outcome);
+      else this.#tell(entry.onError, new Error(`A batch of ${this.#options.name} left a command without an outcome.`));
+    });
+  }
+
+  #tell<Value>(callback: (value: Value) => void, value: Value): void {
+    try {
+      callback(value);
+    } catch (error) {
+      this.#options.onFault(error);
     }
   }
+}
+
+/** A value that PostgreSQL refuses, or more than fits a string: the batch is not at fault as a whole. */
+function mayConcernOne(error: unknown): boolean {
+  return error instanceof DataError || error instanceof RangeError;
 }

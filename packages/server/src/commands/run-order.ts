@@ -1,72 +1,112 @@
 import { ChurningMap } from '@perdure/collections';
+import type { RpcError } from '../rpc/rpc-error.js';
+import type { Admitted } from './coalescer.js';
 
-/** Carries out one command and calls one of the two, once. */
-type Enqueue<Command, Outcome> = (
-  command: Command,
-  onOutcome: (outcome: Outcome) => void,
-  onError: (error: unknown) => void,
-) => void;
+/** Carries out commands of one kind, those of one run in the order in which they are queued. */
+export interface Kind<Command, Outcome> {
+  readonly refusal: RpcError;
+  admit(
+    command: Command,
+    onOutcome: (outcome: Outcome) => void,
+    onError: (error: unknown) => void,
+  ): Admitted<Command, Outcome> | undefined;
+  enqueue(admitted: Admitted<Command, Outcome>): void;
+}
 
+interface Waiting {
+  readonly kind: unknown;
+  readonly enqueue: () => void;
+}
+
+/** The commands of one run that have no outcome yet. */
 interface Lane {
-  /** Commands of this kind are under way; the coalescer keeps those of one kind in order by itself. */
+  /** Of the commands under way. */
   kind: unknown;
   underWay: number;
-  readonly waiting: { readonly kind: unknown; readonly go: () => void }[];
+  /** Commands behind them, from `next` on. */
+  waiting: Waiting[];
+  next: number;
+  advancing: boolean;
 }
 
 /**
  * Keeps the order of a run's commands over all kinds: a command waits while earlier ones of another kind are under way.
  * Without this, a completion could be written by its coalescer before the beginning that was sent before it.
+ *
+ * A command that waits here has its place in its kind's queue already: it counts to that queue's limits, and is not refused
+ * later.
  */
 export class RunOrder {
   readonly #lanes = new ChurningMap<string, Lane>();
 
-  /** Runs with commands under way. */
+  /** Runs with commands that have no outcome yet. */
   get size(): number {
     return this.#lanes.size;
   }
 
-  /** @param kind what carries the command out; the same function for all commands of a kind */
-  submit<Command, Outcome>(runId: string, kind: Enqueue<Command, Outcome>, command: Command): Promise<Outcome> {
-    let lane = this.#lanes.get(runId);
-    if (lane === undefined) {
-      lane = { kind, underWay: 0, waiting: [] };
-      this.#lanes.set(runId, lane);
-    }
-    const ownLane = lane;
+  /**
+   * @returns the command's outcome, once committed
+   * @throws {RpcError} OVERLOADED when too many commands of the kind wait; nothing was changed
+   */
+  submit<Command, Outcome>(runId: string, kind: Kind<Command, Outcome>, command: Command): Promise<Outcome> {
     return new Promise((resolve, reject) => {
-      const go = () =>
-        kind(
-          command,
-          (outcome) => {
-            resolve(outcome);
-            this.#done(runId, ownLane);
-          },
-          (error) => {
-            reject(error);
-            this.#done(runId, ownLane);
-          },
-        );
-      if (ownLane.waiting.length > 0 || ownLane.kind !== kind) ownLane.waiting.push({ kind, go });
-      else {
-        ownLane.underWay++;
-        go();
+      const admitted = kind.admit(
+        command,
+        (outcome) => {
+          resolve(outcome);
+          this.#settled(runId);
+        },
+        (error) => {
+          reject(error);
+          this.#settled(runId);
+        },
+      );
+      if (admitted === undefined) {
+        reject(kind.refusal);
+        return;
+      }
+      const lane = this.#laneOf(runId, kind);
+      if (lane.kind !== kind || lane.next < lane.waiting.length || lane.advancing) {
+        lane.waiting.push({ kind, enqueue: () => kind.enqueue(admitted) });
+      } else {
+        lane.underWay++;
+        kind.enqueue(admitted);
       }
     });
   }
 
-  #done(runId: string, lane: Lane): void {
-    lane.underWay--;
-    if (lane.underWay > 0) return;
-    const next = lane.waiting[0];
-    if (next === undefined) {
-      this.#lanes.delete(runId);
-      return;
+  #laneOf(runId: string, kind: unknown): Lane {
+    let lane = this.#lanes.get(runId);
+    if (lane === undefined) {
+      lane = { kind, underWay: 0, waiting: [], next: 0, advancing: false };
+      this.#lanes.set(runId, lane);
     }
-    lane.kind = next.kind;
-    while (lane.waiting[0]?.kind === next.kind) {
+    return lane;
+  }
+
+  #settled(runId: string): void {
+    const lane = this.#lanes.get(runId);
+    if (lane === undefined) return;
+    lane.underWay--;
+    // A loop and no recursion: commands that are settled while they are queued come back here.
+    if (lane.advancing) return;
+    lane.advancing = true;
+    while (lane.underWay === 0 && lane.next < lane.waiting.length) this.#advance(lane);
+    lane.advancing = false;
+    if (lane.underWay === 0) this.#lanes.delete(runId);
+  }
+
+  /** Queues the next command and those of its kind right behind it. */
+  #advance(lane: Lane): void {
+    lane.kind = lane.waiting[lane.next]?.kind;
+    while (lane.waiting[lane.next]?.kind === lane.kind && lane.next < lane.waiting.length) {
+      const { enqueue } = lane.waiting[lane.next++] as Waiting;
       lane.underWay++;
-      lane.waiting.shift()?.go();
+      enqueue();
+    }
+    if (lane.next === lane.waiting.length) {
+      lane.waiting = [];
+      lane.next = 0;
     }
   }
 }

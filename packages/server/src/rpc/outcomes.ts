@@ -5,7 +5,9 @@ import {
   DataError,
   type FenceOutcome,
   type LeaseRef,
+  type RunStatus,
   type StepMismatch,
+  TERMINAL_STATUSES,
   type WrongAttempt,
   type WrongRunState,
 } from '@perdure/store';
@@ -110,8 +112,35 @@ export function wrongRunState(runId: string, action: string, outcome: WrongRunSt
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.WRONG_RUN_STATE,
-    `Run ${runId} is ${outcome.status} and cannot be ${action}; only a run that has not ended can.`,
+    `Run ${runId} is ${outcome.status} and cannot be ${action}: ${isTerminal(outcome.status) ? 'it has ended.' : 'it has not ended. Cancel or terminate it first.'}`,
     { metadata: { run_id: runId, status: outcome.status } },
+  );
+}
+
+function isTerminal(status: RunStatus): boolean {
+  return (TERMINAL_STATUSES as readonly RunStatus[]).includes(status);
+}
+
+export function workflowAlreadyExists(
+  workflowId: string,
+  { runId, status }: { readonly runId: string; readonly status: RunStatus },
+): RpcError {
+  return new RpcError(
+    StatusCode.ALREADY_EXISTS,
+    ErrorReason.WORKFLOW_ALREADY_EXISTS,
+    `Workflow id '${workflowId}' belongs to run ${runId}, which is ${status} and was started with ` +
+      'another type, queue or input, or may not be followed by another run. Nothing was changed. Choose another workflow ' +
+      'id, or another reuse policy.',
+    { metadata: { run_id: runId, workflow_id: workflowId, status } },
+  );
+}
+
+export function valueRefused(cause: DataError): RpcError {
+  return new RpcError(
+    StatusCode.INVALID_ARGUMENT,
+    ErrorReason.INVALID_FIELD,
+    'PostgreSQL cannot store a value of this request. Nothing was changed.',
+    { cause },
   );
 }
 
@@ -128,10 +157,18 @@ export function unknownWait(runId: string, stepIds: readonly string[]): RpcError
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.WRONG_ATTEMPT,
-    `Run ${runId} cannot wait for ${stepIds.map((stepId) => `'${stepId}'`).join(', ')}: a timer wait needs a scheduled SLEEP ` +
+    `Run ${runId} cannot wait for ${named(stepIds)}: a timer wait needs a scheduled SLEEP ` +
       'step, a retry wait a failed attempt that another one follows.',
     { metadata: { run_id: runId } },
   );
+}
+
+const MAX_NAMED = 5;
+
+function named(stepIds: readonly string[]): string {
+  const names = stepIds.slice(0, MAX_NAMED).map((stepId) => `'${stepId}'`);
+  if (stepIds.length > MAX_NAMED) names.push(`${stepIds.length - MAX_NAMED} more steps`);
+  return names.join(', ');
 }
 
 export function workerRefused(workerId: string, kind: 'worker_not_registered' | 'worker_draining'): RpcError {
@@ -161,7 +198,7 @@ export function workerMismatch(workerId: string, what: string): RpcError {
 }
 
 /**
- * What a thrown error becomes for the caller; undefined when it is a fault of ours.
+ * What a thrown error becomes for the caller; undefined when it is a bug in Perdure.
  */
 export function knownFailure(error: unknown): RpcError | undefined {
   if (error instanceof RpcError) return error;
@@ -173,13 +210,6 @@ export function knownFailure(error: unknown): RpcError | undefined {
       { retryAfterMs: 500, cause: error },
     );
   }
-  if (error instanceof DataError) {
-    return new RpcError(
-      StatusCode.INVALID_ARGUMENT,
-      ErrorReason.INVALID_FIELD,
-      'PostgreSQL cannot store a value of this request. Nothing was changed.',
-      { cause: error },
-    );
-  }
+  if (error instanceof DataError) return valueRefused(error);
   return undefined;
 }

@@ -28,7 +28,17 @@ export interface RpcErrorDetails {
   readonly cause?: unknown;
 }
 
-/** The one way for a call to fail: a status, a reason of the closed list, a sentence, and details. */
+/** Longest message, in characters: unary calls carry it twice in their trailers, which clients limit to some 16 KiB. */
+const MAX_MESSAGE_LENGTH = 2_000;
+/** Of a request's violations so many bytes are listed; the rest is counted. */
+const MAX_VIOLATION_BYTES = 4_096;
+const MAX_VIOLATIONS_MESSAGE_BYTES = 1_024;
+
+/**
+ * The one way for a call to fail: a status, a reason of the closed list, a sentence, and details.
+ *
+ * It has no stack: it tells a caller about a request, and under overload refusals must cost little.
+ */
 export class RpcError extends Error {
   override readonly name = 'RpcError';
   readonly code: StatusCode;
@@ -38,7 +48,12 @@ export class RpcError extends Error {
   readonly retryAfterMs: number | undefined;
 
   constructor(code: StatusCode, reason: ErrorReason, message: string, details: RpcErrorDetails = {}) {
-    super(message, { cause: details.cause });
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
+    super(message.length > MAX_MESSAGE_LENGTH ? `${message.slice(0, MAX_MESSAGE_LENGTH)}…` : message, {
+      cause: details.cause,
+    });
+    Error.stackTraceLimit = stackTraceLimit;
     this.code = code;
     this.reason = reason;
     this.metadata = details.metadata ?? {};
@@ -47,19 +62,44 @@ export class RpcError extends Error {
   }
 }
 
-/** @param violations what is wrong, at least one */
-export function invalidArgument(violations: readonly FieldViolation[]): RpcError {
-  const message = violations.map(({ field, description }) => `${field}: ${description}`).join(' ');
-  return new RpcError(StatusCode.INVALID_ARGUMENT, ErrorReason.INVALID_FIELD, message, { violations });
+/**
+ * Lists violations until the answer has a reasonable size, and counts the rest.
+ *
+ * @param violations what is wrong, at least one
+ * @param unlisted further ones that are not among them
+ */
+export function invalidArgument(violations: readonly FieldViolation[], unlisted = 0): RpcError {
+  const listed = withinBytes(violations, MAX_VIOLATION_BYTES);
+  const named = withinBytes(listed, MAX_VIOLATIONS_MESSAGE_BYTES);
+  const total = violations.length + unlisted;
+  const sentences = named.map(({ field, description }) => `${field}: ${description}`);
+  if (named.length < total) sentences.push(`There are ${total - named.length} more violations.`);
+  return new RpcError(StatusCode.INVALID_ARGUMENT, ErrorReason.INVALID_FIELD, sentences.join(' '), {
+    violations: listed,
+    ...(listed.length < total ? { metadata: { violations: String(total) } } : {}),
+  });
 }
 
-/** @param what what there is too much of */
+/** At least the first. */
+function withinBytes(violations: readonly FieldViolation[], maxBytes: number): readonly FieldViolation[] {
+  let bytes = 0;
+  const end = violations.findIndex(({ field, description }) => {
+    bytes += Buffer.byteLength(field) + Buffer.byteLength(description);
+    return bytes > maxBytes;
+  });
+  return end < 0 ? violations : violations.slice(0, Math.max(1, end));
+}
+
+/** When a refused call may be repeated, in ms. */
+const OVERLOADED_RETRY_MS = 250;
+
+/** @param what completes "The server is overloaded: …" */
 export function overloaded(what: string): RpcError {
   return new RpcError(
     StatusCode.RESOURCE_EXHAUSTED,
     ErrorReason.OVERLOADED,
-    `The server has too much to do: ${what}. Nothing was done; try again in a moment.`,
-    { retryAfterMs: 250 },
+    `The server is overloaded: ${what}. Nothing was changed; retry after ${OVERLOADED_RETRY_MS} ms.`,
+    { retryAfterMs: OVERLOADED_RETRY_MS },
   );
 }
 

@@ -9,7 +9,7 @@ import {
   listWorkers,
   readDatabaseFacts,
 } from '@perdure/store';
-import { decode, type ServerContext } from '../context.js';
+import type { ServerContext } from '../context.js';
 import {
   decodeCreateNamespace,
   decodeDiagnose,
@@ -19,6 +19,7 @@ import {
   workerCursorFields,
   workersScope,
 } from '../rpc/decode/admin-requests.js';
+import { decode } from '../rpc/decode/decode.js';
 import { encodePageToken } from '../rpc/decode/page-token.js';
 import { decodeWorkerRef } from '../rpc/decode/worker-requests.js';
 import { diagnosisMessage, reaperMessage } from '../rpc/encode/diagnosis.js';

@@ -1,16 +1,30 @@
-import { RunStatus, type WorkerService } from '@perdure/proto';
-import { type FinishRun, readMemo, readMemoOf } from '@perdure/store';
-import { decode, type ServerContext } from '../context.js';
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { type FailWorkflowRequest, RunStatus, type SuspendRunResponseSchema, type WorkerService } from '@perdure/proto';
+import {
+  type FenceOutcome,
+  type FinishRun,
+  type FinishRunOutcome,
+  type LeaseRef,
+  type ObserveCancel,
+  type ObserveCancelOutcome,
+  type ReleaseRun,
+  type ReleaseRunOutcome,
+  readMemo,
+  readMemoOf,
+  type SuspendRun,
+  type SuspendRunOutcome,
+} from '@perdure/store';
+import type { ServerContext } from '../context.js';
 import { MEMO_PAGE_LIMITS } from '../limits.js';
+import { decode } from '../rpc/decode/decode.js';
 import { encodePageToken } from '../rpc/decode/page-token.js';
 import * as decoders from '../rpc/decode/worker-requests.js';
 import { memoMessage } from '../rpc/encode/model.js';
+import { shared } from '../rpc/encode/shared-answer.js';
 import { optionalTimestamp } from '../rpc/encode/time.js';
 import type { Handlers } from '../rpc/handlers.js';
 import { cancelNotRequested, fenceRefused, isFenceRefusal, unknownWait } from '../rpc/outcomes.js';
-
-/** One object for all, so that a session encodes the answers of a batch once. */
-const RECORDED = {};
+import { answering } from './answering.js';
 
 /** What workers read of runs that they hold, and how such runs are given back or end. */
 export function leasedRuns(
@@ -20,13 +34,6 @@ export function leasedRuns(
   'getMemo' | 'observeCancel' | 'suspendRun' | 'completeWorkflow' | 'failWorkflow' | 'confirmCancel' | 'releaseRun'
 > {
   const { db, commands } = context;
-
-  const finish = async (command: FinishRun) => {
-    const outcome = await commands.finishRun(command);
-    if (outcome.kind === 'cancel_not_requested') throw cancelNotRequested(command.runId);
-    if (isFenceRefusal(outcome)) throw fenceRefused(command, outcome);
-  };
-
   return {
     async getMemo(request) {
       const wanted = decode(context, (check) => decoders.decodeGetMemo(check, request));
@@ -42,58 +49,59 @@ export function leasedRuns(
         nextMemoToken: next === null ? '' : encodePageToken(decoders.memoScope(lease), [next.entries, next.bytes]),
       };
     },
-
-    async observeCancel(request) {
-      const command = decode(context, (check) => decoders.decodeObserveCancel(check, request));
-      const outcome = await commands.observeCancel(command);
-      if (outcome.kind === 'cancel_not_requested') throw cancelNotRequested(command.runId);
-      if (isFenceRefusal(outcome)) throw fenceRefused(command, outcome);
-      return {};
-    },
-
-    async suspendRun(request) {
-      const command = decode(context, (check) => decoders.decodeSuspendRun(check, request));
-      const outcome = await commands.suspendRun(command);
-      switch (outcome.kind) {
-        case 'suspended':
-        case 'already_suspended':
-          return { suspended: true, ...optionalTimestamp('wakeAt', outcome.wakeAt) };
-        case 'not_suspended':
-          return { readyStepIds: [...outcome.readyStepIds], cancelRequested: outcome.cancelRequested };
-        case 'unknown_wait':
-          throw unknownWait(command.runId, outcome.stepIds);
-        default:
-          throw fenceRefused(command, outcome);
-      }
-    },
-
-    async completeWorkflow(request) {
-      await finish(decode(context, (check) => decoders.decodeCompleteWorkflow(check, request)));
-      return RECORDED;
-    },
-
-    async failWorkflow(request) {
+    observeCancel: answering(context, decoders.decodeObserveCancel, commands.observeCancel, cancelObserved),
+    suspendRun: answering(context, decoders.decodeSuspendRun, commands.suspendRun, runSuspended),
+    completeWorkflow: answering(context, decoders.decodeCompleteWorkflow, commands.finishRun, runFinished),
+    async failWorkflow(request: FailWorkflowRequest) {
       const failing = decode(context, (check) => decoders.decodeFailWorkflow(check, request));
       if (failing.kind === 'fail') {
-        await finish(failing.command);
+        runFinished(failing.command, await commands.finishRun(failing.command));
         return { status: RunStatus.FAILED };
       }
-      const outcome = await commands.retryRunAttempt(failing.command);
-      if (isFenceRefusal(outcome)) throw fenceRefused(failing.command, outcome);
+      refuseIfFenced(failing.command, await commands.retryRunAttempt(failing.command));
       return { status: RunStatus.SLEEPING };
     },
-
-    async confirmCancel(request) {
-      const lease = decode(context, (check) => decoders.decodeLease(check, request));
-      await finish({ ...lease, end: 'CANCELLED' });
-      return {};
-    },
-
-    async releaseRun(request) {
-      const command = decode(context, (check) => decoders.decodeReleaseRun(check, request));
-      const outcome = await commands.releaseRun(command);
-      if (isFenceRefusal(outcome)) throw fenceRefused(command, outcome);
-      return {};
-    },
+    confirmCancel: answering(context, decoders.decodeConfirmCancel, commands.finishRun, runFinished),
+    releaseRun: answering(context, decoders.decodeReleaseRun, commands.releaseRun, runReleased),
   };
+}
+
+const ACKNOWLEDGED = shared({});
+
+function runFinished(command: FinishRun, outcome: FinishRunOutcome): typeof ACKNOWLEDGED {
+  if (outcome.kind === 'cancel_not_requested') throw cancelNotRequested(command.runId);
+  refuseIfFenced(command, outcome);
+  return ACKNOWLEDGED;
+}
+
+function cancelObserved(command: ObserveCancel, outcome: ObserveCancelOutcome): typeof ACKNOWLEDGED {
+  if (outcome.kind === 'cancel_not_requested') throw cancelNotRequested(command.runId);
+  refuseIfFenced(command, outcome);
+  return ACKNOWLEDGED;
+}
+
+function runReleased(command: ReleaseRun, outcome: ReleaseRunOutcome): typeof ACKNOWLEDGED {
+  refuseIfFenced(command, outcome);
+  return ACKNOWLEDGED;
+}
+
+function runSuspended(
+  command: SuspendRun,
+  outcome: SuspendRunOutcome,
+): MessageInitShape<typeof SuspendRunResponseSchema> {
+  switch (outcome.kind) {
+    case 'suspended':
+    case 'already_suspended':
+      return { suspended: true, ...optionalTimestamp('wakeAt', outcome.wakeAt) };
+    case 'not_suspended':
+      return { readyStepIds: [...outcome.readyStepIds], cancelRequested: outcome.cancelRequested };
+    case 'unknown_wait':
+      throw unknownWait(command.runId, outcome.stepIds);
+    default:
+      throw fenceRefused(command, outcome);
+  }
+}
+
+function refuseIfFenced(lease: LeaseRef, outcome: FenceOutcome | { readonly kind: string }): void {
+  if (isFenceRefusal(outcome)) throw fenceRefused(lease, outcome);
 }

@@ -1,7 +1,8 @@
 import { type WorkerService, WorkerStatus } from '@perdure/proto';
 import { deregisterWorkers, drainWorkers, registerWorkers, type Worker } from '@perdure/store';
-import { decode, type ServerContext } from '../context.js';
+import type { ServerContext } from '../context.js';
 import { MAX_HEARTBEAT_INTERVAL_MS } from '../limits.js';
+import { decode } from '../rpc/decode/decode.js';
 import { decodeWait } from '../rpc/decode/wait.js';
 import * as decoders from '../rpc/decode/worker-requests.js';
 import { leasedRun } from '../rpc/encode/leased-run.js';

@@ -1,11 +1,4 @@
-import {
-  create,
-  type DescMessage,
-  type DescMethod,
-  fromBinary,
-  type MessageInitShape,
-  toBinary,
-} from '@bufbuild/protobuf';
+import { create, type DescMethod, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { anyPack } from '@bufbuild/protobuf/wkt';
 import type * as grpc from '@grpc/grpc-js';
 import { ChurningMap } from '@perdure/collections';
@@ -17,6 +10,7 @@ import {
   StatusSchema,
 } from '@perdure/proto';
 import type { Logger } from 'pino';
+import { encodeAnswer } from '../rpc/encode/shared-answer.js';
 import { CallState, type ServiceBinding } from '../rpc/handlers.js';
 import { invalidArgument, overloaded, type RpcError, shuttingDown } from '../rpc/rpc-error.js';
 import { errorDetails } from './error-details.js';
@@ -24,7 +18,6 @@ import { failureOf } from './failures.js';
 
 /** Calls of a session that may be without an answer. */
 const MAX_CALLS = 10_000;
-const MAX_SHARED_BYTES = 64;
 /** Answers of more than that go out in several frames. */
 const MAX_FRAME_BYTES = 1024 * 1024;
 /** What is reckoned for an answer beside its response, or for an error. */
@@ -69,9 +62,6 @@ export class SessionStream {
   readonly #log: Logger;
   readonly #onEnd: () => void;
   readonly #calls = new ChurningMap<number, CallState>();
-  /** Handlers answer the calls of a batch with one object, which is encoded once. */
-  #lastResponse: unknown;
-  #lastResponseBytes: Uint8Array = new Uint8Array();
   #answers: MessageInitShape<typeof SessionAnswerSchema>[] = [];
   /** Of the answers that are not written yet. */
   #unwrittenBytes = 0;
@@ -150,7 +140,7 @@ export class SessionStream {
       const { method, handle } = this.#target(name);
       handle(decodeRequest(method, request), call).then((response) => {
         try {
-          this.#settle(callId, { case: 'response', value: this.#encode(method.output, response) });
+          this.#settle(callId, { case: 'response', value: encodeAnswer(method.output, response) });
         } catch (error) {
           onError(error);
         }
@@ -167,17 +157,6 @@ export class SessionStream {
     throw invalidArgument([
       { field: 'method', description: `must name ${known}; got ${JSON.stringify(name.slice(0, 100))}.` },
     ]);
-  }
-
-  #encode(output: DescMessage, response: MessageInitShape<DescMessage>): Uint8Array {
-    if (response === this.#lastResponse) return this.#lastResponseBytes;
-    const bytes = toBinary(output, create(output, response as never));
-    // Only acknowledgements are shared; anything large must not be held.
-    if (bytes.byteLength <= MAX_SHARED_BYTES) {
-      this.#lastResponse = response;
-      this.#lastResponseBytes = bytes;
-    }
-    return bytes;
   }
 
   #abort(callId: number): void {
@@ -286,7 +265,18 @@ function decodeRequest(method: DescMethod, bytes: Uint8Array) {
   }
 }
 
+/** Under overload one error answers many calls. */
+const errorAnswers = new WeakMap<RpcError, MessageInitShape<typeof SessionAnswerSchema>['outcome']>();
+
 function errorAnswer(error: RpcError): MessageInitShape<typeof SessionAnswerSchema>['outcome'] {
-  const details = errorDetails(error).map(({ desc, value }) => anyPack(desc, value));
-  return { case: 'error', value: create(StatusSchema, { code: error.code, message: error.message, details }) };
+  let answer = errorAnswers.get(error);
+  if (answer === undefined) {
+    const details = errorDetails(error).map(({ desc, value }) => anyPack(desc, value));
+    answer = {
+      case: 'error',
+      value: create(StatusSchema, { code: error.code, message: error.message, details }),
+    };
+    errorAnswers.set(error, answer);
+  }
+  return answer;
 }

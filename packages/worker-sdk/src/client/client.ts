@@ -205,6 +205,14 @@ export class Client {
     );
   }
 
+  /** Deletes a run that has ended - of a workflow id, the newest; see {@link RunHandle.delete}. */
+  async delete(run: { readonly runId: string } | { readonly workflowId: string }): Promise<void> {
+    const { runId } = 'runId' in run ? run : await this.get(run);
+    await untilAnswered(this.#context.outage, (options) =>
+      this.#context.service.deleteRun({ namespace: this.namespace, runId }, options),
+    );
+  }
+
   /** Ends the connection, unless it was given. */
   close(): void {
     if (this.#ownsConnection) this.#connection.close();

@@ -64,4 +64,14 @@ export class RunHandle<Output = unknown> {
     const { service, namespace, outage } = this.#context;
     await untilAnswered(outage, (options) => service.terminateRun({ namespace, runId: this.runId, reason }, options));
   }
+
+  /**
+   * Deletes the run, its steps and payloads, for ever. Its workflow id and request id may be used again.
+   *
+   * @throws {RpcError} WRONG_RUN_STATE while the run is open; RUN_NOT_FOUND when it is not there (any more)
+   */
+  async delete(): Promise<void> {
+    const { service, namespace, outage } = this.#context;
+    await untilAnswered(outage, (options) => service.deleteRun({ namespace, runId: this.runId }, options));
+  }
 }

@@ -24,6 +24,7 @@ const MIN_TIMESTAMP_S = -62_135_596_800n;
  */
 export class Checker {
   #violations: FieldViolation[] | undefined;
+  #unlisted = 0;
   readonly maxPayloadBytes: number;
 
   constructor(maxPayloadBytes: number) {
@@ -33,11 +34,12 @@ export class Checker {
   violate(field: string, description: string): void {
     this.#violations ??= [];
     if (this.#violations.length < 100) this.#violations.push({ field, description });
+    else this.#unlisted++;
   }
 
   /** @throws {RpcError} INVALID_ARGUMENT when any field was wrong */
   done(): void {
-    if (this.#violations !== undefined) throw invalidArgument(this.#violations);
+    if (this.#violations !== undefined) throw invalidArgument(this.#violations, this.#unlisted);
   }
 
   /** Empty means `default`. */

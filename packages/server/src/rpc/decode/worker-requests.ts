@@ -308,6 +308,10 @@ export function decodeCompleteWorkflow(check: Checker, request: CompleteWorkflow
   };
 }
 
+export function decodeConfirmCancel(check: Checker, request: LeaseFields): FinishRun {
+  return { ...decodeLease(check, request), end: 'CANCELLED' };
+}
+
 export type FailWorkflow =
   | { readonly kind: 'fail'; readonly command: FinishRun }
   | { readonly kind: 'retry'; readonly command: RetryRunAttempt };

@@ -1087,7 +1087,7 @@ export enum ErrorReason {
   WORKER_MISMATCH = 16,
 
   /**
-   * RESOURCE_EXHAUSTED: the server has too much to do; RetryInfo says when to come back.
+   * RESOURCE_EXHAUSTED: the server is overloaded and changed nothing; RetryInfo says when to repeat the call.
    *
    * @generated from enum value: ERROR_REASON_OVERLOADED = 17;
    */

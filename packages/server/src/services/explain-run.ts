@@ -1,6 +1,6 @@
 import { WaitReason } from '@perdure/proto';
 import { type Failure, type Run, type RunFacts, type StepAttempt, SUSPECT_LOSSES } from '@perdure/store';
-import { attemptText, errorLine, errorText, list, oneLine, span, workerText } from './phrases.js';
+import { attemptText, errorLine, errorText, list, oneLine, span, workerText } from '../rpc/phrases.js';
 
 /** Why a run is not moving, for programs and for people. */
 export interface Explanation {

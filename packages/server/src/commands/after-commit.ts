@@ -1,0 +1,122 @@
+/** Who is told what once a command is committed. Pure: nothing here waits, sends or looks anything up. */
+import type {
+  BeginStep,
+  BeginStepOutcome,
+  CancelRun,
+  CancelRunOutcome,
+  FinishRun,
+  FinishRunOutcome,
+  QueueRef,
+  ReleaseRun,
+  ReleaseRunOutcome,
+  RetryRunAttempt,
+  RetryRunAttemptOutcome,
+  RunEnd,
+  RunHolder,
+  StartRun,
+  StartRunOutcome,
+  SuspendRun,
+  SuspendRunOutcome,
+  TerminateRun,
+  TerminateRunOutcome,
+  WorkerNotice,
+} from '@perdure/store';
+
+export type Effect =
+  /** A run has become claimable. `workflowType`: undefined when not known. */
+  | { readonly kind: 'runnable'; readonly queue: QueueRef; readonly workflowType?: string }
+  /** A run wakes after this time. */
+  | { readonly kind: 'wakes'; readonly inMs: number }
+  /** A deadline passes after this time. */
+  | { readonly kind: 'expires'; readonly inMs: number }
+  /** A run has ended. `end`: undefined when it has to be looked up. */
+  | { readonly kind: 'ended'; readonly runId: string; readonly end?: RunEnd }
+  /** A worker is to learn of its run. */
+  | { readonly kind: 'notice'; readonly notice: WorkerNotice };
+
+export type EffectsOf<Command, Outcome> = (command: Command, outcome: Outcome) => readonly Effect[];
+
+const NONE: readonly Effect[] = [];
+
+export function afterStart(command: StartRun, outcome: StartRunOutcome): readonly Effect[] {
+  if (outcome.kind !== 'started') return NONE;
+  const effects: Effect[] = [];
+  if (outcome.delayed) effects.push({ kind: 'wakes', inMs: command.startDelayMs });
+  else if (outcome.claim === null)
+    effects.push({ kind: 'runnable', queue: command, workflowType: command.workflowType });
+  if (command.runTimeoutMs > 0) effects.push({ kind: 'expires', inMs: command.runTimeoutMs });
+  return effects;
+}
+
+export function afterBeginStep(command: BeginStep, outcome: BeginStepOutcome): readonly Effect[] {
+  return outcome.kind === 'begun' && command.timeoutMs > 0 ? [{ kind: 'expires', inMs: command.timeoutMs }] : NONE;
+}
+
+export function afterSuspend(_: SuspendRun, outcome: SuspendRunOutcome): readonly Effect[] {
+  return outcome.kind === 'suspended' && outcome.wakeInMs !== null ? [{ kind: 'wakes', inMs: outcome.wakeInMs }] : NONE;
+}
+
+export function afterFinish(command: FinishRun, outcome: FinishRunOutcome): readonly Effect[] {
+  switch (outcome.kind) {
+    case 'finished':
+      return [{ kind: 'ended', runId: command.runId, ...endOf(command) }];
+    case 'already_finished':
+      // The server that wrote it first may have died before it told anybody.
+      return [{ kind: 'ended', runId: command.runId }];
+    default:
+      return NONE;
+  }
+}
+
+export function afterRetry(command: RetryRunAttempt, outcome: RetryRunAttemptOutcome): readonly Effect[] {
+  return outcome.kind === 'retrying' ? [{ kind: 'wakes', inMs: command.retryAfterMs }] : NONE;
+}
+
+export function afterRelease(command: ReleaseRun, outcome: ReleaseRunOutcome): readonly Effect[] {
+  if (outcome.kind !== 'released') return NONE;
+  if (command.delayMs > 0) return [{ kind: 'wakes', inMs: command.delayMs }];
+  return [{ kind: 'runnable', queue: { namespace: command.namespace, taskQueue: outcome.taskQueue } }];
+}
+
+export function afterCancel(command: CancelRun, outcome: CancelRunOutcome): readonly Effect[] {
+  switch (outcome.kind) {
+    case 'cancelled':
+      return [{ kind: 'ended', runId: command.runId }];
+    case 'requested': {
+      const { namespace } = command;
+      if (outcome.holder !== null) return [leaseNotice('cancel_requested', command, outcome.holder)];
+      return outcome.status === 'PENDING'
+        ? [{ kind: 'runnable', queue: { namespace, taskQueue: outcome.taskQueue } }]
+        : NONE;
+    }
+    default:
+      return NONE;
+  }
+}
+
+export function afterTerminate(command: TerminateRun, outcome: TerminateRunOutcome): readonly Effect[] {
+  if (outcome.kind !== 'terminated') return NONE;
+  const ended: Effect = { kind: 'ended', runId: command.runId };
+  return outcome.holder === null ? [ended] : [ended, leaseNotice('lease_lost', command, outcome.holder)];
+}
+
+/** How a run ended, as far as the command tells. */
+function endOf(command: FinishRun): { readonly end?: RunEnd } {
+  const none = { output: null, failure: null, cancelReason: null };
+  switch (command.end) {
+    case 'COMPLETED':
+      return { end: { ...none, status: 'COMPLETED', output: command.output } };
+    case 'FAILED':
+      return { end: { ...none, status: 'FAILED', failure: command.failure } };
+    case 'CANCELLED':
+      return {};
+  }
+}
+
+function leaseNotice(
+  kind: 'cancel_requested' | 'lease_lost',
+  { namespace, runId }: { readonly namespace: string; readonly runId: string },
+  { workerId, leaseToken }: RunHolder,
+): Effect {
+  return { kind: 'notice', notice: { kind, namespace, workerId, runId, leaseToken } };
+}

@@ -1,0 +1,141 @@
+/**
+ * The commands of the hot paths: one row per kind. A new transition is one row here, with a function of after-commit.ts if
+ * anybody is to be told of it.
+ */
+import {
+  beginSteps,
+  cancelRuns,
+  completeSteps,
+  type Database,
+  deleteRuns,
+  failSteps,
+  findRuns,
+  finishRuns,
+  observeCancels,
+  type RunRef,
+  readRunEnds,
+  recordStepHeartbeats,
+  recordSteps,
+  releaseRuns,
+  renewLeases,
+  retryRunAttempts,
+  scheduleSleeps,
+  settleSteps,
+  suspendRuns,
+  terminateRuns,
+  touchWorkers,
+} from '@perdure/store';
+import * as after from './after-commit.js';
+import { failureBytes, payloadBytes } from './command-bytes.js';
+import { type StartHands, startLeased } from './leased-starts.js';
+
+export interface CommandKind<Command, Outcome> {
+  /** The RPC that it comes from, for messages. */
+  readonly name: string;
+  /** Commands with equal keys are carried out in the order in which they came. */
+  readonly key: (command: Command) => string;
+  /** The order holds over all ordered kinds: set for what a worker does to a run that it holds. */
+  readonly ordered?: true;
+  /** Of the values that a command carries; for kinds that carry any. */
+  readonly bytes?: (command: Command) => number;
+  readonly transition: (db: Database, commands: readonly Command[], hands: StartHands) => Promise<readonly Outcome[]>;
+  readonly effects?: after.EffectsOf<Command, Outcome>;
+}
+
+const kind = <Command, Outcome>(row: CommandKind<Command, Outcome>) => row;
+const byRun = (command: { readonly runId: string }) => command.runId;
+
+export const commandTable = {
+  startRun: kind({
+    name: 'StartWorkflow',
+    key: byRun,
+    bytes: (start) => payloadBytes(start.input),
+    transition: startLeased,
+    effects: after.afterStart,
+  }),
+  beginStep: kind({
+    name: 'BeginStep',
+    key: byRun,
+    ordered: true,
+    bytes: (step) => payloadBytes(step.input),
+    transition: beginSteps,
+    effects: after.afterBeginStep,
+  }),
+  completeStep: kind({
+    name: 'CompleteStep',
+    key: byRun,
+    ordered: true,
+    bytes: (step) => payloadBytes(step.output),
+    transition: completeSteps,
+  }),
+  recordStep: kind({
+    name: 'CompleteStep',
+    key: byRun,
+    ordered: true,
+    bytes: (step) => payloadBytes(step.output),
+    transition: recordSteps,
+  }),
+  failStep: kind({
+    name: 'FailStep',
+    key: byRun,
+    ordered: true,
+    bytes: (step) => failureBytes(step.failure),
+    transition: failSteps,
+  }),
+  settleStep: kind({ name: 'SettleStep', key: byRun, ordered: true, transition: settleSteps }),
+  observeCancel: kind({ name: 'ObserveCancel', key: byRun, ordered: true, transition: observeCancels }),
+  scheduleSleep: kind({ name: 'ScheduleSleep', key: byRun, ordered: true, transition: scheduleSleeps }),
+  suspendRun: kind({
+    name: 'SuspendRun',
+    key: byRun,
+    ordered: true,
+    bytes: (run) => run.waits.length * 64,
+    transition: suspendRuns,
+    effects: after.afterSuspend,
+  }),
+  finishRun: kind({
+    name: 'CompleteWorkflow',
+    key: byRun,
+    ordered: true,
+    bytes: (run) =>
+      run.end === 'COMPLETED' ? payloadBytes(run.output) : run.end === 'FAILED' ? failureBytes(run.failure) : 0,
+    transition: finishRuns,
+    effects: after.afterFinish,
+  }),
+  retryRunAttempt: kind({
+    name: 'FailWorkflow',
+    key: byRun,
+    ordered: true,
+    bytes: (run) => failureBytes(run.failure),
+    transition: retryRunAttempts,
+    effects: after.afterRetry,
+  }),
+  releaseRun: kind({
+    name: 'ReleaseRun',
+    key: byRun,
+    ordered: true,
+    transition: releaseRuns,
+    effects: after.afterRelease,
+  }),
+  renewLease: kind({ name: 'RecordHeartbeat', key: byRun, transition: renewLeases }),
+  recordStepHeartbeat: kind({
+    name: 'RecordHeartbeat',
+    key: byRun,
+    bytes: (step) => payloadBytes(step.detail),
+    transition: recordStepHeartbeats,
+  }),
+  cancelRun: kind({ name: 'CancelRun', key: byRun, transition: cancelRuns, effects: after.afterCancel }),
+  terminateRun: kind({ name: 'TerminateRun', key: byRun, transition: terminateRuns, effects: after.afterTerminate }),
+  deleteRun: kind({ name: 'DeleteRun', key: byRun, transition: deleteRuns }),
+  touchWorker: kind({ name: 'RecordHeartbeat', key: (worker) => worker.workerId, transition: touchWorkers }),
+  findEnd: kind({
+    name: 'AwaitRun',
+    key: (run: { readonly namespace: string; readonly runId: string }) => run.runId,
+    transition: (db, runs) => readRunEnds(db, runs),
+  }),
+  findRun: kind({
+    name: 'GetRun',
+    key: (ref: RunRef) => ref.runId ?? ref.workflowId ?? '',
+    transition: (db, refs) => findRuns(db, refs),
+  }),
+};

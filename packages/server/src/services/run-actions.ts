@@ -1,0 +1,86 @@
+import { type DeleteRunRequest, RunStatus, type WorkflowService } from '@perdure/proto';
+import type {
+  CancelRun,
+  CancelRunOutcome,
+  DeleteRun,
+  DeleteRunOutcome,
+  TerminateRun,
+  TerminateRunOutcome,
+} from '@perdure/store';
+import type { ServerContext } from '../context.js';
+import { decode } from '../rpc/decode/decode.js';
+import { decodeActOnRun } from '../rpc/decode/workflow-requests.js';
+import { runStatusNumber } from '../rpc/enums.js';
+import type { Handlers } from '../rpc/handlers.js';
+import { runNotFound, wrongRunState } from '../rpc/outcomes.js';
+import { answering } from './answering.js';
+import { runIdOf } from './find-run.js';
+
+type Request = Parameters<typeof decodeActOnRun>[1];
+
+/** What operators and clients do to a run, by its run id or its workflow id. */
+export function runActions(
+  context: ServerContext,
+): Pick<Handlers<typeof WorkflowService>, 'cancelRun' | 'terminateRun' | 'deleteRun'> {
+  const { commands } = context;
+  const acting =
+    <Outcome, Answer>(
+      submit: (command: CancelRun) => Promise<Outcome>,
+      answer: (command: CancelRun, outcome: Outcome) => Answer,
+    ) =>
+    async (request: Request): Promise<Answer> => {
+      const { ref, reason } = decode(context, (check) => decodeActOnRun(check, request));
+      const command = { namespace: ref.namespace, runId: await runIdOf(context, ref), reason };
+      return answer(command, await submit(command));
+    };
+  return {
+    cancelRun: acting(commands.cancelRun, runCancelled),
+    terminateRun: acting(commands.terminateRun, runTerminated),
+    // By run id alone: repeating the call must not delete the next older run of a workflow id.
+    deleteRun: answering(
+      context,
+      (check, { namespace, runId }: DeleteRunRequest) => ({
+        namespace: check.namespace('namespace', namespace),
+        runId: check.uuid('run_id', runId),
+      }),
+      commands.deleteRun,
+      runDeleted,
+    ),
+  };
+}
+
+function runCancelled({ runId }: CancelRun, outcome: CancelRunOutcome): { readonly status: RunStatus } {
+  switch (outcome.kind) {
+    case 'cancelled':
+    case 'requested':
+    case 'already_requested':
+      return { status: runStatusNumber[outcome.status] };
+    case 'wrong_state':
+      throw wrongRunState(runId, 'cancelled', outcome);
+    case 'run_not_found':
+      throw runNotFound(runId);
+  }
+}
+
+function runTerminated({ runId }: TerminateRun, outcome: TerminateRunOutcome): { readonly status: RunStatus } {
+  switch (outcome.kind) {
+    case 'terminated':
+    case 'already_terminated':
+      return { status: RunStatus.TERMINATED };
+    case 'wrong_state':
+      throw wrongRunState(runId, 'terminated', outcome);
+    case 'run_not_found':
+      throw runNotFound(runId);
+  }
+}
+
+function runDeleted({ runId }: DeleteRun, outcome: DeleteRunOutcome): Record<string, never> {
+  switch (outcome.kind) {
+    case 'deleted':
+      return {};
+    case 'wrong_state':
+      throw wrongRunState(runId, 'deleted', outcome);
+    case 'run_not_found':
+      throw runNotFound(runId);
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * Deletes ended runs with their steps and payloads, for ever. An open run is refused: whoever holds it would write on. A
+ * deleted run is not there, so deleting twice answers run_not_found, and its workflow id and request id are free again.
+ *
+ * A run may have any number of steps, so each statement deletes a bounded number of them, in run id order, and a run goes
+ * with the last of its steps; the statement is repeated until every run of the batch is gone. When that is cut short, a run
+ * is left with a part of its history, ended as before, and deleting it again deletes the rest.
+ *
+ * Race closed: a run that ends while this waits for its lock has steps that this statement's snapshot does not show. It is
+ * judged again with a new snapshot, so that no step outlives its run.
+ */
+import type { Database } from '../../database/database.js';
+import { plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { RunStatus } from '../../model.js';
+import { inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+
+export interface DeleteRun {
+  readonly namespace: string;
+  readonly runId: string;
+}
+export type DeleteRunOutcome =
+  | { readonly kind: 'run_not_found' }
+  /** Not ended. */
+  | { readonly kind: 'wrong_state'; readonly status: RunStatus }
+  | { readonly kind: 'deleted' };
+
+/** Steps that one statement deletes: some tenths of a second. */
+const MAX_STEPS = 10_000;
+
+const DELETE_RUNS = defineStatement(
+  'delete_runs',
+  `with locked as materialized (
+    select r.run_id, r.namespace, r.status, r.finished_at
+    from perdure.workflow_runs r
+    where r.run_id = any($1::uuid[])
+    order by r.run_id
+    for update
+  ),
+  seen as materialized (
+    select r.run_id from perdure.workflow_runs r where r.run_id = any($1::uuid[]) and r.finished_at is not null
+  ),
+  command as (
+    select * from unnest($1::uuid[], $2::text[]) with ordinality as t(run_id, namespace, ord)
+  ),
+  judged as materialized (
+    select c.run_id, c.ord, l.status,
+      case
+        when l.run_id is null or l.namespace <> c.namespace then 'run_not_found'
+        when l.finished_at is null then 'wrong_state'
+        when s.run_id is null then 'raced'
+        else 'delete'
+      end as verdict
+    from command c
+    left join locked l on l.run_id = c.run_id
+    left join seen s on s.run_id = c.run_id
+  ),
+  steps as materialized (
+    select s.run_id, s.step_id, s.attempt_key
+    from (select run_id from judged where verdict = 'delete' order by run_id) d
+    cross join lateral (
+      select run_id, step_id, attempt_key from perdure.step_runs where run_id = d.run_id
+      order by step_id, attempt_key limit $3
+    ) s
+    limit $3
+  ),
+  steps_deleted as (
+    delete from perdure.step_runs s using steps d
+    where s.run_id = d.run_id and s.step_id = d.step_id and s.attempt_key = d.attempt_key
+  ),
+  -- With the limit reached, the last run may have more steps, and those behind it were not looked at.
+  gone as (
+    delete from perdure.workflow_runs r using judged j
+    where j.verdict = 'delete' and r.run_id = j.run_id and (
+      (select count(*) from steps) < $3
+      or j.run_id < (select run_id from steps order by run_id desc limit 1))
+    returning r.run_id
+  )
+  select j.ord::int as ord, j.status,
+    case when j.verdict = 'delete' then case when g.run_id is null then 'more' else 'deleted' end else j.verdict end as verdict
+  from judged j
+  left join gone g on g.run_id = j.run_id
+  order by j.ord`,
+);
+
+interface Row extends VerdictRow {
+  readonly status: RunStatus;
+}
+
+/** @returns one outcome per command, in their order */
+export function deleteRuns(db: Database, commands: readonly DeleteRun[]): Promise<DeleteRunOutcome[]> {
+  return inRounds(
+    commands,
+    (command) => command.runId,
+    async (round) => {
+      const rows: Row[] = [];
+      let open = round.map((_, index) => index);
+      while (open.length > 0) {
+        const judged = await db.query<Row>(DELETE_RUNS, [
+          plainArray(open, (index) => round[index]?.runId),
+          textArray(open, (index) => round[index]?.namespace),
+          MAX_STEPS,
+        ]);
+        open.forEach((index, position) => {
+          rows[index] = judged[position] as Row;
+        });
+        open = open.filter((index) => rows[index]?.verdict === 'more');
+      }
+      return rows.map(outcomeOf);
+    },
+  );
+}
+
+function outcomeOf(row: Row): DeleteRunOutcome | 'raced' {
+  switch (row.verdict) {
+    case 'raced':
+      return 'raced';
+    case 'deleted':
+    case 'run_not_found':
+      return { kind: row.verdict };
+    case 'wrong_state':
+      return { kind: 'wrong_state', status: row.status };
+    default:
+      return unknownVerdict('delete_runs', row.verdict);
+  }
+}

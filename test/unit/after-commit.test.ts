@@ -1,0 +1,109 @@
+import { describe, expect, it } from 'vitest';
+import * as after from '../../packages/server/dist/commands/after-commit.js';
+
+const run = { namespace: 'n', runId: 'r' };
+const lease = { ...run, leaseToken: 3 };
+const holder = { workerId: 'w', leaseToken: 3 };
+const start = {
+  ...run,
+  workflowId: 'r',
+  workflowType: 't',
+  taskQueue: 'q',
+  input: null,
+  requestId: null,
+  priority: 0,
+  version: '',
+  reusePolicy: 'ALLOW',
+  startDelayMs: 0,
+  runTimeoutMs: 0,
+  executionTimeoutMs: 0,
+  maxLostLeases: 10,
+} as const;
+const failure = { type: 'Error', message: 'm', reason: 'APPLICATION' } as const;
+
+describe('what follows a commit', () => {
+  it('a run that was started is runnable, unless it is delayed or leased already', () => {
+    const started = { kind: 'started', runId: 'r', delayed: false, claim: null } as const;
+    expect(after.afterStart(start, started)).toEqual([{ kind: 'runnable', queue: start, workflowType: 't' }]);
+    expect(after.afterStart(start, { ...started, claim: {} as never })).toEqual([]);
+    const later = { ...start, startDelayMs: 500, runTimeoutMs: 900 };
+    expect(after.afterStart(later, { ...started, delayed: true })).toEqual([
+      { kind: 'wakes', inMs: 500 },
+      { kind: 'expires', inMs: 900 },
+    ]);
+    expect(after.afterStart(later, { kind: 'existing', runId: 'r', workflowId: 'w' })).toEqual([]);
+    expect(after.afterStart(later, { kind: 'namespace_not_found' })).toEqual([]);
+  });
+
+  it('a step with a timeout expires, but one that had begun before tells nobody again', () => {
+    const step = { ...lease, stepId: 's', seq: 1, stepKind: 'FUNCTION', attemptNumber: 1, tryNumber: 1 } as const;
+    const begin = { ...step, maxTries: 0, timeoutMs: 700, input: null, uncancellable: false };
+    const startedAt = new Date();
+    expect(after.afterBeginStep(begin, { kind: 'begun', startedAt })).toEqual([{ kind: 'expires', inMs: 700 }]);
+    expect(after.afterBeginStep(begin, { kind: 'already_begun', startedAt })).toEqual([]);
+    expect(after.afterBeginStep({ ...begin, timeoutMs: 0 }, { kind: 'begun', startedAt })).toEqual([]);
+    expect(after.afterBeginStep(begin, { kind: 'lease_lost' })).toEqual([]);
+  });
+
+  it('a suspended run wakes when its timer says so', () => {
+    const suspend = { ...lease, waits: [] };
+    const wakeAt = new Date();
+    expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt, wakeInMs: 40 })).toEqual([
+      { kind: 'wakes', inMs: 40 },
+    ]);
+    expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt: null, wakeInMs: null })).toEqual([]);
+    expect(after.afterSuspend(suspend, { kind: 'lease_lost' })).toEqual([]);
+  });
+
+  it('the end of a run is told with its result by the command that wrote it, and without by a repeat', () => {
+    const completed = { ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false } as const;
+    const none = { output: null, failure: null, cancelReason: null };
+    expect(after.afterFinish(completed, { kind: 'finished' })).toEqual([
+      { kind: 'ended', runId: 'r', end: { ...none, status: 'COMPLETED' } },
+    ]);
+    expect(after.afterFinish({ ...lease, end: 'FAILED', failure }, { kind: 'finished' })).toEqual([
+      { kind: 'ended', runId: 'r', end: { ...none, status: 'FAILED', failure } },
+    ]);
+    // Why it was cancelled is in the database alone.
+    const ended = [{ kind: 'ended', runId: 'r' }];
+    expect(after.afterFinish({ ...lease, end: 'CANCELLED' }, { kind: 'finished' })).toEqual(ended);
+    expect(after.afterFinish(completed, { kind: 'already_finished' })).toEqual(ended);
+    expect(after.afterFinish(completed, { kind: 'lease_lost' })).toEqual([]);
+  });
+
+  it('a run that is given back is runnable at once or wakes after its delay', () => {
+    const release = { ...lease, delayMs: 0, reason: '' };
+    const released = { kind: 'released', taskQueue: 'q' } as const;
+    const runnable = [{ kind: 'runnable', queue: { namespace: 'n', taskQueue: 'q' } }];
+    expect(after.afterRelease(release, released)).toEqual(runnable);
+    expect(after.afterRelease({ ...release, delayMs: 9 }, released)).toEqual([{ kind: 'wakes', inMs: 9 }]);
+    expect(after.afterRelease(release, { kind: 'already_released', taskQueue: 'q' })).toEqual([]);
+    expect(after.afterRetry({ ...lease, failure, retryAfterMs: 8, cut: null }, { kind: 'retrying' })).toEqual([
+      { kind: 'wakes', inMs: 8 },
+    ]);
+  });
+
+  it('a cancel goes to the worker that holds the run, to the queue of a sleeper, or ends the run', () => {
+    const cancel = { ...run, reason: '' };
+    const requested = { kind: 'requested', taskQueue: 'q' } as const;
+    expect(after.afterCancel(cancel, { ...requested, status: 'RUNNING', holder })).toEqual([
+      { kind: 'notice', notice: { kind: 'cancel_requested', ...run, workerId: 'w', leaseToken: 3 } },
+    ]);
+    expect(after.afterCancel(cancel, { ...requested, status: 'PENDING', holder: null })).toEqual([
+      { kind: 'runnable', queue: { namespace: 'n', taskQueue: 'q' } },
+    ]);
+    const cancelled = { kind: 'cancelled', status: 'CANCELLED', taskQueue: 'q', holder: null } as const;
+    expect(after.afterCancel(cancel, cancelled)).toEqual([{ kind: 'ended', runId: 'r' }]);
+    expect(after.afterCancel(cancel, { ...cancelled, kind: 'already_requested' })).toEqual([]);
+    expect(after.afterCancel(cancel, { kind: 'run_not_found' })).toEqual([]);
+  });
+
+  it('a terminated run has ended, and its worker is told that its lease is lost', () => {
+    const ended = { kind: 'ended', runId: 'r' };
+    const notice = { kind: 'notice', notice: { kind: 'lease_lost', ...run, workerId: 'w', leaseToken: 3 } };
+    const command = { ...run, reason: '' };
+    expect(after.afterTerminate(command, { kind: 'terminated', holder })).toEqual([ended, notice]);
+    expect(after.afterTerminate(command, { kind: 'terminated', holder: null })).toEqual([ended]);
+    expect(after.afterTerminate(command, { kind: 'already_terminated' })).toEqual([]);
+  });
+});
