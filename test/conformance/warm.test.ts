@@ -1,4 +1,3 @@
-import type { WorkerService } from '@perdure/proto';
 import { type Connection, Worker, type Workflow, workflow } from '@perdure/worker-sdk';
 import { pino } from 'pino';
 import { v7 as uuid } from 'uuid';
@@ -168,16 +167,8 @@ describe('suspended runs that are kept in memory', () => {
 
   /** A worker that hears late of its suspensions: on the way back the answer takes as long as it does in a slow network. */
   const startSlowWorker = async (connection: Connection, taskQueue: string, definition: Workflow, lateMs: number) => {
-    const slow = Object.assign(Object.create(connection) as Connection, {
-      service: (service: typeof WorkerService) => {
-        const calls = connection.service(service);
-        const suspendRun: typeof calls.suspendRun = async (...args) => {
-          const answer = await calls.suspendRun(...args);
-          await new Promise((resolve) => setTimeout(resolve, lateMs));
-          return answer;
-        };
-        return { ...calls, suspendRun };
-      },
+    const slow = holdAnswers(connection, {
+      suspendRun: () => new Promise((resolve) => setTimeout(resolve, lateMs)),
     });
     const worker = new Worker({
       taskQueue,

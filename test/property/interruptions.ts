@@ -2,6 +2,7 @@ import type { LeasedRun, PollActivityRequest, RecordHeartbeatRequest } from '@pe
 import { WorkerService } from '@perdure/proto';
 import { type Connection, RpcError, type ServiceClient } from '@perdure/worker-sdk';
 import type postgres from 'postgres';
+import { withService } from '../support/held-answers.js';
 import type { Seeded } from '../support/seeded.js';
 
 type Transport = ServiceClient<typeof WorkerService>;
@@ -125,11 +126,7 @@ export function interrupting(options: InterruptionsOptions): Connection {
     intercepted[method] = (request, rest = {}) => write(method, request as never, rest);
   }
   const transport = { ...real, ...intercepted };
-  return new Proxy(connection, {
-    get: (target, name) =>
-      name === 'service'
-        ? (service: Parameters<Connection['service']>[0]) =>
-            service === (WorkerService as never) ? transport : target.service(service)
-        : Reflect.get(target, name, target),
-  });
+  return withService(connection, (service) =>
+    service === (WorkerService as never) ? transport : connection.service(service),
+  );
 }

@@ -38,7 +38,9 @@ describe('starts that share workflow ids', () => {
     expect(statements).toBe(2);
     const [first] = starts;
     expect(outcomes[0]).toMatchObject({ kind: 'started', runId: first?.runId });
-    expect(outcomes.slice(1)).toEqual(starts.slice(1).map(() => ({ kind: 'existing', runId: first?.runId })));
+    expect(outcomes.slice(1)).toEqual(
+      starts.slice(1).map(() => ({ kind: 'existing', runId: first?.runId, workflowId: 'hot' })),
+    );
   });
 
   it('a repeat gets its own run and an unequal start is refused, also behind an equal id in the same batch', async () => {
@@ -50,9 +52,9 @@ describe('starts that share workflow ids', () => {
     const outcomes = await startRuns(db, [next, ended, startOf('reused', { workflowType: 'another' }), next]);
     expect(outcomes).toEqual([
       { kind: 'started', runId: next.runId, delayed: false, claim: null },
-      { kind: 'existing', runId: ended.runId },
+      { kind: 'existing', runId: ended.runId, workflowId: 'reused' },
       { kind: 'already_exists', runId: next.runId, status: 'PENDING' },
-      { kind: 'existing', runId: next.runId },
+      { kind: 'existing', runId: next.runId, workflowId: 'reused' },
     ]);
   });
 

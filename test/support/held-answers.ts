@@ -8,19 +8,31 @@ export type Hold = { [K in keyof WorkerCalls]?: (answer: Awaited<ReturnType<Work
 
 /** The connection as a stalled network, or a process that stands still, lets a worker see it: calls get out, answers wait. */
 export function holdAnswers(connection: Connection, hold: Hold): Connection {
-  return Object.assign(Object.create(connection) as Connection, {
-    service: (service: typeof WorkerService) => {
-      const calls = connection.service(service);
-      const held: Record<string, unknown> = { ...calls };
-      for (const [method, until] of Object.entries(hold)) {
-        const call = calls[method as keyof WorkerCalls] as (...args: unknown[]) => Promise<never>;
-        held[method] = async (...args: unknown[]) => {
-          const answer = await call(...args);
-          await (until as (answer: never) => Promise<void>)(answer);
-          return answer;
-        };
-      }
-      return held;
+  return withService(connection, (service) => {
+    const calls = connection.service(service as typeof WorkerService);
+    const held: Record<string, unknown> = { ...calls };
+    for (const [method, until] of Object.entries(hold)) {
+      const call = calls[method as keyof WorkerCalls] as (...args: unknown[]) => Promise<never>;
+      held[method] = async (...args: unknown[]) => {
+        const answer = await call(...args);
+        await (until as (answer: never) => Promise<void>)(answer);
+        return answer;
+      };
+    }
+    return held;
+  });
+}
+
+/** The connection with other clients of its services; everything else is its own. */
+export function withService(
+  connection: Connection,
+  service: (definition: Parameters<Connection['service']>[0]) => object,
+): Connection {
+  return new Proxy(connection, {
+    get(target, name) {
+      if (name === 'service') return service;
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
     },
   });
 }
