@@ -67,7 +67,7 @@ describe('answers are bounded in bytes', () => {
     const output = { data: randomBytes(MIB), encoding: 'x' };
     for (const seq of numbers(10)) {
       const step = { ...fenceOf(run), stepId: `s${seq}`, attemptNumber: 1 };
-      await perdure.workers.beginStep({ ...step, seq, kind: StepKind.FUNCTION, tryNumber: 1 });
+      await perdure.workers.beginStep({ ...step, seq, kind: StepKind.FUNCTION, countedAttempt: 1 });
       await perdure.workers.completeStep({ ...step, output, eventSeq: seq });
     }
     const pages: string[][] = [];
@@ -92,7 +92,7 @@ describe('answers are bounded in bytes', () => {
     const failure = { type: 'Error', message: 'long '.repeat(12_800) };
     for (const seq of numbers(300)) {
       const step = { ...fenceOf(run), stepId: `s${seq}`, attemptNumber: 1 };
-      await perdure.workers.beginStep({ ...step, seq, kind: StepKind.FUNCTION, tryNumber: 1 });
+      await perdure.workers.beginStep({ ...step, seq, kind: StepKind.FUNCTION, countedAttempt: 1 });
       await perdure.workers.failStep({ ...step, failure, eventSeq: seq });
     }
     await perdure.workers.releaseRun({ ...fenceOf(run), reason: 'test' });

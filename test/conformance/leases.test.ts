@@ -72,7 +72,7 @@ describe('leases', () => {
         stepId: 'at once',
         attemptNumber: 1,
         eventSeq: 1,
-        begin: { seq: 9, kind: StepKind.FUNCTION, tryNumber: 1 },
+        begin: { seq: 9, kind: StepKind.FUNCTION, countedAttempt: 1 },
       }),
     FailStep: (run) =>
       perdure.workers.failStep({ ...fenceOf(run), stepId: 'open', attemptNumber: 1, failure: failure(), eventSeq: 1 }),
@@ -192,12 +192,12 @@ describe('leases', () => {
         attemptNumber: 1,
         eventSeq: 1,
         output: payload('x'),
-        begin: { seq: 1, kind: StepKind.FUNCTION, tryNumber: 1 },
+        begin: { seq: 1, kind: StepKind.FUNCTION, countedAttempt: 1 },
         ...more,
       });
     const first = await record();
     expect(await record()).toEqual(first);
-    expect((await refusal(record({ begin: { seq: 2, kind: StepKind.FUNCTION, tryNumber: 1 } }))).reason).toBe(
+    expect((await refusal(record({ begin: { seq: 2, kind: StepKind.FUNCTION, countedAttempt: 1 } }))).reason).toBe(
       'STEP_MISMATCH',
     );
     expect((await refusal(record({ stepId: 'other', attemptNumber: 2 }))).reason).toBe('WRONG_ATTEMPT');
@@ -206,12 +206,20 @@ describe('leases', () => {
     expect(
       (
         await refusal(
-          record({ stepId: 'failing', attemptNumber: 2, begin: { seq: 2, kind: StepKind.FUNCTION, tryNumber: 2 } }),
+          record({
+            stepId: 'failing',
+            attemptNumber: 2,
+            begin: { seq: 2, kind: StepKind.FUNCTION, countedAttempt: 2 },
+          }),
         )
       ).reason,
     ).toBe('WRONG_ATTEMPT');
     await perdure.workers.failStep({ ...failed, retryAfter: {} });
-    await record({ stepId: 'failing', attemptNumber: 2, begin: { seq: 2, kind: StepKind.FUNCTION, tryNumber: 2 } });
+    await record({
+      stepId: 'failing',
+      attemptNumber: 2,
+      begin: { seq: 2, kind: StepKind.FUNCTION, countedAttempt: 2 },
+    });
     const steps = await history(run.runId);
     expect(steps.map(({ stepId, attemptNumber, isLatest }) => [stepId, attemptNumber, isLatest])).toEqual([
       ['s', 1, true],
@@ -220,9 +228,12 @@ describe('leases', () => {
     ]);
     await perdure.workflows.cancelRun({ runId: run.runId });
     expect(
-      (await refusal(record({ stepId: 'late', begin: { seq: 3, kind: StepKind.FUNCTION, tryNumber: 1 } }))).reason,
+      (await refusal(record({ stepId: 'late', begin: { seq: 3, kind: StepKind.FUNCTION, countedAttempt: 1 } }))).reason,
     ).toBe('CANCEL_REQUESTED');
-    await record({ stepId: 'late', begin: { seq: 3, kind: StepKind.FUNCTION, tryNumber: 1, uncancellable: true } });
+    await record({
+      stepId: 'late',
+      begin: { seq: 3, kind: StepKind.FUNCTION, countedAttempt: 1, uncancellable: true },
+    });
   });
 
   it('recovers the run of a worker that died: lease cleared, open attempt closed, attempt + 1', async () => {

@@ -127,9 +127,9 @@ describe('runs', () => {
     expect(output).toBe(4);
     const attempts = await attemptsOf(handle.runId, 'flaky');
     expect(
-      attempts.map(({ attemptNumber, tryNumber, isLatest, failure }) => [
+      attempts.map(({ attemptNumber, countedAttempt, isLatest, failure }) => [
         attemptNumber,
-        tryNumber,
+        countedAttempt,
         isLatest,
         failure?.message,
       ]),
@@ -193,8 +193,8 @@ describe('runs', () => {
       );
       await ctx.step(
         'asked',
-        ({ tryNumber }) => {
-          if (tryNumber === 1) throw new RetryableError('later', { after: 350 });
+        ({ countedAttempt }) => {
+          if (countedAttempt === 1) throw new RetryableError('later', { after: 350 });
         },
         { retry: fast },
       );
@@ -238,7 +238,7 @@ describe('runs', () => {
         'chunks',
         async (step) => {
           const from = step.lastHeartbeat<number>() ?? 0;
-          if (step.tryNumber === 1) {
+          if (step.countedAttempt === 1) {
             step.heartbeat(5);
             await new Promise(() => undefined);
           }
@@ -257,10 +257,10 @@ describe('runs', () => {
     const code = async (ctx: WorkflowContext) => {
       await ctx.step(
         'a',
-        ({ idempotencyKey, tryNumber }) => {
+        ({ idempotencyKey, countedAttempt }) => {
           keys.push(idempotencyKey);
           expect(ctx.idempotencyKey).toBe(idempotencyKey);
-          if (tryNumber === 1) throw new Error('again');
+          if (countedAttempt === 1) throw new Error('again');
         },
         { retry: fast },
       );

@@ -263,7 +263,14 @@ describe('workflow API', () => {
       }
     })();
     const run = await worker.claim();
-    await perdure.workers.beginStep({ ...fenceOf(run), stepId: 's', seq: 1, kind: 1, attemptNumber: 1, tryNumber: 1 });
+    await perdure.workers.beginStep({
+      ...fenceOf(run),
+      stepId: 's',
+      seq: 1,
+      kind: 1,
+      attemptNumber: 1,
+      countedAttempt: 1,
+    });
     await perdure.workers.completeStep({ ...fenceOf(run), stepId: 's', attemptNumber: 1, eventSeq: 1 });
     await perdure.workers.completeWorkflow(fenceOf(run));
     await watching;

@@ -68,7 +68,9 @@ describe('workers that die, with real processes', () => {
       const answer = await perdure.workflows.listStepAttempts({ runId: handle.runId, stepId: 'hold' });
       return answer.attempts.length === 2 && answer.attempts;
     });
-    expect(attempts.map(({ attemptNumber, isLatest, tryNumber }) => [attemptNumber, isLatest, tryNumber])).toEqual([
+    expect(
+      attempts.map(({ attemptNumber, isLatest, countedAttempt }) => [attemptNumber, isLatest, countedAttempt]),
+    ).toEqual([
       [1, false, 1],
       [2, true, 1],
     ]);

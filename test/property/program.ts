@@ -140,9 +140,9 @@ function callStep(name: string, spec: StepSpec, ctx: Ctx, world: World): Promise
       if (spec.takesMs > 0) await new Promise((resolve) => setTimeout(resolve, spec.takesMs));
       if (step.signal.aborted) throw step.signal.reason;
       if (spec.failsInEpochs > world.epoch()) throw new TerminalError(`${step.stepId} fails in this attempt`);
-      if (spec.hangsForMs > 0 && step.tryNumber === 1) await new Promise(() => undefined);
-      if (step.tryNumber <= spec.failures) throw new Error(`${step.stepId} try ${step.tryNumber}`);
-      return `${step.stepId} try ${step.tryNumber}`;
+      if (spec.hangsForMs > 0 && step.countedAttempt === 1) await new Promise(() => undefined);
+      if (step.countedAttempt <= spec.failures) throw new Error(`${step.stepId} try ${step.countedAttempt}`);
+      return `${step.stepId} try ${step.countedAttempt}`;
     },
     {
       retry: { maxAttempts: spec.maxAttempts, initial: spec.retryDelayMs, backoff: 'fixed', jitter: 0 },

@@ -72,7 +72,7 @@ describe('sessions', () => {
         seq: 1,
         kind: StepKind.FUNCTION,
         attemptNumber: 1,
-        tryNumber: 1,
+        countedAttempt: 1,
       }),
     ),
   });

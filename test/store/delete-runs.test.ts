@@ -50,7 +50,7 @@ describe('deleting runs', () => {
     const lease = await leased();
     await finishRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
     await database.sql`
-      insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, try_number, lease_token,
+      insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, counted_attempt, lease_token,
         started_at, finished_at)
       select ${lease.runId}::uuid, 's' || n, 1, n, 'FUNCTION', 'COMPLETED', 1, 1, now(), now()
       from generate_series(1, ${steps}::int) n`;
@@ -84,7 +84,14 @@ describe('deleting runs', () => {
     const { runId } = lease;
     let deletion: Promise<readonly { kind: string }[]> | undefined;
     await db.transaction(async (transaction) => {
-      const step = { stepId: 's', seq: 1, stepKind: 'FUNCTION', attemptNumber: 1, tryNumber: 1, maxTries: 0 } as const;
+      const step = {
+        stepId: 's',
+        seq: 1,
+        stepKind: 'FUNCTION',
+        attemptNumber: 1,
+        countedAttempt: 1,
+        maxCountedAttempts: 0,
+      } as const;
       await beginSteps(transaction, [{ ...lease, ...step, timeoutMs: 0, input: null, uncancellable: false }]);
       await terminateRuns(transaction, [{ namespace, runId, reason: '' }]);
       deletion = deleteRuns(db, [{ namespace, runId }]);

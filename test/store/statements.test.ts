@@ -55,7 +55,7 @@ describe('statements', () => {
         'default', gen_random_uuid()::text, 'w', 'q' || (i % 10)
       from generate_series(1, 30000) i,
         lateral (select case when i % 100 = 0 then 'run' when i % 100 = 1 then 'wait' when i % 3 = 0 then 'sleep' else 'done' end as k) x;
-      insert into perdure.step_runs (run_id, started_at, finished_at, seq, attempt_number, try_number, lease_token, event_seq, kind, status, step_id)
+      insert into perdure.step_runs (run_id, started_at, finished_at, seq, attempt_number, counted_attempt, lease_token, event_seq, kind, status, step_id)
       select r.run_id, now(), now(), n, 1, 1, 1, n, 'FUNCTION', 'COMPLETED', 's' || n
       from (select run_id from perdure.workflow_runs limit 5000) r, generate_series(1, 5) n;
       analyze perdure.workflow_runs; analyze perdure.step_runs;`);
@@ -180,8 +180,8 @@ describe('statements', () => {
           seq: n,
           stepKind: 'FUNCTION' as const,
           attemptNumber: 1,
-          tryNumber: 1,
-          maxTries: 3,
+          countedAttempt: 1,
+          maxCountedAttempts: 3,
           uncancellable: false,
           output: null,
           eventSeq: n,

@@ -56,7 +56,7 @@ export function startRequest(
 
 /** A BeginStep with what must be given. */
 export function begin(run: LeasedRun, stepId: string, more: { seq?: number; attemptNumber?: number } = {}) {
-  return { ...fenceOf(run), stepId, seq: 1, kind: StepKind.FUNCTION, attemptNumber: 1, tryNumber: 1, ...more };
+  return { ...fenceOf(run), stepId, seq: 1, kind: StepKind.FUNCTION, attemptNumber: 1, countedAttempt: 1, ...more };
 }
 
 /** @returns the error that a call must end with */

@@ -36,8 +36,8 @@ describe('what follows a commit', () => {
   });
 
   it('a step with a timeout expires, but one that had begun before tells nobody again', () => {
-    const step = { ...lease, stepId: 's', seq: 1, stepKind: 'FUNCTION', attemptNumber: 1, tryNumber: 1 } as const;
-    const begin = { ...step, maxTries: 0, timeoutMs: 700, input: null, uncancellable: false };
+    const step = { ...lease, stepId: 's', seq: 1, stepKind: 'FUNCTION', attemptNumber: 1, countedAttempt: 1 } as const;
+    const begin = { ...step, maxCountedAttempts: 0, timeoutMs: 700, input: null, uncancellable: false };
     const startedAt = new Date();
     expect(after.afterBeginStep(begin, { kind: 'begun', startedAt })).toEqual([{ kind: 'expires', inMs: 700 }]);
     expect(after.afterBeginStep(begin, { kind: 'already_begun', startedAt })).toEqual([]);

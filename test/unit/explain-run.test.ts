@@ -43,8 +43,8 @@ const step = (fields: Partial<StepAttempt>): StepAttempt => ({
   seq: 1,
   kind: 'FUNCTION',
   attemptNumber: 1,
-  tryNumber: 1,
-  maxTries: 3,
+  countedAttempt: 1,
+  maxCountedAttempts: 3,
   isLatest: true,
   isCut: false,
   status: 'RUNNING',
@@ -104,7 +104,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     run(running),
     facts({
       ...held,
-      currentSteps: [step({ stepId: 'import', tryNumber: 2, attemptNumber: 2, deadlineAt: inMs(270_000) })],
+      currentSteps: [step({ stepId: 'import', countedAttempt: 2, attemptNumber: 2, deadlineAt: inMs(270_000) })],
     }),
     WaitReason.EXECUTING,
     "Worker web-3:4711 (build b7) is executing step 'import' (attempt 2 of 3, for 30 s, times out in 4.5 min).",
@@ -115,8 +115,8 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     facts({
       ...held,
       currentSteps: [
-        step({ stepId: 'a', maxTries: 0 }),
-        step({ stepId: 'timer', kind: 'SLEEP', firesAt: inMs(3_000), maxTries: 1 }),
+        step({ stepId: 'a', maxCountedAttempts: 0 }),
+        step({ stepId: 'timer', kind: 'SLEEP', firesAt: inMs(3_000), maxCountedAttempts: 1 }),
         step({ stepId: 'pay', status: 'FAILED', nextRetryAt: inMs(5_000), failure: failure() }),
       ],
     }),
@@ -216,8 +216,8 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
           stepId: 'call payment api',
           status: 'FAILED',
           attemptNumber: 5,
-          tryNumber: 4,
-          maxTries: 10,
+          countedAttempt: 4,
+          maxCountedAttempts: 10,
           nextRetryAt: inMs(15_200),
           failure: failure({
             code: 'HTTP_503',
@@ -288,7 +288,9 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
       failure: failure({ type: 'OrderError', message: 'order failed', cause: declined }),
     }),
     facts({
-      failedSteps: [step({ stepId: 'charge', status: 'FAILED', tryNumber: 3, attemptNumber: 3, failure: declined })],
+      failedSteps: [
+        step({ stepId: 'charge', status: 'FAILED', countedAttempt: 3, attemptNumber: 3, failure: declined }),
+      ],
     }),
     WaitReason.UNSPECIFIED,
     "The workflow failed with OrderError: order failed, because step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 3 of 3; no attempt is left. It was the run's last of 3 attempts.",

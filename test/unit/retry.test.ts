@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { decideRetry, type RetryPolicy, resolveRetry } from '../../packages/worker-sdk/dist/retry.js';
 
-const decide = (policy: RetryPolicy, tryNumber: number, error: unknown = new Error('x'), random = 0.5) =>
-  decideRetry(resolveRetry(policy, 3), { error, tryNumber, random, nowMs: 1_000_000 });
+const decide = (policy: RetryPolicy, countedAttempt: number, error: unknown = new Error('x'), random = 0.5) =>
+  decideRetry(resolveRetry(policy, 3), { error, countedAttempt, random, nowMs: 1_000_000 });
 
 describe('retry decisions', () => {
   it.each([
@@ -13,7 +13,7 @@ describe('retry decisions', () => {
     ['exponential', [100, 300, 900, 2_700]],
   ] as const)('%s backoff', (backoff, expected) => {
     const policy = { backoff, initial: 100, factor: 3, jitter: 0, maxAttempts: 9, max: '1h' } as const;
-    expect([1, 2, 3, 4].map((tryNumber) => decide(policy, tryNumber))).toEqual(
+    expect([1, 2, 3, 4].map((countedAttempt) => decide(policy, countedAttempt))).toEqual(
       expected.map((delayMs) => ({ retry: true, delayMs })),
     );
   });
@@ -26,10 +26,10 @@ describe('retry decisions', () => {
         fc.double({ min: 0, max: 1, noNaN: true }),
         fc.double({ min: 0, max: 1, noNaN: true }),
         fc.nat(1_000_000),
-        (backoff, tryNumber, jitter, random, max) => {
+        (backoff, countedAttempt, jitter, random, max) => {
           const decision = decide(
             { backoff, jitter, max, maxAttempts: Number.POSITIVE_INFINITY },
-            tryNumber,
+            countedAttempt,
             undefined,
             random,
           );

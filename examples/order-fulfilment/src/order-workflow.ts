@@ -26,11 +26,11 @@ export function orderWorkflow(gateway: PaymentGateway): Workflow<z.input<typeof 
 
     await ctx.step(
       'reserve stock',
-      ({ tryNumber }) => {
+      ({ countedAttempt }) => {
         if (order.items.some(({ sku }) => sku === 'discontinued'))
           throw new TerminalError('An item is not made any more.');
         // The warehouse is slow to wake up.
-        if (tryNumber < 3) throw new Error('The warehouse does not answer.');
+        if (countedAttempt < 3) throw new Error('The warehouse does not answer.');
       },
       { retry: { maxAttempts: 5, initial: '300ms', backoff: 'linear' } },
     );

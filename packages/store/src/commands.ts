@@ -102,8 +102,8 @@ export interface BeginStep extends LeaseRef {
   readonly seq: number;
   readonly stepKind: StepKind;
   readonly attemptNumber: number;
-  readonly tryNumber: number;
-  readonly maxTries: number;
+  readonly countedAttempt: number;
+  readonly maxCountedAttempts: number;
   /** 0: none. Grace for the worker's own timer is added by the server. */
   readonly timeoutMs: number;
   readonly input: Payload | null;
@@ -151,8 +151,8 @@ export interface RecordStep extends LeaseRef {
   readonly seq: number;
   readonly stepKind: StepKind;
   readonly attemptNumber: number;
-  readonly tryNumber: number;
-  readonly maxTries: number;
+  readonly countedAttempt: number;
+  readonly maxCountedAttempts: number;
   readonly uncancellable: boolean;
   readonly output: Payload | null;
   readonly eventSeq: number;

@@ -114,8 +114,8 @@ export interface StepAttempt {
   readonly seq: number;
   readonly kind: StepKind;
   readonly attemptNumber: number;
-  readonly tryNumber: number;
-  readonly maxTries: number;
+  readonly countedAttempt: number;
+  readonly maxCountedAttempts: number;
   readonly isLatest: boolean;
   /** Taken back by a run-level retry. */
   readonly isCut: boolean;
@@ -142,7 +142,7 @@ export interface MemoEntry {
   readonly seq: number;
   readonly kind: StepKind;
   readonly attemptNumber: number;
-  readonly tryNumber: number;
+  readonly countedAttempt: number;
   readonly status: StepStatus;
   readonly output: Payload | null;
   readonly failure: Failure | null;

@@ -38,7 +38,7 @@ export interface StepOptions {
 export interface StepContext {
   readonly stepId: string;
   /** Which try of the retry policy this is, from 1. */
-  readonly tryNumber: number;
+  readonly countedAttempt: number;
   /** Which attempt this is, from 1; lost workers count too. */
   readonly attemptNumber: number;
   /** The same for every attempt of this step of this run, and for no other: hand it to what you call. At most 128 bytes. */

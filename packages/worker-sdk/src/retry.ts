@@ -107,33 +107,33 @@ function isAsync(matcher: object): boolean {
 /**
  * Says whether and when to try again; a pure function of its arguments.
  *
- * @param tryNumber the try that failed, from 1
+ * @param countedAttempt the try that failed, from 1
  * @param random 0 to 1, for the jitter
  * @param nowMs for an error that names a time of day
  */
 export function decideRetry(
   policy: ResolvedRetryPolicy,
-  failed: { readonly error: unknown; readonly tryNumber: number; readonly random: number; readonly nowMs: number },
+  failed: { readonly error: unknown; readonly countedAttempt: number; readonly random: number; readonly nowMs: number },
 ): RetryDecision {
-  const { error, tryNumber } = failed;
+  const { error, countedAttempt } = failed;
   if (isNonRetryable(error)) return { retry: false, why: 'non_retryable' };
   if (policy.stopOn.some((matcher) => matches(matcher, error))) return { retry: false, why: 'stop_on' };
   if (policy.retryOn !== undefined && !policy.retryOn.some((matcher) => matches(matcher, error))) {
     return { retry: false, why: 'not_retry_on' };
   }
-  if (tryNumber >= policy.maxAttempts) return { retry: false, why: 'exhausted' };
+  if (countedAttempt >= policy.maxAttempts) return { retry: false, why: 'exhausted' };
   const asked = error instanceof RetryableError && error.after !== undefined ? error.after : undefined;
   if (asked instanceof Date)
     return { retry: true, delayMs: Math.max(0, Math.ceil(asked.getTime() - failed.nowMs)) || 0 };
   if (asked !== undefined) return { retry: true, delayMs: durationMs(asked, 'RetryableError.after') };
-  return { retry: true, delayMs: backoffMs(policy, tryNumber, failed.random) };
+  return { retry: true, delayMs: backoffMs(policy, countedAttempt, failed.random) };
 }
 
-/** @param tryNumber the try that failed, from 1 */
-function backoffMs(policy: ResolvedRetryPolicy, tryNumber: number, random: number): number {
+/** @param countedAttempt the try that failed, from 1 */
+function backoffMs(policy: ResolvedRetryPolicy, countedAttempt: number, random: number): number {
   let wait = policy.initialMs;
-  if (policy.backoff === 'linear') wait *= tryNumber;
-  if (policy.backoff === 'exponential') wait *= policy.factor ** Math.min(tryNumber - 1, 1_000);
+  if (policy.backoff === 'linear') wait *= countedAttempt;
+  if (policy.backoff === 'exponential') wait *= policy.factor ** Math.min(countedAttempt - 1, 1_000);
   const capped = Math.min(wait, policy.maxMs);
   return Math.round(Math.min(capped * (1 + policy.jitter * (2 * random - 1)), policy.maxMs));
 }

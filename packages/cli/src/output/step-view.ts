@@ -78,15 +78,15 @@ function barsOf(steps: readonly StepAttempt[]): (step: StepAttempt) => string {
 }
 
 /** `2 of 3`: the counted attempt of those that the policy allows; `4 (2 of 3)` when not all attempts count. */
-export function attemptText({ kind, attemptNumber, tryNumber, maxTries }: StepAttempt): string {
+export function attemptText({ kind, attemptNumber, countedAttempt, maxCountedAttempts }: StepAttempt): string {
   if (kind === StepKind.SLEEP) return '';
-  const counted = maxTries > 0 ? `${tryNumber} of ${maxTries}` : String(tryNumber);
-  return attemptNumber === tryNumber ? counted : `${attemptNumber} (${counted})`;
+  const counted = maxCountedAttempts > 0 ? `${countedAttempt} of ${maxCountedAttempts}` : String(countedAttempt);
+  return attemptNumber === countedAttempt ? counted : `${attemptNumber} (${counted})`;
 }
 
 /** True when some attempt does not count, which a reader has to be told once. */
 export const hasUncounted = (steps: readonly StepAttempt[]): boolean =>
-  steps.some(({ attemptNumber, tryNumber }) => attemptNumber !== tryNumber);
+  steps.some(({ attemptNumber, countedAttempt }) => attemptNumber !== countedAttempt);
 
 /** What follows after an attempt. */
 function nextText(step: StepAttempt): string {

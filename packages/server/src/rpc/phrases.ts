@@ -43,11 +43,11 @@ export function errorLine({ type, code, message }: Failure): string {
 const innermost = (failure: Failure): Failure => (failure.cause === undefined ? failure : innermost(failure.cause));
 
 /** `attempt 2 of 3`; when attempts were lost with their worker, also which number counts. */
-export function attemptText({ attemptNumber, tryNumber, maxTries }: StepAttempt): string {
-  const limit = maxTries > 0 ? ` of ${maxTries}` : '';
-  return attemptNumber === tryNumber
-    ? `attempt ${tryNumber}${limit}`
-    : `attempt ${attemptNumber}, counted as ${tryNumber}${limit}`;
+export function attemptText({ attemptNumber, countedAttempt, maxCountedAttempts }: StepAttempt): string {
+  const limit = maxCountedAttempts > 0 ? ` of ${maxCountedAttempts}` : '';
+  return attemptNumber === countedAttempt
+    ? `attempt ${countedAttempt}${limit}`
+    : `attempt ${attemptNumber}, counted as ${countedAttempt}${limit}`;
 }
 
 /** `Worker web-3:4711 (build b7)`. */

@@ -223,7 +223,8 @@ const isSame = (a: Failure, b: Failure): boolean => a.type === b.type && a.messa
 function whyFinal(step: StepAttempt): string {
   const attempt = attemptText(step);
   if (step.failure?.nonRetryable === true) return `${attempt}; not retried: the error rules it out`;
-  if (step.maxTries > 0 && step.tryNumber >= step.maxTries) return `${attempt}; no attempt is left`;
+  if (step.maxCountedAttempts > 0 && step.countedAttempt >= step.maxCountedAttempts)
+    return `${attempt}; no attempt is left`;
   return `${attempt}; not retried: stopOn or retryOn of its retry policy rules it out`;
 }
 

@@ -26,7 +26,7 @@ const DELIVERED = `s.is_cut or s.event_seq is null, s.lease_token, s.event_seq, 
 
 const READ_MEMO = defineStatement(
   'read_memo',
-  `select m.run_id, m.step_id, m.seq, m.kind, m.attempt_number, m.try_number, m.status, m.output, m.output_encoding,
+  `select m.run_id, m.step_id, m.seq, m.kind, m.attempt_number, m.counted_attempt, m.status, m.output, m.output_encoding,
     m.failure, m.lease_token, m.event_seq, m.is_cut, m.finished_at, m.next_retry_at, m.fires_at,
     m.place::int as place, m.bytes::float8 as bytes, m.total::int as total,
     m.last_heartbeat as heartbeat, m.last_heartbeat_encoding as heartbeat_encoding
@@ -53,7 +53,7 @@ const READ_MEMO = defineStatement(
 
 const READ_MEMO_OF = defineStatement(
   'read_memo_of',
-  `select s.run_id, s.step_id, s.seq, s.kind, s.attempt_number, s.try_number, s.status, s.output, s.output_encoding,
+  `select s.run_id, s.step_id, s.seq, s.kind, s.attempt_number, s.counted_attempt, s.status, s.output, s.output_encoding,
     s.failure, s.lease_token, s.event_seq, s.is_cut, s.finished_at, s.next_retry_at, s.fires_at, s.heartbeat, s.heartbeat_encoding
   from unnest($2::text[]) as c(step_id)
   join perdure.step_runs s on s.run_id = $1::uuid and s.step_id = c.step_id and s.attempt_key = 0
@@ -72,7 +72,7 @@ interface Row {
   readonly seq: number;
   readonly kind: StepKind;
   readonly attempt_number: number;
-  readonly try_number: number;
+  readonly counted_attempt: number;
   readonly status: StepStatus;
   readonly output: Uint8Array | null;
   readonly output_encoding: string | null;
@@ -167,7 +167,7 @@ function entryOf(row: Row): MemoEntry {
     seq: row.seq,
     kind: row.kind,
     attemptNumber: row.attempt_number,
-    tryNumber: row.try_number,
+    countedAttempt: row.counted_attempt,
     status: row.status,
     output: payloadOf(row.output, row.output_encoding),
     failure: row.failure,

@@ -2,7 +2,7 @@ import type { Failure, StepAttempt, StepKind, StepStatus } from '../model.js';
 import { payloadOf } from './run-row.js';
 
 /** Columns of an attempt without its payloads, for a table aliased `s`. */
-export const STEP_COLUMNS = `s.run_id, s.step_id, s.seq, s.kind, s.attempt_number, s.try_number, s.max_tries, s.is_latest, s.is_cut,
+export const STEP_COLUMNS = `s.run_id, s.step_id, s.seq, s.kind, s.attempt_number, s.counted_attempt, s.max_counted_attempts, s.is_latest, s.is_cut,
     s.status, s.worker_id, s.lease_token, s.event_seq, s.started_at, s.finished_at, s.next_retry_at, s.fires_at,
     s.deadline_at, s.failure`;
 
@@ -15,8 +15,8 @@ export interface StepRow {
   readonly seq: number;
   readonly kind: StepKind;
   readonly attempt_number: number;
-  readonly try_number: number;
-  readonly max_tries: number;
+  readonly counted_attempt: number;
+  readonly max_counted_attempts: number;
   readonly is_latest: boolean;
   readonly is_cut: boolean;
   readonly status: StepStatus;
@@ -44,8 +44,8 @@ export function stepOf(row: StepRow): StepAttempt {
     seq: row.seq,
     kind: row.kind,
     attemptNumber: row.attempt_number,
-    tryNumber: row.try_number,
-    maxTries: row.max_tries,
+    countedAttempt: row.counted_attempt,
+    maxCountedAttempts: row.max_counted_attempts,
     isLatest: row.is_latest,
     isCut: row.is_cut,
     status: row.status,

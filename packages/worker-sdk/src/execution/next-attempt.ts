@@ -7,7 +7,7 @@ import type { ResolvedStepOptions } from './step-options.js';
 
 export interface Attempt {
   readonly attemptNumber: number;
-  readonly tryNumber: number;
+  readonly countedAttempt: number;
 }
 
 export type NextStep =
@@ -25,32 +25,32 @@ export type NextStep =
  * - Failed: the worker decided when it recorded the failure.
  */
 export function nextAfter(recorded: RecordedStep, options: ResolvedStepOptions, codec: Codec): NextStep {
-  const { failure, attemptNumber, tryNumber } = recorded;
+  const { failure, attemptNumber, countedAttempt } = recorded;
   const again = (nextTry: number): NextStep => ({
     kind: 'attempt',
-    attempt: { attemptNumber: attemptNumber + 1, tryNumber: nextTry },
+    attempt: { attemptNumber: attemptNumber + 1, countedAttempt: nextTry },
     at: recorded.nextRetryAt,
   });
   const isReopened = recorded.status === StepStatus.FAILED && recorded.eventSeq > 0;
   const isLost = recorded.status === StepStatus.RUNNING || failure?.reason === FailureReason.WORKER_LOST;
   if (isReopened || isLost) {
     if (options.atMostOnce) return { kind: 'give_up' };
-    return again(isReopened ? 1 : tryNumber);
+    return again(isReopened ? 1 : countedAttempt);
   }
-  if (failure?.reason === FailureReason.STEP_TIMEOUT && !mayRetry(options.retry, failure, tryNumber, codec)) {
+  if (failure?.reason === FailureReason.STEP_TIMEOUT && !mayRetry(options.retry, failure, countedAttempt, codec)) {
     return { kind: 'give_up' };
   }
-  return again(tryNumber + 1);
+  return again(countedAttempt + 1);
 }
 
-function mayRetry(policy: ResolvedRetryPolicy, failure: Failure, tryNumber: number, codec: Codec): boolean {
-  return decide(policy, errorOf(codec, failure), tryNumber).retry;
+function mayRetry(policy: ResolvedRetryPolicy, failure: Failure, countedAttempt: number, codec: Codec): boolean {
+  return decide(policy, errorOf(codec, failure), countedAttempt).retry;
 }
 
 /** Says whether another attempt follows. A matcher of the author's that throws must not block the failure path. */
-export function decide(policy: ResolvedRetryPolicy, error: unknown, tryNumber: number): RetryDecision {
+export function decide(policy: ResolvedRetryPolicy, error: unknown, countedAttempt: number): RetryDecision {
   try {
-    return decideRetry(policy, { error, tryNumber, random: Math.random(), nowMs: Date.now() });
+    return decideRetry(policy, { error, countedAttempt, random: Math.random(), nowMs: Date.now() });
   } catch {
     // The original error is more useful than the matcher's.
     return { retry: false, why: 'non_retryable' };

@@ -49,7 +49,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
       body: call.body,
       stepId: step.stepId,
       attemptNumber: attempt.attemptNumber,
-      tryNumber: attempt.tryNumber,
+      countedAttempt: attempt.countedAttempt,
       timeoutMs: options.timeoutMs,
       heartbeatTimeoutMs: options.heartbeatTimeoutMs,
       uncancellable: step.uncancellable,
@@ -139,8 +139,8 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
     return {
       seq: step.seq,
       kind: StepKind.FUNCTION,
-      tryNumber: this.#attempt.tryNumber,
-      maxTries: Number.isFinite(options.retry.maxAttempts) ? options.retry.maxAttempts : 0,
+      countedAttempt: this.#attempt.countedAttempt,
+      maxCountedAttempts: Number.isFinite(options.retry.maxAttempts) ? options.retry.maxAttempts : 0,
       uncancellable: step.uncancellable,
     };
   }
@@ -202,13 +202,13 @@ async function failAttempt(
   abortReason: Error | undefined,
 ): Promise<AttemptEnd> {
   const { stepId } = step;
-  const { attemptNumber, tryNumber } = attempt;
+  const { attemptNumber, countedAttempt } = attempt;
   // A body that ends with an error because it was asked to stop was cancelled, whatever it threw.
   const thrown =
     abortReason instanceof CancelledError && !(error instanceof CancelledError)
       ? new CancelledError(`Step '${stepId}' was cancelled.`, { cause: error })
       : error;
-  const decision = decide(options.retry, thrown, tryNumber);
+  const decision = decide(options.retry, thrown, countedAttempt);
   const failure = failureOf(host.codec, thrown);
   await host.reports.flush(stepId);
   if (decision.retry) {

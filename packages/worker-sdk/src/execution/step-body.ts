@@ -11,7 +11,7 @@ export interface StepBodyOptions {
   readonly body: (step: StepContext) => unknown;
   readonly stepId: string;
   readonly attemptNumber: number;
-  readonly tryNumber: number;
+  readonly countedAttempt: number;
   /** 0: none. */
   readonly timeoutMs: number;
   /** 0: none. */
@@ -136,7 +136,7 @@ export class StepBody {
 class BodyContext implements StepContext {
   readonly stepId: string;
   readonly attemptNumber: number;
-  readonly tryNumber: number;
+  readonly countedAttempt: number;
   readonly #body: StepBody;
   readonly #options: StepBodyOptions;
 
@@ -145,7 +145,7 @@ class BodyContext implements StepContext {
     this.#options = options;
     this.stepId = options.stepId;
     this.attemptNumber = options.attemptNumber;
-    this.tryNumber = options.tryNumber;
+    this.countedAttempt = options.countedAttempt;
   }
 
   get idempotencyKey(): string {

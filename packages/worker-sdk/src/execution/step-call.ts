@@ -19,7 +19,7 @@ export function callStep(host: StepHost, call: StepCall): void {
   if (recorded === undefined) {
     if (cut !== undefined && options.atMostOnce && mayHaveRun(cut))
       void host.faults.guard(() => settleAdopted(host, call, cut));
-    else attemptStep(host, call, { attemptNumber: (cut?.attemptNumber ?? 0) + 1, tryNumber: 1 });
+    else attemptStep(host, call, { attemptNumber: (cut?.attemptNumber ?? 0) + 1, countedAttempt: 1 });
   } else if (isFinal(recorded)) {
     host.delivery.ask(step.stepId, () => deliverOutcome(host, call, recorded));
   } else void host.faults.guard(() => continueStep(host, call, recorded));
@@ -59,9 +59,9 @@ function attemptStep(host: StepHost, call: StepCall, attempt: Attempt): void {
 }
 
 async function retryStep(host: StepHost, call: StepCall, failed: Attempt, delayMs: number): Promise<void> {
-  const { attemptNumber, tryNumber } = failed;
+  const { attemptNumber, countedAttempt } = failed;
   if ((await host.wait(call.step, 'RETRY', delayMs)).kind === 'cancelled') await cancelStep(host, call, attemptNumber);
-  else attemptStep(host, call, { attemptNumber: attemptNumber + 1, tryNumber: tryNumber + 1 });
+  else attemptStep(host, call, { attemptNumber: attemptNumber + 1, countedAttempt: countedAttempt + 1 });
 }
 
 function cancelStep(host: StepHost, call: StepCall, attemptNumber: number): Promise<void> {

@@ -190,8 +190,8 @@ export function decodeBeginStep(check: Checker, request: BeginStepRequest): Begi
     seq: check.integer('seq', request.seq, 1, MAX_INT32),
     stepKind: decodeBodyKind(check, 'kind', request.kind),
     attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
-    tryNumber: check.integer('try_number', request.tryNumber, 1, MAX_INT32),
-    maxTries: check.integer('max_tries', request.maxTries, 0, MAX_INT32),
+    countedAttempt: check.integer('counted_attempt', request.countedAttempt, 1, MAX_INT32),
+    maxCountedAttempts: check.integer('max_counted_attempts', request.maxCountedAttempts, 0, MAX_INT32),
     timeoutMs: check.duration('timeout', request.timeout, 0),
     input: check.payload('input', request.input),
     uncancellable: request.uncancellable,
@@ -210,8 +210,8 @@ export function decodeRecordStep(check: Checker, request: CompleteStepRequest, b
     eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_EVENT_SEQ),
     seq: check.integer('begin.seq', begin.seq, 1, MAX_INT32),
     stepKind: decodeBodyKind(check, 'begin.kind', begin.kind),
-    tryNumber: check.integer('begin.try_number', begin.tryNumber, 1, MAX_INT32),
-    maxTries: check.integer('begin.max_tries', begin.maxTries, 0, MAX_INT32),
+    countedAttempt: check.integer('begin.counted_attempt', begin.countedAttempt, 1, MAX_INT32),
+    maxCountedAttempts: check.integer('begin.max_counted_attempts', begin.maxCountedAttempts, 0, MAX_INT32),
     uncancellable: begin.uncancellable,
   };
 }

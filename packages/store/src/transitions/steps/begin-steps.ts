@@ -24,8 +24,8 @@ const BEGIN_STEPS = defineStatement(
   command as (
     select * from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[], $7::int[], $8::int[],
       $9::int[], $10::bigint[], $11::bytea[], $12::text[], $13::boolean[])
-      with ordinality as t(run_id, namespace, lease_token, step_id, seq, kind, attempt_number, try_number,
-        max_tries, timeout_ms, input, input_encoding, uncancellable, ord)
+      with ordinality as t(run_id, namespace, lease_token, step_id, seq, kind, attempt_number, counted_attempt,
+        max_counted_attempts, timeout_ms, input, input_encoding, uncancellable, ord)
   ),
   judged as (
     select c.*, l.locked_by, p.attempt_number as previous, p.status as previous_status, p.kind as recorded_kind,
@@ -43,9 +43,9 @@ const BEGIN_STEPS = defineStatement(
   ),
   ${replaceLatest('begin')},
   begun as (
-    insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, try_number, max_tries,
+    insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, counted_attempt, max_counted_attempts,
       lease_token, worker_id, started_at, deadline_at, input, input_encoding)
-    select j.run_id, j.step_id, j.attempt_number, j.seq, j.kind, 'RUNNING', true, j.try_number, j.max_tries,
+    select j.run_id, j.step_id, j.attempt_number, j.seq, j.kind, 'RUNNING', true, j.counted_attempt, j.max_counted_attempts,
       j.lease_token, j.locked_by, perdure.clock(),
       case when j.timeout_ms > 0 then perdure.clock() + j.timeout_ms * interval '1 ms' end, j.input, j.input_encoding
     from judged j
@@ -83,8 +83,8 @@ export function beginSteps(db: Database, commands: readonly BeginStep[]): Promis
         plainArray(round, (command) => command.seq),
         textArray(round, (command) => command.stepKind),
         plainArray(round, (command) => command.attemptNumber),
-        plainArray(round, (command) => command.tryNumber),
-        plainArray(round, (command) => command.maxTries),
+        plainArray(round, (command) => command.countedAttempt),
+        plainArray(round, (command) => command.maxCountedAttempts),
         plainArray(round, (command) => command.timeoutMs),
         byteaArray(round, (command) => command.input?.data ?? null),
         textArray(round, (command) => command.input?.encoding ?? null),

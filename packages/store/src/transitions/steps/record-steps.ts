@@ -24,13 +24,13 @@ const RECORD_FIRST_ATTEMPTS = defineStatement(
   'record_first_attempts',
   `with ${LOCKED_RUNS},
   recorded as (
-    insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, try_number, max_tries,
+    insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, counted_attempt, max_counted_attempts,
       lease_token, worker_id, started_at, finished_at, output, output_encoding, event_seq)
-    select c.run_id, c.step_id, 1, c.seq, c.kind, 'COMPLETED', true, c.try_number, c.max_tries,
+    select c.run_id, c.step_id, 1, c.seq, c.kind, 'COMPLETED', true, c.counted_attempt, c.max_counted_attempts,
       c.lease_token, l.locked_by, perdure.clock(), perdure.clock(), c.output, c.output_encoding, c.event_seq
     from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[], $7::int[], $8::int[],
       $9::bytea[], $10::text[], $11::int[])
-      as c(run_id, namespace, lease_token, step_id, seq, kind, try_number, max_tries, output, output_encoding, event_seq)
+      as c(run_id, namespace, lease_token, step_id, seq, kind, counted_attempt, max_counted_attempts, output, output_encoding, event_seq)
     join locked l on l.run_id = c.run_id
     where ${FENCE_VERDICT} is null and l.cancel_requested_at is null
     on conflict do nothing
@@ -45,8 +45,8 @@ const RECORD_STEPS = defineStatement(
   command as (
     select * from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[], $7::int[], $8::int[],
       $9::int[], $10::boolean[], $11::bytea[], $12::text[], $13::int[])
-      with ordinality as t(run_id, namespace, lease_token, step_id, seq, kind, attempt_number, try_number,
-        max_tries, uncancellable, output, output_encoding, event_seq, ord)
+      with ordinality as t(run_id, namespace, lease_token, step_id, seq, kind, attempt_number, counted_attempt,
+        max_counted_attempts, uncancellable, output, output_encoding, event_seq, ord)
   ),
   judged as (
     select c.*, l.locked_by, l.cancel_requested_at is not null as cancel_requested,
@@ -66,9 +66,9 @@ const RECORD_STEPS = defineStatement(
   ),
   ${replaceLatest('record')},
   recorded as (
-    insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, try_number, max_tries,
+    insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, counted_attempt, max_counted_attempts,
       lease_token, worker_id, started_at, finished_at, output, output_encoding, event_seq)
-    select j.run_id, j.step_id, j.attempt_number, j.seq, j.kind, 'COMPLETED', true, j.try_number, j.max_tries,
+    select j.run_id, j.step_id, j.attempt_number, j.seq, j.kind, 'COMPLETED', true, j.counted_attempt, j.max_counted_attempts,
       j.lease_token, j.locked_by, perdure.clock(), perdure.clock(), j.output, j.output_encoding, j.event_seq
     from judged j
     -- Reading the count makes the insert wait for the update: both touch the same unique index.
@@ -113,8 +113,8 @@ export async function recordSteps(db: Database, commands: readonly RecordStep[])
         plainArray(round, (command) => command.seq),
         plainArray(round, (command) => command.stepKind),
         plainArray(round, (command) => command.attemptNumber),
-        plainArray(round, (command) => command.tryNumber),
-        plainArray(round, (command) => command.maxTries),
+        plainArray(round, (command) => command.countedAttempt),
+        plainArray(round, (command) => command.maxCountedAttempts),
         plainArray(round, (command) => command.uncancellable),
         byteaArray(round, (command) => command.output?.data),
         textArray(round, (command) => command.output?.encoding),
@@ -132,8 +132,8 @@ async function recordFirstAttempts(db: Database, commands: readonly RecordStep[]
     textArray(commands, (command) => command.stepId),
     plainArray(commands, (command) => command.seq),
     plainArray(commands, (command) => command.stepKind),
-    plainArray(commands, (command) => command.tryNumber),
-    plainArray(commands, (command) => command.maxTries),
+    plainArray(commands, (command) => command.countedAttempt),
+    plainArray(commands, (command) => command.maxCountedAttempts),
     byteaArray(commands, (command) => command.output?.data),
     textArray(commands, (command) => command.output?.encoding),
     plainArray(commands, (command) => command.eventSeq),

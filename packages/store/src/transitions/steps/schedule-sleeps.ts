@@ -36,7 +36,7 @@ const SCHEDULE_SLEEPS = defineStatement(
   ),
   ${replaceLatest('schedule')},
   scheduled as (
-    insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, try_number, max_tries,
+    insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, counted_attempt, max_counted_attempts,
       lease_token, worker_id, started_at, fires_at)
     select j.run_id, j.step_id, j.attempt_number, j.seq, 'SLEEP', 'RUNNING', true, 1, 1, j.lease_token, j.locked_by, perdure.clock(),
       coalesce(j.until, perdure.clock() + j.duration_ms * interval '1 ms')

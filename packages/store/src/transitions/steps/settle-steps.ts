@@ -50,7 +50,7 @@ const SETTLE_STEPS = defineStatement(
   ),
   ${replaceLatest('insert')},
   inserted as (
-    insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, try_number, max_tries,
+    insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, counted_attempt, max_counted_attempts,
       lease_token, worker_id, started_at, finished_at, fires_at, event_seq)
     select j.run_id, j.step_id, coalesce(j.previous, 0) + 1, j.seq, j.kind, 'CANCELLED', true, 1, 0, j.lease_token, j.locked_by,
       perdure.clock(), perdure.clock(), case when j.kind = 'SLEEP' then perdure.clock() end, j.event_seq
