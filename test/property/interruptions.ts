@@ -68,8 +68,12 @@ export function interrupting(options: InterruptionsOptions): Connection {
     plans.set(keyOf(run), { writesLeft: 1 + random.below(3), how, isOver: false });
   };
 
+  /** Renewals that were sent before a lease ended must not arrive after its end, or it would last on without anybody. */
+  const renewals = new Set<Promise<unknown>>();
+
   const endLease = async (lease: { readonly runId: string; readonly leaseToken: number }, how: Interruption) => {
     const { runId, leaseToken } = lease;
+    await Promise.allSettled(renewals);
     if (how === 'given_back') await real.releaseRun({ runId, leaseToken }).catch(() => undefined);
     else {
       await sql`update perdure.workflow_runs set locked_until = perdure.clock() - interval '1 s'
@@ -109,7 +113,9 @@ export function interrupting(options: InterruptionsOptions): Connection {
     async recordHeartbeat(request, rest) {
       const { leases = [], ...others } = request as RecordHeartbeatRequest;
       const isOver = leases.map((lease) => plans.get(keyOf(lease))?.isOver === true);
-      const answer = await real.recordHeartbeat({ ...others, leases: leases.filter((_, n) => !isOver[n]) }, rest);
+      const renewal = real.recordHeartbeat({ ...others, leases: leases.filter((_, n) => !isOver[n]) }, rest);
+      renewals.add(renewal);
+      const answer = await renewal.finally(() => renewals.delete(renewal));
       const states = [...answer.leases];
       answer.leases = leases.map((lease, n) => {
         const dead = {
