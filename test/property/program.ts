@@ -1,4 +1,4 @@
-import { CancelledError, TerminalError, type WorkflowContext } from '@perdure/worker-sdk';
+import { CancelledError, StepTimeoutError, TerminalError, type WorkflowContext } from '@perdure/worker-sdk';
 import type { Seeded } from '../support/seeded.js';
 
 /** A random workflow, as a tree that {@link interpret} executes. */
@@ -132,7 +132,16 @@ async function seen(trace: Trace, name: string, ctx: Ctx, call: () => Promise<un
 export const nameOf = (error: unknown): string =>
   error instanceof Error ? `${error.name} ${error.message}` : String(error);
 
+/** The spec behind a step's options; for {@link referenceOf}. */
+const specs = new WeakMap<object, StepSpec>();
+
 function callStep(name: string, spec: StepSpec, ctx: Ctx, world: World): Promise<unknown> {
+  const options = {
+    retry: { maxAttempts: spec.maxAttempts, initial: spec.retryDelayMs, backoff: 'fixed' as const, jitter: 0 },
+    ...(spec.atMostOnce ? { begin: 'durable' as const } : {}),
+    ...(spec.hangsForMs > 0 ? { timeout: spec.hangsForMs } : {}),
+  };
+  specs.set(options, spec);
   return ctx.step(
     name,
     async (step) => {
@@ -144,12 +153,51 @@ function callStep(name: string, spec: StepSpec, ctx: Ctx, world: World): Promise
       if (step.countedAttempt <= spec.failures) throw new Error(`${step.stepId} try ${step.countedAttempt}`);
       return `${step.stepId} try ${step.countedAttempt}`;
     },
-    {
-      retry: { maxAttempts: spec.maxAttempts, initial: spec.retryDelayMs, backoff: 'fixed', jitter: 0 },
-      ...(spec.atMostOnce ? { begin: 'durable' as const } : {}),
-      ...(spec.hangsForMs > 0 ? { timeout: spec.hangsForMs } : {}),
-    },
+    options,
   );
 }
 
 export const isCancelled = (error: unknown): boolean => error instanceof CancelledError;
+
+/** Whether what a program comes to is the same however its results are ordered. */
+export const isDeterministic = ({ races, atMostOnce, runRetries }: Flavour): boolean =>
+  !races && !atMostOnce && !runRetries;
+
+/** What a deterministic program comes to when nothing ever interrupts it, without Perdure. Numbers of repeated names are left out. */
+export async function referenceOf(program: Program): Promise<string> {
+  const uses = new Map<string, number>();
+  const idOf = (name: string) => {
+    const use = (uses.get(name) ?? 0) + 1;
+    uses.set(name, use);
+    return use === 1 ? name : `${name}#${use}`;
+  };
+  const ctx = {
+    signal: new AbortController().signal,
+    sleep: () => Promise.resolve(),
+    uncancellable: <T>(work: () => Promise<T>) => work(),
+    async step(name: string, _: unknown, options: { readonly retry: { readonly maxAttempts: number } }) {
+      const stepId = idOf(name);
+      const spec = specs.get(options) as StepSpec;
+      for (let countedAttempt = 1; ; countedAttempt++) {
+        const hangs = spec.hangsForMs > 0 && countedAttempt === 1;
+        if (!hangs && countedAttempt > spec.failures) return `${stepId} try ${countedAttempt}`;
+        if (countedAttempt < options.retry.maxAttempts) continue;
+        if (!hangs) throw new Error(`${stepId} try ${countedAttempt}`);
+        throw new StepTimeoutError(`Step '${stepId}' did not end within its timeout of ${spec.hangsForMs} ms.`);
+      }
+    },
+  };
+  const world: World = { epoch: () => 0, onBody: () => undefined };
+  return outcomeText(
+    await interpret(program, ctx as never, world, []).then(
+      (value) => ({ value }),
+      (error: unknown) => ({ error }),
+    ),
+  );
+}
+
+/** What a program came to, without the numbers of repeated names: which use gets which depends on the order of results. */
+export function outcomeText(outcome: { readonly value: unknown } | { readonly error: unknown }): string {
+  const text = 'error' in outcome ? nameOf(outcome.error) : JSON.stringify(outcome.value);
+  return (text ?? 'undefined').replaceAll(/#\d+/g, '');
+}

@@ -5,7 +5,17 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { Seeded } from '../support/seeded.js';
 import { interrupting } from './interruptions.js';
-import { type Flavour, interpret, nameOf, type Program, randomProgram, type Trace } from './program.js';
+import {
+  type Flavour,
+  interpret,
+  isDeterministic,
+  nameOf,
+  outcomeText,
+  type Program,
+  randomProgram,
+  referenceOf,
+  type Trace,
+} from './program.js';
 
 /** Programs per seed and way; PERDURE_PROPERTY_PROGRAMS for more. */
 const PROGRAMS = Number(process.env.PERDURE_PROPERTY_PROGRAMS ?? 500);
@@ -121,6 +131,7 @@ describe('what the code of a run has seen', () => {
           );
         }
         const { steps } = await perdure.workflows.getHistory({ runId: handle.runId, pageSize: 1_000 });
+        for (const problem of await checkReference(next, outcome)) problems.push(`program ${next.seed}: ${problem}`);
         for (const problem of check(next, outcome, of(handle.runId), steps)) {
           problems.push(`program ${next.seed} (run ${handle.runId}): ${problem}`);
         }
@@ -144,6 +155,14 @@ describe('what the code of a run has seen', () => {
     }
   }
 });
+
+/** Without races, at-most-once bodies and cancels a program comes to what it would come to without any interruption. */
+async function checkReference(one: Case, outcome: Outcome): Promise<string[]> {
+  if (one.cancelAtWrite > 0 || !isDeterministic(one.flavour)) return [];
+  const expected = await referenceOf(one.program);
+  const got = outcomeText('result' in outcome ? outcome.result : { error: outcome.error.cause });
+  return got === expected ? [] : [`it came to ${got}, but without interruptions to ${expected}`];
+}
 
 type Outcome = { readonly result: { readonly value: unknown; readonly trace: Trace } } | { readonly error: Error };
 
