@@ -22,10 +22,12 @@ const MAX_DEPTH = 16;
 /** The final failures that a run's code has seen, in order: to which of them does another attempt of the run go back? */
 export class FailureLog {
   readonly #failures: DeliveredFailure[] = [];
-  readonly #indexOf = new WeakMap<Error, number>();
+  /** Made on demand: in most runs nothing fails, and the collector looks at every WeakMap. */
+  #indexOf: WeakMap<Error, number> | undefined;
 
   /** @returns the error, which is made anew for each delivery */
   delivered(error: Error, from: StepPlace, seq: number): Error {
+    this.#indexOf ??= new WeakMap();
     this.#indexOf.set(error, this.#failures.push({ from, seq }) - 1);
     return error;
   }
@@ -54,7 +56,7 @@ export class FailureLog {
 
   #blamed(error: unknown, depth: number): number {
     if (!(error instanceof Error) || depth > MAX_DEPTH) return Number.POSITIVE_INFINITY;
-    let earliest = this.#indexOf.get(error) ?? Number.POSITIVE_INFINITY;
+    let earliest = this.#indexOf?.get(error) ?? Number.POSITIVE_INFINITY;
     earliest = Math.min(earliest, this.#blamed(error.cause, depth + 1));
     if (error instanceof AggregateError) {
       for (const inner of error.errors) earliest = Math.min(earliest, this.#blamed(inner, depth + 1));

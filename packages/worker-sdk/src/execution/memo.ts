@@ -22,10 +22,12 @@ export const EMPTY_MEMO: Memo = { entries: new Map(), places: new Map(), cut: ne
 
 /** Loads all pages. */
 export async function loadMemo(leased: LeasedRun, calls: LeasedCalls): Promise<Memo> {
+  const { memo: firstPage, nextMemoToken, cancelObserved } = leased;
+  if (firstPage.length === 0 && nextMemoToken === '' && cancelObserved === undefined) return EMPTY_MEMO;
   const memo: GrowingMemo = { entries: new Map(), places: new Map(), cut: new Map(), delivered: [], cancel: undefined };
-  memo.cancel = leased.cancelObserved;
-  add(memo, leased.memo);
-  for (let pageToken = leased.nextMemoToken; pageToken !== ''; ) {
+  memo.cancel = cancelObserved;
+  add(memo, firstPage);
+  for (let pageToken = nextMemoToken; pageToken !== ''; ) {
     const page = await calls.call('getMemo', { pageToken });
     add(memo, page.memo);
     pageToken = page.nextMemoToken;
