@@ -109,6 +109,16 @@ describe('workflow API', () => {
     const second = await start(terminated, ALLOW_IF_FAILED);
     expect(second.runId).not.toBe(first.runId);
 
+    const completed = uuid();
+    const done = await start(completed, ALLOW);
+    await perdure.database.sql`update perdure.workflow_runs set status = 'COMPLETED', finished_at = perdure.clock(),
+      available_at = null where run_id = ${done.runId}`;
+    for (const policy of [ALLOW_IF_FAILED, REJECT]) {
+      expect(await start(completed, policy)).toMatchObject({ runId: done.runId, created: false });
+      const other = startRequest({ workflowId: completed, reusePolicy: policy, input: payload('another') });
+      expect((await refusal(perdure.workflows.startWorkflow(other))).reason).toBe('WORKFLOW_ALREADY_EXISTS');
+    }
+
     const third = await start(terminated, TERMINATE_EXISTING);
     expect(third.created).toBe(true);
     expect((await perdure.workflows.getRun({ runId: second.runId })).run?.status).toBe(RunStatus.TERMINATED);

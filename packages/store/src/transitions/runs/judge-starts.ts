@@ -75,8 +75,7 @@ export function refusalOf(command: StartRun, found: JudgedRow | undefined): Star
     command.reusePolicy === 'REJECT' ||
     (command.reusePolicy === 'ALLOW_IF_FAILED' && found.status === 'COMPLETED');
   if (!found.same_request && !inTheWay) return 'raced';
-  if (!found.equal || (!found.same_request && command.reusePolicy === 'ALLOW_IF_FAILED' && !open)) {
-    return { kind: 'already_exists', runId: found.run_id, status: found.status };
-  }
+  // Under every policy an equal start is answered with the run that it would repeat.
+  if (!found.equal) return { kind: 'already_exists', runId: found.run_id, status: found.status };
   return { kind: 'existing', runId: found.run_id, workflowId: found.workflow_id };
 }
