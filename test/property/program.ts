@@ -157,7 +157,7 @@ function callStep(name: string, spec: StepSpec, ctx: Ctx, world: World): Promise
   );
 }
 
-export const isCancelled = (error: unknown): boolean => error instanceof CancelledError;
+const isCancelled = (error: unknown): boolean => error instanceof CancelledError;
 
 /** Whether what a program comes to is the same however its results are ordered. */
 export const isDeterministic = ({ races, atMostOnce, runRetries }: Flavour): boolean =>

@@ -13,7 +13,7 @@ import {
 import { v7 as uuid } from 'uuid';
 import { createDatabase, type TestDatabase } from './database.js';
 
-export const QUEUE = { namespace: 'default', taskQueue: 'q', workflowTypes: ['w'] } as const;
+const QUEUE = { namespace: 'default', taskQueue: 'q', workflowTypes: ['w'] } as const;
 export const FAILURE = { type: 'Error', message: 'm', reason: 'APPLICATION' } as const;
 
 /** The store alone on a database of its own, with short ways to what most tests need. */

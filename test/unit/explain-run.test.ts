@@ -1,7 +1,7 @@
 import { WaitReason } from '@perdure/proto';
 import type { Failure, Run, RunFacts, StepAttempt, WorkerWithRuns } from '@perdure/store';
 import { describe, expect, it } from 'vitest';
-import { explainRun } from '../../packages/server/dist/rpc/explain-run.js';
+import { explainRun } from '../../packages/server/dist/services/explain-run.js';
 
 const NOW = new Date('2026-11-23T20:00:00Z');
 const inMs = (ms: number) => new Date(NOW.getTime() + ms);

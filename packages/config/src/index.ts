@@ -1,6 +1,6 @@
 export { databaseOptions, logOptions } from './common-options.js';
 export { describeOptions } from './describe.js';
-export { formatDuration, parseDuration } from './duration.js';
+export { parseDuration } from './duration.js';
 export { addOptionsTo, flagValues } from './flags.js';
 export { ConfigError, type ConfigSources, loadConfig } from './load.js';
 export {

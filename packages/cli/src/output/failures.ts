@@ -6,7 +6,7 @@ import { payloadJson, payloadText } from './payloads.js';
 import { cut, oneLine, safe } from './text.js';
 
 /** One line: who, what. */
-export function failureLine(failure: Failure | undefined): string {
+function failureLine(failure: Failure | undefined): string {
   return failure === undefined ? '' : safe(oneLine(headOf(failure)));
 }
 

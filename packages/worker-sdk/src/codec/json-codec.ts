@@ -2,7 +2,7 @@ import { type Codec, unknownEncoding } from './codec.js';
 import { isPlainJson } from './plain-json.js';
 import { refuseLossyJson } from './unencodable.js';
 
-export const JSON_ENCODING = 'json';
+const JSON_ENCODING = 'json';
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /**

@@ -7,7 +7,7 @@ import { CLASS_OF_REASON } from './recorded-error.js';
 import { sealed } from './sealed-failure.js';
 import { authorsStack } from './stack.js';
 
-export { isNonRetryable, markNonRetryable } from './non-retryable.js';
+export { markNonRetryable } from './non-retryable.js';
 export { errorOf } from './recorded-error.js';
 
 const MAX_TEXT_BYTES = 64 * 1024;

@@ -7,7 +7,7 @@ import { type FieldViolation, invalidArgument } from '../rpc-error.js';
 /** Longest id, name and encoding, in UTF-8 bytes. */
 export const MAX_ID_BYTES = 255;
 /** Longest reason and description, in UTF-8 bytes. */
-export const MAX_TEXT_BYTES = 1_024;
+const MAX_TEXT_BYTES = 1_024;
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;

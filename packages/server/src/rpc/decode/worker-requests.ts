@@ -112,7 +112,7 @@ interface LeaseFields {
   readonly leaseToken: number;
 }
 
-export function decodeLease(check: Checker, request: LeaseFields): LeaseRef {
+function decodeLease(check: Checker, request: LeaseFields): LeaseRef {
   return {
     namespace: check.namespace('namespace', request.namespace),
     runId: check.uuid('run_id', request.runId),

@@ -17,7 +17,7 @@ import type { Checker } from './checker.js';
 import { decodePageToken } from './page-token.js';
 import { decodeWait } from './wait.js';
 
-export const MAX_STARTS = 500;
+const MAX_STARTS = 500;
 const DEFAULT_MAX_LOST_LEASES = 10;
 const MAX_LOST_LEASES = 1_000;
 

@@ -39,7 +39,7 @@ function loadedPayload({ data, encoding }: { readonly data: string; readonly enc
   return payloadMessage({ data: Buffer.from(data, 'base64'), encoding });
 }
 
-export function failureMessage(failure: Failure): FailureMessage {
+function failureMessage(failure: Failure): FailureMessage {
   return create(FailureSchema, {
     type: failure.type,
     message: failure.message,
