@@ -11,7 +11,7 @@ export {
 } from './database/wait-for-database.js';
 export * from './model.js';
 export { diagnose } from './reads/diagnose.js';
-export { findRunIds, findRunState, findRuns } from './reads/find-runs.js';
+export { findRunState, findRuns } from './reads/find-runs.js';
 export { finishedAmong } from './reads/finished-among.js';
 export { listNamespaces, namespaceExists } from './reads/list-namespaces.js';
 export { listReapers } from './reads/list-reapers.js';

@@ -36,16 +36,6 @@ const FIND_RUN_STATE = defineStatement(
   `select ${RUN_COLUMNS} from perdure.workflow_runs r where r.run_id = $1::uuid and r.namespace = $2`,
 );
 
-const FIND_RUN_IDS = defineStatement('find_run_ids', `select found.run_id ${LOOK_UP} order by c.ord`);
-
-function parameters(refs: readonly RunRef[]): [string, string, string] {
-  return [
-    textArray(refs, (ref) => ref.namespace),
-    plainArray(refs, (ref) => ref.runId),
-    textArray(refs, (ref) => ref.workflowId),
-  ];
-}
-
 /**
  * @param maxBytes of payloads and failures in all
  * @returns one run with its payloads, or null, per reference, in their order; the first is never deferred
@@ -56,7 +46,9 @@ export async function findRuns(
   maxBytes = MAX_READ_BYTES,
 ): Promise<(Run | Deferred | null)[]> {
   const rows = await db.query<{ ord: number } & (RunRow | { run_id: null })>(FIND_RUNS, [
-    ...parameters(refs),
+    textArray(refs, (ref) => ref.namespace),
+    plainArray(refs, (ref) => ref.runId),
+    textArray(refs, (ref) => ref.workflowId),
     maxBytes,
   ]);
   const found = new Array<Run | Deferred | null>(refs.length).fill(DEFERRED);
@@ -71,10 +63,4 @@ export async function findRunState(
 ): Promise<Run | null> {
   const [row] = await db.query<RunRow>(FIND_RUN_STATE, [runId, namespace]);
   return row === undefined ? null : runOf(row);
-}
-
-/** @returns one run id, or null, per reference, in their order */
-export async function findRunIds(db: Reader, refs: readonly RunRef[]): Promise<(string | null)[]> {
-  const rows = await db.query<{ run_id: string | null }>(FIND_RUN_IDS, parameters(refs));
-  return rows.map((row) => row.run_id);
 }
