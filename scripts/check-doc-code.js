@@ -6,7 +6,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-const PAGES = ['README.md', 'docs/client.md', 'docs/workflows.md', 'docs/your-project.md', 'packages/perdure/README.md'];
+const PAGES = [
+  'README.md',
+  'docs/client.md',
+  'docs/workflows.md',
+  'docs/your-project.md',
+  'packages/perdure/README.md',
+];
 // Below node_modules, so that `perdure` is found, and git and Biome look away.
 const FOLDER = join(ROOT, 'node_modules/.cache/perdure-doc-code');
 /** Cannot find a name or a module of the reader's; a parameter that has no type because of that. */

@@ -31,7 +31,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { postgres: { type: 'string' }, node: { type: 'string' } },
 });
-// One of the two alone when only that is asked for.
+// One of the two alone when only that is given.
 const nothingChosen = values.postgres === undefined && values.node === undefined;
 const chosen = (list, all) => list?.split(',').map((version) => version.trim()) ?? (nothingChosen ? all : []);
 
