@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -20,7 +20,10 @@ function contents(folder) {
 
 const output = mkdtempSync(join(tmpdir(), 'perdure-generated-'));
 try {
-  execFileSync('buf', ['generate', '--output', output], { cwd: ROOT, stdio: 'inherit' });
+  // Also without pnpm, which puts the workspace's programs into the path.
+  const PATH = [join(ROOT, 'node_modules/.bin'), process.env.PATH].join(delimiter);
+  const env = { ...process.env, PATH };
+  execFileSync('buf', ['generate', '--output', output], { cwd: ROOT, stdio: 'inherit', env });
   const fresh = contents(join(output, GENERATED));
   const committed = contents(join(ROOT, GENERATED));
   const differing = [...new Set([...fresh.keys(), ...committed.keys()])].filter(
