@@ -1,4 +1,5 @@
 import {
+  type BeginStep,
   beginSteps,
   expireRuns,
   expireSteps,
@@ -6,6 +7,7 @@ import {
   type LeaseRef,
   nextExpiryMs,
   releaseRuns,
+  retryRunAttempts,
   startRuns,
   terminateRuns,
 } from '@perdure/store';
@@ -48,6 +50,8 @@ describe('a run that ends while an attempt begins', () => {
     fails: (lease) => finishRuns(store.db, [{ ...lease, end: 'FAILED', failure: FAILURE }]),
     'completes with something open': (lease) =>
       finishRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]),
+    'is attempted anew': (lease) =>
+      retryRunAttempts(store.db, [{ ...lease, failure: FAILURE, retryAfterMs: 3_600_000, cut: null }]),
     'is given back': (lease) => releaseRuns(store.db, [{ ...lease, delayMs: 3_600_000, reason: '' }]),
   };
   for (const [name, end] of Object.entries(ends)) {
@@ -66,21 +70,42 @@ describe('a run that ends while an attempt begins', () => {
     });
   }
 
-  it('closes an attempt that was begun after the end had looked, and before it had the lock', async () => {
-    const lease = await leaseOne();
+  /** Begins an attempt and holds its run until the statement waits for it with an older snapshot. */
+  const beginUnder = async (
+    lease: LeaseRef,
+    statement: string,
+    end: () => Promise<unknown>,
+    more: Partial<BeginStep>,
+  ) => {
     let ending: Promise<unknown> = Promise.resolve();
     await store.db.transaction(async (transaction) => {
-      await beginSteps(transaction, [beginCommand(lease, { timeoutMs: 1_000 })]);
-      ending = terminateRuns(store.db, [{ namespace: 'default', runId: lease.runId, reason: '' }]);
+      await beginSteps(transaction, [beginCommand(lease, more)]);
+      ending = end();
       const blocked = async () =>
         (
           await store.database.sql`select 1 from pg_stat_activity
-          where datname = current_database() and wait_event_type = 'Lock' and query like '%terminate_runs%'`
+          where datname = current_database() and wait_event_type = 'Lock' and query like ${`%${statement}%`}`
         ).length > 0;
       while (!(await blocked()));
     });
     await ending;
+  };
+
+  it('closes an attempt that was begun after the end had looked, and before it had the lock', async () => {
+    const lease = await leaseOne();
+    const terminate = () => terminateRuns(store.db, [{ namespace: 'default', runId: lease.runId, reason: '' }]);
+    await beginUnder(lease, 'terminate_runs', terminate, { timeoutMs: 1_000 });
     expect(await store.attempts(lease.runId)).toEqual({ 's/1': 'CANCELLED' });
+  });
+
+  it('is cut with all that was begun after its retry had looked, and before it had the lock', async () => {
+    const lease = await leaseOne();
+    const cut = { from: { leaseToken: lease.leaseToken, eventSeq: 1 }, seq: 1 };
+    const retry = () => retryRunAttempts(store.db, [{ ...lease, failure: FAILURE, retryAfterMs: 3_600_000, cut }]);
+    await beginUnder(lease, 'retry_run_attempts', retry, { stepId: 'clean up', seq: 2 });
+    const [step] = await store.database.sql`
+      select status, is_cut from perdure.step_runs where run_id = ${lease.runId}`;
+    expect(step).toEqual({ status: 'CANCELLED', is_cut: true });
   });
 
   it('at its deadline keeps no attempt open, and keeps the error of its last attempt as the cause', async () => {

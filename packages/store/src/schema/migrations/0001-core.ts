@@ -234,6 +234,32 @@ create function perdure.lose_open_steps(lost_run uuid, message text) returns voi
     where s.run_id = lost_run and s.attempt_key = 0 and s.status = 'RUNNING' and s.kind <> 'SLEEP';
   end $$;
 
+-- Another attempt of the run follows, and the code goes back to the place (cut_lease, cut_event) in the order of results: what
+-- it asked for after cut_seq is cut, failures that it was told from there on may be followed by another attempt, and open bodies
+-- are WORKER_LOST. One update for all rows of the run: timers that are not cut keep running. Without a place nothing is cut.
+create function perdure.cut_steps(retried_run uuid, cut_lease integer, cut_event integer, cut_seq integer) returns void
+  language plpgsql volatile
+  as $$ begin
+    update perdure.step_runs s
+    set is_cut = t.is_cut,
+      status = case when not t.was_open then s.status when t.is_cut then 'CANCELLED' else 'FAILED' end,
+      finished_at = coalesce(s.finished_at, perdure.clock()),
+      deadline_at = null,
+      next_retry_at = case when not t.is_cut and s.is_latest then perdure.clock() end,
+      failure = case when t.was_open and not t.is_cut then jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST',
+        'message', 'The attempt of the run ended while this attempt of the step was open.') else s.failure end
+    from (
+      select x.step_id, x.attempt_number, coalesce(x.seq > cut_seq, false) as is_cut, x.status = 'RUNNING' as was_open
+      from perdure.step_runs x
+      where x.run_id = retried_run and not x.is_cut and (
+        x.seq > cut_seq
+        or (x.is_latest and x.status = 'RUNNING' and x.kind <> 'SLEEP')
+        or (x.is_latest and x.status = 'FAILED' and x.next_retry_at is null
+          and (x.lease_token, x.event_seq) >= (cut_lease, cut_event)))
+    ) t
+    where s.run_id = retried_run and s.step_id = t.step_id and s.attempt_number = t.attempt_number;
+  end $$;
+
 -- Reapers alive. Nothing depends on it; it is how people learn that none is running.
 create table perdure.reapers (
   reaper_id    uuid        primary key,

@@ -6,6 +6,9 @@
  * afterwards - in a catch, in a finally - is taken back: the rows stay as history, the next attempt may take another way.
  * Without a cut everything is kept. The execution timeout starts anew with the next claim. A run whose cancel
  * was asked for becomes claimable at once. A repeat under the same lease answers like the first time until the next claim.
+ *
+ * Race closed: an attempt or timer that begins while this waits for the run's lock is not in this statement's snapshot.
+ * `cut_steps` looks with a snapshot of its own once the lock is held, so it cuts or closes that one too.
  */
 import type { RetryRunAttempt, RetryRunAttemptOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -32,30 +35,6 @@ const RETRY_RUN_ATTEMPTS = defineStatement(
     from command c
     left join locked l on l.run_id = c.run_id
   ),
-  -- One update for all rows of the run: a statement may change a row once. Step timers that stay keep running; attempts that are
-  -- open are lost with the attempt of the run.
-  steps as (
-    update perdure.step_runs s
-    set is_cut = t.is_cut,
-      status = case when not t.was_open then s.status when t.is_cut then 'CANCELLED' else 'FAILED' end,
-      finished_at = coalesce(s.finished_at, perdure.clock()),
-      deadline_at = null,
-      next_retry_at = case when not t.is_cut and s.is_latest then perdure.clock() end,
-      failure = case when t.was_open and not t.is_cut then jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST',
-        'message', 'The attempt of the run ended while this attempt of the step was open.') else s.failure end
-    from judged j
-    cross join lateral (
-      select x.step_id, x.attempt_number, coalesce(x.seq > j.cut_seq, false) as is_cut, x.status = 'RUNNING' as was_open
-      from perdure.step_runs x
-      where x.run_id = j.run_id and not x.is_cut and (
-        x.seq > j.cut_seq
-        or (x.is_latest and x.status = 'RUNNING' and x.kind <> 'SLEEP')
-        or (x.is_latest and x.status = 'FAILED' and x.next_retry_at is null
-          and (x.lease_token, x.event_seq) >= (j.cut_lease_token, j.cut_event_seq)))
-    ) t
-    where j.verdict = 'retry' and s.run_id = j.run_id and s.step_id = t.step_id and s.attempt_number = t.attempt_number
-    returning 1
-  ),
   retrying as (
     update perdure.workflow_runs r
     set status = case when j.cancel_requested then 'PENDING' else 'SLEEPING' end,
@@ -67,7 +46,9 @@ const RETRY_RUN_ATTEMPTS = defineStatement(
     where j.verdict = 'retry' and r.run_id = j.run_id
     returning r.run_id
   )
-  select ord::int as ord, case when verdict = 'retry' then 'retrying' else verdict end as verdict from judged order by ord`,
+  select ord::int as ord, case when verdict = 'retry' then 'retrying' else verdict end as verdict,
+    case when verdict = 'retry' then perdure.cut_steps(run_id, cut_lease_token, cut_event_seq, cut_seq) end as cut
+  from judged order by ord`,
 );
 
 /** @returns one outcome per command, in their order */
