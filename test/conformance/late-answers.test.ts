@@ -236,4 +236,45 @@ describe('answers that come late', () => {
     expect(worker.logged('heartbeat_failed')).toEqual([]);
     await worker.worker.shutdown(0);
   });
+
+  it('a cancel that comes before the history reaches the code behind all that is in it', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const seen: string[][] = [];
+    const definition = workflow('long history', async (ctx) => {
+      const order: string[] = [];
+      seen.push(order);
+      ctx.signal.addEventListener('abort', () => order.push('cancel'));
+      // More than one page.
+      for (const name of ['a', 'b', 'c']) {
+        await ctx.step(name, () => 'x'.repeat(600_000));
+        order.push(name);
+      }
+      await ctx.sleep('nap', 500);
+      order.push('nap');
+      await ctx.step('last', () => undefined);
+    });
+    const first = await perdure.startWorker({ taskQueue, workflows: [definition] });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    await until('the run to sleep', async () => (await handle.get()).status === 'SLEEPING');
+    await first.shutdown();
+    let isAsked = false;
+    const history = gate();
+    const { worker } = await startStalled(
+      { taskQueue, workflows: [definition], leaseDuration: '30s' },
+      {
+        getMemo() {
+          isAsked = true;
+          return history.opened;
+        },
+        async awaitNotices({ cancelRequested }) {
+          if (cancelRequested.length > 0) setImmediate(history.open);
+        },
+      },
+    );
+    await until('the history to be asked for', () => isAsked);
+    await handle.cancel();
+    await expect(handle.result({ timeout: '20s' })).rejects.toThrow('cancelled');
+    expect(seen[1]).toEqual(['a', 'b', 'c', 'nap', 'cancel']);
+    await worker.shutdown(0);
+  });
 });

@@ -126,6 +126,37 @@ describe('suspended runs that are kept in memory', () => {
     expect([executions, cleaned]).toEqual([1, ['done']]);
   });
 
+  it('hear of a cancel after the timers that had fired before it, as a replay does', async () => {
+    const taskQueue = newQueue();
+    const seen: string[][] = [];
+    const definition = workflow('interrupted napper', async (ctx) => {
+      const order: string[] = [];
+      seen.push(order);
+      ctx.signal.addEventListener('abort', () => order.push('cancel'));
+      await ctx.sleep('nap', 300).then(() => order.push(`nap, ${ctx.signal.aborted}`));
+      await ctx.uncancellable(() => ctx.sleep('clean-up', 1_500));
+    });
+    const busy = gate();
+    const blocker = workflow('blocker', (ctx) => ctx.step('wait', () => busy.opened));
+    const workflows = [definition, blocker];
+    const first = await perdure.startWorker({ taskQueue, workflows, warmRuns: 10, concurrency: 1 });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    await until('the run to sleep', async () => (await handle.get()).status === 'SLEEPING');
+    await perdure.client.start(blocker, undefined, { taskQueue });
+    // There is no slot for the run when its timer has fired, so that the cancel comes before the next claim.
+    await until('the timer to fire', async () => (await handle.get()).status === 'PENDING');
+    await handle.cancel();
+    busy.open();
+    await until('the run to clean up', async () => (await handle.get()).status === 'SLEEPING');
+    expect(seen).toHaveLength(1);
+    await first.shutdown();
+    await perdure.startWorker({ taskQueue, workflows, warmRuns: 10 });
+    await handle.result({ timeout: '20s' });
+    expect(seen).toHaveLength(2);
+    expect(seen[1]).toEqual(['nap, false', 'cancel']);
+    expect(seen[0]).toEqual(seen[1]);
+  });
+
   it('go on with the next try of a step', async () => {
     const taskQueue = newQueue();
     let executions = 0;

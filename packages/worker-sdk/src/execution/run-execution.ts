@@ -51,6 +51,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   #delivery: DeliveryQueue;
   #isSuspect: boolean;
   #isCancelObserved: boolean;
+  #isMemoLoaded = false;
   /** The author's function has returned or thrown. */
   #hasCodeEnded = false;
   /** The end of the run is being recorded. */
@@ -175,7 +176,12 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
 
   /** A cancel is requested: bodies are stopped, the code is told at the next place in the order of results. */
   cancel(): void {
-    if (this.cancellation.isRequested || this.#hasEnded) return;
+    if (this.cancellation.isRequested || this.#hasEnded || this.#suspension.holdsCancel()) return;
+    if (!this.#isMemoLoaded) {
+      // Its place is behind what is recorded, which is not known yet.
+      this.#options.leased.cancelRequested = true;
+      return;
+    }
     this.cancellation.request();
     if (!this.#isCancelObserved) void this.faults.guard(() => this.#observeCancel());
     this.#waits.cancel();
@@ -274,6 +280,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     leased.memo = [];
     this.#program.replay(memo);
     this.#delivery = this.#deliver(memo.delivered);
+    this.#isMemoLoaded = true;
     if (this.#isCancelObserved) this.#delivery.ask(CANCEL_EVENT, () => this.cancellation.observe());
     if (leased.cancelRequested) this.cancel();
     let input: unknown;

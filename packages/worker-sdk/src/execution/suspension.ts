@@ -15,7 +15,9 @@ type State =
   /** SuspendRun is on its way. */
   | { readonly kind: 'suspending' }
   /** The lease is given back, and the code has not run since. */
-  | { readonly kind: 'suspended'; readonly named: readonly PendingWait[] };
+  | { readonly kind: 'suspended'; readonly named: readonly PendingWait[] }
+  /** The run is held again; what has become of the waits is being asked. */
+  | { readonly kind: 'resuming'; cancelRequested: boolean };
 
 const LIVE: State = { kind: 'live' };
 
@@ -37,6 +39,17 @@ export class Suspension {
 
   get isSuspended(): boolean {
     return this.#state.kind === 'suspended';
+  }
+
+  /**
+   * A cancel waits until it is known which timers have fired: those come before it in every replay.
+   *
+   * @returns whether it does; then it is taken up here
+   */
+  holdsCancel(): boolean {
+    if (this.#state.kind !== 'resuming') return false;
+    this.#state.cancelRequested = true;
+    return true;
   }
 
   /** Nothing is to be delivered: when nothing else is under way and something is awaited, the run is given back. */
@@ -79,12 +92,13 @@ export class Suspension {
   /** The run is held again, and nobody else has held it since: all that may have changed is what was awaited, and a cancel. */
   resume(leased: LeasedRun): void {
     const named = this.#state.kind === 'suspended' ? this.#state.named : [];
-    this.#state = LIVE;
+    const resuming = { kind: 'resuming' as const, cancelRequested: leased.cancelRequested };
+    this.#state = resuming;
     const host = this.#host;
-    void host.faults.guard(() => host.work.during(() => this.#resume(leased, named)));
+    void host.faults.guard(() => host.work.during(() => this.#resume(named, resuming)));
   }
 
-  async #resume(leased: LeasedRun, named: readonly PendingWait[]): Promise<void> {
+  async #resume(named: readonly PendingWait[], resuming: { readonly cancelRequested: boolean }): Promise<void> {
     const host = this.#host;
     const { memo } = await host.calls.call('getMemo', { stepIds: named.map(({ stepId }) => stepId) });
     const recorded = new Map(memo.map((entry) => [entry.stepId, entry]));
@@ -100,7 +114,10 @@ export class Suspension {
       } else this.#waits.rearm(stepId, until === undefined ? 0 : host.untilMs(dateOf(until)));
     }
     this.#waits.resume();
-    if (leased.cancelRequested) host.cancel();
+    // Timers that have fired take their places as soon as those who await them go on.
+    await Promise.resolve();
+    this.#state = LIVE;
+    if (resuming.cancelRequested) host.cancel();
   }
 }
 
