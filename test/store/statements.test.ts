@@ -227,6 +227,23 @@ describe('statements', () => {
     await empty.drop();
   });
 
+  it('a claim that was planned while the tables were empty looks for the suspects of its worker alone', async () => {
+    const empty = await createDatabase();
+    const early = openDatabase({ url: empty.url, maxConnections: 1 });
+    const text = allStatements().find(({ name }) => name === 'claim_runs')?.text ?? '';
+    const lines = await early.query<{ 'QUERY PLAN': string }>({ name: 'explain_claim', text: `explain ${text}` }, [
+      'default',
+      'q',
+      '{w}',
+      `{${id}}`,
+    ]);
+    const plan = lines.map((line) => line['QUERY PLAN']).join('\n');
+    expect(plan).toMatch(/using workflow_runs_suspects on .*\n\s+Index Cond: \(locked_by = /);
+    expect(plan).not.toContain('workflow_runs_running');
+    await early.close();
+    await empty.drop();
+  });
+
   it('a lease renewal is a heap-only update and leaves a large input where it is', async () => {
     const input = { data: new Uint8Array(1_000_000).map((_, index) => index * 7), encoding: 'x' };
     const { runId } = startIdentity('default', '');

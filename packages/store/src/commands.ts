@@ -93,7 +93,8 @@ export interface MemoCursor {
 }
 export type ClaimOutcome =
   | { readonly kind: 'claimed'; readonly claim: ClaimedRun }
-  | { readonly kind: 'empty' }
+  /** `suspectsWait`: there are runs, but only such as wait until their turn comes; see claim-runs. */
+  | { readonly kind: 'empty'; readonly suspectsWait: boolean }
   | { readonly kind: 'worker_not_registered' }
   | { readonly kind: 'worker_draining' };
 

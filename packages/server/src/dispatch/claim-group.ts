@@ -7,6 +7,9 @@ import type { SlotOutcome, WaitingPoll } from './waiting-poll.js';
 const FIRST_CLAIM_SLOTS = 16;
 /** Bounds what one claim brings into memory: the first memo page of each run comes with it. */
 const MAX_CLAIM_SLOTS = 128;
+/** While suspects wait for the one before them, a claim looks again after so long, and less often when none moves; in ms. */
+const SUSPECTS_MIN_MS = 10;
+const SUSPECTS_MAX_MS = 1_000;
 
 /**
  * Polls that may be served together: same namespace, queue and types, in order of arrival. One claim is in flight at a time;
@@ -21,8 +24,12 @@ export class ClaimGroup {
   readonly #target: Omit<ClaimRuns, 'slots'>;
   readonly #onUndeliverable: (claim: ClaimedRun) => void;
   readonly #polls = new ChurningSet<WaitingPoll>();
+  /** Those that came since the last look: it is theirs, whether a claim has a slot for them or not. */
+  readonly #unlooked = new ChurningSet<WaitingPoll>();
   #claiming = false;
   #dirty = true;
+  #suspectsMs = SUSPECTS_MIN_MS;
+  #suspectsTimer: NodeJS.Timeout | undefined;
 
   /** @param onUndeliverable called with a run whose poll was gone when the claim came back */
   constructor(db: Database, target: Omit<ClaimRuns, 'slots'>, onUndeliverable: (claim: ClaimedRun) => void) {
@@ -52,8 +59,10 @@ export class ClaimGroup {
 
   add(poll: WaitingPoll): void {
     this.#polls.add(poll);
-    if (this.#dirty) this.#claimUnlessClaiming();
-    else poll.looked();
+    if (this.#dirty) {
+      this.#unlooked.add(poll);
+      this.#claimUnlessClaiming();
+    } else poll.looked();
   }
 
   /** The poll's wait is over. */
@@ -119,6 +128,7 @@ export class ClaimGroup {
       const outcomes = await this.#claimFor(polls);
       // No slot was left without a run: there may be more. Otherwise the queue is empty, but for runs that others have locked.
       if (!outcomes.some(({ kind }) => kind === 'empty')) this.#dirty = true;
+      this.#lookAfterSuspects(outcomes);
       this.#deliver(polls, outcomes);
       if (outcomes.some(({ kind }) => kind === 'failed')) break;
       slots = Math.min(slots * 2, MAX_CLAIM_SLOTS);
@@ -127,9 +137,28 @@ export class ClaimGroup {
     if (!this.#dirty) this.#looked();
   }
 
+  /**
+   * A worker is given one suspect at a time. Nothing tells when it is done with it, since that is no news for anybody else.
+   * The slower they are, the less is lost by looking rarely; the fallback does when they take longer than that.
+   */
+  #lookAfterSuspects(outcomes: readonly SlotOutcome[]): void {
+    if (outcomes.some((outcome) => outcome.kind === 'claimed' && outcome.claim.run.lostLeases > 1)) {
+      this.#suspectsMs = SUSPECTS_MIN_MS;
+    }
+    if (!outcomes.some((outcome) => 'suspectsWait' in outcome && outcome.suspectsWait)) return;
+    if (this.#suspectsMs > SUSPECTS_MAX_MS || this.#suspectsTimer !== undefined) return;
+    this.#suspectsTimer = setTimeout(() => {
+      this.#suspectsTimer = undefined;
+      this.wake();
+    }, this.#suspectsMs);
+    this.#suspectsTimer.unref();
+    this.#suspectsMs *= 2;
+  }
+
   /** There is nothing for those either that no claim had a slot for. */
   #looked(): void {
-    for (const poll of [...this.#polls]) {
+    for (const poll of [...this.#unlooked]) {
+      this.#unlooked.delete(poll);
       poll.looked();
       this.#forgetIfEnded(poll);
     }
@@ -159,6 +188,7 @@ export class ClaimGroup {
     });
     for (const poll of new Set(polls)) {
       const rest = poll.conclude();
+      if (poll.ended) this.#unlooked.delete(poll);
       if (poll.ended || poll.idle) this.#polls.delete(poll);
       // To the back of the line: with fewer runs than slots, the others get their look too.
       if (poll.idle) this.#polls.add(poll);
@@ -171,7 +201,7 @@ export class ClaimGroup {
     for (const other of this.#polls) {
       if (other.workerId === workerId && other.idle) {
         other.accept(claim);
-        this.#polls.delete(other);
+        this.#forgetIfEnded(other);
         return;
       }
     }
@@ -179,6 +209,8 @@ export class ClaimGroup {
   }
 
   #forgetIfEnded(poll: WaitingPoll): void {
-    if (poll.ended) this.#polls.delete(poll);
+    if (!poll.ended) return;
+    this.#polls.delete(poll);
+    this.#unlooked.delete(poll);
   }
 }

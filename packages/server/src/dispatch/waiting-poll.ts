@@ -12,7 +12,10 @@ export type PollResult =
   | { readonly kind: 'failed'; readonly error: unknown };
 
 /** What came of one slot. */
-export type SlotOutcome = ClaimOutcome | { readonly kind: 'failed'; readonly error: unknown };
+export type SlotOutcome =
+  | ClaimOutcome
+  | { readonly kind: 'empty' }
+  | { readonly kind: 'failed'; readonly error: unknown };
 
 export interface PollSlots {
   readonly workerId: string;

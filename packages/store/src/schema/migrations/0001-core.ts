@@ -101,7 +101,7 @@ create unique index workflow_runs_workflow_id on perdure.workflow_runs (namespac
 create index workflow_runs_claimable on perdure.workflow_runs (namespace, task_queue, suspect, priority desc, available_at)
   where status = 'PENDING';
 -- Whether a worker holds a suspect. Nearly always empty.
-create index workflow_runs_suspects on perdure.workflow_runs (locked_by) where status = 'RUNNING' and suspect;
+create index workflow_runs_suspects on perdure.workflow_runs (locked_by, run_id) where status = 'RUNNING' and suspect;
 -- Wake-ups.
 create index workflow_runs_wake on perdure.workflow_runs (wake_at) where wake_at is not null;
 -- Leases: as many rows as the fleet has busy slots. Not on locked_until, so that a renewal is a heap-only update.

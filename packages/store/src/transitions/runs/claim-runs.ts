@@ -30,10 +30,12 @@ const CLAIM_RUNS = defineStatement(
   apart as materialized (
     select s.ord, row_number() over (order by s.ord) as place
     from slot s
-    -- LATERAL with LIMIT, so that it is looked up by key: an anti-join was planned as a scan of all leased runs.
+    -- LATERAL with LIMIT, so that it is looked up by key: an anti-join was planned as a scan of all leased runs. In the order
+    -- of workflow_runs_suspects, or a plan made while the table is empty takes another index and reads all leased runs.
     left join lateral (
       select x.run_id from perdure.workflow_runs x
-      where x.locked_by = s.worker_id and x.status = 'RUNNING' and x.suspect limit 1
+      where x.locked_by = s.worker_id and x.status = 'RUNNING' and x.suspect
+      order by x.locked_by, x.run_id limit 1
     ) held on true
     where s.status = 'ONLINE' and s.nth = 1 and held.run_id is null
   ),
@@ -82,7 +84,13 @@ const CLAIM_RUNS = defineStatement(
       r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.input,
       r.input_encoding
   )
-  select s.ord::int as ord, s.status as worker_status, perdure.clock() as now, c.*
+  select s.ord::int as ord, s.status as worker_status, perdure.clock() as now, c.*,
+    -- Looked up once, and only for a slot that stays empty. Those just given count too: then the next claim finds none.
+    c.run_id is null and coalesce((
+      select true from perdure.workflow_runs x
+      where x.namespace = $1 and x.task_queue = $2 and x.status = 'PENDING' and x.suspect and x.workflow_type = any($3::text[])
+      order by x.priority desc, x.available_at limit 1
+    ), false) as suspects_wait
   from slot s
   left join claimed c on c.slot_ord = s.ord
   order by s.ord`,
@@ -112,6 +120,7 @@ type Row = Pick<
   readonly lease_ms: number;
   readonly cancel_lease_token: number | null;
   readonly cancel_event_seq: number | null;
+  readonly suspects_wait: boolean;
 };
 
 /**
@@ -164,7 +173,7 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
         },
       };
     }
-    if (row.worker_status === 'ONLINE') return { kind: 'empty' };
+    if (row.worker_status === 'ONLINE') return { kind: 'empty', suspectsWait: row.suspects_wait };
     return { kind: row.worker_status === 'DRAINING' ? 'worker_draining' : 'worker_not_registered' };
   });
 }
