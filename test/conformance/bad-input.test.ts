@@ -187,6 +187,18 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
     { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1, failure: { message: 'x'.repeat(65_537) } },
     'failure.message',
   ],
+  [
+    WorkerService,
+    'failStep',
+    {
+      ...lease,
+      stepId: 's',
+      attemptNumber: 1,
+      eventSeq: 1,
+      failure: { message: 'm', errors: Array.from({ length: 200_000 }, () => ({})) },
+    },
+    'failure.errors',
+  ],
   [WorkerService, 'settleStep', { ...lease, stepId: 's', seq: 1, kind: 1, status: 5, eventSeq: 1 }, 'status'],
   [WorkerService, 'settleStep', { ...lease, stepId: 's', seq: 1, kind: 3, status: 4, eventSeq: 1 }, 'kind'],
   [WorkerService, 'settleStep', { ...lease, stepId: 's', kind: 1, status: 4, eventSeq: 1 }, 'seq'],

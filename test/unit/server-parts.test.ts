@@ -2,6 +2,7 @@ import { type ConfigError, describeOptions, loadConfig, parseDuration } from '@p
 import { serverOptions, serverRelations } from '@perdure/server';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { failureBytes } from '../../packages/server/dist/commands/command-bytes.js';
 import { Checker } from '../../packages/server/dist/rpc/decode/checker.js';
 import { decodePageToken, encodePageToken } from '../../packages/server/dist/rpc/decode/page-token.js';
 
@@ -18,6 +19,16 @@ describe('page tokens', () => {
         expect(() => check.done()).toThrow(/page_token/);
       }),
     );
+  });
+});
+
+describe('the bytes of a failure', () => {
+  it('are those of all that it carries, also when it is encrypted', () => {
+    const inner = { type: 'Error', reason: 'APPLICATION', message: 'x'.repeat(1_000) } as const;
+    const data = { data: 'x'.repeat(5_000), encoding: '' };
+    expect(failureBytes({ ...inner, stack: 'x'.repeat(100), details: data })).toBe(6_100);
+    expect(failureBytes({ ...inner, cause: inner, errors: [inner, { ...inner, cause: inner }] })).toBe(5_000);
+    expect(failureBytes({ ...inner, sealed: data })).toBe(6_000);
   });
 });
 

@@ -36,7 +36,11 @@ function decode(check: Checker, field: string, message: FailureMessage): Failure
     ...(message.stepId === '' ? {} : { stepId: short(check, `${field}.step_id`, message.stepId) }),
     ...(message.errors.length === 0
       ? {}
-      : { errors: message.errors.map((inner, index) => decode(check, `${field}.errors[${index}]`, inner)) }),
+      : {
+          errors: message.errors
+            .slice(0, MAX_ERRORS)
+            .map((inner, index) => decode(check, `${field}.errors[${index}]`, inner)),
+        }),
     ...(message.cause === undefined ? {} : { cause: decode(check, `${field}.cause`, message.cause) }),
     ...(message.nonRetryable ? { nonRetryable: true } : {}),
   };
@@ -47,7 +51,8 @@ function depthOf(message: FailureMessage, depth = 0): number {
   // Deeper is refused whatever it is.
   if (depth > MAX_CAUSES) return depth;
   const below = message.cause === undefined ? message.errors : [message.cause, ...message.errors];
-  return Math.max(depth, ...below.map((inner) => depthOf(inner, depth + 1)));
+  // There may be more of them than a call takes arguments.
+  return below.reduce((deepest, inner) => Math.max(deepest, depthOf(inner, depth + 1)), depth);
 }
 
 function stored({ data, encoding }: Payload) {
