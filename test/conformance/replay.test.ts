@@ -2,6 +2,7 @@ import { RunStatus } from '@perdure/proto';
 import { type WorkflowContext, workflow } from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { gate } from '../support/held-answers.js';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { fenceOf } from '../support/raw-worker.js';
 import { until } from '../support/until.js';
@@ -216,6 +217,37 @@ describe('replay', () => {
     await perdure.startWorker({ taskQueue, workflows: [definition], leaseDuration: '1s' });
     await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' });
     expect(executedIn).toEqual([2]);
+  });
+
+  it('at-most-once steps are not executed again when the run failed while they were at work', async () => {
+    const taskQueue = `q-${uuid()}`;
+    let bodies = 0;
+    const atWork = gate();
+    const definition = workflow('gives up', { retry: { maxAttempts: 2, initial: 1 } }, async (ctx) => {
+      const charge = () =>
+        ctx.step(
+          'charge',
+          () => {
+            bodies++;
+            atWork.open();
+            return new Promise(() => undefined);
+          },
+          { begin: 'durable', retry: { maxAttempts: 1 } },
+        );
+      try {
+        await ctx.step('reserve', () => Promise.reject(new Error('no stock')), { retry: { maxAttempts: 1 } });
+      } catch (error) {
+        const charging = charge();
+        if (ctx.run.attempt > 1) await charging;
+        await atWork.opened;
+        throw error;
+      }
+    });
+    await perdure.startWorker({ taskQueue, workflows: [definition] });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    const error = await handle.result({ timeout: '20s' }).catch((thrown: Error) => thrown);
+    expect(bodies).toBe(1);
+    expect(error).toMatchObject({ cause: { name: 'WorkerLostError' } });
   });
 
   it('at-most-once steps are not executed again when their worker is lost', async () => {

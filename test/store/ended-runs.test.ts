@@ -105,7 +105,7 @@ describe('a run that ends while an attempt begins', () => {
     await beginUnder(lease, 'retry_run_attempts', retry, { stepId: 'clean up', seq: 2 });
     const [step] = await store.database.sql`
       select status, is_cut from perdure.step_runs where run_id = ${lease.runId}`;
-    expect(step).toEqual({ status: 'CANCELLED', is_cut: true });
+    expect(step).toEqual({ status: 'FAILED', is_cut: true });
   });
 
   it('at its deadline keeps no attempt open, and keeps the error of its last attempt as the cause', async () => {

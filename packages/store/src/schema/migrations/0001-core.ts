@@ -236,17 +236,18 @@ create function perdure.lose_open_steps(lost_run uuid, message text) returns voi
 
 -- Another attempt of the run follows, and the code goes back to the place (cut_lease, cut_event) in the order of results: what
 -- it asked for after cut_seq is cut, failures that it was told from there on may be followed by another attempt, and open bodies
--- are WORKER_LOST. One update for all rows of the run: timers that are not cut keep running. Without a place nothing is cut.
+-- are WORKER_LOST, cut or not: a step that is executed at most once must be known to have begun. One update for all rows of
+-- the run: timers that are not cut keep running. Without a place nothing is cut.
 create function perdure.cut_steps(retried_run uuid, cut_lease integer, cut_event integer, cut_seq integer) returns void
   language plpgsql volatile
   as $$ begin
     update perdure.step_runs s
     set is_cut = t.is_cut,
-      status = case when not t.was_open then s.status when t.is_cut then 'CANCELLED' else 'FAILED' end,
+      status = case when not t.was_open then s.status when s.kind = 'SLEEP' then 'CANCELLED' else 'FAILED' end,
       finished_at = coalesce(s.finished_at, perdure.clock()),
       deadline_at = null,
       next_retry_at = case when not t.is_cut and s.is_latest then perdure.clock() end,
-      failure = case when t.was_open and not t.is_cut then jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST',
+      failure = case when t.was_open and s.kind <> 'SLEEP' then jsonb_build_object('type', 'WorkerLostError', 'reason', 'WORKER_LOST',
         'message', 'The attempt of the run ended while this attempt of the step was open.') else s.failure end
     from (
       select x.step_id, x.attempt_number, coalesce(x.seq > cut_seq, false) as is_cut, x.status = 'RUNNING' as was_open
