@@ -166,6 +166,19 @@ describe('sessions', () => {
     expect((await worker.claim()).attempt).toBe(1);
   });
 
+  it('a call is not given up because the process that made it stood still', async () => {
+    const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue: `q-${uuid()}` }));
+    const workflows = perdure.connection.service(WorkflowService);
+    const standStill = (ms: number) => {
+      for (const sinceMs = performance.now(); performance.now() - sinceMs < ms; );
+    };
+    const before = workflows.getRun({ runId }, { timeoutMs: 500 });
+    await new Promise((resolve) => setImmediate(resolve));
+    standStill(2_000);
+    const after = workflows.getRun({ runId }, { timeoutMs: 500 });
+    expect((await Promise.all([before, after])).map(({ run }) => run?.runId)).toEqual([runId, runId]);
+  });
+
   it('a cancelled poll gets no run', async () => {
     const { worker } = await leasedRun();
     const session = open();

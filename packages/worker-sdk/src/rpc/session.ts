@@ -18,7 +18,7 @@ const MAX_CALL_ID = 2 ** 31;
 interface Pending {
   readonly method: string;
   readonly sentAtMs: number;
-  readonly deadlineMs: number;
+  deadlineMs: number;
   readonly onResponse: (response: Uint8Array) => void;
   readonly onError: (error: RpcError, isSilent: boolean) => void;
 }
@@ -184,10 +184,14 @@ export class Session {
 
   #sweep(): void {
     const now = performance.now();
+    const lateMs = now - this.#nowMs - SWEEP_MS;
     this.#nowMs = now;
-    for (const [callId, { deadlineMs, method }] of this.#pending) {
-      if (deadlineMs > now) continue;
-      this.#giveUp(callId, new RpcError('DEADLINE_EXCEEDED', `${this.#address} did not answer ${method} in time.`));
+    for (const [callId, pending] of this.#pending) {
+      // This process stood still: answers may have come that were not read, and calls made since bear an old time.
+      if (lateMs > SWEEP_MS) pending.deadlineMs += lateMs;
+      if (pending.deadlineMs > now) continue;
+      const message = `${this.#address} did not answer ${pending.method} in time.`;
+      this.#giveUp(callId, new RpcError('DEADLINE_EXCEEDED', message));
     }
     if (this.#pending.size === 0 && this.#calls.length === 0 && now - this.#idleSinceMs > IDLE_MS) {
       this.#stream.end();
