@@ -103,6 +103,7 @@ describe('answers that the peer of a session does not read', () => {
     await until('all answers', () => session.state.answers === 100);
     expect(session.state.code).toBeUndefined();
     session.end();
+    await until('both sessions to be over', () => over === 2);
   });
 
   it('end the session when the peer reads nothing for long', async () => {
