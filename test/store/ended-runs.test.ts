@@ -1,6 +1,7 @@
 import {
   type BeginStep,
   beginSteps,
+  cancelRuns,
   expireRuns,
   expireSteps,
   finishRuns,
@@ -106,6 +107,18 @@ describe('a run that ends while an attempt begins', () => {
     const [step] = await store.database.sql`
       select status, is_cut from perdure.step_runs where run_id = ${lease.runId}`;
     expect(step).toEqual({ status: 'FAILED', is_cut: true });
+  });
+
+  it('is claimable at once when it is attempted anew and a cancel was requested, and its queue is told', async () => {
+    const lease = await leaseOne();
+    await cancelRuns(store.db, [{ namespace: 'default', runId: lease.runId, reason: '' }]);
+    const retry = { ...lease, failure: FAILURE, retryAfterMs: 3_600_000, cut: null };
+    expect(await retryRunAttempts(store.db, [retry])).toEqual([{ kind: 'retrying', taskQueue: 'q', delayed: false }]);
+    expect((await store.run(lease.runId)).status).toBe('PENDING');
+    await finishRuns(
+      store.db,
+      (await store.claim(workerId)).map((claimed) => ({ ...claimed, end: 'CANCELLED' })),
+    );
   });
 
   it('at its deadline keeps no attempt open, and keeps the error of its last attempt as the cause', async () => {

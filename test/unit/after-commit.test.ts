@@ -78,8 +78,11 @@ describe('what follows a commit', () => {
     expect(after.afterRelease(release, released)).toEqual(runnable);
     expect(after.afterRelease({ ...release, delayMs: 9 }, released)).toEqual([{ kind: 'wakes', inMs: 9 }]);
     expect(after.afterRelease(release, { kind: 'already_released', taskQueue: 'q' })).toEqual([]);
-    expect(after.afterRetry({ ...lease, failure, retryAfterMs: 8, cut: null }, { kind: 'retrying' })).toEqual([
-      { kind: 'wakes', inMs: 8 },
+    const retry = { ...lease, failure, retryAfterMs: 8, cut: null };
+    const retrying = { kind: 'retrying', taskQueue: 'q' } as const;
+    expect(after.afterRetry(retry, { ...retrying, delayed: true })).toEqual([{ kind: 'wakes', inMs: 8 }]);
+    expect(after.afterRetry(retry, { ...retrying, delayed: false })).toEqual([
+      { kind: 'runnable', queue: { namespace: 'n', taskQueue: 'q' } },
     ]);
   });
 

@@ -277,7 +277,11 @@ export interface MemoCut {
   /** Steps after this position are taken back. */
   readonly seq: number;
 }
-export type RetryRunAttemptOutcome = FenceOutcome | { readonly kind: 'retrying' | 'already_retrying' };
+export type RetryRunAttemptOutcome =
+  | FenceOutcome
+  /** `delayed`: not claimable yet; it is at once when a cancel is requested. */
+  | { readonly kind: 'retrying'; readonly taskQueue: string; readonly delayed: boolean }
+  | { readonly kind: 'already_retrying' };
 
 export interface ReleaseRun extends LeaseRef {
   readonly delayMs: number;

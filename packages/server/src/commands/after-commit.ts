@@ -69,7 +69,9 @@ export function afterFinish(command: FinishRun, outcome: FinishRunOutcome): read
 }
 
 export function afterRetry(command: RetryRunAttempt, outcome: RetryRunAttemptOutcome): readonly Effect[] {
-  return outcome.kind === 'retrying' ? [{ kind: 'wakes', inMs: command.retryAfterMs }] : NONE;
+  if (outcome.kind !== 'retrying') return NONE;
+  if (outcome.delayed) return [{ kind: 'wakes', inMs: command.retryAfterMs }];
+  return [{ kind: 'runnable', queue: { namespace: command.namespace, taskQueue: outcome.taskQueue } }];
 }
 
 export function afterRelease(command: ReleaseRun, outcome: ReleaseRunOutcome): readonly Effect[] {

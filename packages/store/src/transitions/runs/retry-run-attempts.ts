@@ -26,7 +26,7 @@ const RETRY_RUN_ATTEMPTS = defineStatement(
       with ordinality as t(run_id, namespace, lease_token, failure, retry_after_ms, cut_lease_token, cut_event_seq, cut_seq, ord)
   ),
   judged as (
-    select c.*, l.cancel_requested_at is not null as cancel_requested,
+    select c.*, l.task_queue, l.cancel_requested_at is not null as cancel_requested,
       case
         when l.namespace = c.namespace and l.lease_token = c.lease_token and l.yield_reason = 'RUN_RETRY'
           and l.status in ('SLEEPING', 'PENDING') then 'already_retrying'
@@ -47,9 +47,15 @@ const RETRY_RUN_ATTEMPTS = defineStatement(
     returning r.run_id
   )
   select ord::int as ord, case when verdict = 'retry' then 'retrying' else verdict end as verdict,
+    task_queue, cancel_requested,
     case when verdict = 'retry' then perdure.cut_steps(run_id, cut_lease_token, cut_event_seq, cut_seq) end as cut
   from judged order by ord`,
 );
+
+interface Row extends VerdictRow {
+  readonly task_queue: string;
+  readonly cancel_requested: boolean;
+}
 
 /** @returns one outcome per command, in their order */
 export function retryRunAttempts(
@@ -60,7 +66,7 @@ export function retryRunAttempts(
     commands,
     (command) => command.runId,
     async (round) => {
-      const rows = await db.query<VerdictRow>(RETRY_RUN_ATTEMPTS, [
+      const rows = await db.query<Row>(RETRY_RUN_ATTEMPTS, [
         ...fenceParameters(round),
         jsonArray(round, (command) => command.failure),
         plainArray(round, (command) => command.retryAfterMs),
@@ -73,11 +79,12 @@ export function retryRunAttempts(
   );
 }
 
-function outcomeOf(row: VerdictRow): RetryRunAttemptOutcome {
+function outcomeOf(row: Row): RetryRunAttemptOutcome {
   switch (row.verdict) {
     case 'retrying':
+      return { kind: 'retrying', taskQueue: row.task_queue, delayed: !row.cancel_requested };
     case 'already_retrying':
-      return { kind: row.verdict };
+      return { kind: 'already_retrying' };
     default:
       return fenceOutcome(row.verdict) ?? unknownVerdict('retry_run_attempts', row.verdict);
   }
