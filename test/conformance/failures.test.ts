@@ -24,6 +24,12 @@ describe('errors that a client sees', () => {
     later: () => {
       throw new RetryableError('later', { code: 'E' });
     },
+    mock: () =>
+      Object.defineProperty({}, 'then', {
+        get: () => {
+          throw new Error('not expected');
+        },
+      }),
     hostile: () => {
       throw Object.defineProperty(new Error('x'), 'message', {
         get: () => {
@@ -83,6 +89,10 @@ describe('errors that a client sees', () => {
     const error = await run('declined', wrapping);
     expect(error.message).toMatch(/ failed in step 'charge': no order$/);
     expect((error.cause.cause as Error).message).toBe('declined');
+  });
+
+  it('name the step also when what its body returned cannot even be asked whether it is a promise', async () => {
+    expect(await run('mock')).toMatchObject({ stepId: 'charge', cause: { message: 'not expected' } });
   });
 
   it('say which part of which value cannot be encoded', async () => {

@@ -67,13 +67,16 @@ export class StepBody {
     this.#armHeartbeat();
     const step = new BodyContext(this, this.#options);
     let returned: unknown;
+    let isPromise: boolean;
     try {
       returned = runInScope({ step }, () => body(step));
+      // Asks somebody else's object, which may throw.
+      isPromise = isThenable(returned);
     } catch (error) {
       this.#settle({ ok: false, error });
       return;
     }
-    if (!isThenable(returned)) {
+    if (!isPromise) {
       this.#settle({ ok: true, value: returned });
       return;
     }
