@@ -292,6 +292,38 @@ describe('leases', () => {
     await strict.stop();
   });
 
+  it('a worker that gives up a suspect, in any way, is given the next one at once', async () => {
+    // No look but the first, and those that somebody asks for.
+    const quiet = await startPerdure({ server: { pollFallbackMs: 60_000 }, reaper: false });
+    const worker = await registerRawWorker(quiet, 'q');
+    await quiet.workflows.startWorkflows({ runs: Array.from({ length: 6 }, () => startRequest()) });
+    await quiet.database.sql`update perdure.workflow_runs set lost_leases = 2, counted_losses = 0`;
+    const nap = { stepId: 'nap', seq: 1, when: { case: 'duration' as const, value: { seconds: 60n } } };
+    const waits = [{ stepId: 'nap', condition: { case: 'timer' as const, value: {} } }];
+    const delay = { seconds: 60n };
+    const givingUp: ((run: LeasedRun) => Promise<unknown>)[] = [
+      (run) => quiet.workers.completeWorkflow(fenceOf(run)),
+      (run) => quiet.workers.failWorkflow({ ...fenceOf(run), failure: failure() }),
+      (run) => quiet.workers.failWorkflow({ ...fenceOf(run), failure: failure(), retryAfter: delay }),
+      (run) => quiet.workers.releaseRun({ ...fenceOf(run), delay }),
+      async (run) => {
+        await quiet.workers.scheduleSleep({ ...fenceOf(run), ...nap });
+        await quiet.workers.suspendRun({ ...fenceOf(run), waits });
+      },
+    ];
+    let held = await worker.claim();
+    const seen = [held.runId];
+    for (const giveUp of givingUp) {
+      const next = worker.poll(20_000);
+      await worker.waiting();
+      await giveUp(held);
+      held = (await next) ?? expect.fail('The next suspect did not come.');
+      seen.push(held.runId);
+    }
+    expect(new Set(seen).size).toBe(6);
+    await quiet.stop();
+  });
+
   it('several reapers side by side wake every sleeper and reclaim every lease once', async () => {
     const crowd = await startPerdure({ reaper: { maxSleepMs: 50 } });
     for (let n = 0; n < 2; n++) crowd.startReaper({ maxSleepMs: 50 });

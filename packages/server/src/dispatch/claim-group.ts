@@ -1,12 +1,19 @@
 import { ChurningSet } from '@perdure/collections';
-import { type ClaimedRun, type ClaimRuns, claimRuns, type Database } from '@perdure/store';
+import { type ClaimedRun, type ClaimRuns, claimRuns, type Database, SUSPECT_LOSSES } from '@perdure/store';
 import { MEMO_PAGE_LIMITS } from '../limits.js';
 import { shareSlots } from './share-slots.js';
+import type { Suspects } from './suspects.js';
 import type { SlotOutcome, WaitingPoll } from './waiting-poll.js';
 
 const FIRST_CLAIM_SLOTS = 16;
 /** Bounds what one claim brings into memory: the first memo page of each run comes with it. */
 const MAX_CLAIM_SLOTS = 128;
+
+export interface ClaimGroupHost {
+  /** Told of a run whose poll was gone when the claim came back. */
+  readonly onUndeliverable: (claim: ClaimedRun) => void;
+  readonly suspects: Suspects;
+}
 
 /**
  * Polls that may be served together: same namespace, queue and types, in order of arrival. One claim is in flight at a time;
@@ -19,16 +26,15 @@ const MAX_CLAIM_SLOTS = 128;
 export class ClaimGroup {
   readonly #db: Database;
   readonly #target: Omit<ClaimRuns, 'slots'>;
-  readonly #onUndeliverable: (claim: ClaimedRun) => void;
+  readonly #host: ClaimGroupHost;
   readonly #polls = new ChurningSet<WaitingPoll>();
   #claiming = false;
   #dirty = true;
 
-  /** @param onUndeliverable called with a run whose poll was gone when the claim came back */
-  constructor(db: Database, target: Omit<ClaimRuns, 'slots'>, onUndeliverable: (claim: ClaimedRun) => void) {
+  constructor(db: Database, target: Omit<ClaimRuns, 'slots'>, host: ClaimGroupHost) {
     this.#db = db;
     this.#target = target;
-    this.#onUndeliverable = onUndeliverable;
+    this.#host = host;
   }
 
   /** Polls in it, those in a statement under way included. */
@@ -44,6 +50,13 @@ export class ClaimGroup {
       free += poll.free;
     }
     return free;
+  }
+
+  /** Polls that have looked and found nothing. */
+  get waitingPolls(): number {
+    let waiting = 0;
+    for (const poll of this.#polls) if (poll.waits) waiting++;
+    return waiting;
   }
 
   serves(workflowType: string): boolean {
@@ -143,11 +156,16 @@ export class ClaimGroup {
 
   async #claimFor(polls: readonly WaitingPoll[]): Promise<readonly SlotOutcome[]> {
     try {
-      return await claimRuns(
+      const outcomes = await claimRuns(
         this.#db,
         { ...this.#target, slots: polls.map(({ workerId }) => ({ workerId })) },
         MEMO_PAGE_LIMITS,
       );
+      for (const outcome of outcomes) {
+        if (outcome.kind !== 'claimed' || outcome.claim.run.lostLeases < SUSPECT_LOSSES) continue;
+        this.#host.suspects.leased(outcome.claim.run.runId, this.#target);
+      }
+      return outcomes;
     } catch (error) {
       return polls.map(() => ({ kind: 'failed', error }));
     }
@@ -175,7 +193,7 @@ export class ClaimGroup {
         return;
       }
     }
-    this.#onUndeliverable(claim);
+    this.#host.onUndeliverable(claim);
   }
 
   #forgetIfEnded(poll: WaitingPoll): void {
