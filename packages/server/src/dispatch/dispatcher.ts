@@ -174,7 +174,11 @@ export class Dispatcher {
     if (group === undefined) {
       const { namespace, taskQueue } = request;
       const { db, onUndeliverable } = this.#options;
-      group = new ClaimGroup(db, { namespace, taskQueue, workflowTypes }, { onUndeliverable, suspects: this.#suspects });
+      group = new ClaimGroup(
+        db,
+        { namespace, taskQueue, workflowTypes },
+        { onUndeliverable, suspects: this.#suspects },
+      );
       groups.set(typesKey, group);
     }
     return group;
