@@ -176,15 +176,19 @@ describe('workers that die, with real processes', () => {
       handles.map((handle) => ('result' in handle ? handle.result({ timeout: '50s' }) : Promise.reject(handle))),
     );
     let over = false;
-    void results.finally(() => {
-      over = true;
-    }).catch(async (error) => {
-      console.log('FAILURE', error, error.cause);
-      const rows = await perdure.database.sql`select run_id, status, yield_reason, failure::text, attempt, lease_token, lost_leases, counted_losses from perdure.workflow_runs where status <> 'COMPLETED'`;
-      console.log(JSON.stringify(rows, null, 1));
-      const steps = await perdure.database.sql`select s.* from perdure.step_runs s join perdure.workflow_runs r using (run_id) where r.status = 'FAILED'`;
-      console.log(JSON.stringify(steps, null, 1));
-    });
+    void results
+      .finally(() => {
+        over = true;
+      })
+      .catch(async (error) => {
+        console.log('FAILURE', error, error.cause);
+        const rows = await perdure.database
+          .sql`select run_id, status, yield_reason, failure::text, attempt, lease_token, lost_leases, counted_losses from perdure.workflow_runs where status <> 'COMPLETED'`;
+        console.log(JSON.stringify(rows, null, 1));
+        const steps = await perdure.database
+          .sql`select s.* from perdure.step_runs s join perdure.workflow_runs r using (run_id) where r.status = 'FAILED'`;
+        console.log(JSON.stringify(steps, null, 1));
+      });
     while (!over && kills < 4) {
       const before = notes().length;
       await until('progress', () => over || notes().length > before + 20, 20_000);

@@ -12,6 +12,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Dispatcher } from '../../packages/server/dist/dispatch/dispatcher.js';
 import { CallState } from '../../packages/server/dist/rpc/handlers.js';
 import { createDatabase, type TestDatabase } from '../support/database.js';
+import { until } from '../support/until.js';
 
 /** Callers that go, and statements that fail, while runs are on their way to waiting polls. */
 describe('slots for runs that start', () => {
@@ -51,8 +52,8 @@ describe('slots for runs that start', () => {
     const results: ReturnType<Dispatcher['poll']>[] = [];
     for (const call of calls) {
       results.push(dispatcher.poll({ ...queue, workerId, maxRuns: 5, leaseMs: 30_000, waitMs: 20_000, call }));
-      // Time for the first look at the queue; whoever comes later stands behind.
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      // Whoever comes later stands behind.
+      await until('its first look to be over', () => dispatcher.waitingPolls(queue) === results.length);
     }
     return { taskQueue: queue.taskQueue, calls, results };
   };

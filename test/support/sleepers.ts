@@ -1,8 +1,8 @@
 import type { TestPerdure } from './perdure.js';
 import { until } from './until.js';
 
-/** A reaper for tests that move the clock by minutes: it looks often, and takes no worker for silent because of the jump. */
-export const CLOCK_MOVING_REAPER = { maxSleepMs: 50, minWorkerSilenceMs: 3_600_000 } as const;
+/** A reaper for tests that move the clock by hours: it looks often, and takes no worker for silent because of the jump. */
+export const CLOCK_MOVING_REAPER = { maxSleepMs: 50, minWorkerSilenceMs: 20 * 86_400_000 } as const;
 
 /**
  * Moves the database's clock past the end of the runs' present sleep, once all of them sleep, and resolves when they are awake.

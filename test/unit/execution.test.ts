@@ -5,6 +5,7 @@ import { errorOf, failureOf } from '../../packages/worker-sdk/dist/errors/failur
 import { DeliveryQueue } from '../../packages/worker-sdk/dist/execution/delivery-queue.js';
 import { SeededRandom } from '../../packages/worker-sdk/dist/execution/random.js';
 import { SlotLedger } from '../../packages/worker-sdk/dist/worker/slot-ledger.js';
+import { ManualClock } from '../support/manual-clock.js';
 
 const turns = async (n = 20) => {
   for (let i = 0; i < n; i++) await new Promise((resolve) => setImmediate(resolve));
@@ -55,13 +56,13 @@ describe('delivery queue', () => {
   it('passes over what the code does not ask for, reports it, and delivers it when asked for later', async () => {
     let quiet = 0;
     const delivered: string[] = [];
-    const queue = new DeliveryQueue(['gone', 'kept'], () => {
-      quiet++;
-    });
+    const clock = new ManualClock();
+    const onIdle = () => quiet++;
+    const queue = new DeliveryQueue(['gone', 'kept'], onIdle, () => true, clock);
     queue.ask('kept', () => delivered.push('kept'));
     await turns();
     expect([delivered, quiet]).toEqual([[], 0]);
-    await new Promise((resolve) => setTimeout(resolve, 120));
+    await clock.advance(clock.nextInMs ?? 0);
     await turns();
     expect(delivered).toEqual(['kept']);
     expect(quiet).toBeGreaterThan(0);
