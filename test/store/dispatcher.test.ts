@@ -12,6 +12,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Dispatcher } from '../../packages/server/dist/dispatch/dispatcher.js';
 import { CallState } from '../../packages/server/dist/rpc/handlers.js';
 import { createDatabase, type TestDatabase } from '../support/database.js';
+import { ManualClock, settled } from '../support/manual-clock.js';
 import { until } from '../support/until.js';
 
 /** Callers that go, and statements that fail, while runs are on their way to waiting polls. */
@@ -20,12 +21,14 @@ describe('slots for runs that start', () => {
   let db: Database;
   const undeliverable: ClaimedRun[] = [];
   let dispatcher: Dispatcher;
+  const clock = new ManualClock();
   beforeAll(async () => {
     database = await createDatabase();
     db = openDatabase({ url: database.url });
     dispatcher = new Dispatcher({
       db,
-      pollFallbackMs: 60_000,
+      pollFallbackMs: 1_000,
+      clock,
       maxWaitingPolls: 100,
       onUndeliverable: (claim) => undeliverable.push(claim),
     });
@@ -85,6 +88,29 @@ describe('slots for runs that start', () => {
     reservation.settle([outcome?.kind === 'started' ? outcome.claim : null]);
     expect(await results[0]).toMatchObject({ kind: 'claimed', claims: [{ run: { runId: starts[0]?.runId } }] });
     expect(undeliverable).toEqual([]);
+  });
+
+  it('are none of a poll whose wait is over: it ends with nothing when its time has come, and not before', async () => {
+    const { taskQueue, results } = await waitingWorker(1);
+    let ended = false;
+    void results[0]?.then(() => {
+      ended = true;
+    });
+    // Without a look in between: the process stands still.
+    clock.stall(19_999);
+    await settled();
+    expect(ended).toBe(false);
+    await clock.advance(1);
+    expect(await results[0]).toEqual({ kind: 'empty' });
+    expect(dispatcher.reserve([startOf(taskQueue)]).slots).toEqual([null]);
+  });
+
+  it('bring what nobody told of at the next regular look', async () => {
+    const { taskQueue, results } = await waitingWorker(1);
+    const start = startOf(taskQueue);
+    await startRuns(db, [start]);
+    await clock.advance(1_000);
+    expect(await results[0]).toMatchObject({ kind: 'claimed', claims: [{ run: { runId: start.runId } }] });
   });
 
   it('are not taken while something may wait in the queue', async () => {

@@ -169,9 +169,9 @@ describe('statements', () => {
       );
       return outcomes.flatMap((outcome) => (outcome.kind === 'claimed' ? [outcome.claim.run] : []));
     };
-    const record = (runs: readonly { runId: string; leaseToken: number }[], n: number) =>
+    const record = (on: Database, runs: readonly { runId: string; leaseToken: number }[], n: number) =>
       recordSteps(
-        early,
+        on,
         runs.map(({ runId, leaseToken }) => ({
           namespace: 'default',
           runId,
@@ -201,15 +201,21 @@ describe('statements', () => {
     ]);
     await start(300);
     const runs = await claim(300);
-    for (let n = 1; n <= 40; n++) await record(runs, n);
-    const [row] = await early.query<{ read: string }>(
-      {
-        name: 'reads',
-        text: `select coalesce(sum(seq_tup_read), 0)::text as read from pg_stat_xact_user_tables where relname in ('step_runs', 'workflow_runs')`,
-      },
-      [],
-    );
-    expect(Number(row?.read)).toBe(0);
+    for (let n = 1; n <= 39; n++) await record(early, runs, n);
+    // What a transaction reads is counted for it at once.
+    const reads = `select sum(seq_tup_read)::text as read from pg_stat_xact_user_tables where relname in ('step_runs', 'workflow_runs')`;
+    await early.transaction(async (transaction) => {
+      const read = async () => {
+        const [row] = await transaction.query<{ read: string }>({ name: 'reads', text: reads }, []);
+        return Number(row?.read);
+      };
+      const before = await read();
+      await record(transaction, runs, 40);
+      expect((await read()) - before).toBe(0);
+      // The counter does count.
+      await transaction.query({ name: 'scan', text: 'select sum(length(step_id)) from perdure.step_runs' }, []);
+      expect((await read()) - before).toBeGreaterThanOrEqual(39 * 300);
+    });
     // Rows that the index look-ups of one batch of 10 touch, with 12,000 steps there.
     const text = allStatements().find(({ name }) => name === 'record_steps')?.text ?? '';
     const plan = await early.query<{ 'QUERY PLAN': string }>(
