@@ -21,7 +21,7 @@ export default defineConfig({
     maxWorkers: 2,
     // The packages are tested as they are built.
     server: { deps: { external: [/\/packages\/[^/]+\/dist\//] } },
-    // Limits for a machine that is busy with other things: no test waits for time to pass, so an idle one never comes near.
+    // Limits for a machine that is busy with other things; an idle one comes nowhere near them.
     testTimeout: 60_000,
     hookTimeout: 120_000,
   },

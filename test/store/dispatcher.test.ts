@@ -1,18 +1,11 @@
-import {
-  type ClaimedRun,
-  type Database,
-  openDatabase,
-  registerWorkers,
-  type StartRun,
-  startIdentity,
-  startRuns,
-} from '@perdure/store';
+import { type ClaimedRun, type Database, openDatabase, registerWorkers, startRuns } from '@perdure/store';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Dispatcher } from '../../packages/server/dist/dispatch/dispatcher.js';
 import { CallState } from '../../packages/server/dist/rpc/handlers.js';
 import { createDatabase, type TestDatabase } from '../support/database.js';
 import { ManualClock, settled } from '../support/manual-clock.js';
+import { startCommand } from '../support/store.js';
 import { until } from '../support/until.js';
 
 /** Callers that go, and statements that fail, while runs are on their way to waiting polls. */
@@ -39,12 +32,7 @@ describe('slots for runs that start', () => {
     await database.drop();
   });
 
-  const startOf = (taskQueue: string): StartRun => {
-    const { runId } = startIdentity('default', '');
-    const none = { input: null, requestId: null, version: '', startDelayMs: 0, runTimeoutMs: 0, executionTimeoutMs: 0 };
-    const named = { namespace: 'default', taskQueue, workflowType: 'w', workflowId: runId, runId };
-    return { ...none, ...named, priority: 0, reusePolicy: 'ALLOW', maxLostLeases: 10 };
-  };
+  const startOf = (taskQueue: string) => startCommand({ taskQueue });
 
   /** A registered worker whose polls wait for runs. */
   const waitingWorker = async (polls: number) => {

@@ -6,11 +6,11 @@ import {
   recordSteps,
   registerWorkers,
   renewLeases,
-  startIdentity,
   startRuns,
 } from '@perdure/store';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, type TestDatabase } from '../support/database.js';
+import { startCommand } from '../support/store.js';
 
 /** The parameters of `record_steps` for a step that is not there yet. */
 function recordParameters(runs: readonly { readonly runId: string; readonly leaseToken: number }[]): string[] {
@@ -137,28 +137,10 @@ describe('statements', () => {
     const empty = await createDatabase();
     const early = openDatabase({ url: empty.url, maxConnections: 1 });
     const workerId = id;
-    const start = async (count: number) =>
+    const start = (count: number) =>
       startRuns(
         early,
-        Array.from({ length: count }, () => {
-          const { runId } = startIdentity('default', '');
-          return {
-            runId,
-            namespace: 'default',
-            workflowId: runId,
-            workflowType: 'w',
-            taskQueue: 'q',
-            input: null,
-            requestId: null,
-            priority: 0,
-            version: '',
-            reusePolicy: 'ALLOW' as const,
-            startDelayMs: 0,
-            runTimeoutMs: 0,
-            executionTimeoutMs: 0,
-            maxLostLeases: 10,
-          };
-        }),
+        Array.from({ length: count }, () => startCommand()),
       );
     const claim = async (count: number) => {
       const slots = Array.from({ length: count }, () => ({ workerId }));
@@ -238,26 +220,10 @@ describe('statements', () => {
 
   it('a lease renewal is a heap-only update and leaves a large input where it is', async () => {
     const input = { data: new Uint8Array(1_000_000).map((_, index) => index * 7), encoding: 'x' };
-    const { runId } = startIdentity('default', '');
+    const command = startCommand({ taskQueue: 'hot', input });
+    const { runId } = command;
     const workerId = id;
-    await startRuns(db, [
-      {
-        runId,
-        namespace: 'default',
-        workflowId: 'big',
-        workflowType: 'w',
-        taskQueue: 'hot',
-        input,
-        requestId: null,
-        priority: 0,
-        version: '',
-        reusePolicy: 'ALLOW',
-        startDelayMs: 0,
-        runTimeoutMs: 0,
-        executionTimeoutMs: 0,
-        maxLostLeases: 10,
-      },
-    ]);
+    await startRuns(db, [command]);
     await registerWorkers(db, [
       {
         workerId,
