@@ -73,6 +73,38 @@ describe('delivery queue', () => {
     expect(queue.unasked).toEqual([]);
   });
 
+  it('gives the code its whole grace again whenever something happens', async () => {
+    const clock = new ManualClock();
+    const queue = new DeliveryQueue(
+      ['gone'],
+      () => undefined,
+      () => true,
+      clock,
+    );
+    queue.touch();
+    await clock.advance(49);
+    queue.touch();
+    await clock.advance(49);
+    await turns();
+    expect(queue.replaying).toBe(true);
+    await clock.advance(1);
+    await turns();
+    expect([queue.replaying, queue.unasked]).toEqual([false, ['gone']]);
+  });
+
+  it('passes nothing over, and wakes nobody, once it is stopped', async () => {
+    const clock = new ManualClock();
+    let quiet = 0;
+    const onIdle = () => quiet++;
+    const queue = new DeliveryQueue(['gone'], onIdle, () => true, clock);
+    queue.touch();
+    await turns();
+    queue.stop();
+    await clock.advance(1_000);
+    await turns();
+    expect([quiet, clock.nextInMs, queue.replaying]).toEqual([0, undefined, true]);
+  });
+
   it('delivers nothing once it is stopped', async () => {
     const delivered: string[] = [];
     const queue = new DeliveryQueue(['a'], () => delivered.push('quiet'));
