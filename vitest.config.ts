@@ -21,7 +21,8 @@ export default defineConfig({
     maxWorkers: 2,
     // The packages are tested as they are built.
     server: { deps: { external: [/\/packages\/[^/]+\/dist\//] } },
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // Limits for a machine that is busy with other things; an idle one comes nowhere near them.
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
   },
 });

@@ -9,14 +9,15 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const ALLOWED = {
   proto: [],
   config: [],
+  clock: [],
   collections: [],
   logging: [],
   'create-perdure': [],
   'embedded-postgres': [],
   store: [],
-  server: ['proto', 'store', 'config', 'collections', 'logging'],
-  reaper: ['store', 'config', 'logging'],
-  'worker-sdk': ['proto', 'collections', 'logging'],
+  server: ['proto', 'store', 'config', 'clock', 'collections', 'logging'],
+  reaper: ['store', 'config', 'clock', 'logging'],
+  'worker-sdk': ['proto', 'clock', 'collections', 'logging'],
   cli: ['proto', 'worker-sdk', 'config', 'logging', 'create-perdure'],
   perdure: ['worker-sdk', 'cli', 'config', 'server', 'reaper', 'store'],
 };

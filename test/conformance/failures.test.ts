@@ -4,6 +4,7 @@ import { pino } from 'pino';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { CLOCK_MOVING_REAPER, endSleep } from '../support/sleepers.js';
 
 class Money {}
 
@@ -50,7 +51,7 @@ describe('errors that a client sees', () => {
   });
   const output = workflow('output', async () => ({ at: [new Money()] }));
   beforeAll(async () => {
-    perdure = await startPerdure({ reaper: { maxSleepMs: 50 } });
+    perdure = await startPerdure({ reaper: CLOCK_MOVING_REAPER });
     await perdure.startWorker({ taskQueue, workflows: [failing, wrapping, output] });
   });
   afterAll(() => perdure.stop());
@@ -132,7 +133,7 @@ describe('errors that a client sees', () => {
         await ctx.step('fail', () => raise(`${name} has card 4111`), { retry: { maxAttempts: 2, initial: 1 } });
       } catch (error) {
         expect((error as Error).message).toBe('Erika has card 4111');
-        await ctx.sleep(1_000);
+        await ctx.sleep('1h');
         throw new Error(`no order for ${name}`, { cause: error });
       }
     });
@@ -147,7 +148,9 @@ describe('errors that a client sees', () => {
     });
     await worker.start();
     const client = new Client({ connection: perdure.connection, codec });
-    const error = await errorOf(client.execute(secret, 'Erika', { taskQueue: queue, timeout: '25s' }));
+    const handle = await client.start(secret, 'Erika', { taskQueue: queue });
+    await endSleep(perdure, handle.runId);
+    const error = await errorOf(handle.result({ timeout: '25s' }));
     await worker.shutdown(0);
     expect(error.cause.message).toBe('no order for Erika');
     expect((error.cause.cause as Error).message).toBe('Erika has card 4111');

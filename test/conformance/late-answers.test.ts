@@ -4,12 +4,13 @@ import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { gate, type Hold, holdAnswers } from '../support/held-answers.js';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { CLOCK_MOVING_REAPER, endSleep } from '../support/sleepers.js';
 import { until } from '../support/until.js';
 
 describe('answers that come late', () => {
   let perdure: TestPerdure;
   beforeAll(async () => {
-    perdure = await startPerdure({ reaper: { maxSleepMs: 50, reclaimBackoffMs: 50 } });
+    perdure = await startPerdure({ reaper: { ...CLOCK_MOVING_REAPER, reclaimBackoffMs: 50 } });
   });
   afterAll(() => perdure.stop());
 
@@ -110,7 +111,7 @@ describe('answers that come late', () => {
     const napper = (who: string) =>
       workflow('napper', async (ctx) => {
         try {
-          await ctx.sleep('nap', 400);
+          await ctx.sleep('nap', '1h');
           await ctx.sleep('10m');
         } finally {
           await ctx.uncancellable(() => ctx.step('clean up', () => bodies.push(who)));
@@ -131,6 +132,7 @@ describe('answers that come late', () => {
       },
     );
     const handle = await perdure.client.start(napper('stalled'), undefined, { taskQueue });
+    await endSleep(perdure, handle.runId);
     await until('the run to come back', () => tokens.length === 2);
     await handle.cancel('enough');
     const other = await perdure.startWorker({ taskQueue, workflows: [napper('other')] });

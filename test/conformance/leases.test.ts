@@ -8,27 +8,33 @@ import {
   failure,
   fenceOf,
   payload,
+  pollsWait,
   type RawWorker,
   refusal,
   registerRawWorker,
   startRequest,
 } from '../support/raw-worker.js';
+import { CLOCK_MOVING_REAPER } from '../support/sleepers.js';
 import { until } from '../support/until.js';
+
+/** So long that none expires by itself. */
+const LEASE_MS = 60_000;
 
 describe('leases', () => {
   let perdure: TestPerdure;
   beforeAll(async () => {
-    perdure = await startPerdure({ reaper: { maxSleepMs: 50, reclaimBackoffMs: 100 } });
+    perdure = await startPerdure({ reaper: { ...CLOCK_MOVING_REAPER, reclaimBackoffMs: 100 } });
   });
   afterAll(() => perdure.stop());
 
   const startOne = async (maxLostLeases = 10): Promise<{ worker: RawWorker; runId: string }> => {
-    const worker = await registerRawWorker(perdure, `q-${uuid()}`, ['w'], 1_000);
+    const worker = await registerRawWorker(perdure, `q-${uuid()}`, ['w'], LEASE_MS);
     const { runId } = await perdure.workflows.startWorkflow(
       startRequest({ taskQueue: worker.taskQueue, maxLostLeases }),
     );
     return { worker, runId };
   };
+  const expire = () => perdure.database.advanceClock(LEASE_MS + 1_000);
   const getRun = async (runId: string) => {
     const { run } = await perdure.workflows.getRun({ runId });
     if (run === undefined) throw new Error('no run');
@@ -240,6 +246,7 @@ describe('leases', () => {
     const { worker, runId } = await startOne();
     const first = await worker.claim();
     await perdure.workers.beginStep(begin(first, 's'));
+    await expire();
     const second = await worker.claim();
     expect(second.runId).toBe(runId);
     expect(second.leaseToken).toBe(first.leaseToken + 1);
@@ -256,9 +263,10 @@ describe('leases', () => {
 
   it('a run that loses its worker every time waits longer each time and FAILs at its limit', async () => {
     const { worker, runId } = await startOne(3);
-    await worker.claim();
-    await worker.claim();
-    await worker.claim();
+    for (let n = 0; n < 3; n++) {
+      await worker.claim();
+      await expire();
+    }
     const run = await until('the run to fail', async () => {
       const found = await getRun(runId);
       return found.status === RunStatus.FAILED ? found : undefined;
@@ -269,17 +277,15 @@ describe('leases', () => {
   });
 
   it('an attempt that a live worker does not end past its timeout is failed, and the run goes to another worker', async () => {
-    const strict = await startPerdure({ server: { stepTimeoutGraceMs: 0 }, reaper: { maxSleepMs: 50 } });
-    const worker = await registerRawWorker(strict, 'q');
+    const strict = await startPerdure({ server: { stepTimeoutGraceMs: 0 }, reaper: CLOCK_MOVING_REAPER });
+    const worker = await registerRawWorker(strict, 'q', ['w'], 600_000);
     await strict.workflows.startWorkflow(startRequest());
     const stuck = await worker.claim();
-    await strict.workers.beginStep({ ...begin(stuck, 'slow'), timeout: { nanos: 200_000_000 } });
+    await strict.workers.beginStep({ ...begin(stuck, 'slow'), timeout: { seconds: 60n } });
     await strict.workers.beginStep(begin(stuck, 'beside', { seq: 2 }));
     // A worker that is silent may be dead, which would use up no try: this one renews its lease past the timeout.
-    const endMs = performance.now() + 250;
-    while (performance.now() < endMs) {
-      await strict.workers.recordHeartbeat({ workerId: worker.workerId, leases: [fenceOf(stuck)] });
-    }
+    await strict.database.advanceClock(61_000);
+    await strict.workers.recordHeartbeat({ workerId: worker.workerId, leases: [fenceOf(stuck)] });
     const next = await worker.claim();
     expect(next).toMatchObject({ runId: stuck.runId, leaseToken: stuck.leaseToken + 1 });
     const reasons = next.memo.map(({ stepId, failure }) => [stepId, failure?.reason]).sort();
@@ -292,10 +298,42 @@ describe('leases', () => {
     await strict.stop();
   });
 
+  it('a worker that gives up a suspect, in any way, is given the next one at once', async () => {
+    // No look but the first, and those that somebody asks for.
+    const quiet = await startPerdure({ server: { pollFallbackMs: 60_000 }, reaper: false });
+    const worker = await registerRawWorker(quiet, 'q');
+    await quiet.workflows.startWorkflows({ runs: Array.from({ length: 6 }, () => startRequest()) });
+    await quiet.database.sql`update perdure.workflow_runs set lost_leases = 2, counted_losses = 0`;
+    const nap = { stepId: 'nap', seq: 1, when: { case: 'duration' as const, value: { seconds: 60n } } };
+    const waits = [{ stepId: 'nap', condition: { case: 'timer' as const, value: {} } }];
+    const delay = { seconds: 60n };
+    const givingUp: ((run: LeasedRun) => Promise<unknown>)[] = [
+      (run) => quiet.workers.completeWorkflow(fenceOf(run)),
+      (run) => quiet.workers.failWorkflow({ ...fenceOf(run), failure: failure() }),
+      (run) => quiet.workers.failWorkflow({ ...fenceOf(run), failure: failure(), retryAfter: delay }),
+      (run) => quiet.workers.releaseRun({ ...fenceOf(run), delay }),
+      async (run) => {
+        await quiet.workers.scheduleSleep({ ...fenceOf(run), ...nap });
+        await quiet.workers.suspendRun({ ...fenceOf(run), waits });
+      },
+    ];
+    let held = await worker.claim();
+    const seen = [held.runId];
+    for (const giveUp of givingUp) {
+      const next = worker.poll(20_000);
+      await worker.waiting();
+      await giveUp(held);
+      held = (await next) ?? expect.fail('The next suspect did not come.');
+      seen.push(held.runId);
+    }
+    expect(new Set(seen).size).toBe(6);
+    await quiet.stop();
+  });
+
   it('several reapers side by side wake every sleeper and reclaim every lease once', async () => {
-    const crowd = await startPerdure({ reaper: { maxSleepMs: 50 } });
-    for (let n = 0; n < 2; n++) crowd.startReaper({ maxSleepMs: 50 });
-    const worker = await registerRawWorker(crowd, 'q', ['w'], 3_000);
+    const crowd = await startPerdure({ reaper: CLOCK_MOVING_REAPER });
+    for (let n = 0; n < 2; n++) crowd.startReaper(CLOCK_MOVING_REAPER);
+    const worker = await registerRawWorker(crowd, 'q', ['w'], 600_000);
     const runs = Array.from({ length: 60 }, () => startRequest());
     await crowd.workflows.startWorkflows({ runs });
     const leased: LeasedRun[] = [];
@@ -303,12 +341,13 @@ describe('leases', () => {
     // Half of them sleep, the others lose their worker.
     await Promise.all(
       leased.slice(0, 30).map(async (run) => {
-        const nap = { stepId: 'nap', seq: 1, when: { case: 'duration' as const, value: { nanos: 600_000_000 } } };
+        const nap = { stepId: 'nap', seq: 1, when: { case: 'duration' as const, value: { seconds: 300n } } };
         await crowd.workers.scheduleSleep({ ...fenceOf(run), ...nap });
         const waits = [{ stepId: 'nap', condition: { case: 'timer' as const, value: {} } }];
         await crowd.workers.suspendRun({ ...fenceOf(run), waits });
       }),
     );
+    await crowd.database.advanceClock(601_000);
     const again: LeasedRun[] = [];
     for (let n = 0; n < 60; n++) again.push(await worker.claim());
     expect(new Set(again.map(({ runId }) => runId)).size).toBe(60);
@@ -321,11 +360,10 @@ describe('leases', () => {
   it('heartbeats keep a lease for as long as they come', async () => {
     const { worker, runId } = await startOne();
     const run = await worker.claim();
-    const endMs = performance.now() + 2_500;
-    while (performance.now() < endMs) {
+    for (let n = 0; n < 5; n++) {
+      await perdure.database.advanceClock(LEASE_MS * 0.6);
       const { leases } = await perdure.workers.recordHeartbeat({ workerId: worker.workerId, leases: [fenceOf(run)] });
       expect(leases[0]?.renewed).toBe(true);
-      await new Promise((resolve) => setTimeout(resolve, 200));
     }
     expect((await getRun(runId)).leaseToken).toBe(run.leaseToken);
     await perdure.workers.completeWorkflow(fenceOf(run));
@@ -334,8 +372,14 @@ describe('leases', () => {
   it('a claim race has one winner per run', async () => {
     const taskQueue = `q-${uuid()}`;
     const workers = await Promise.all(Array.from({ length: 5 }, () => registerRawWorker(perdure, taskQueue)));
-    const polls = workers.flatMap((worker) => Array.from({ length: 8 }, () => worker.poll(3_000)));
+    const polls = workers.flatMap((worker) => Array.from({ length: 8 }, () => worker.poll(20_000)));
+    await pollsWait(perdure, taskQueue, 40);
     await perdure.workflows.startWorkflows({ runs: Array.from({ length: 30 }, () => startRequest({ taskQueue })) });
+    let answered = 0;
+    for (const poll of polls) void poll.then(() => answered++);
+    await until('a poll per run to be answered', () => answered === 30);
+    // Ends the others.
+    for (const { workerId } of workers) await perdure.workers.deregisterWorker({ workerId });
     const claimed = (await Promise.all(polls)).filter((run) => run !== undefined);
     expect(claimed).toHaveLength(30);
     expect(new Set(claimed.map(({ runId }) => runId)).size).toBe(30);
@@ -350,7 +394,7 @@ describe('leases', () => {
       { workerId: worker.workerId, taskQueue: worker.taskQueue, wait: { seconds: 20n } },
       { signal: controller.signal },
     );
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await worker.waiting();
     controller.abort();
     expect((await refusal(gone)).status).toBe('CANCELLED');
     await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));

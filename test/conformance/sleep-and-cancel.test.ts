@@ -2,14 +2,16 @@ import { RunStatus, WaitReason } from '@perdure/proto';
 import { CancelledError, WorkflowCancelledError, WorkflowTerminatedError, workflow } from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { gate, holdAnswers } from '../support/held-answers.js';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { begin, fenceOf, refusal, registerRawWorker, startRequest } from '../support/raw-worker.js';
+import { CLOCK_MOVING_REAPER, endSleep } from '../support/sleepers.js';
 import { until } from '../support/until.js';
 
 describe('sleep and cancel', () => {
   let perdure: TestPerdure;
   beforeAll(async () => {
-    perdure = await startPerdure({ reaper: { maxSleepMs: 50 } });
+    perdure = await startPerdure({ reaper: CLOCK_MOVING_REAPER });
   });
   afterAll(() => perdure.stop());
   const newQueue = () => `q-${uuid()}`;
@@ -47,18 +49,24 @@ describe('sleep and cancel', () => {
 
   it('a sleep does not end early, and a replay does not sleep again', async () => {
     const taskQueue = newQueue();
-    const begins: number[] = [];
-    const definition = workflow('nap', async (ctx) => {
-      begins.push(performance.now());
-      await ctx.sleep('nap', 600);
-      return performance.now();
+    let executions = 0;
+    const definition = workflow('nap', async (ctx, minutes: number) => {
+      executions++;
+      const beganMs = ctx.now().getTime();
+      await ctx.sleep('nap', minutes * 60_000);
+      return ctx.now().getTime() - beganMs;
     });
     await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 0 });
-    const handle = await perdure.client.start(definition, undefined, { taskQueue });
-    const endedMs = await handle.result({ timeout: '10s' });
-    expect(begins).toHaveLength(2);
-    expect(endedMs - (begins[0] as number)).toBeGreaterThanOrEqual(595);
-    expect(endedMs - (begins[1] as number)).toBeLessThan(400);
+    const handle = await perdure.client.start(definition, 10, { taskQueue });
+    const earlier = await perdure.client.start(definition, 9, { taskQueue });
+    await until('it to sleep', async () => (await handle.get()).status === 'SLEEPING');
+    // The look that wakes the one has found the other asleep.
+    await endSleep(perdure, earlier.runId);
+    expect((await handle.get()).status).toBe('SLEEPING');
+    await endSleep(perdure, handle.runId);
+    expect(await handle.result({ timeout: '10s' })).toBeGreaterThanOrEqual(600_000);
+    expect(await earlier.result({ timeout: '10s' })).toBeGreaterThanOrEqual(540_000);
+    expect(executions).toBe(4);
   });
 
   it('sleeps of 30 days are recorded exactly, and describe says so', async () => {
@@ -72,9 +80,10 @@ describe('sleep and cancel', () => {
   });
 
   it('a suspended run is claimable after it woke up', async () => {
-    const { worker, runId } = await sleeper(newQueue(), 1n);
+    const { worker, runId } = await sleeper(newQueue());
     expect(await statusOf(runId)).toBe(RunStatus.SLEEPING);
-    expect(await worker.poll(100)).toBeUndefined();
+    expect(await worker.poll(1)).toBeUndefined();
+    await endSleep(perdure, runId);
     const again = await worker.claim();
     expect(again).toMatchObject({ runId, leaseToken: 2, attempt: 1 });
     expect(again.memo[0]).toMatchObject({ stepId: 'nap', status: 2 });
@@ -120,22 +129,25 @@ describe('sleep and cancel', () => {
       await ctx.sleepUntil('until', until);
     });
     await perdure.startWorker({ taskQueue, workflows: [definition] });
-    const dueAt = new Date(Date.now() + 1_500);
+    const dueAt = new Date(Date.now() + 24 * 3_600_000);
     const handles = await perdure.client.startMany(
       definition,
       Array.from({ length: 300 }, () => ({ input: dueAt, options: { taskQueue } })),
     );
+    await endSleep(perdure, ...handles.map((handle) => ('runId' in handle ? handle.runId : '')));
     await Promise.all(
       handles.map((handle) => ('result' in handle ? handle.result({ timeout: '25s' }) : Promise.reject(handle))),
     );
-    expect(Date.now()).toBeGreaterThanOrEqual(dueAt.getTime() - 5);
+    const [row] = await perdure.database.sql<{ early: number }[]>`
+      select count(*)::int as early from perdure.workflow_runs where task_queue = ${taskQueue} and finished_at < ${dueAt}`;
+    expect(row?.early).toBe(0);
   });
 
   it('a run survives the restart of its worker during a sleep', async () => {
     const taskQueue = newQueue();
     const definition = workflow('survivor', async (ctx) => {
       const before = await ctx.step('before', () => 'kept');
-      await ctx.sleep(700);
+      await ctx.sleep('10m');
       return before;
     });
     const first = await perdure.startWorker({ taskQueue, workflows: [definition] });
@@ -143,6 +155,7 @@ describe('sleep and cancel', () => {
     await until('the run to sleep', async () => (await handle.get()).status === 'SLEEPING');
     await first.shutdown();
     await perdure.startWorker({ taskQueue, workflows: [definition] });
+    await endSleep(perdure, handle.runId);
     expect(await handle.result({ timeout: '10s' })).toBe('kept');
   });
 
@@ -290,30 +303,20 @@ describe('sleep and cancel', () => {
 
   it('a cancel reaches a running body at once, not with the next heartbeat', async () => {
     const taskQueue = newQueue();
-    const listening = new Set<string>();
-    const abortedAtMs = new Map<string, number>();
+    const [listens, hears] = [gate(), gate()];
     const definition = workflow('listener', async (ctx) => {
-      await ctx.step('listen', ({ signal }) => {
-        listening.add(ctx.run.runId);
-        return new Promise<void>((resolve) => {
-          signal.addEventListener('abort', () => {
-            abortedAtMs.set(ctx.run.runId, performance.now());
-            resolve();
-          });
-        });
+      await ctx.step('listen', async ({ signal }) => {
+        signal.addEventListener('abort', hears.open);
+        listens.open();
+        await hears.opened;
       });
     });
-    await perdure.startWorker({ taskQueue, workflows: [definition] });
-    const waits: number[] = [];
-    for (let n = 0; n < 9; n++) {
-      const handle = await perdure.client.start(definition, undefined, { taskQueue });
-      await until('the body to listen', () => listening.has(handle.runId));
-      const beganMs = performance.now();
-      await handle.cancel();
-      await until('the body to hear', () => abortedAtMs.has(handle.runId));
-      waits.push((abortedAtMs.get(handle.runId) ?? 0) - beganMs);
-    }
-    // Heartbeats come every 2 s, so without push the median would be 1 s.
-    expect(waits.sort((a, b) => a - b)[4]).toBeLessThan(300);
+    // No heartbeat is answered while it runs.
+    const connection = holdAnswers(perdure.connection, { recordHeartbeat: () => hears.opened });
+    await perdure.startWorker({ taskQueue, workflows: [definition], connection });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    await listens.opened;
+    await handle.cancel();
+    await expect(handle.result({ timeout: '20s' })).rejects.toBeInstanceOf(WorkflowCancelledError);
   });
 });

@@ -1,18 +1,27 @@
-import { type Connection, Worker, type Workflow, workflow } from '@perdure/worker-sdk';
+import { RunStatus } from '@perdure/proto';
+import { type RunHandle, Worker, type Workflow, workflow } from '@perdure/worker-sdk';
 import { pino } from 'pino';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { gate, holdAnswers } from '../support/held-answers.js';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
+import { CLOCK_MOVING_REAPER, endSleep } from '../support/sleepers.js';
 import { until } from '../support/until.js';
 
 describe('suspended runs that are kept in memory', () => {
   let perdure: TestPerdure;
   beforeAll(async () => {
-    perdure = await startPerdure({ reaper: { maxSleepMs: 50 } });
+    perdure = await startPerdure({ reaper: CLOCK_MOVING_REAPER });
   });
   afterAll(() => perdure.stop());
   const newQueue = () => `q-${uuid()}`;
+  /** Suspended, and the worker has heard of it: whatever it keeps is kept by now. */
+  const suspended = async (worker: Worker, ...handles: readonly RunHandle<unknown>[]) => {
+    for (const handle of handles) {
+      await until('the run to sleep', async () => (await handle.get()).status === 'SLEEPING');
+    }
+    await until('the worker to be free', () => worker.running === 0);
+  };
 
   it('go on where they stand: the code is executed once, and so is each body', async () => {
     const taskQueue = newQueue();
@@ -23,17 +32,18 @@ describe('suspended runs that are kept in memory', () => {
       const times = [ctx.now().getTime()];
       for (let n = 0; n < count; n++) {
         await ctx.step('work', () => bodies.push(`${n}`));
-        await ctx.sleep('nap', 300);
+        await ctx.sleep('nap', '1m');
         times.push(ctx.now().getTime());
       }
       return times;
     });
     await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
     const handle = await perdure.client.start(definition, 3, { taskQueue });
+    for (let n = 0; n < 3; n++) await endSleep(perdure, handle.runId);
     const times = await handle.result({ timeout: '20s' });
     expect(executions).toBe(1);
     expect(bodies).toEqual(['0', '1', '2']);
-    for (let n = 1; n < times.length; n++) expect((times[n] ?? 0) - (times[n - 1] ?? 0)).toBeGreaterThanOrEqual(300);
+    for (let n = 1; n < times.length; n++) expect((times[n] ?? 0) - (times[n - 1] ?? 0)).toBeGreaterThanOrEqual(60_000);
     const { run } = await perdure.workflows.getRun({ runId: handle.runId });
     expect(run?.leaseToken).toBe(4);
   });
@@ -45,11 +55,13 @@ describe('suspended runs that are kept in memory', () => {
     const definition = workflow('crowd', async (ctx, id: number) => {
       executions++;
       await ctx.step('before', () => bodies.set(id, (bodies.get(id) ?? 0) + 1).size);
-      await ctx.sleep(600);
+      await ctx.sleep('10m');
       return id;
     });
-    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 2 });
+    const worker = await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 2 });
     const handles = await Promise.all([1, 2, 3, 4, 5].map((id) => perdure.client.start(definition, id, { taskQueue })));
+    await suspended(worker, ...handles);
+    await endSleep(perdure, ...handles.map(({ runId }) => runId));
     expect(await Promise.all(handles.map((handle) => handle.result({ timeout: '20s' })))).toEqual([1, 2, 3, 4, 5]);
     expect([...bodies.values()]).toEqual([1, 1, 1, 1, 1]);
     // All began once, and those that had been forgotten once more.
@@ -67,13 +79,15 @@ describe('suspended runs that are kept in memory', () => {
           bodies.set(key, (bodies.get(key) ?? 0) + 1);
           return n;
         });
-        await ctx.sleep(250);
+        await ctx.sleep('1m');
       }
       return sum;
     });
     for (let n = 0; n < 2; n++) await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 100 });
     const starts = Array.from({ length: 40 }, () => ({ input: undefined, options: { taskQueue } }));
     const handles = await perdure.client.startMany(definition, starts);
+    const runIds = handles.map((handle) => ('runId' in handle ? handle.runId : ''));
+    for (let n = 0; n < 4; n++) await endSleep(perdure, ...runIds);
     const results = handles.map((handle) =>
       'result' in handle ? handle.result({ timeout: '25s' }) : Promise.reject(handle),
     );
@@ -89,17 +103,20 @@ describe('suspended runs that are kept in memory', () => {
       const order: string[] = [];
       seen.push(order);
       const names = ['c', 'a', 'd', 'b'];
-      await Promise.all(names.map((name, n) => ctx.sleep(name, 400 + n * 3).then(() => order.push(name))));
+      await Promise.all(names.map((name, n) => ctx.sleep(name, 60_000 + n * 3).then(() => order.push(name))));
       await ctx.step('after', () => undefined);
-      await ctx.sleep('long', 900);
+      await ctx.sleep('long', '10m');
     });
     const first = await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
     const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    await suspended(first, handle);
+    await endSleep(perdure, handle.runId);
     await until('the timers to fire', () => seen[0]?.length === 4);
-    await until('the run to sleep again', async () => (await handle.get()).status === 'SLEEPING');
+    await suspended(first, handle);
     expect(seen).toHaveLength(1);
     await first.shutdown();
     await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
+    await endSleep(perdure, handle.runId);
     await handle.result({ timeout: '20s' });
     expect(seen).toHaveLength(2);
     expect(seen[1]).toEqual(seen[0]);
@@ -118,9 +135,9 @@ describe('suspended runs that are kept in memory', () => {
         await ctx.uncancellable(() => ctx.step('clean up', () => cleaned.push('done')));
       }
     });
-    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
+    const worker = await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
     const handle = await perdure.client.start(definition, undefined, { taskQueue });
-    await until('the run to sleep', async () => (await handle.get()).status === 'SLEEPING');
+    await suspended(worker, handle);
     await handle.cancel('enough');
     await expect(handle.result({ timeout: '20s' })).rejects.toThrow('enough');
     expect([executions, cleaned]).toEqual([1, ['done']]);
@@ -170,36 +187,56 @@ describe('suspended runs that are kept in memory', () => {
           if (tries < 3) throw new Error('not yet');
           return attemptNumber;
         },
-        { retry: { maxAttempts: 5, backoff: 'fixed', initial: 400, jitter: 0 } },
+        { retry: { maxAttempts: 5, backoff: 'fixed', initial: '1m', jitter: 0 } },
       );
     });
-    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
-    const result = await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' });
-    expect([result, tries, executions]).toEqual([3, 3, 1]);
+    const worker = await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    for (let n = 0; n < 2; n++) {
+      await until('the attempt to fail', () => tries === n + 1);
+      await suspended(worker, handle);
+      await endSleep(perdure, handle.runId);
+    }
+    expect(await handle.result({ timeout: '20s' })).toBe(3);
+    expect([tries, executions]).toEqual([3, 1]);
   });
 
   it('are forgotten when their code moves by itself, and replayed', async () => {
     const taskQueue = newQueue();
+    const [itsOwn, moved] = [gate(), gate()];
     let executions = 0;
     const definition = workflow('impatient', async (ctx) => {
       executions++;
-      const slept = ctx.sleep('nap', 900);
-      // Time of the code's own, which passes while the run is suspended.
-      await new Promise((resolve) => setTimeout(resolve, executions === 1 ? 400 : 0));
-      const value = await ctx.step('late', () => 7);
+      const slept = ctx.sleep('nap', '10m');
+      // Something of the code's own, which comes while the run is suspended.
+      await itsOwn.opened;
+      const late = ctx.step('late', () => 7);
+      moved.open();
+      const value = await late;
       await slept;
       return value;
     });
-    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
-    const result = await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' });
-    expect(result).toBe(7);
+    const worker = await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 10 });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    await suspended(worker, handle);
+    itsOwn.open();
+    await moved.opened;
+    await endSleep(perdure, handle.runId);
+    expect(await handle.result({ timeout: '20s' })).toBe(7);
     expect(executions).toBe(2);
   });
 
-  /** A worker that hears late of its suspensions: on the way back the answer takes as long as it does in a slow network. */
-  const startSlowWorker = async (connection: Connection, taskQueue: string, definition: Workflow, lateMs: number) => {
+  /** A worker whose first suspension is known to the server before the worker hears of it: not until `known` opens. */
+  const startSlowWorker = async ({ connection }: TestPerdure, taskQueue: string, definition: Workflow) => {
+    const [suspended, known] = [gate(), gate()];
+    let isFirst = true;
     const slow = holdAnswers(connection, {
-      suspendRun: () => new Promise((resolve) => setTimeout(resolve, lateMs)),
+      async suspendRun() {
+        if (!isFirst) return;
+        isFirst = false;
+        suspended.open();
+        await known.opened;
+      },
     });
     const worker = new Worker({
       taskQueue,
@@ -210,50 +247,37 @@ describe('suspended runs that are kept in memory', () => {
       handleSignals: false,
     });
     await worker.start();
-    return worker;
+    return { worker, suspended, known };
   };
 
   it('are not kept when a timer fired before they heard of their suspension', async () => {
-    // Without a reaper, so that the run does not come back before the answer does.
-    const sleepy = await startPerdure({ reaper: false });
     const taskQueue = newQueue();
     let executions = 0;
     const definition = workflow('overtaken', async (ctx) => {
       executions++;
-      await Promise.all([ctx.sleep('short', 400), ctx.sleep('long', 1_500)]);
+      await Promise.all([ctx.sleep('short', 1_000), ctx.sleep('long', '10m')]);
       return 'done';
     });
-    const stall = gate();
-    let isFirst = true;
-    const connection = holdAnswers(sleepy.connection, {
-      async suspendRun() {
-        if (!isFirst) return;
-        isFirst = false;
-        await stall.opened;
-      },
-    });
-    const worker = new Worker({
-      taskQueue,
-      workflows: [definition],
-      connection,
-      warmRuns: 10,
-      logger: pino({ level: 'silent' }),
-      handleSignals: false,
-    });
-    await worker.start();
+    // Without a reaper, so that the run does not come back before the answer does.
+    const sleepy = await startPerdure({ reaper: false });
+    const { worker, suspended: given, known } = await startSlowWorker(sleepy, taskQueue, definition);
     const handle = await sleepy.client.start(definition, undefined, { taskQueue });
+    await given.opened;
     await until('the short timer to be due here as well', async () => {
-      const rows = await sleepy.database.sql<
-        { due: boolean }[]
-      >`select fires_at < perdure.clock() - interval '100 ms' as due
+      const [row] = await sleepy.database.sql<{ due: boolean }[]>`
+        select fires_at < perdure.clock() - interval '100 ms' as due
         from perdure.step_runs where run_id = ${handle.runId} and step_id = 'short'`;
-      return !isFirst && rows[0]?.due;
+      return row?.due;
     });
-    stall.open();
+    known.open();
     await until('the worker to be free of it', () => worker.running === 0);
-    sleepy.startReaper({ maxSleepMs: 50 });
+    sleepy.startReaper(CLOCK_MOVING_REAPER);
+    await until('the run to sleep for the other timer alone', async () => {
+      const { run } = await sleepy.workflows.getRun({ runId: handle.runId });
+      return run?.status === RunStatus.SLEEPING && run.leaseToken > 1;
+    });
+    await endSleep(sleepy, handle.runId);
     expect(await handle.result({ timeout: '15s' })).toBe('done');
-    // How often it is suspended after that is a matter of time.
     expect(executions).toBeGreaterThanOrEqual(2);
     await worker.shutdown(0);
     await sleepy.stop();
@@ -261,27 +285,53 @@ describe('suspended runs that are kept in memory', () => {
 
   it('are not kept when their code went on before they heard of their suspension', async () => {
     const taskQueue = newQueue();
+    let executions = 0;
+    const [late, moved] = [gate(), gate()];
     const definition = workflow('overtaking', async (ctx) => {
-      const slept = ctx.sleep('long', 1_500);
-      await new Promise((resolve) => setTimeout(resolve, 300));
-      const value = await ctx.step('late', () => 7);
+      executions++;
+      const slept = ctx.sleep('long', '10m');
+      await late.opened;
+      const step = ctx.step('late', () => 7);
+      moved.open();
+      const value = await step;
       await slept;
       return value;
     });
-    const worker = await startSlowWorker(perdure.connection, taskQueue, definition, 700);
-    expect(await perdure.client.execute(definition, undefined, { taskQueue, timeout: '15s' })).toBe(7);
+    const { worker, suspended: given, known } = await startSlowWorker(perdure, taskQueue, definition);
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    await given.opened;
+    late.open();
+    await moved.opened;
+    known.open();
+    await until('the worker to be free of it', () => worker.running === 0);
+    await endSleep(perdure, handle.runId);
+    expect(await handle.result({ timeout: '15s' })).toBe(7);
+    expect(executions).toBeGreaterThanOrEqual(2);
     await worker.shutdown(0);
   });
 
   it('are not kept when their code ended before they heard of their suspension', async () => {
     const taskQueue = newQueue();
+    let executions = 0;
+    const [late, ended] = [gate(), gate()];
     const definition = workflow('outrun', async (ctx) => {
-      const slept = ctx.sleep('long', 1_500);
-      await Promise.race([slept, new Promise((resolve) => setTimeout(resolve, 300))]);
+      executions++;
+      const slept = ctx.sleep('long', '10m');
+      await Promise.race([slept, late.opened]);
+      // After the end: the turn of the event loop in which the function returns is over by then.
+      setImmediate(ended.open);
       return 'done';
     });
-    const worker = await startSlowWorker(perdure.connection, taskQueue, definition, 700);
-    expect(await perdure.client.execute(definition, undefined, { taskQueue, timeout: '15s' })).toBe('done');
+    const { worker, suspended: given, known } = await startSlowWorker(perdure, taskQueue, definition);
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    await given.opened;
+    late.open();
+    await ended.opened;
+    known.open();
+    await until('the worker to be free of it', () => worker.running === 0);
+    await endSleep(perdure, handle.runId);
+    expect(await handle.result({ timeout: '15s' })).toBe('done');
+    expect(executions).toBeGreaterThanOrEqual(2);
     await worker.shutdown(0);
   });
 
@@ -290,10 +340,12 @@ describe('suspended runs that are kept in memory', () => {
     let executions = 0;
     const definition = workflow('cold', async (ctx) => {
       executions++;
-      await ctx.sleep(300);
+      await ctx.sleep('10m');
     });
     await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 0 });
-    await perdure.client.execute(definition, undefined, { taskQueue, timeout: '20s' });
+    const handle = await perdure.client.start(definition, undefined, { taskQueue });
+    await endSleep(perdure, handle.runId);
+    await handle.result({ timeout: '20s' });
     expect(executions).toBe(2);
   });
 
@@ -318,7 +370,7 @@ describe('suspended runs that are kept in memory', () => {
     const { sql } = perdure.database;
     await sql`update perdure.step_runs set status = 'COMPLETED', failure = null, next_retry_at = null, event_seq = 1,
       output = ${Buffer.from('[42]')}, output_encoding = 'json/devalue' where run_id = ${handle.runId}`;
-    await sql`update perdure.workflow_runs set wake_at = now() where run_id = ${handle.runId}`;
+    await sql`update perdure.workflow_runs set wake_at = perdure.clock() where run_id = ${handle.runId}`;
     expect(await handle.result({ timeout: '20s' })).toBe(42);
     expect([executions, tries]).toEqual([2, 1]);
   });

@@ -2,7 +2,7 @@ import { WorkerStatus } from '@perdure/proto';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
-import { fenceOf, refusal, registerRawWorker, startRequest } from '../support/raw-worker.js';
+import { fenceOf, pollsWait, refusal, registerRawWorker, startRequest } from '../support/raw-worker.js';
 import { until } from '../support/until.js';
 
 describe('workers', () => {
@@ -65,7 +65,7 @@ describe('workers', () => {
   it('deregistration clears the worker and refuses its polls', async () => {
     const worker = await registerRawWorker(perdure, newQueue());
     const waiting = worker.poll(20_000);
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await worker.waiting();
     await perdure.workers.deregisterWorker({ workerId: worker.workerId });
     expect(await waiting).toBeUndefined();
     expect(await statusOf(worker.workerId)).toBe(WorkerStatus.OFFLINE);
@@ -80,7 +80,7 @@ describe('workers', () => {
     await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
     const run = await worker.claim();
     const waiting = worker.poll(20_000);
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await worker.waiting();
     const { status } = await perdure.workers.drainWorker({ workerId: worker.workerId });
     expect(status).toBe(WorkerStatus.DRAINING);
     expect(await waiting).toBeUndefined();
@@ -94,12 +94,15 @@ describe('workers', () => {
 
   it('missed heartbeats turn a worker OFFLINE, and heartbeats keep one ONLINE', async () => {
     const taskQueue = newQueue();
-    const silent = await registerRawWorker(perdure, taskQueue, ['w'], 1_000);
-    const alive = await registerRawWorker(perdure, taskQueue, ['w'], 1_000);
-    await until('the silent worker to be OFFLINE', async () => {
-      await perdure.workers.recordHeartbeat({ workerId: alive.workerId });
-      return (await statusOf(silent.workerId)) === WorkerStatus.OFFLINE;
-    });
+    const silent = await registerRawWorker(perdure, taskQueue, ['w'], 60_000);
+    const alive = await registerRawWorker(perdure, taskQueue, ['w'], 60_000);
+    await perdure.database.advanceClock(40_000);
+    await perdure.workers.recordHeartbeat({ workerId: alive.workerId });
+    await perdure.database.advanceClock(40_000);
+    await until(
+      'the silent worker to be OFFLINE',
+      async () => (await statusOf(silent.workerId)) === WorkerStatus.OFFLINE,
+    );
     expect(await statusOf(alive.workerId)).toBe(WorkerStatus.ONLINE);
     await perdure.workers.recordHeartbeat({ workerId: silent.workerId });
     expect(await statusOf(silent.workerId)).toBe(WorkerStatus.ONLINE);
@@ -140,6 +143,10 @@ describe('workers', () => {
 
   describe('notices', () => {
     const wait = { seconds: 20n };
+    const listening = (workers: number) =>
+      until(`${workers} workers to listen`, async () => {
+        return (await perdure.admin.getServerInfo({})).listeningWorkers === workers;
+      });
 
     it('tell of a cancel, a termination and a drain at once', async () => {
       const worker = await registerRawWorker(perdure, newQueue());
@@ -149,8 +156,8 @@ describe('workers', () => {
         return worker.claim();
       };
       const [first, second] = [await hold(), await hold()];
-      const beganMs = performance.now();
       const cancel = perdure.workers.awaitNotices({ workerId, wait });
+      await listening(1);
       await perdure.workflows.cancelRun({ runId: first.runId });
       expect(await cancel).toMatchObject({
         cancelRequested: [{ runId: first.runId, leaseToken: first.leaseToken }],
@@ -166,7 +173,6 @@ describe('workers', () => {
       const drain = perdure.workers.awaitNotices({ workerId, wait });
       await perdure.workers.drainWorker({ workerId });
       expect((await drain).drain).toBe(true);
-      expect(performance.now() - beganMs).toBeLessThan(10_000);
     });
 
     it('come to the worker that holds the run, and to nobody in another namespace', async () => {
@@ -176,19 +182,23 @@ describe('workers', () => {
       const other = await registerRawWorker(perdure, holder.taskQueue);
       const { taskQueue } = holder;
       const elsewhere = await perdure.workers.registerWorker({ namespace, taskQueue, workflowTypes: ['w'], slots: 1 });
-      const short = { nanos: 400_000_000 };
-      const told = [
-        perdure.workers.awaitNotices({ workerId: holder.workerId, wait }),
-        perdure.workers.awaitNotices({ workerId: other.workerId, wait: short }),
-        perdure.workers.awaitNotices({ namespace, workerId: elsewhere.workerId, wait: short }),
-      ];
+      const told = perdure.workers.awaitNotices({ workerId: holder.workerId, wait });
+      const gone = new AbortController();
+      const untold = [
+        perdure.workers.awaitNotices({ workerId: other.workerId, wait }, { signal: gone.signal }),
+        perdure.workers.awaitNotices({ namespace, workerId: elsewhere.workerId, wait }, { signal: gone.signal }),
+      ].map((call) => refusal(call));
+      await listening(3);
       const stranger = perdure.workers.awaitNotices({ namespace, workerId: holder.workerId, wait });
       expect((await refusal(stranger)).reason).toBe('WORKER_NOT_REGISTERED');
       const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue }));
       await holder.claim();
       await perdure.workflows.cancelRun({ runId });
-      const answers = await Promise.all(told);
-      expect(answers.map(({ cancelRequested }) => cancelRequested.length)).toEqual([1, 0, 0]);
+      expect((await told).cancelRequested).toMatchObject([{ runId }]);
+      // The others wait still.
+      await listening(2);
+      gone.abort();
+      for (const error of await Promise.all(untold)) expect(error.status).toBe('CANCELLED');
     });
 
     it('a second call takes over from the first', async () => {
@@ -219,7 +229,7 @@ describe('workers', () => {
       const taskQueue = newQueue();
       const { workerId } = await registerRawWorker(perdure, taskQueue);
       const waiting = perdure.workers.pollActivity({ workerId, taskQueue, wait, maxRuns: 10 });
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await pollsWait(perdure, taskQueue);
       await start(taskQueue, 4);
       const { runs } = await waiting;
       expect(runs).toHaveLength(4);
@@ -237,7 +247,7 @@ describe('workers', () => {
       const polls = workers.map(({ workerId }) =>
         perdure.workers.pollActivity({ workerId, taskQueue, wait, maxRuns: 100 }),
       );
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await pollsWait(perdure, taskQueue, 3);
       await start(taskQueue, 30);
       const counts = (await Promise.all(polls)).map(({ runs }) => runs.length);
       expect(counts).toEqual([10, 10, 10]);
@@ -247,7 +257,7 @@ describe('workers', () => {
       const taskQueue = newQueue();
       const { workerId } = await registerRawWorker(perdure, taskQueue);
       const waiting = perdure.workers.pollActivity({ workerId, taskQueue, wait, maxRuns: 10 });
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await pollsWait(perdure, taskQueue);
       // Behind the server's back, as another server would.
       await perdure.database
         .sql`update perdure.workers set status = 'DRAINING', drain_requested_at = perdure.clock() where worker_id = ${workerId}`;

@@ -209,11 +209,10 @@ describe('workflow API', () => {
     expect(early.finished).toBe(false);
     const waiting = perdure.workflows.awaitRun({ runId, wait: { seconds: 20n } });
     await perdure.workers.completeWorkflow({ ...fenceOf(await worker.claim()), output: payload('done') });
-    const beganMs = performance.now();
+    // Its wait would end after 20 s without the end.
     const late = await waiting;
     expect(late).toMatchObject({ finished: true });
     expect(late.output?.data).toEqual(payload('done').data);
-    expect(performance.now() - beganMs).toBeLessThan(5_000);
   });
 
   it('execute starts a run once and tells its end, or that it goes on', async () => {

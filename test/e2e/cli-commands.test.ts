@@ -36,7 +36,7 @@ async function runCommand(perdure: TestPerdure, command: string) {
   }
 }
 
-describe('commands', () => {
+describe('commands', { timeout: 120_000 }, () => {
   let perdure: TestPerdure;
   const cli = (command: string) => runCommand(perdure, command);
   const startOne = async (type: string, more = '') =>

@@ -7,7 +7,8 @@ import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { freePort, perdure as run, startPerdureProcess } from '../support/processes.js';
 import { until } from '../support/until.js';
 
-describe('perdure on the command line', () => {
+// Each command is a process of its own.
+describe('perdure on the command line', { timeout: 120_000 }, () => {
   let perdure: TestPerdure;
   const cli = (args: string, stdin = '') =>
     run(

@@ -1,17 +1,23 @@
 /** A worker whose workflow writes down what its bodies do, outside of PostgreSQL. */
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Worker, workflow } from '@perdure/worker-sdk';
 
 const note = (text: string) => appendFileSync(process.env.NOTES ?? '/dev/null', `${process.pid} ${text}\n`);
 
-/** A long step in the middle. */
-export const held = workflow('held', async (ctx, holdMs: number) => {
+/** The test lets bodies go on that wait for it. */
+const mayGo = () => existsSync(`${process.env.NOTES}.go`);
+const gate = async () => {
+  while (!mayGo()) await delay(10);
+};
+
+/** A step in the middle that lasts until the test lets it go on. */
+export const held = workflow('held', async (ctx, _: undefined) => {
   await ctx.step('before', () => note('before'));
   const who = await ctx.step('hold', async ({ signal }) => {
     note('hold');
     signal.addEventListener('abort', () => note('aborted'));
-    await delay(holdMs);
+    await gate();
     note('held');
     return process.pid;
   });
@@ -19,21 +25,27 @@ export const held = workflow('held', async (ctx, holdMs: number) => {
   return who;
 });
 
-/** Five steps, one after the other. */
+/** Five steps, one after the other; the last one of run -1 lasts until the test lets it go on. */
 export const five = workflow('five', async (ctx, id: number) => {
   let sum = 0;
   for (let n = 0; n < 5; n++) {
-    sum += await ctx.step('s', () => {
+    sum += await ctx.step('s', async () => {
       note(`${id} s${n}`);
+      if (id === -1 && n === 4) await gate();
       return n;
     });
   }
   return sum;
 });
 
-/** Very many quick steps. */
-export const many = workflow('many', async (ctx, count: number) => {
-  for (let n = 0; n < count; n++) await ctx.step('s', () => note(`m${n}`));
+/** Quick steps until the test lets it come to its end. */
+export const many = workflow('many', async (ctx, _: undefined) => {
+  for (let n = 0, isOver = false; !isOver; n++) {
+    isOver = await ctx.step('s', () => {
+      note(`m${n}`);
+      return mayGo();
+    });
+  }
   return process.pid;
 });
 

@@ -13,6 +13,7 @@ import {
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, type TestDatabase } from '../support/database.js';
+import { startCommand } from '../support/store.js';
 import { until } from '../support/until.js';
 
 const namespace = 'default';
@@ -33,11 +34,9 @@ describe('deleting runs', () => {
   });
 
   const leased = async (): Promise<LeaseRef> => {
-    const runId = uuid();
-    const start = { runId, namespace, workflowId: runId, workflowType: 'w', taskQueue: 'q', input: null } as const;
-    const plain = { requestId: null, priority: 0, version: '', reusePolicy: 'ALLOW', startDelayMs: 0 } as const;
-    const limits = { runTimeoutMs: 0, executionTimeoutMs: 0, maxLostLeases: 10 };
-    await startRuns(db, [{ ...start, ...plain, ...limits }], [null]);
+    const start = startCommand({ namespace });
+    await startRuns(db, [start], [null]);
+    const { runId } = start;
     const [claim] = await claimRuns(
       db,
       { namespace, taskQueue: 'q', workflowTypes: ['w'], slots: [{ workerId }] },

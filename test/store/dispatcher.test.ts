@@ -1,17 +1,12 @@
-import {
-  type ClaimedRun,
-  type Database,
-  openDatabase,
-  registerWorkers,
-  type StartRun,
-  startIdentity,
-  startRuns,
-} from '@perdure/store';
+import { type ClaimedRun, type Database, openDatabase, registerWorkers, startRuns } from '@perdure/store';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Dispatcher } from '../../packages/server/dist/dispatch/dispatcher.js';
 import { CallState } from '../../packages/server/dist/rpc/handlers.js';
 import { createDatabase, type TestDatabase } from '../support/database.js';
+import { ManualClock, settled } from '../support/manual-clock.js';
+import { startCommand } from '../support/store.js';
+import { until } from '../support/until.js';
 
 /** Callers that go, and statements that fail, while runs are on their way to waiting polls. */
 describe('slots for runs that start', () => {
@@ -19,12 +14,14 @@ describe('slots for runs that start', () => {
   let db: Database;
   const undeliverable: ClaimedRun[] = [];
   let dispatcher: Dispatcher;
+  const clock = new ManualClock();
   beforeAll(async () => {
     database = await createDatabase();
     db = openDatabase({ url: database.url });
     dispatcher = new Dispatcher({
       db,
-      pollFallbackMs: 60_000,
+      pollFallbackMs: 1_000,
+      clock,
       maxWaitingPolls: 100,
       onUndeliverable: (claim) => undeliverable.push(claim),
     });
@@ -35,12 +32,7 @@ describe('slots for runs that start', () => {
     await database.drop();
   });
 
-  const startOf = (taskQueue: string): StartRun => {
-    const { runId } = startIdentity('default', '');
-    const none = { input: null, requestId: null, version: '', startDelayMs: 0, runTimeoutMs: 0, executionTimeoutMs: 0 };
-    const named = { namespace: 'default', taskQueue, workflowType: 'w', workflowId: runId, runId };
-    return { ...none, ...named, priority: 0, reusePolicy: 'ALLOW', maxLostLeases: 10 };
-  };
+  const startOf = (taskQueue: string) => startCommand({ taskQueue });
 
   /** A registered worker whose polls wait for runs. */
   const waitingWorker = async (polls: number) => {
@@ -51,8 +43,8 @@ describe('slots for runs that start', () => {
     const results: ReturnType<Dispatcher['poll']>[] = [];
     for (const call of calls) {
       results.push(dispatcher.poll({ ...queue, workerId, maxRuns: 5, leaseMs: 30_000, waitMs: 20_000, call }));
-      // Time for the first look at the queue; whoever comes later stands behind.
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      // Whoever comes later stands behind.
+      await until('its first look to be over', () => dispatcher.waitingPolls(queue) === results.length);
     }
     return { taskQueue: queue.taskQueue, calls, results };
   };
@@ -84,6 +76,29 @@ describe('slots for runs that start', () => {
     reservation.settle([outcome?.kind === 'started' ? outcome.claim : null]);
     expect(await results[0]).toMatchObject({ kind: 'claimed', claims: [{ run: { runId: starts[0]?.runId } }] });
     expect(undeliverable).toEqual([]);
+  });
+
+  it('are none of a poll whose wait is over: it ends with nothing when its time has come, and not before', async () => {
+    const { taskQueue, results } = await waitingWorker(1);
+    let ended = false;
+    void results[0]?.then(() => {
+      ended = true;
+    });
+    // Without a look in between: the process stands still.
+    clock.stall(19_999);
+    await settled();
+    expect(ended).toBe(false);
+    await clock.advance(1);
+    expect(await results[0]).toEqual({ kind: 'empty' });
+    expect(dispatcher.reserve([startOf(taskQueue)]).slots).toEqual([null]);
+  });
+
+  it('bring what nobody told of at the next regular look', async () => {
+    const { taskQueue, results } = await waitingWorker(1);
+    const start = startOf(taskQueue);
+    await startRuns(db, [start]);
+    await clock.advance(1_000);
+    expect(await results[0]).toMatchObject({ kind: 'claimed', claims: [{ run: { runId: start.runId } }] });
   });
 
   it('are not taken while something may wait in the queue', async () => {

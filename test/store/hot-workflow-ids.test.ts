@@ -1,6 +1,7 @@
-import { type Database, openDatabase, type StartRun, startIdentity, startRuns } from '@perdure/store';
+import { type Database, openDatabase, type StartRun, startRuns } from '@perdure/store';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, type TestDatabase } from '../support/database.js';
+import { startCommand } from '../support/store.js';
 
 describe('starts that share workflow ids', () => {
   let database: TestDatabase;
@@ -24,12 +25,7 @@ describe('starts that share workflow ids', () => {
     await database.drop();
   });
 
-  const startOf = (workflowId: string, more: Partial<StartRun> = {}): StartRun => {
-    const { runId } = startIdentity('default', '');
-    const none = { input: null, requestId: null, version: '', startDelayMs: 0, runTimeoutMs: 0, executionTimeoutMs: 0 };
-    const named = { namespace: 'default', taskQueue: 'q', workflowType: 'w', workflowId, runId };
-    return { ...none, ...named, priority: 0, reusePolicy: 'ALLOW', maxLostLeases: 10, ...more };
-  };
+  const startOf = (workflowId: string, more: Partial<StartRun> = {}) => startCommand({ workflowId, ...more });
 
   it('however many of a batch share an id, they cost two statements and get one run', async () => {
     const starts = Array.from({ length: 500 }, () => startOf('hot'));

@@ -20,7 +20,6 @@ import {
   retryRunAttempts,
   scheduleSleeps,
   settleSteps,
-  startIdentity,
   startRuns,
   suspendRuns,
   terminateRuns,
@@ -28,6 +27,7 @@ import {
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, type TestDatabase } from '../support/database.js';
+import { startCommand } from '../support/store.js';
 
 const namespace = 'default';
 const failure = { type: 'Error', message: 'm', reason: 'APPLICATION' } as const;
@@ -348,26 +348,9 @@ describe('state × command', () => {
   });
 
   const start = async (taskQueue: string): Promise<string> => {
-    const { runId } = startIdentity(namespace, '');
-    await startRuns(db, [
-      {
-        runId,
-        namespace,
-        workflowId: runId,
-        workflowType: 'w',
-        taskQueue,
-        input: null,
-        requestId: null,
-        priority: 0,
-        version: '',
-        reusePolicy: 'ALLOW',
-        startDelayMs: 0,
-        runTimeoutMs: 0,
-        executionTimeoutMs: 0,
-        maxLostLeases: 10,
-      },
-    ]);
-    return runId;
+    const command = startCommand({ namespace, taskQueue });
+    await startRuns(db, [command]);
+    return command.runId;
   };
 
   /** A run in the state, and the lease that it had last. */

@@ -6,11 +6,11 @@ import {
   recordSteps,
   registerWorkers,
   renewLeases,
-  startIdentity,
   startRuns,
 } from '@perdure/store';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, type TestDatabase } from '../support/database.js';
+import { startCommand } from '../support/store.js';
 
 /** The parameters of `record_steps` for a step that is not there yet. */
 function recordParameters(runs: readonly { readonly runId: string; readonly leaseToken: number }[]): string[] {
@@ -137,28 +137,10 @@ describe('statements', () => {
     const empty = await createDatabase();
     const early = openDatabase({ url: empty.url, maxConnections: 1 });
     const workerId = id;
-    const start = async (count: number) =>
+    const start = (count: number) =>
       startRuns(
         early,
-        Array.from({ length: count }, () => {
-          const { runId } = startIdentity('default', '');
-          return {
-            runId,
-            namespace: 'default',
-            workflowId: runId,
-            workflowType: 'w',
-            taskQueue: 'q',
-            input: null,
-            requestId: null,
-            priority: 0,
-            version: '',
-            reusePolicy: 'ALLOW' as const,
-            startDelayMs: 0,
-            runTimeoutMs: 0,
-            executionTimeoutMs: 0,
-            maxLostLeases: 10,
-          };
-        }),
+        Array.from({ length: count }, () => startCommand()),
       );
     const claim = async (count: number) => {
       const slots = Array.from({ length: count }, () => ({ workerId }));
@@ -169,9 +151,9 @@ describe('statements', () => {
       );
       return outcomes.flatMap((outcome) => (outcome.kind === 'claimed' ? [outcome.claim.run] : []));
     };
-    const record = (runs: readonly { runId: string; leaseToken: number }[], n: number) =>
+    const record = (on: Database, runs: readonly { runId: string; leaseToken: number }[], n: number) =>
       recordSteps(
-        early,
+        on,
         runs.map(({ runId, leaseToken }) => ({
           namespace: 'default',
           runId,
@@ -201,15 +183,24 @@ describe('statements', () => {
     ]);
     await start(300);
     const runs = await claim(300);
-    for (let n = 1; n <= 40; n++) await record(runs, n);
-    const [row] = await early.query<{ read: string }>(
-      {
-        name: 'reads',
-        text: `select coalesce(sum(seq_tup_read), 0)::text as read from pg_stat_xact_user_tables where relname in ('step_runs', 'workflow_runs')`,
-      },
-      [],
-    );
-    expect(Number(row?.read)).toBe(0);
+    for (let n = 1; n <= 39; n++) await record(early, runs, n);
+    // What a transaction reads is counted for it at once.
+    const reads = `select sum(seq_tup_read)::text as read from pg_stat_xact_user_tables where relname in ('step_runs', 'workflow_runs')`;
+    await early.transaction(async (transaction) => {
+      const read = async () => {
+        const [row] = await transaction.query<{ read: string }>({ name: 'reads', text: reads }, []);
+        return Number(row?.read);
+      };
+      const before = await read();
+      await record(transaction, runs, 40);
+      expect((await read()) - before).toBe(0);
+      // The counter does count, where a scan is all there is.
+      for (const way of ['indexscan', 'indexonlyscan', 'bitmapscan']) {
+        await transaction.query({ name: `without_${way}`, text: `set local enable_${way} = off` }, []);
+      }
+      await transaction.query({ name: 'scan', text: 'select sum(length(step_id)) from perdure.step_runs' }, []);
+      expect((await read()) - before).toBeGreaterThanOrEqual(39 * 300);
+    });
     // Rows that the index look-ups of one batch of 10 touch, with 12,000 steps there.
     const text = allStatements().find(({ name }) => name === 'record_steps')?.text ?? '';
     const plan = await early.query<{ 'QUERY PLAN': string }>(
@@ -246,26 +237,10 @@ describe('statements', () => {
 
   it('a lease renewal is a heap-only update and leaves a large input where it is', async () => {
     const input = { data: new Uint8Array(1_000_000).map((_, index) => index * 7), encoding: 'x' };
-    const { runId } = startIdentity('default', '');
+    const command = startCommand({ taskQueue: 'hot', input });
+    const { runId } = command;
     const workerId = id;
-    await startRuns(db, [
-      {
-        runId,
-        namespace: 'default',
-        workflowId: 'big',
-        workflowType: 'w',
-        taskQueue: 'hot',
-        input,
-        requestId: null,
-        priority: 0,
-        version: '',
-        reusePolicy: 'ALLOW',
-        startDelayMs: 0,
-        runTimeoutMs: 0,
-        executionTimeoutMs: 0,
-        maxLostLeases: 10,
-      },
-    ]);
+    await startRuns(db, [command]);
     await registerWorkers(db, [
       {
         workerId,

@@ -6,13 +6,12 @@ import {
   openDatabase,
   recordSteps,
   registerWorkers,
-  type StartRun,
-  startIdentity,
   startRuns,
 } from '@perdure/store';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, type TestDatabase } from '../support/database.js';
+import { startCommand } from '../support/store.js';
 
 /** The plain statements for usual batches write what they may; what they may not must be judged, and nothing may be lost. */
 describe('usual batches with something unusual among them', () => {
@@ -30,16 +29,10 @@ describe('usual batches with something unusual among them', () => {
     await database.drop();
   });
 
-  const startOf = (): StartRun => {
-    const { runId } = startIdentity('default', '');
-    const none = { input: null, requestId: null, version: '', startDelayMs: 0, runTimeoutMs: 0, executionTimeoutMs: 0 };
-    const named = { namespace: 'default', taskQueue: 'q', workflowType: 'w', workflowId: runId, runId };
-    return { ...none, ...named, priority: 0, reusePolicy: 'ALLOW', maxLostLeases: 10 };
-  };
   const lease = async (count: number): Promise<LeaseRef[]> => {
     await startRuns(
       db,
-      Array.from({ length: count }, () => startOf()),
+      Array.from({ length: count }, () => startCommand()),
     );
     const slots = Array.from({ length: count }, () => ({ workerId }));
     const claims = await claimRuns(db, { ...queue, slots }, { memoPageBytes: 1_000, memoPageEntries: 10 });
@@ -96,14 +89,14 @@ describe('usual batches with something unusual among them', () => {
   });
 
   it('starts: a repeat and an unknown namespace leave their neighbours, and no slot is used twice', async () => {
-    const [fresh, repeat, nowhere] = [startOf(), startOf(), { ...startOf(), namespace: 'nowhere' }];
+    const [fresh, repeat, nowhere] = [startCommand(), startCommand(), { ...startCommand(), namespace: 'nowhere' }];
     await startRuns(db, [repeat]);
     const slot = { workerId, leaseMs: 30_000 };
     const outcomes = await startRuns(db, [fresh, repeat, nowhere], [slot, slot, slot]);
     expect(outcomes.map(({ kind }) => kind)).toEqual(['started', 'existing', 'namespace_not_found']);
     expect(outcomes[0]).toMatchObject({ claim: { run: { runId: fresh.runId, leaseToken: 1 } } });
     const changed = { ...slot, leaseMs: 1_000 };
-    const [other] = await startRuns(db, [startOf()], [changed]);
+    const [other] = await startRuns(db, [startCommand()], [changed]);
     expect(other).toMatchObject({ kind: 'started', claim: null });
   });
 });

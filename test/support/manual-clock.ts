@@ -1,4 +1,4 @@
-import type { Clock } from '../../packages/worker-sdk/dist/clock.js';
+import type { Clock } from '@perdure/clock';
 
 interface Timer {
   readonly atMs: number;

@@ -3,6 +3,7 @@ import { type LeasedRun, type StartWorkflowRequestSchema, StepKind } from '@perd
 import { devalueCodec, RpcError } from '@perdure/worker-sdk';
 import { expect } from 'vitest';
 import type { TestPerdure } from './perdure.js';
+import { until } from './until.js';
 
 /** A worker written with unary calls alone. */
 export interface RawWorker {
@@ -11,6 +12,8 @@ export interface RawWorker {
   poll(waitMs?: number): Promise<LeasedRun | undefined>;
   /** Polls until there is a run. */
   claim(): Promise<LeasedRun>;
+  /** Until so many polls of the queue have found nothing and wait. */
+  waiting(polls?: number): Promise<void>;
 }
 
 export async function registerRawWorker(
@@ -38,7 +41,16 @@ export async function registerRawWorker(
       if (run === undefined) throw new Error(`No run came from task queue '${taskQueue}'.`);
       return run;
     },
+    waiting: (polls) => pollsWait(perdure, taskQueue, polls),
   };
+}
+
+/** Until so many polls of a queue have found nothing at the server and wait for a run. */
+export async function pollsWait({ admin }: Pick<TestPerdure, 'admin'>, taskQueue: string, polls = 1): Promise<void> {
+  await until(`${polls} polls of ${taskQueue} to wait`, async () => {
+    const { taskQueues } = await admin.listTaskQueues({});
+    return taskQueues.find(({ name }) => name === taskQueue)?.waitingPolls === polls;
+  });
 }
 
 export const fenceOf = ({ runId, leaseToken }: Pick<LeasedRun, 'runId' | 'leaseToken'>) => ({ runId, leaseToken });

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 export async function until<T>(
   what: string,
   look: () => Promise<T | undefined | false> | T | undefined | false,
-  patienceMs = 15_000,
+  patienceMs = 30_000,
 ): Promise<T> {
   const untilMs = performance.now() + patienceMs;
   for (;;) {

@@ -45,13 +45,15 @@ describe('what follows a commit', () => {
     expect(after.afterBeginStep(begin, { kind: 'lease_lost' })).toEqual([]);
   });
 
-  it('a suspended run wakes when its timer says so', () => {
+  it('a suspended run has left its worker, and wakes when its timer says so', () => {
     const suspend = { ...lease, waits: [] };
     const wakeAt = new Date();
+    const left = { kind: 'left', runId: 'r' };
     expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt, wakeInMs: 40 })).toEqual([
+      left,
       { kind: 'wakes', inMs: 40 },
     ]);
-    expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt: null, wakeInMs: null })).toEqual([]);
+    expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt: null, wakeInMs: null })).toEqual([left]);
     expect(after.afterSuspend(suspend, { kind: 'lease_lost' })).toEqual([]);
   });
 
@@ -74,14 +76,16 @@ describe('what follows a commit', () => {
   it('a run that is given back is runnable at once or wakes after its delay', () => {
     const release = { ...lease, delayMs: 0, reason: '' };
     const released = { kind: 'released', taskQueue: 'q' } as const;
-    const runnable = [{ kind: 'runnable', queue: { namespace: 'n', taskQueue: 'q' } }];
+    const left = { kind: 'left', runId: 'r' };
+    const runnable = [left, { kind: 'runnable', queue: { namespace: 'n', taskQueue: 'q' } }];
     expect(after.afterRelease(release, released)).toEqual(runnable);
-    expect(after.afterRelease({ ...release, delayMs: 9 }, released)).toEqual([{ kind: 'wakes', inMs: 9 }]);
+    expect(after.afterRelease({ ...release, delayMs: 9 }, released)).toEqual([left, { kind: 'wakes', inMs: 9 }]);
     expect(after.afterRelease(release, { kind: 'already_released', taskQueue: 'q' })).toEqual([]);
     const retry = { ...lease, failure, retryAfterMs: 8, cut: null };
     const retrying = { kind: 'retrying', taskQueue: 'q' } as const;
-    expect(after.afterRetry(retry, { ...retrying, delayed: true })).toEqual([{ kind: 'wakes', inMs: 8 }]);
+    expect(after.afterRetry(retry, { ...retrying, delayed: true })).toEqual([left, { kind: 'wakes', inMs: 8 }]);
     expect(after.afterRetry(retry, { ...retrying, delayed: false })).toEqual([
+      left,
       { kind: 'runnable', queue: { namespace: 'n', taskQueue: 'q' } },
     ]);
   });

@@ -2,6 +2,7 @@ import { DataError } from '@perdure/store';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Coalescer, type CoalescerOptions } from '../../packages/server/dist/commands/coalescer.js';
+import { ManualClock } from '../support/manual-clock.js';
 
 type Options = Partial<CoalescerOptions<string, string>>;
 
@@ -58,6 +59,24 @@ describe('coalescer', () => {
     await releaseAll();
     expect(await Promise.all([first, ...results])).toEqual(['done a:1', 'done b:1', 'done a:2', 'done c:1']);
     expect(batches[2]).toEqual(['a:2']);
+  });
+
+  it('lets few commands wait for a batch under way, but not for one that hangs', async () => {
+    const clock = new ManualClock();
+    const { coalescer, batches, releaseAll } = gated({ minSecondBatch: 10, clock });
+    const outcomes = [coalescer.submit('a')];
+    await settle();
+    outcomes.push(coalescer.submit('b'));
+    clock.stall(50);
+    outcomes.push(coalescer.submit('c'));
+    await settle();
+    expect(batches).toEqual([['a']]);
+    clock.stall(1);
+    outcomes.push(coalescer.submit('d'));
+    await settle();
+    expect(batches).toEqual([['a'], ['b', 'c', 'd']]);
+    await releaseAll();
+    await Promise.all(outcomes);
   });
 
   it('keeps the order of commands with one key over any sizes and interleaving, and answers each once', async () => {

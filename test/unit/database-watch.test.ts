@@ -1,25 +1,27 @@
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import { DatabaseWatch } from '../../packages/server/dist/database-watch.js';
-import { until } from '../support/until.js';
+import { ManualClock, settled } from '../support/manual-clock.js';
 
 /** A watch over a database that is there or not as the test says, with what it logged. */
 function watched() {
+  const clock = new ManualClock();
   const lines: { event: string; outageMs?: number }[] = [];
   const changes: boolean[] = [];
   const database = { failures: 0, probes: 0 };
   const log = pino({ level: 'debug' }, { write: (line: string) => lines.push(JSON.parse(line)) });
   const watch = new DatabaseWatch({
     log,
-    periodMs: 60_000,
-    retryMs: 5,
+    periodMs: 2_000,
+    retryMs: 1_000,
+    clock,
     probe: async () => {
       database.probes++;
       if (database.failures-- > 0) throw new Error('no database');
     },
     onChange: (available) => changes.push(available),
   });
-  return { watch, database, changes, events: () => lines.map(({ event }) => event) };
+  return { watch, clock, database, changes, lines, events: () => lines.map(({ event }) => event) };
 }
 
 describe('database watch', () => {
@@ -35,22 +37,44 @@ describe('database watch', () => {
     await watch.start();
     database.failures = 1;
     watch.suspect(new Error('broken'));
-    await until('the second try', () => database.probes === 3);
+    await settled();
+    expect(database.probes).toBe(3);
     expect([watch.available, changes, events()]).toEqual([true, [true], ['database_trouble']]);
     await watch.stop();
   });
 
   it('logs the beginning and the end of an outage once, however long it is and however much fails in it', async () => {
-    const { watch, database, changes, events } = watched();
+    const { watch, clock, database, changes, lines, events } = watched();
     await watch.start();
     database.failures = 20;
     for (let n = 0; n < 100; n++) watch.suspect(new Error('broken'));
-    await until('the outage', () => !watch.available);
+    await settled();
+    expect(watch.available).toBe(false);
     for (let n = 0; n < 100; n++) watch.suspect(new Error('broken'));
-    await until('its end', () => watch.available);
+    // Two probes each time: the tenth time of looking is the last in vain.
+    await clock.advance(9_999);
+    expect(watch.available).toBe(false);
+    await clock.advance(1);
+    expect(watch.available).toBe(true);
+    expect(lines.at(-1)?.outageMs).toBe(10_000);
     expect(changes).toEqual([true, false, true]);
     expect(events()).toEqual(['database_trouble', 'database_unavailable', 'database_available']);
     await watch.stop();
+  });
+
+  it('probes at its period, at once when a statement had no answer, and tells of failed statements every 10 s at most', async () => {
+    const { watch, clock, database, events } = watched();
+    await watch.start();
+    await clock.advance(6_000);
+    expect(database.probes).toBe(4);
+    for (let n = 0; n < 30; n++) {
+      watch.suspect(new Error('broken'));
+      await clock.advance(500);
+    }
+    expect(database.probes).toBe(34);
+    expect(events()).toEqual(['database_trouble', 'database_trouble']);
+    await watch.stop();
+    expect(clock.nextInMs).toBeUndefined();
   });
 
   it('says nothing after it was stopped', async () => {

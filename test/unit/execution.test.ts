@@ -5,6 +5,7 @@ import { errorOf, failureOf } from '../../packages/worker-sdk/dist/errors/failur
 import { DeliveryQueue } from '../../packages/worker-sdk/dist/execution/delivery-queue.js';
 import { SeededRandom } from '../../packages/worker-sdk/dist/execution/random.js';
 import { SlotLedger } from '../../packages/worker-sdk/dist/worker/slot-ledger.js';
+import { ManualClock } from '../support/manual-clock.js';
 
 const turns = async (n = 20) => {
   for (let i = 0; i < n; i++) await new Promise((resolve) => setImmediate(resolve));
@@ -55,13 +56,13 @@ describe('delivery queue', () => {
   it('passes over what the code does not ask for, reports it, and delivers it when asked for later', async () => {
     let quiet = 0;
     const delivered: string[] = [];
-    const queue = new DeliveryQueue(['gone', 'kept'], () => {
-      quiet++;
-    });
+    const clock = new ManualClock();
+    const onIdle = () => quiet++;
+    const queue = new DeliveryQueue(['gone', 'kept'], onIdle, () => true, clock);
     queue.ask('kept', () => delivered.push('kept'));
     await turns();
     expect([delivered, quiet]).toEqual([[], 0]);
-    await new Promise((resolve) => setTimeout(resolve, 120));
+    await clock.advance(clock.nextInMs ?? 0);
     await turns();
     expect(delivered).toEqual(['kept']);
     expect(quiet).toBeGreaterThan(0);
@@ -70,6 +71,38 @@ describe('delivery queue', () => {
     await turns();
     expect(delivered).toEqual(['kept', 'gone']);
     expect(queue.unasked).toEqual([]);
+  });
+
+  it('gives the code its whole grace again whenever something happens', async () => {
+    const clock = new ManualClock();
+    const queue = new DeliveryQueue(
+      ['gone'],
+      () => undefined,
+      () => true,
+      clock,
+    );
+    queue.touch();
+    await clock.advance(49);
+    queue.touch();
+    await clock.advance(49);
+    await turns();
+    expect(queue.replaying).toBe(true);
+    await clock.advance(1);
+    await turns();
+    expect([queue.replaying, queue.unasked]).toEqual([false, ['gone']]);
+  });
+
+  it('passes nothing over, and wakes nobody, once it is stopped', async () => {
+    const clock = new ManualClock();
+    let quiet = 0;
+    const onIdle = () => quiet++;
+    const queue = new DeliveryQueue(['gone'], onIdle, () => true, clock);
+    queue.touch();
+    await turns();
+    queue.stop();
+    await clock.advance(1_000);
+    await turns();
+    expect([quiet, clock.nextInMs, queue.replaying]).toEqual([0, undefined, true]);
   });
 
   it('delivers nothing once it is stopped', async () => {

@@ -1,14 +1,19 @@
-import { performance } from 'node:perf_hooks';
+import { type Clock, monotonicClock } from '@perdure/clock';
 
 /** Sleeps until the earliest of the times it was set to, or until it is rung. */
 export class Alarm {
   #dueAtMs = Number.POSITIVE_INFINITY;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #clock: Clock;
+  #stopTimer: () => void = () => undefined;
   #wake: (() => void) | undefined;
+
+  constructor(clock: Clock = monotonicClock) {
+    this.#clock = clock;
+  }
 
   /** Brings the end of the sleep forward, never back. */
   setIn(ms: number): void {
-    const dueAtMs = performance.now() + Math.max(0, ms);
+    const dueAtMs = this.#clock.nowMs() + Math.max(0, ms);
     if (dueAtMs >= this.#dueAtMs) return;
     this.#dueAtMs = dueAtMs;
     if (this.#wake !== undefined) this.#arm();
@@ -26,13 +31,13 @@ export class Alarm {
       this.#wake = resolve;
       this.#arm();
     });
-    clearTimeout(this.#timer);
+    this.#stopTimer();
     this.#wake = undefined;
     this.#dueAtMs = Number.POSITIVE_INFINITY;
   }
 
   #arm(): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#wake?.(), Math.max(0, this.#dueAtMs - performance.now()));
+    this.#stopTimer();
+    this.#stopTimer = this.#clock.after(this.#dueAtMs - this.#clock.nowMs(), () => this.#wake?.());
   }
 }

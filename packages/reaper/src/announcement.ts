@@ -1,6 +1,5 @@
 import { hostname } from 'node:os';
-import { performance } from 'node:perf_hooks';
-import { setTimeout as delay } from 'node:timers/promises';
+import { type Clock, every, monotonicClock, pause } from '@perdure/clock';
 import { announceReaper, type Database, retireReaper } from '@perdure/store';
 import type { Logger } from 'pino';
 
@@ -16,30 +15,36 @@ interface AnnouncementOptions {
   readonly log: Logger;
   readonly reaperId: string;
   readonly maxSleepMs: number;
+  readonly clock?: Clock;
 }
 
 /** Tells the database that this reaper is alive, for as long as its loop comes round: a stuck one falls silent. */
 export class Announcement {
   readonly #options: AnnouncementOptions;
-  readonly #timer: NodeJS.Timeout;
-  #lookedAtMs = performance.now();
+  readonly #clock: Clock;
+  readonly #stopTimer: () => void;
+  #lookedAtMs: number;
   #announcing: Promise<void> | undefined;
 
   constructor(options: AnnouncementOptions) {
     this.#options = options;
-    this.#timer = setInterval(() => this.#announce(), ANNOUNCE_MS);
+    this.#clock = options.clock ?? monotonicClock;
+    this.#lookedAtMs = this.#clock.nowMs();
+    this.#stopTimer = every(this.#clock, ANNOUNCE_MS, () => this.#announce());
     this.#announce();
   }
 
   /** The loop has looked at everything once. */
   looked(): void {
-    this.#lookedAtMs = performance.now();
+    this.#lookedAtMs = this.#clock.nowMs();
   }
 
   /** Takes the reaper off the list. */
   async stop(): Promise<void> {
-    clearInterval(this.#timer);
-    await Promise.race([this.#retire(), delay(RETIRE_MS, undefined, { ref: false })]);
+    this.#stopTimer();
+    const retired = new AbortController();
+    await Promise.race([this.#retire(), pause(this.#clock, RETIRE_MS, retired.signal)]);
+    retired.abort();
   }
 
   async #retire(): Promise<void> {
@@ -49,7 +54,7 @@ export class Announcement {
 
   #announce(): void {
     const { db, reaperId, maxSleepMs } = this.#options;
-    if (this.#announcing !== undefined || performance.now() - this.#lookedAtMs > maxSleepMs + STUCK_AFTER_MS) return;
+    if (this.#announcing !== undefined || this.#clock.nowMs() - this.#lookedAtMs > maxSleepMs + STUCK_AFTER_MS) return;
     this.#announcing = announceReaper(db, { reaperId, identity: `${hostname()}:${process.pid}` })
       .catch((error) => this.#warn('announce_failed', error))
       .finally(() => {

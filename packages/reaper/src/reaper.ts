@@ -1,5 +1,4 @@
-import { performance } from 'node:perf_hooks';
-import { setTimeout as delay } from 'node:timers/promises';
+import { monotonicClock, pause } from '@perdure/clock';
 import { createLogger } from '@perdure/logging';
 import {
   DatabaseUnavailableError,
@@ -44,14 +43,15 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
     startupParameters: config.startupParameters,
     applicationName: 'perdure-reaper',
   });
+  const clock = monotonicClock;
   const context: SweepContext = { db, config, log, reaperId: newSenderId() };
-  const announcement = new Announcement({ db, log, reaperId: context.reaperId, maxSleepMs: config.maxSleepMs });
-  const alarm = new Alarm();
+  const announcement = new Announcement({ db, log, reaperId: context.reaperId, maxSleepMs: config.maxSleepMs, clock });
+  const alarm = new Alarm(clock);
   let stopped = false;
   let expiryAtMs = 0;
 
   const hintExpiry = (inMs: number) => {
-    expiryAtMs = Math.min(expiryAtMs, performance.now() + Math.max(inMs, 0));
+    expiryAtMs = Math.min(expiryAtMs, clock.nowMs() + Math.max(inMs, 0));
     alarm.setIn(inMs);
   };
 
@@ -71,12 +71,12 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
 
   const look = async (): Promise<number> => {
     const more = await sweepSleepers(context);
-    let expiryInMs = expiryAtMs - performance.now();
+    let expiryInMs = expiryAtMs - clock.nowMs();
     if (expiryInMs <= 0) {
       const moreExpired = await sweepExpired(context);
       const nextInMs = moreExpired ? 0 : ((await nextExpiryMs(db)) ?? Number.POSITIVE_INFINITY);
       expiryInMs = Math.min(Math.max(nextInMs, MIN_EXPIRY_PERIOD_MS), config.maxSleepMs);
-      expiryAtMs = performance.now() + expiryInMs;
+      expiryAtMs = clock.nowMs() + expiryInMs;
     }
     const wakeInMs = more ? 0 : ((await nextWakeMs(db)) ?? Number.POSITIVE_INFINITY);
     return Math.min(Math.max(wakeInMs, MIN_PERIOD_MS), expiryInMs, config.maxSleepMs);
@@ -90,19 +90,19 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
         const sleepMs = await look();
         announcement.looked();
         if (failedAtMs !== undefined) {
-          log.info({ event: 'database_available', outageMs: Math.round(performance.now() - failedAtMs) });
+          log.info({ event: 'database_available', outageMs: Math.round(clock.nowMs() - failedAtMs) });
         }
         failedAtMs = undefined;
         retryMs = 0;
         if (!stopped) await alarm.sleep(sleepMs);
         // Hints may come in a stream; they must not turn into a look each.
-        if (!stopped) await delay(MIN_PERIOD_MS);
+        if (!stopped) await pause(clock, MIN_PERIOD_MS);
       } catch (error) {
         if (stopped) return;
         // Of an outage only the beginning and the end are news.
         if (!(error instanceof DatabaseUnavailableError)) log.error({ event: 'sweep_failed', err: error });
         else if (failedAtMs === undefined) {
-          failedAtMs = performance.now();
+          failedAtMs = clock.nowMs();
           log.error({ event: 'database_unavailable', message: error.message });
         }
         retryMs = Math.min(Math.max(retryMs * 2, 100), RETRY_MAX_MS);

@@ -1,3 +1,4 @@
+import { type Clock, monotonicClock } from '@perdure/clock';
 import type { Logger } from 'pino';
 
 export interface DatabaseWatchOptions {
@@ -10,6 +11,7 @@ export interface DatabaseWatchOptions {
   readonly periodMs?: number;
   /** Between two probes while it is not, in ms; default 1,000. */
   readonly retryMs?: number;
+  readonly clock?: Clock;
 }
 
 /** Failed statements while the database is available are logged so often at most, in ms. */
@@ -21,9 +23,10 @@ const TROUBLE_LOG_MS = 10_000;
  */
 export class DatabaseWatch {
   readonly #options: DatabaseWatchOptions;
+  readonly #clock: Clock;
   #available = false;
   #lostAtMs: number | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #stopTimer: () => void = () => undefined;
   #probing: Promise<void> | undefined;
   #stopped = false;
   #troubles = 0;
@@ -31,6 +34,7 @@ export class DatabaseWatch {
 
   constructor(options: DatabaseWatchOptions) {
     this.#options = options;
+    this.#clock = options.clock ?? monotonicClock;
   }
 
   get available(): boolean {
@@ -46,17 +50,17 @@ export class DatabaseWatch {
   suspect(error: Error): void {
     if (!this.#available || this.#stopped) return;
     this.#troubles++;
-    if (performance.now() - this.#troubleLoggedAtMs >= TROUBLE_LOG_MS) {
+    if (this.#clock.nowMs() - this.#troubleLoggedAtMs >= TROUBLE_LOG_MS) {
       this.#options.log.warn({ event: 'database_trouble', statements: this.#troubles, message: error.message });
       this.#troubles = 0;
-      this.#troubleLoggedAtMs = performance.now();
+      this.#troubleLoggedAtMs = this.#clock.nowMs();
     }
     void this.#probe();
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearTimeout(this.#timer);
+    this.#stopTimer();
     await this.#probing;
   }
 
@@ -64,9 +68,9 @@ export class DatabaseWatch {
     this.#probing ??= this.#look().finally(() => {
       this.#probing = undefined;
       if (this.#stopped) return;
-      clearTimeout(this.#timer);
+      this.#stopTimer();
       const { periodMs = 2_000, retryMs = 1_000 } = this.#options;
-      this.#timer = setTimeout(() => void this.#probe(), this.#available ? periodMs : retryMs);
+      this.#stopTimer = this.#clock.after(this.#available ? periodMs : retryMs, () => void this.#probe());
     });
     return this.#probing;
   }
@@ -86,10 +90,10 @@ export class DatabaseWatch {
     const { log, onChange } = this.#options;
     this.#available = available;
     if (!available) {
-      this.#lostAtMs = performance.now();
+      this.#lostAtMs = this.#clock.nowMs();
       log.error({ event: 'database_unavailable', message });
     } else if (this.#lostAtMs !== undefined) {
-      log.info({ event: 'database_available', outageMs: Math.round(performance.now() - this.#lostAtMs) });
+      log.info({ event: 'database_available', outageMs: Math.round(this.#clock.nowMs() - this.#lostAtMs) });
       this.#lostAtMs = undefined;
     }
     onChange(available);

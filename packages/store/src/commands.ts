@@ -93,8 +93,7 @@ export interface MemoCursor {
 }
 export type ClaimOutcome =
   | { readonly kind: 'claimed'; readonly claim: ClaimedRun }
-  /** `suspectsWait`: there are runs, but only such as wait until their turn comes; see claim-runs. */
-  | { readonly kind: 'empty'; readonly suspectsWait: boolean }
+  | { readonly kind: 'empty' }
   | { readonly kind: 'worker_not_registered' }
   | { readonly kind: 'worker_draining' };
 

@@ -62,7 +62,14 @@ function server({ info, address }: Findings): Check {
     id: 'server',
     status: 'ok',
     text: `Perdure ${info.version} at ${address}; ${count(info.servers, 'server')} alive`,
-    facts: { address, version: info.version, serversAlive: info.servers },
+    facts: {
+      address,
+      version: info.version,
+      serversAlive: info.servers,
+      waitingPolls: info.waitingPolls,
+      listeningWorkers: info.listeningWorkers,
+      awaitedRuns: info.awaitedRuns,
+    },
   };
 }
 

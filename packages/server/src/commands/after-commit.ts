@@ -29,6 +29,8 @@ export type Effect =
   | { readonly kind: 'wakes'; readonly inMs: number }
   /** A deadline passes after this time. */
   | { readonly kind: 'expires'; readonly inMs: number }
+  /** A run is with no worker any more, and has not ended. */
+  | { readonly kind: 'left'; readonly runId: string }
   /** A run has ended. `end`: undefined when it has to be looked up. */
   | { readonly kind: 'ended'; readonly runId: string; readonly end?: RunEnd }
   /** A worker is to learn of its run. */
@@ -52,8 +54,10 @@ export function afterBeginStep(command: BeginStep, outcome: BeginStepOutcome): r
   return outcome.kind === 'begun' && command.timeoutMs > 0 ? [{ kind: 'expires', inMs: command.timeoutMs }] : NONE;
 }
 
-export function afterSuspend(_: SuspendRun, outcome: SuspendRunOutcome): readonly Effect[] {
-  return outcome.kind === 'suspended' && outcome.wakeInMs !== null ? [{ kind: 'wakes', inMs: outcome.wakeInMs }] : NONE;
+export function afterSuspend({ runId }: SuspendRun, outcome: SuspendRunOutcome): readonly Effect[] {
+  if (outcome.kind !== 'suspended') return NONE;
+  const left: Effect = { kind: 'left', runId };
+  return outcome.wakeInMs === null ? [left] : [left, { kind: 'wakes', inMs: outcome.wakeInMs }];
 }
 
 export function afterFinish(command: FinishRun, outcome: FinishRunOutcome): readonly Effect[] {
@@ -70,14 +74,16 @@ export function afterFinish(command: FinishRun, outcome: FinishRunOutcome): read
 
 export function afterRetry(command: RetryRunAttempt, outcome: RetryRunAttemptOutcome): readonly Effect[] {
   if (outcome.kind !== 'retrying') return NONE;
-  if (outcome.delayed) return [{ kind: 'wakes', inMs: command.retryAfterMs }];
-  return [{ kind: 'runnable', queue: { namespace: command.namespace, taskQueue: outcome.taskQueue } }];
+  const left: Effect = { kind: 'left', runId: command.runId };
+  if (outcome.delayed) return [left, { kind: 'wakes', inMs: command.retryAfterMs }];
+  return [left, { kind: 'runnable', queue: { namespace: command.namespace, taskQueue: outcome.taskQueue } }];
 }
 
 export function afterRelease(command: ReleaseRun, outcome: ReleaseRunOutcome): readonly Effect[] {
   if (outcome.kind !== 'released') return NONE;
-  if (command.delayMs > 0) return [{ kind: 'wakes', inMs: command.delayMs }];
-  return [{ kind: 'runnable', queue: { namespace: command.namespace, taskQueue: outcome.taskQueue } }];
+  const left: Effect = { kind: 'left', runId: command.runId };
+  if (command.delayMs > 0) return [left, { kind: 'wakes', inMs: command.delayMs }];
+  return [left, { kind: 'runnable', queue: { namespace: command.namespace, taskQueue: outcome.taskQueue } }];
 }
 
 export function afterCancel(command: CancelRun, outcome: CancelRunOutcome): readonly Effect[] {

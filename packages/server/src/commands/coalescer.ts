@@ -1,3 +1,4 @@
+import { type Clock, monotonicClock } from '@perdure/clock';
 import { ChurningMap } from '@perdure/collections';
 import { DataError } from '@perdure/store';
 import { overloaded, type RpcError } from '../rpc/rpc-error.js';
@@ -25,6 +26,7 @@ export interface CoalescerOptions<Command, Outcome> {
   readonly maxQueued: number;
   /** Most bytes that wait or are under way; more are refused as OVERLOADED. Default 64 MiB. */
   readonly maxQueuedBytes?: number;
+  readonly clock?: Clock;
 }
 
 /** A batch that takes longer waits for a lock or a connection; new commands do not wait with it. In ms. */
@@ -74,6 +76,7 @@ export class Coalescer<Command, Outcome> {
       maxInFlight: 2,
       minSecondBatch: 32,
       maxQueuedBytes: 64 * MIB,
+      clock: monotonicClock,
       ...options,
     };
     const { name, maxQueued, maxQueuedBytes } = this.#options;
@@ -162,12 +165,12 @@ export class Coalescer<Command, Outcome> {
   #pump(): void {
     while (this.#queue.length > 0 && this.#inFlight < this.#options.maxInFlight) {
       // A further batch beside one that is under way has to be worth its statement, unless that one hangs.
-      const hangs = performance.now() - this.#beganAtMs > HANGING_MS;
+      const hangs = this.#options.clock.nowMs() - this.#beganAtMs > HANGING_MS;
       if (this.#inFlight > 0 && this.#queue.length < this.#options.minSecondBatch && !hangs) return;
       const batch = this.#takeBatch();
       if (batch.length === 0) return;
       this.#inFlight++;
-      this.#beganAtMs = performance.now();
+      this.#beganAtMs = this.#options.clock.nowMs();
       void this.#runBatch(batch);
     }
   }

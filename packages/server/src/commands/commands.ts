@@ -112,6 +112,9 @@ function tell(wakeups: Wakeups, effect: Effect, onFault: (error: unknown) => voi
       case 'expires':
         wakeups.expiresIn(effect.inMs);
         break;
+      case 'left':
+        wakeups.left(effect.runId);
+        break;
       case 'ended':
         wakeups.ended(effect.runId, effect.end);
         break;

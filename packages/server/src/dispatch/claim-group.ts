@@ -1,15 +1,19 @@
 import { ChurningSet } from '@perdure/collections';
-import { type ClaimedRun, type ClaimRuns, claimRuns, type Database } from '@perdure/store';
+import { type ClaimedRun, type ClaimRuns, claimRuns, type Database, SUSPECT_LOSSES } from '@perdure/store';
 import { MEMO_PAGE_LIMITS } from '../limits.js';
 import { shareSlots } from './share-slots.js';
+import type { Suspects } from './suspects.js';
 import type { SlotOutcome, WaitingPoll } from './waiting-poll.js';
 
 const FIRST_CLAIM_SLOTS = 16;
 /** Bounds what one claim brings into memory: the first memo page of each run comes with it. */
 const MAX_CLAIM_SLOTS = 128;
-/** While suspects wait for the one before them, a claim looks again after so long, and less often when none moves; in ms. */
-const SUSPECTS_MIN_MS = 10;
-const SUSPECTS_MAX_MS = 1_000;
+
+export interface ClaimGroupHost {
+  /** Told of a run whose poll was gone when the claim came back. */
+  readonly onUndeliverable: (claim: ClaimedRun) => void;
+  readonly suspects: Suspects;
+}
 
 /**
  * Polls that may be served together: same namespace, queue and types, in order of arrival. One claim is in flight at a time;
@@ -22,20 +26,17 @@ const SUSPECTS_MAX_MS = 1_000;
 export class ClaimGroup {
   readonly #db: Database;
   readonly #target: Omit<ClaimRuns, 'slots'>;
-  readonly #onUndeliverable: (claim: ClaimedRun) => void;
+  readonly #host: ClaimGroupHost;
   readonly #polls = new ChurningSet<WaitingPoll>();
   /** Those that came since the last look: it is theirs, whether a claim has a slot for them or not. */
   readonly #unlooked = new ChurningSet<WaitingPoll>();
   #claiming = false;
   #dirty = true;
-  #suspectsMs = SUSPECTS_MIN_MS;
-  #suspectsTimer: NodeJS.Timeout | undefined;
 
-  /** @param onUndeliverable called with a run whose poll was gone when the claim came back */
-  constructor(db: Database, target: Omit<ClaimRuns, 'slots'>, onUndeliverable: (claim: ClaimedRun) => void) {
+  constructor(db: Database, target: Omit<ClaimRuns, 'slots'>, host: ClaimGroupHost) {
     this.#db = db;
     this.#target = target;
-    this.#onUndeliverable = onUndeliverable;
+    this.#host = host;
   }
 
   /** Polls in it, those in a statement under way included. */
@@ -51,6 +52,13 @@ export class ClaimGroup {
       free += poll.free;
     }
     return free;
+  }
+
+  /** Polls that have looked and found nothing. */
+  get waitingPolls(): number {
+    let waiting = 0;
+    for (const poll of this.#polls) if (poll.waits) waiting++;
+    return waiting;
   }
 
   serves(workflowType: string): boolean {
@@ -128,31 +136,12 @@ export class ClaimGroup {
       const outcomes = await this.#claimFor(polls);
       // No slot was left without a run: there may be more. Otherwise the queue is empty, but for runs that others have locked.
       if (!outcomes.some(({ kind }) => kind === 'empty')) this.#dirty = true;
-      this.#lookAfterSuspects(outcomes);
       this.#deliver(polls, outcomes);
       if (outcomes.some(({ kind }) => kind === 'failed')) break;
       slots = Math.min(slots * 2, MAX_CLAIM_SLOTS);
     }
     this.#claiming = false;
     if (!this.#dirty) this.#looked();
-  }
-
-  /**
-   * A worker is given one suspect at a time. Nothing tells when it is done with it, since that is no news for anybody else.
-   * The slower they are, the less is lost by looking rarely; the fallback does when they take longer than that.
-   */
-  #lookAfterSuspects(outcomes: readonly SlotOutcome[]): void {
-    if (outcomes.some((outcome) => outcome.kind === 'claimed' && outcome.claim.run.lostLeases > 1)) {
-      this.#suspectsMs = SUSPECTS_MIN_MS;
-    }
-    if (!outcomes.some((outcome) => 'suspectsWait' in outcome && outcome.suspectsWait)) return;
-    if (this.#suspectsMs > SUSPECTS_MAX_MS || this.#suspectsTimer !== undefined) return;
-    this.#suspectsTimer = setTimeout(() => {
-      this.#suspectsTimer = undefined;
-      this.wake();
-    }, this.#suspectsMs);
-    this.#suspectsTimer.unref();
-    this.#suspectsMs *= 2;
   }
 
   /** There is nothing for those either that no claim had a slot for. */
@@ -172,11 +161,16 @@ export class ClaimGroup {
 
   async #claimFor(polls: readonly WaitingPoll[]): Promise<readonly SlotOutcome[]> {
     try {
-      return await claimRuns(
+      const outcomes = await claimRuns(
         this.#db,
         { ...this.#target, slots: polls.map(({ workerId }) => ({ workerId })) },
         MEMO_PAGE_LIMITS,
       );
+      for (const outcome of outcomes) {
+        if (outcome.kind !== 'claimed' || outcome.claim.run.lostLeases < SUSPECT_LOSSES) continue;
+        this.#host.suspects.leased(outcome.claim.run.runId, this.#target);
+      }
+      return outcomes;
     } catch (error) {
       return polls.map(() => ({ kind: 'failed', error }));
     }
@@ -205,7 +199,7 @@ export class ClaimGroup {
         return;
       }
     }
-    this.#onUndeliverable(claim);
+    this.#host.onUndeliverable(claim);
   }
 
   #forgetIfEnded(poll: WaitingPoll): void {

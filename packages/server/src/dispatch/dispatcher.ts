@@ -1,3 +1,4 @@
+import { type Clock, every, monotonicClock } from '@perdure/clock';
 import {
   type ClaimedRun,
   type Database,
@@ -9,6 +10,7 @@ import {
 import type { Call } from '../rpc/handlers.js';
 import { overloaded, shuttingDown } from '../rpc/rpc-error.js';
 import { ClaimGroup } from './claim-group.js';
+import { Suspects } from './suspects.js';
 import { type PollResult, type PollSlots, WaitingPoll } from './waiting-poll.js';
 
 export interface Poll extends QueueRef, PollSlots {
@@ -26,6 +28,7 @@ export interface DispatcherOptions {
   readonly maxWaitingPolls: number;
   /** Called with a run that was claimed for a poll that had gone. */
   readonly onUndeliverable: (claim: ClaimedRun) => void;
+  readonly clock?: Clock;
 }
 
 /** Brings waiting polls and claimable runs together. Holds nothing but the waiting callers: a kill loses no run. */
@@ -33,13 +36,16 @@ export class Dispatcher {
   readonly #options: DispatcherOptions;
   /** By queue, then by the types that a poll asks for. */
   readonly #queues = new Map<string, Map<string, ClaimGroup>>();
-  readonly #fallback: NodeJS.Timeout;
+  readonly #suspects = new Suspects();
+  readonly #clock: Clock;
+  readonly #stopFallback: () => void;
   #waiting = 0;
   #stopped = false;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
-    this.#fallback = setInterval(() => this.wakeAll(), options.pollFallbackMs);
+    this.#clock = options.clock ?? monotonicClock;
+    this.#stopFallback = every(this.#clock, options.pollFallbackMs, () => this.wakeAll());
   }
 
   /**
@@ -57,7 +63,7 @@ export class Dispatcher {
       end = resolve;
     });
     const poll = new WaitingPoll(request, end);
-    const timer = setTimeout(() => group.expire(poll), request.waitMs);
+    const stopTimer = this.#clock.after(request.waitMs, () => group.expire(poll));
     this.#waiting++;
     try {
       if (request.call.aborted) return { kind: 'empty' };
@@ -66,7 +72,7 @@ export class Dispatcher {
       return await ended;
     } finally {
       this.#waiting--;
-      clearTimeout(timer);
+      stopTimer();
       this.#forget(request, group);
     }
   }
@@ -124,6 +130,20 @@ export class Dispatcher {
     };
   }
 
+  /** The run is with no worker any more: when it was a suspect, its worker may be given another one. */
+  left(runId: string): void {
+    const queue = this.#suspects.left(runId);
+    if (queue !== undefined) this.wake(queue);
+  }
+
+  /** Polls that have looked, found nothing and wait for a run; of one queue, or of all. */
+  waitingPolls(queue?: QueueRef): number {
+    const groups = queue === undefined ? [...this.#queues.values()] : [this.#queues.get(queueKey(queue)) ?? new Map()];
+    let waiting = 0;
+    for (const byTypes of groups) for (const group of byTypes.values()) waiting += group.waitingPolls;
+    return waiting;
+  }
+
   /** Something may have been missed: every group looks. */
   wakeAll(): void {
     for (const groups of this.#queues.values()) for (const group of groups.values()) group.wake();
@@ -137,7 +157,7 @@ export class Dispatcher {
   /** Ends all polls, without a run, and refuses new ones. */
   stop(): void {
     this.#stopped = true;
-    clearInterval(this.#fallback);
+    this.#stopFallback();
     for (const groups of this.#queues.values()) for (const group of groups.values()) group.release(undefined);
   }
 
@@ -153,7 +173,12 @@ export class Dispatcher {
     let group = groups.get(typesKey);
     if (group === undefined) {
       const { namespace, taskQueue } = request;
-      group = new ClaimGroup(this.#options.db, { namespace, taskQueue, workflowTypes }, this.#options.onUndeliverable);
+      const { db, onUndeliverable } = this.#options;
+      group = new ClaimGroup(
+        db,
+        { namespace, taskQueue, workflowTypes },
+        { onUndeliverable, suspects: this.#suspects },
+      );
       groups.set(typesKey, group);
     }
     return group;

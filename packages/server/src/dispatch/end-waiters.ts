@@ -1,3 +1,4 @@
+import { type Clock, every, monotonicClock } from '@perdure/clock';
 import { ChurningMap } from '@perdure/collections';
 import { type Database, finishedAmong, type RunEnd } from '@perdure/store';
 import type { Logger } from 'pino';
@@ -24,17 +25,18 @@ export class EndWaiters {
   readonly #log: Logger;
   readonly #waiters = new ChurningMap<string, OnEnd[]>();
   readonly #open = new ChurningMap<string, OpenRun>();
-  readonly #fallback: NodeJS.Timeout;
+  readonly #stopFallback: () => void;
   #looking = false;
   #stopped = false;
 
   /** @param fallbackMs how often to look for ends that nobody told of */
-  constructor(db: Database, log: Logger, fallbackMs: number) {
+  constructor(db: Database, log: Logger, fallbackMs: number, clock: Clock = monotonicClock) {
     this.#db = db;
     this.#log = log;
-    this.#fallback = setInterval(() => void this.look(), fallbackMs);
+    this.#stopFallback = every(clock, fallbackMs, () => void this.look());
   }
 
+  /** Runs that somebody waits for. */
   get waiting(): number {
     return this.#waiters.size;
   }
@@ -111,7 +113,7 @@ export class EndWaiters {
   /** Lets everyone go. */
   stop(): void {
     this.#stopped = true;
-    clearInterval(this.#fallback);
+    this.#stopFallback();
     for (const runId of [...this.#waiters.keys()]) this.ended(runId);
   }
 }

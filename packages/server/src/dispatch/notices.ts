@@ -1,3 +1,4 @@
+import { type Clock, every, monotonicClock } from '@perdure/clock';
 import type { WorkerNotice, WorkerRef } from '@perdure/store';
 import type { Call } from '../rpc/handlers.js';
 import { shuttingDown } from '../rpc/rpc-error.js';
@@ -16,12 +17,20 @@ interface Box {
 /** News for workers that wait for them here. Hints: nothing depends on their arrival but time. */
 export class Notices {
   readonly #boxes = new Map<string, Box>();
-  readonly #sweeper: NodeJS.Timeout;
+  readonly #clock: Clock;
+  readonly #stopSweeper: () => void;
   #stopped = false;
 
-  constructor() {
-    this.#sweeper = setInterval(() => this.#sweep(), GONE_MS);
-    this.#sweeper.unref();
+  constructor(clock: Clock = monotonicClock) {
+    this.#clock = clock;
+    this.#stopSweeper = every(clock, GONE_MS, () => this.#sweep());
+  }
+
+  /** Workers that wait here now. */
+  get listeners(): number {
+    let listeners = 0;
+    for (const { deliver } of this.#boxes.values()) if (deliver !== undefined) listeners++;
+    return listeners;
   }
 
   /**
@@ -35,18 +44,18 @@ export class Notices {
     const box = this.#boxes.get(key) ?? { kept: [], deliver: undefined, leftAtMs: 0 };
     this.#boxes.set(key, box);
     box.deliver?.([]);
-    box.leftAtMs = performance.now();
+    box.leftAtMs = this.#clock.nowMs();
     if (box.kept.length > 0) return Promise.resolve(box.kept.splice(0));
     return new Promise((resolve) => {
       const end = (notices: readonly WorkerNotice[]) => {
-        clearTimeout(timer);
+        stopTimer();
         if (box.deliver === end) {
           box.deliver = undefined;
-          box.leftAtMs = performance.now();
+          box.leftAtMs = this.#clock.nowMs();
         }
         resolve(notices);
       };
-      const timer = setTimeout(() => end([]), waitMs);
+      const stopTimer = this.#clock.after(waitMs, () => end([]));
       box.deliver = end;
       call.onAbort(() => end([]));
     });
@@ -65,7 +74,7 @@ export class Notices {
   /** Lets everyone go. */
   stop(): void {
     this.#stopped = true;
-    clearInterval(this.#sweeper);
+    this.#stopSweeper();
     for (const { deliver } of this.#boxes.values()) deliver?.([]);
     this.#boxes.clear();
   }
@@ -75,7 +84,7 @@ export class Notices {
   }
 
   #sweep(): void {
-    const goneSinceMs = performance.now() - GONE_MS;
+    const goneSinceMs = this.#clock.nowMs() - GONE_MS;
     for (const [key, { deliver, leftAtMs }] of this.#boxes) {
       if (deliver === undefined && leftAtMs < goneSinceMs) this.#boxes.delete(key);
     }

@@ -1,3 +1,4 @@
+import { type Clock, monotonicClock } from '@perdure/clock';
 import {
   type Database,
   DatabaseUnavailableError,
@@ -21,6 +22,7 @@ export class Notifier {
   readonly #db: Database;
   readonly #log: Logger;
   readonly #from: string;
+  readonly #clock: Clock;
   #queues = new Map<string, QueueRef>();
   #endedRunIds = new Set<string>();
   #notices: WorkerNotice[] = [];
@@ -28,10 +30,11 @@ export class Notifier {
   #expiryAtMs = Number.POSITIVE_INFINITY;
   #sending = false;
 
-  constructor(db: Database, log: Logger, from: string) {
+  constructor(db: Database, log: Logger, from: string, clock: Clock = monotonicClock) {
     this.#db = db;
     this.#log = log;
     this.#from = from;
+    this.#clock = clock;
   }
 
   /** To servers: the queue has claimable runs. */
@@ -54,7 +57,7 @@ export class Notifier {
 
   /** To reapers: something falls due that early. */
   due(note: { readonly wakeInMs?: number; readonly expiryInMs?: number }): void {
-    const now = performance.now();
+    const now = this.#clock.nowMs();
     if (note.wakeInMs !== undefined) this.#wakeAtMs = Math.min(this.#wakeAtMs, now + note.wakeInMs);
     if (note.expiryInMs !== undefined) this.#expiryAtMs = Math.min(this.#expiryAtMs, now + note.expiryInMs);
     void this.#send();
@@ -92,16 +95,16 @@ export class Notifier {
       this.#endedRunIds = new Set();
     }
     if (this.#wakeAtMs !== Number.POSITIVE_INFINITY || this.#expiryAtMs !== Number.POSITIVE_INFINITY) {
-      const wakeInMs = fromNow(this.#wakeAtMs);
-      const expiryInMs = fromNow(this.#expiryAtMs);
+      const wakeInMs = this.#msUntil(this.#wakeAtMs);
+      const expiryInMs = this.#msUntil(this.#expiryAtMs);
       batch.push([TIMERS_CHANNEL, encodeTimers({ wakeInMs, expiryInMs })]);
       this.#wakeAtMs = Number.POSITIVE_INFINITY;
       this.#expiryAtMs = Number.POSITIVE_INFINITY;
     }
     return batch;
   }
-}
 
-function fromNow(atMs: number): number | null {
-  return atMs === Number.POSITIVE_INFINITY ? null : Math.max(0, Math.ceil(atMs - performance.now()));
+  #msUntil(atMs: number): number | null {
+    return atMs === Number.POSITIVE_INFINITY ? null : Math.max(0, Math.ceil(atMs - this.#clock.nowMs()));
+  }
 }

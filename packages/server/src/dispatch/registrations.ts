@@ -1,3 +1,4 @@
+import { type Clock, monotonicClock } from '@perdure/clock';
 import { type Database, getRegistration, type Worker, type WorkerRef } from '@perdure/store';
 
 /** How long a registration is believed without a look, in ms. Claims check the status themselves. */
@@ -7,16 +8,18 @@ const MAX_ENTRIES = 10_000;
 /** The registrations of workers that poll here, read once in a while instead of with every poll. */
 export class Registrations {
   readonly #db: Database;
+  readonly #clock: Clock;
   readonly #known = new Map<string, { readonly worker: Promise<Worker | null>; readonly untilMs: number }>();
 
-  constructor(db: Database) {
+  constructor(db: Database, clock: Clock = monotonicClock) {
     this.#db = db;
+    this.#clock = clock;
   }
 
   /** @returns the worker, or null when none with this id is registered in the namespace */
   get(ref: WorkerRef): Promise<Worker | null> {
     const key = `${ref.namespace}\n${ref.workerId}`;
-    const now = performance.now();
+    const now = this.#clock.nowMs();
     const known = this.#known.get(key);
     if (known !== undefined && known.untilMs > now) return known.worker;
     const worker = getRegistration(this.#db, ref);

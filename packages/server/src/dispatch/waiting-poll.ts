@@ -80,6 +80,11 @@ export class WaitingPoll implements PollSlots, SlotTaker {
     return this.#phase === 'waiting' && this.#reserved === 0;
   }
 
+  /** A look has found nothing for it, and it waits for a run to come. */
+  get waits(): boolean {
+    return this.idle && this.#tried;
+  }
+
   /** A statement begins that may bring a run for it. */
   reserve(): void {
     if (this.takes === 0) throw this.#bug('has no slot to reserve');

@@ -68,8 +68,14 @@ export class Wakeups {
 
   /** @param end how; undefined when that has to be looked up */
   ended(runId: string, end?: RunEnd): void {
+    this.left(runId);
     this.#options.endWaiters.ended(runId, end);
     if (this.#peers) this.#options.notifier?.ended([runId]);
+  }
+
+  /** A run is with no worker any more. */
+  left(runId: string): void {
+    this.#options.dispatcher.left(runId);
   }
 
   /** Tells a worker, wherever it waits. */

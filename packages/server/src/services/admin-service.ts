@@ -92,6 +92,7 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
           sleeping: BigInt(queue.sleeping),
           workersOnline: queue.workersOnline,
           slots: queue.slots,
+          waitingPolls: context.dispatcher.waitingPolls({ namespace, taskQueue: queue.name }),
           ...(queue.oldestPendingAgeMs === null
             ? {}
             : { oldestPendingAge: durationOf(Math.max(0, queue.oldestPendingAgeMs)) }),
@@ -113,6 +114,9 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
         durable: facts.fsync && facts.synchronousCommit,
         servers: facts.servers,
         reapers: reapers.map(reaperMessage),
+        waitingPolls: context.dispatcher.waitingPolls(),
+        listeningWorkers: context.notices.listeners,
+        awaitedRuns: context.endWaiters.waiting,
       };
     },
 

@@ -1,4 +1,5 @@
 import type { LeasedRun } from '@perdure/proto';
+import { type Clock, monotonicClock } from '../clock.js';
 import { dateOf } from '../rpc/time.js';
 import type { Lease } from './lease.js';
 import { LeasedCalls, type LeasedCallsOptions } from './leased-calls.js';
@@ -32,10 +33,18 @@ export class Holding {
   /** The database's time of the claim. */
   readonly #claimedAt: Date | undefined;
   readonly #claimedAtMs: number;
+  readonly #clock: Clock;
   #end: (ended: Ended) => void = () => undefined;
 
-  /** @param claimedAtMs when the claim was received, by the monotonic clock */
-  constructor(leased: LeasedRun, lease: Lease, claimedAtMs: number, options: Omit<LeasedCallsOptions, 'lease'>) {
+  /** @param claimedAtMs when the claim was received, by the clock */
+  constructor(
+    leased: LeasedRun,
+    lease: Lease,
+    claimedAtMs: number,
+    options: Omit<LeasedCallsOptions, 'lease'>,
+    clock: Clock = monotonicClock,
+  ) {
+    this.#clock = clock;
     this.lease = lease;
     this.calls = new LeasedCalls({ ...options, lease });
     this.ended = new Promise((resolve) => {
@@ -57,7 +66,7 @@ export class Holding {
    * @param claimedAt stands for the time of the claim when the server did not tell it
    */
   untilMs(time: Date, claimedAt: Date): number {
-    const sinceClaimMs = performance.now() - this.#claimedAtMs;
+    const sinceClaimMs = this.#clock.nowMs() - this.#claimedAtMs;
     return time.getTime() - (this.#claimedAt ?? claimedAt).getTime() - sinceClaimMs;
   }
 }

@@ -3,6 +3,7 @@ import { type Clock, monotonicClock } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import type { RunInfo } from '../context.js';
+import type { RpcError } from '../rpc/rpc-error.js';
 import { durationMessage } from '../rpc/time.js';
 import { BodyReports } from './body-reports.js';
 import { Cancellation } from './cancellation.js';
@@ -258,14 +259,15 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
 
   #hold(leased: LeasedRun, lease: Lease, claimedAtMs: number): Holding {
     const { transport, namespace, log } = this.#options;
-    return new Holding(leased, lease, claimedAtMs, {
+    const host = {
       transport,
       namespace,
       log,
       onLost: () => this.drop(),
-      onFault: (error) => this.faults.giveBack('The server failed repeatedly', error),
-      onRefusal: (error) => this.faults.onError(error),
-    });
+      onFault: (error: RpcError) => this.faults.giveBack('The server failed repeatedly', error),
+      onRefusal: (error: unknown) => this.faults.onError(error),
+    };
+    return new Holding(leased, lease, claimedAtMs, host, this.#clock);
   }
 
   #deliver(recorded: readonly string[]): DeliveryQueue {

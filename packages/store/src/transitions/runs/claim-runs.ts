@@ -84,13 +84,7 @@ const CLAIM_RUNS = defineStatement(
       r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.input,
       r.input_encoding
   )
-  select s.ord::int as ord, s.status as worker_status, perdure.clock() as now, c.*,
-    -- Looked up once, and only for a slot that stays empty. Those just given count too: then the next claim finds none.
-    c.run_id is null and coalesce((
-      select true from perdure.workflow_runs x
-      where x.namespace = $1 and x.task_queue = $2 and x.status = 'PENDING' and x.suspect and x.workflow_type = any($3::text[])
-      order by x.priority desc, x.available_at limit 1
-    ), false) as suspects_wait
+  select s.ord::int as ord, s.status as worker_status, perdure.clock() as now, c.*
   from slot s
   left join claimed c on c.slot_ord = s.ord
   order by s.ord`,
@@ -120,7 +114,6 @@ type Row = Pick<
   readonly lease_ms: number;
   readonly cancel_lease_token: number | null;
   readonly cancel_event_seq: number | null;
-  readonly suspects_wait: boolean;
 };
 
 /**
@@ -173,7 +166,7 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
         },
       };
     }
-    if (row.worker_status === 'ONLINE') return { kind: 'empty', suspectsWait: row.suspects_wait };
+    if (row.worker_status === 'ONLINE') return { kind: 'empty' };
     return { kind: row.worker_status === 'DRAINING' ? 'worker_draining' : 'worker_not_registered' };
   });
 }

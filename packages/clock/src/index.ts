@@ -1,0 +1,1 @@
+export { type Clock, every, monotonicClock, pause } from './clock.js';

@@ -1,0 +1,175 @@
+import { StepStatus } from '@perdure/proto';
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { SuspensionHost } from '../../packages/worker-sdk/dist/execution/ports.js';
+import { Suspension } from '../../packages/worker-sdk/dist/execution/suspension.js';
+import { type WaitEnd, Waits } from '../../packages/worker-sdk/dist/execution/waits.js';
+import { gate } from '../support/held-answers.js';
+import { ManualClock, settled } from '../support/manual-clock.js';
+
+interface Answer {
+  readonly suspended: boolean;
+  readonly cancelRequested?: boolean;
+  readonly readyStepIds?: readonly string[];
+}
+
+/** A run whose server answers as the test says; what comes of it is written down. */
+function suspendable() {
+  const clock = new ManualClock();
+  const told: string[] = [];
+  const requests: { waits: { stepId: string; condition: { case: string } }[] }[] = [];
+  const state = { isIdle: true, answer: { suspended: true } as Answer, hold: undefined as Promise<void> | undefined };
+  const memo: { stepId: string; status: StepStatus; eventSeq?: number }[] = [];
+  const calls = {
+    exclusively: <T>(work: () => Promise<T>) => work(),
+    async call(method: string, request: (typeof requests)[number]) {
+      if (method === 'getMemo') return { memo: memo.map((entry) => ({ eventSeq: 1, ...entry })) };
+      requests.push(request);
+      await state.hold;
+      return { cancelRequested: false, readyStepIds: [], ...state.answer };
+    },
+  };
+  const host = {
+    calls,
+    faults: { guard: (work: () => Promise<void>) => work() },
+    work: { during: <T>(work: () => Promise<T>) => work() },
+    delivery: { touch: () => told.push('touched') },
+    cancel: () => told.push('cancelled'),
+    evict: () => told.push('evicted'),
+    onSuspended: () => told.push('suspended'),
+    release: async (reason: string) => void told.push(`released: ${reason}`),
+    untilMs: () => 700,
+    get isIdle() {
+      return state.isIdle;
+    },
+  } as unknown as SuspensionHost;
+  const waits = new Waits(() => undefined, clock);
+  const suspension = new Suspension(host, waits, clock);
+  const ends: string[] = [];
+  const wait = (stepId: string, remainingMs: number, on: 'TIMER' | 'RETRY' = 'TIMER') => {
+    void waits
+      .wait({ stepId, on, uncancellable: false, remainingMs })
+      .then((end: WaitEnd) => ends.push(`${stepId} ${end.kind}`));
+  };
+  return { clock, told, requests, state, memo, suspension, waits, wait, ends };
+}
+
+describe('a suspension', () => {
+  let run: ReturnType<typeof suspendable>;
+  beforeEach(() => {
+    run = suspendable();
+  });
+  const resume = async (cancelRequested = false) => {
+    run.suspension.resume({ cancelRequested } as never);
+    await settled();
+  };
+
+  it('names all waits, and stops their timers once it is acknowledged', async () => {
+    run.wait('nap', 1_000);
+    run.wait('step', 2_000, 'RETRY');
+    run.suspension.onIdle();
+    await settled();
+    expect(run.requests[0]?.waits.map(({ stepId, condition }) => [stepId, condition.case])).toEqual([
+      ['nap', 'timer'],
+      ['step', 'retry'],
+    ]);
+    expect([run.told, run.suspension.isSuspended, run.clock.nextInMs]).toEqual([['suspended'], true, undefined]);
+  });
+
+  it('is not worth it for a wait of up to 200 ms, nor while something is under way, nor for nothing', async () => {
+    run.suspension.onIdle();
+    run.wait('soon', 200);
+    run.suspension.onIdle();
+    await run.clock.advance(200);
+    run.wait('later', 201);
+    run.state.isIdle = false;
+    run.suspension.onIdle();
+    expect(run.requests).toEqual([]);
+    run.state.isIdle = true;
+    run.suspension.onIdle();
+    run.suspension.onIdle();
+    await settled();
+    expect(run.requests).toHaveLength(1);
+  });
+
+  it('names no more than 1,000 waits: those that end first', async () => {
+    for (let n = 1_500; n > 0; n--) run.wait(`s${n}`, 1_000 + n);
+    run.suspension.onIdle();
+    await settled();
+    const named = run.requests[0]?.waits.map(({ stepId }) => stepId) ?? [];
+    expect([named.length, named[0], named.at(-1)]).toEqual([1_000, 's1', 's1000']);
+  });
+
+  it.each([
+    ['a timer fired', () => run.clock.advance(300)],
+    ['the code awaits something new', async () => run.wait('new', 5_000)],
+    ['work begins', async () => Object.assign(run.state, { isIdle: false })],
+  ])('keeps nothing when %s before its answer is here', async (_, meanwhile) => {
+    const held = gate();
+    run.state.hold = held.opened;
+    run.wait('short', 300);
+    run.wait('long', 9_000);
+    run.suspension.onIdle();
+    await settled();
+    await meanwhile();
+    held.open();
+    await settled();
+    expect([run.told, run.suspension.isSuspended]).toEqual([['evicted'], false]);
+  });
+
+  it('is none when the server says that something is due; the run goes on with that', async () => {
+    run.state.answer = { suspended: false, readyStepIds: ['nap'], cancelRequested: true };
+    run.wait('nap', 1_000);
+    run.wait('other', 2_000);
+    run.suspension.onIdle();
+    await settled();
+    expect(run.told).toEqual(['cancelled', 'touched']);
+    expect([run.ends, run.waits.size, run.suspension.isSuspended]).toEqual([['nap due'], 1, false]);
+  });
+
+  it('resumes with what has fired, and waits on by what the server says for the rest', async () => {
+    run.wait('fired', 1_000);
+    run.wait('rest', 9_000);
+    run.wait('retried', 9_000, 'RETRY');
+    run.suspension.onIdle();
+    await settled();
+    run.memo.push(
+      { stepId: 'fired', status: StepStatus.COMPLETED },
+      { stepId: 'rest', status: StepStatus.RUNNING },
+      { stepId: 'retried', status: StepStatus.FAILED, eventSeq: 0 },
+    );
+    Object.assign(run.memo[1] as object, { firesAt: { seconds: 1n, nanos: 0 } });
+    Object.assign(run.memo[2] as object, { nextRetryAt: { seconds: 1n, nanos: 0 } });
+    await resume();
+    expect(run.ends).toEqual(['fired fired']);
+    await run.clock.advance(699);
+    expect(run.ends).toEqual(['fired fired']);
+    await run.clock.advance(1);
+    expect(run.ends).toEqual(['fired fired', 'rest due', 'retried due']);
+    expect(run.told).toEqual(['suspended']);
+  });
+
+  it('resumes with a cancel that came meanwhile', async () => {
+    run.wait('nap', 1_000);
+    run.suspension.onIdle();
+    await settled();
+    run.memo.push({ stepId: 'nap', status: StepStatus.RUNNING });
+    await resume(true);
+    expect(run.told).toEqual(['suspended', 'cancelled']);
+  });
+
+  it('gives the run back instead of resuming when a step was settled otherwise, or is not recorded', async () => {
+    run.wait('step', 1_000, 'RETRY');
+    run.suspension.onIdle();
+    await settled();
+    run.memo.push({ stepId: 'step', status: StepStatus.COMPLETED });
+    await resume();
+    expect(run.told).toEqual(['suspended', 'released: What was awaited has been settled otherwise.']);
+    run = suspendable();
+    run.wait('nap', 1_000);
+    run.suspension.onIdle();
+    await settled();
+    await resume();
+    expect(run.told[1]).toMatch(/^released/);
+    expect(run.ends).toEqual([]);
+  });
+});

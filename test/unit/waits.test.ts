@@ -1,0 +1,76 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { type WaitEnd, Waits } from '../../packages/worker-sdk/dist/execution/waits.js';
+import { ManualClock, settled } from '../support/manual-clock.js';
+
+describe('what a run awaits', () => {
+  let clock: ManualClock;
+  let changes: number;
+  let waits: Waits;
+  let ends: string[];
+  beforeEach(() => {
+    clock = new ManualClock();
+    changes = 0;
+    ends = [];
+    waits = new Waits(() => changes++, clock);
+  });
+  const wait = (stepId: string, remainingMs: number, uncancellable = false) => {
+    void waits
+      .wait({ stepId, on: 'TIMER', uncancellable, remainingMs })
+      .then((end: WaitEnd) => ends.push(`${stepId} ${end.kind}`));
+  };
+
+  it('ends when its time has come and not before, the earliest first', async () => {
+    wait('late', 200);
+    wait('early', 100);
+    wait('past', -5);
+    expect(waits.size).toBe(3);
+    await clock.advance(99);
+    expect(ends).toEqual(['past due']);
+    await clock.advance(101);
+    expect(ends).toEqual(['past due', 'early due', 'late due']);
+    expect(waits.size).toBe(0);
+  });
+
+  it('is told of with every beginning and every end', async () => {
+    wait('a', 100);
+    wait('b', 100);
+    expect(changes).toBe(2);
+    waits.due(['a', 'never heard of']);
+    expect(changes).toBe(3);
+    await clock.advance(100);
+    expect(changes).toBe(4);
+    expect(ends).toEqual(['a due', 'b due']);
+  });
+
+  it('ends with a cancel, unless it is part of a clean-up', async () => {
+    wait('code', 1_000);
+    wait('clean-up', 1_000, true);
+    waits.cancel();
+    await settled();
+    expect(ends).toEqual(['code cancelled']);
+    await clock.advance(1_000);
+    expect(ends).toEqual(['code cancelled', 'clean-up due']);
+  });
+
+  it('ends at no time while it is paused, and by what was told since when it is resumed', async () => {
+    for (const stepId of ['fired', 'sooner', 'later', 'as before']) wait(stepId, 1_000);
+    waits.pause();
+    await clock.advance(5_000);
+    expect(ends).toEqual([]);
+    waits.fired('fired', new Date(0));
+    waits.rearm('sooner', 10);
+    waits.rearm('later', 50);
+    waits.resume();
+    await clock.advance(9);
+    expect(ends).toEqual(['fired fired', 'as before due']);
+    await clock.advance(41);
+    expect(ends).toEqual(['fired fired', 'as before due', 'sooner due', 'later due']);
+  });
+
+  it('never ends once all are forgotten', async () => {
+    wait('a', 10);
+    waits.stop();
+    await clock.advance(1_000);
+    expect([ends, waits.size, clock.nextInMs]).toEqual([[], 0, undefined]);
+  });
+});
