@@ -2,8 +2,8 @@ import { devalueCodec, PayloadTooLargeError, TerminalError } from '@perdure/work
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { errorOf, failureOf } from '../../packages/worker-sdk/dist/errors/failure.js';
-import { DeliveryQueue } from '../../packages/worker-sdk/dist/execution/delivery-queue.js';
-import { SeededRandom } from '../../packages/worker-sdk/dist/execution/random.js';
+import { SeededRandom } from '../../packages/worker-sdk/dist/execution/context/random.js';
+import { DeliveryQueue } from '../../packages/worker-sdk/dist/execution/order/delivery-queue.js';
 import { SlotLedger } from '../../packages/worker-sdk/dist/worker/slot-ledger.js';
 
 const turns = async (n = 20) => {

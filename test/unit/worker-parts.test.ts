@@ -1,8 +1,8 @@
 import { RpcError } from '@perdure/worker-sdk';
 import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { Heartbeats } from '../../packages/worker-sdk/dist/execution/heartbeats.js';
-import { Lease } from '../../packages/worker-sdk/dist/execution/lease.js';
+import { Heartbeats } from '../../packages/worker-sdk/dist/execution/body/heartbeats.js';
+import { Lease } from '../../packages/worker-sdk/dist/execution/lease/lease.js';
 import { FaultBackoff, faultDelayMs } from '../../packages/worker-sdk/dist/worker/fault-backoff.js';
 import { type Claim, LateClaims } from '../../packages/worker-sdk/dist/worker/late-claims.js';
 import { LeaseKeeper } from '../../packages/worker-sdk/dist/worker/lease-keeper.js';

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
-import type { HeldRun } from '../execution/execution-options.js';
-import { type HeartbeatDetail, sizeOf } from '../execution/heartbeats.js';
-import type { Lease } from '../execution/lease.js';
+import { type HeartbeatDetail, sizeOf } from '../execution/body/heartbeats.js';
+import type { HeldRun } from '../execution/held-run.js';
+import type { Lease } from '../execution/lease/lease.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { WorkerTransport } from '../rpc/worker-transport.js';
 

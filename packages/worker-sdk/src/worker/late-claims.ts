@@ -1,7 +1,7 @@
 import type { LeasedRun } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { type Clock, pause } from '../clock.js';
-import type { Lease } from '../execution/lease.js';
+import type { Lease } from '../execution/lease/lease.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import { msOf } from '../rpc/time.js';
 import type { Workflow } from '../workflow.js';

@@ -1,0 +1,15 @@
+import type { HeartbeatDetail, Heartbeats } from './body/heartbeats.js';
+import type { Lease } from './lease/lease.js';
+
+/** A run as the worker's lease keeper sees it. */
+export interface HeldRun {
+  readonly lease: Lease;
+  readonly heartbeats: Heartbeats;
+  readonly calls: { readonly isYielding: boolean };
+  /** What is to be sent of the bodies' details; see {@link Heartbeats.take}. */
+  takeHeartbeats(maxBytes: number): readonly HeartbeatDetail[];
+  /** A cancel is requested. */
+  cancel(): void;
+  /** The lease is lost. */
+  drop(): void;
+}
