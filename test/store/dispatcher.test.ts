@@ -9,8 +9,8 @@ import {
 } from '@perdure/store';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CallState } from '../../packages/server/dist/call/handlers.js';
 import { Dispatcher } from '../../packages/server/dist/dispatch/dispatcher.js';
-import { CallState } from '../../packages/server/dist/rpc/handlers.js';
 import { createDatabase, type TestDatabase } from '../support/database.js';
 
 /** Callers that go, and statements that fail, while runs are on their way to waiting polls. */

@@ -12,6 +12,7 @@ import {
   waitForDatabase,
 } from '@perdure/store';
 import type { Logger } from 'pino';
+import { bindService } from './call/handlers.js';
 import { type Commands, createCommands } from './commands/commands.js';
 import type { ServerConfig } from './config.js';
 import type { ServerContext } from './context.js';
@@ -23,7 +24,6 @@ import { Notifier } from './dispatch/notifier.js';
 import { Registrations } from './dispatch/registrations.js';
 import { Wakeups } from './dispatch/wakeups.js';
 import { ReadPool } from './reads/read-pool.js';
-import { bindService } from './rpc/handlers.js';
 import { adminService } from './services/admin-service.js';
 import { workerService } from './services/worker-service.js';
 import { workflowService } from './services/workflow-service.js';

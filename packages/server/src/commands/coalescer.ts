@@ -1,6 +1,6 @@
 import { ChurningMap } from '@perdure/collections';
 import { DataError } from '@perdure/store';
-import { overloaded, type RpcError } from '../rpc/rpc-error.js';
+import { overloaded, type RpcError } from '../call/rpc-error.js';
 
 export interface CoalescerOptions<Command, Outcome> {
   /** For messages. */

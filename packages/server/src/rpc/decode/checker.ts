@@ -2,7 +2,7 @@ import type { Duration, Timestamp } from '@bufbuild/protobuf/wkt';
 import type { Payload as PayloadMessage } from '@perdure/proto';
 import { MAX_DELAY_MS, type Payload } from '@perdure/store';
 import { validate as isUuid } from 'uuid';
-import { type FieldViolation, invalidArgument } from '../rpc-error.js';
+import { type FieldViolation, invalidArgument } from '../../call/rpc-error.js';
 
 /** Longest id, name and encoding, in UTF-8 bytes. */
 export const MAX_ID_BYTES = 255;

@@ -1,0 +1,7 @@
+/** What happened to a file, or to an entry of package.json. */
+export interface Change {
+  readonly what: string;
+  readonly action: 'made' | 'added' | 'kept';
+  /** Why it was kept, and what that means. */
+  readonly note?: string;
+}
