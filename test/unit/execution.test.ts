@@ -14,7 +14,7 @@ describe('delivery queue', () => {
   it('delivers recorded results in recorded order, however the code asks', async () => {
     const delivered: string[] = [];
     const queue = new DeliveryQueue(['a', 'b', 'c'], () => undefined);
-    for (const id of ['c', 'a', 'b']) queue.ask(id, () => delivered.push(id));
+    for (const id of ['c', 'a', 'b']) queue.request(id, () => delivered.push(id));
     await turns();
     expect(delivered).toEqual(['a', 'b', 'c']);
     expect(queue.replaying).toBe(false);
@@ -43,7 +43,7 @@ describe('delivery queue', () => {
       order.push(`reacted to ${id}`);
     };
     for (const id of ['a', 'b']) {
-      queue.ask(id, () => {
+      queue.request(id, () => {
         order.push(`delivered ${id}`);
         void react(id);
       });
@@ -58,24 +58,24 @@ describe('delivery queue', () => {
     const queue = new DeliveryQueue(['gone', 'kept'], () => {
       quiet++;
     });
-    queue.ask('kept', () => delivered.push('kept'));
+    queue.request('kept', () => delivered.push('kept'));
     await turns();
     expect([delivered, quiet]).toEqual([[], 0]);
     await new Promise((resolve) => setTimeout(resolve, 120));
     await turns();
     expect(delivered).toEqual(['kept']);
     expect(quiet).toBeGreaterThan(0);
-    expect(queue.unasked).toEqual(['gone']);
-    queue.ask('gone', () => delivered.push('gone'));
+    expect(queue.unrequested).toEqual(['gone']);
+    queue.request('gone', () => delivered.push('gone'));
     await turns();
     expect(delivered).toEqual(['kept', 'gone']);
-    expect(queue.unasked).toEqual([]);
+    expect(queue.unrequested).toEqual([]);
   });
 
   it('delivers nothing once it is stopped', async () => {
     const delivered: string[] = [];
     const queue = new DeliveryQueue(['a'], () => delivered.push('quiet'));
-    queue.ask('a', () => delivered.push('a'));
+    queue.request('a', () => delivered.push('a'));
     queue.stop();
     await turns();
     expect(delivered).toEqual([]);

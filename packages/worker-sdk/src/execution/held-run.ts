@@ -1,5 +1,6 @@
 import type { HeartbeatDetail, Heartbeats } from './body/heartbeats.js';
 import type { Lease } from './lease/lease.js';
+import type { LeaseLoss } from './lease/lease-loss.js';
 
 /** A run as the worker's lease keeper sees it. */
 export interface HeldRun {
@@ -10,6 +11,5 @@ export interface HeldRun {
   takeHeartbeats(maxBytes: number): readonly HeartbeatDetail[];
   /** A cancel is requested. */
   cancel(): void;
-  /** The lease is lost. */
-  drop(): void;
+  loseLease(how: LeaseLoss): void;
 }

@@ -68,7 +68,7 @@ export class Admission {
       if (workflow === undefined) {
         const { runId, workflowType } = leased;
         log.error({ event: 'run_refused', runId, workflowType, message: 'The worker has no such workflow.' });
-        this.#giveBack(leased, `The worker has no workflow '${workflowType}'.`, this.#faults.next(runId));
+        this.#release(leased, `The worker has no workflow '${workflowType}'.`, this.#faults.next(runId));
         continue;
       }
       ledger.begin(leased.workflowType);
@@ -82,17 +82,17 @@ export class Admission {
     if (late.length > 0) void this.#late.confirm(late);
   }
 
-  /** Takes up what the server says of leases. */
-  notice({ cancelRequested, lost }: Pick<AwaitNoticesResponse, 'cancelRequested' | 'lost'>): void {
+  /** The server says of which runs a cancel is requested, and which were terminated; see AwaitNotices. */
+  onNotices({ cancelRequested, lost }: Pick<AwaitNoticesResponse, 'cancelRequested' | 'lost'>): void {
     if (cancelRequested.length + lost.length === 0) return;
     const cancelled = new Set(cancelRequested.map(leaseKey));
     const ended = new Set(lost.map(leaseKey));
     for (const execution of [...this.#executions]) {
       const key = leaseKey(execution.lease);
-      if (ended.has(key)) execution.drop();
+      if (ended.has(key)) execution.loseLease('terminated');
       else if (cancelled.has(key)) execution.cancel();
     }
-    this.#late.notice(cancelled, ended);
+    this.#late.onNotices(cancelled, ended);
   }
 
   /** Waits until all runs have ended, for so long at most; then gives back those that have not. */
@@ -108,17 +108,17 @@ export class Admission {
   }
 
   async releaseAll(reason: string): Promise<void> {
-    for (const { leased } of this.#late.giveUp()) this.#giveBack(leased, reason);
+    for (const { leased } of this.#late.giveUp()) this.#release(leased, reason);
     await Promise.all([...this.#executions].map((execution) => execution.release(reason)));
   }
 
   #gone({ leased, lease: { runId, leaseToken } }: Claim): void {
     this.#options.log.debug({ event: 'lease_came_late', runId, leaseToken });
-    this.#options.warm.take(runId)?.evict();
+    this.#options.warm.take(runId)?.forget();
     this.#freeSlot(leased);
   }
 
-  #giveBack({ runId, leaseToken }: LeasedRun, reason: string, delayMs = 0): void {
+  #release({ runId, leaseToken }: LeasedRun, reason: string, delayMs = 0): void {
     const { transport, namespace, log } = this.#options;
     transport
       .releaseRun({ namespace, runId, leaseToken, reason, delay: durationMessage(delayMs) })
@@ -130,7 +130,7 @@ export class Admission {
     const { keeper } = this.#options.registered();
     const warm = this.#options.warm.take(leased.runId);
     const isWarm = warm?.resume(leased, lease, receivedAtMs) ?? false;
-    if (!isWarm) warm?.evict();
+    if (!isWarm) warm?.forget();
     const execution = warm !== undefined && isWarm ? warm : this.#newExecution(claim, keeper);
     this.#executions.add(execution);
     keeper.add(execution, renewNow);
@@ -138,7 +138,7 @@ export class Admission {
     void execution.ended.then((ended) => {
       keeper.remove(execution);
       this.#executions.delete(execution);
-      if (execution.isParked) this.#options.warm.put(execution);
+      if (execution.isSuspended) this.#options.warm.put(execution);
       this.#freeSlot(leased);
       this.#report(leased, ended);
     });

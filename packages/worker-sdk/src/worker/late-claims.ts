@@ -66,7 +66,7 @@ export class LateClaims {
   }
 
   /** @param cancelled keys of leases whose run is being cancelled; `lost`: of leases that have ended; see {@link leaseKey} */
-  notice(cancelled: ReadonlySet<string>, lost: ReadonlySet<string>): void {
+  onNotices(cancelled: ReadonlySet<string>, lost: ReadonlySet<string>): void {
     for (const [key, claim] of [...this.#waiting]) {
       if (lost.has(key)) this.#end(claim, 'onGone');
       else if (cancelled.has(key)) claim.leased.cancelRequested = true;

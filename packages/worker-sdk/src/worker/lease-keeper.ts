@@ -113,7 +113,7 @@ export class LeaseKeeper {
     for (const run of [...this.#runs]) {
       if (run.lease.remainingMs > 0) continue;
       this.#runs.delete(run);
-      run.drop();
+      run.loseLease('expired');
     }
     if (!this.#beating && this.#options.clock.nowMs() >= this.#nextBeatAtMs) void this.#beat();
     this.#arm();
@@ -162,7 +162,7 @@ export class LeaseKeeper {
         if (cancelRequested) run.cancel();
       } else if (!run.calls.isYielding) {
         this.#runs.delete(run);
-        run.drop();
+        run.loseLease('refused');
       }
     });
   }

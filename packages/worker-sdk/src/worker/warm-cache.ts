@@ -20,13 +20,13 @@ export class WarmCache {
 
   put(execution: RunExecution): void {
     const { runId } = execution.run;
-    this.#executions.get(runId)?.evict();
+    this.#executions.get(runId)?.forget();
     this.#executions.delete(runId);
     this.#executions.set(runId, execution);
     for (const [oldest, other] of this.#executions) {
       if (this.#executions.size <= this.#maxRuns) return;
       this.#executions.delete(oldest);
-      other.evict();
+      other.forget();
     }
   }
 
@@ -38,7 +38,7 @@ export class WarmCache {
   }
 
   clear(): void {
-    for (const execution of this.#executions.values()) execution.evict();
+    for (const execution of this.#executions.values()) execution.forget();
     this.#executions.clear();
   }
 }

@@ -52,7 +52,7 @@ export class Cancellation {
 
   /** The run is over for this worker: whoever still works or listens is told why. An error is made only when somebody does. */
   stop(how: ExecutionEnd): void {
-    // Code that was suspended is only forgotten: nothing has happened that it should hear of.
+    // Code that was suspended is only forgotten: nothing has happened that it must be told.
     if (how === 'suspended' || (this.#bodies.size === 0 && !this.#signal.isWatched)) return;
     const reason = new LeaseLostError(WHY_STOPPED[how]);
     for (const body of this.#bodies) body.abort(reason);
@@ -65,6 +65,7 @@ const WHY_STOPPED: Readonly<Record<Exclude<ExecutionEnd, 'suspended'>, string>> 
   completed: 'The run has ended without waiting for this step.',
   failed: 'The run has ended without waiting for this step.',
   cancelled: 'The run has ended without waiting for this step.',
+  terminated: 'The run was terminated.',
   retrying: 'The attempt of the run has ended; another one follows.',
   released: 'The worker has given the run back; another worker continues it.',
   lost: 'The lease of the run was lost; another worker continues it.',

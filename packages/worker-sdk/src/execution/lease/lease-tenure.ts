@@ -1,4 +1,5 @@
 import type { LeasedRun } from '@perdure/proto';
+import type { Clock } from '../../clock.js';
 import { dateOf } from '../../rpc/time.js';
 import type { Lease } from './lease.js';
 import { LeasedCalls, type LeasedCallsOptions } from './leased-calls.js';
@@ -9,9 +10,10 @@ export type ExecutionEnd =
   | 'failed'
   | 'retrying'
   | 'cancelled'
+  | 'terminated'
   | 'suspended'
   | 'released'
-  /** The lease is not ours any more; another worker goes on. */
+  /** The lease was lost; another worker continues the run. */
   | 'lost';
 
 /** What an execution ended with. */
@@ -23,8 +25,8 @@ export interface Ended {
   readonly stepId?: string | undefined;
 }
 
-/** What belongs to one lease of a run: an execution that is suspended and goes on has one after the other. */
-export class Holding {
+/** One lease of a run, with the calls made under it. An execution that is suspended and resumed has one tenure after another. */
+export class LeaseTenure {
   readonly lease: Lease;
   readonly calls: LeasedCalls;
   /** How it ended; never rejects. */
@@ -32,10 +34,12 @@ export class Holding {
   /** The database's time of the claim. */
   readonly #claimedAt: Date | undefined;
   readonly #claimedAtMs: number;
+  readonly #clock: Clock;
   #end: (ended: Ended) => void = () => undefined;
 
-  /** @param claimedAtMs when the claim was received, by the monotonic clock */
+  /** @param claimedAtMs when the claim was received, by `options.clock` */
   constructor(leased: LeasedRun, lease: Lease, claimedAtMs: number, options: Omit<LeasedCallsOptions, 'lease'>) {
+    this.#clock = options.clock;
     this.lease = lease;
     this.calls = new LeasedCalls({ ...options, lease });
     this.ended = new Promise((resolve) => {
@@ -52,12 +56,12 @@ export class Holding {
   }
 
   /**
-   * Ms until a time of the database's clock, reckoned from the claim.
+   * Ms until a time of the database's clock, counted from the claim.
    *
    * @param claimedAt stands for the time of the claim when the server did not tell it
    */
   untilMs(time: Date, claimedAt: Date): number {
-    const sinceClaimMs = performance.now() - this.#claimedAtMs;
+    const sinceClaimMs = this.#clock.nowMs() - this.#claimedAtMs;
     return time.getTime() - (this.#claimedAt ?? claimedAt).getTime() - sinceClaimMs;
   }
 }

@@ -1,5 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { type Clock, pause } from '../../clock.js';
 import type { CallOptions } from '../../rpc/connection.js';
 import { RpcError } from '../../rpc/rpc-error.js';
 import type { WorkerTransport } from '../../rpc/worker-transport.js';
@@ -16,11 +16,11 @@ export interface LeasedCallsOptions {
   readonly namespace: string;
   readonly lease: Lease;
   readonly log: Logger;
-  /** The lease is not ours any more. */
-  readonly onLost: () => void;
+  readonly clock: Clock;
+  readonly onLost: (how: 'expired' | 'refused') => void;
   /** The server fails again and again; the run should be given back. */
   readonly onFault: (error: RpcError) => void;
-  /** A call that was sent without a promise was refused, and nobody expected that. */
+  /** A call that was sent without a promise was refused, and its handler did not expect that. */
   readonly onRefusal: (error: unknown) => void;
 }
 
@@ -30,7 +30,7 @@ const BACKOFF_MAX_MS = 2_000;
 const CALL_TIMEOUT_MS = 15_000;
 
 /**
- * Calls about one leased run. All of them may be repeated, so what does not get through is tried again for as long as the
+ * Calls about one leased run. All of them may be repeated, so a call that does not get through is repeated for as long as the
  * lease can be trusted: an outage of the server costs time, not work.
  */
 export class LeasedCalls {
@@ -49,14 +49,14 @@ export class LeasedCalls {
   }
 
   /**
-   * A call is under way that may have ended the lease already, as it was meant to: that the lease is gone is no news then,
-   * and the answer to the call tells what became of it.
+   * A call is under way that may have ended the lease already, as it was meant to: a lost lease then proves nothing, and the
+   * answer to the call tells what became of the run.
    */
   get isYielding(): boolean {
     return this.#yielding > 0;
   }
 
-  /** No call goes out any more; those under way end with {@link ExecutionEnded}. */
+  /** No further call is sent; those under way end with {@link ExecutionEnded}. */
   end(): void {
     this.#ended = true;
   }
@@ -96,13 +96,13 @@ export class LeasedCalls {
   }
 
   async #repeat<K extends LeasedMethod>(method: K, request: RequestOf<K>): Promise<ResponseOf<K>> {
-    for (let tries = newTries(); ; ) {
+    for (let repeats = newRepeats(); ; ) {
       try {
         const response = await this.#try(method, request);
         if (this.#ended) throw new ExecutionEnded();
         return response;
       } catch (error) {
-        await this.#beforeNextTry(method, error, tries);
+        await this.#beforeRepeat(method, error, repeats);
       }
     }
   }
@@ -119,7 +119,7 @@ export class LeasedCalls {
         (response) => this.#handResponse(response, handler),
         (error: unknown) => {
           if (this.#ended) return;
-          const next = this.#beforeNextTry(method, error, newTries()).then(() => this.call(method, request));
+          const next = this.#beforeRepeat(method, error, newRepeats()).then(() => this.call(method, request));
           this.#hand(next, handler);
         },
       );
@@ -154,7 +154,7 @@ export class LeasedCalls {
     if (this.#ended) return Promise.reject(new ExecutionEnded());
     const { remainingMs } = lease;
     if (remainingMs <= 0) {
-      this.#options.onLost();
+      this.#options.onLost('expired');
       return Promise.reject(new ExecutionEnded());
     }
     const send = transport[method] as (request: object, options: CallOptions) => Promise<ResponseOf<K>>;
@@ -164,24 +164,24 @@ export class LeasedCalls {
     );
   }
 
-  /** Waits as long as is proper after a failure, or passes it on when another try makes no sense. */
-  async #beforeNextTry(method: LeasedMethod, error: unknown, tries: Tries): Promise<void> {
-    const { lease, log } = this.#options;
+  /** Waits out the backoff after a failure, or rethrows it when a repeat cannot help. */
+  async #beforeRepeat(method: LeasedMethod, error: unknown, repeats: Repeats): Promise<void> {
+    const { lease, log, clock } = this.#options;
     if (this.#ended || error instanceof ExecutionEnded) throw new ExecutionEnded();
     if (!(error instanceof RpcError)) throw error;
     if (error.reason === 'LEASE_LOST' || error.reason === 'RUN_NOT_FOUND') {
-      this.#options.onLost();
+      this.#options.onLost('refused');
       throw new ExecutionEnded();
     }
     const isFault = error.status === 'INTERNAL' || error.status === 'UNKNOWN';
     if (!error.isTransient && !isFault) throw error;
-    if (isFault && ++tries.faults >= MAX_FAULTS) {
+    if (isFault && ++repeats.faults >= MAX_FAULTS) {
       this.#options.onFault(error);
       throw new ExecutionEnded();
     }
     log.debug({ event: 'call_retried', method, runId: lease.runId, status: error.status, message: error.message });
-    await delay(Math.max(error.retryAfterMs ?? 0, tries.backoffMs * (0.5 + Math.random() / 2)));
-    tries.backoffMs = Math.min(tries.backoffMs * 2, BACKOFF_MAX_MS);
+    await pause(clock, Math.max(error.retryAfterMs ?? 0, repeats.backoffMs * (0.5 + Math.random() / 2)));
+    repeats.backoffMs = Math.min(repeats.backoffMs * 2, BACKOFF_MAX_MS);
   }
 }
 
@@ -192,9 +192,9 @@ export interface CallHandler<Response> {
   onError(error: unknown): void;
 }
 
-interface Tries {
+interface Repeats {
   faults: number;
   backoffMs: number;
 }
 
-const newTries = (): Tries => ({ faults: 0, backoffMs: BACKOFF_MIN_MS });
+const newRepeats = (): Repeats => ({ faults: 0, backoffMs: BACKOFF_MIN_MS });

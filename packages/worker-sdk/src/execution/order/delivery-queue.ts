@@ -3,21 +3,21 @@ import { eventLoopTurn } from './event-loop-turn.js';
 import { QueuedTicket, type ResultTicket } from './result-ticket.js';
 
 /** How long code that awaits something of its own may take before a recorded result is passed over, in ms. */
-const UNASKED_GRACE_MS = 50;
+const UNREQUESTED_GRACE_MS = 50;
 
 /**
  * Hands results to the workflow's code, one per turn of the event loop, in an order that a replay repeats: first those that
  * are recorded, as they were recorded, then live ones in the order in which they were sent to be recorded. Between two
- * results the code runs until it stands still, so what it asks for next depends on the order of results alone.
+ * results the code runs until it stands still, so what it requests next depends on the order of results alone.
  *
- * A recorded result that the code does not ask for is passed over after a moment and reported; asked for later, it is
+ * A recorded result that the code does not request is passed over after a moment and reported; requested later, it is
  * delivered then. (Code changes, and waits of the code's own that take real time, lead to this.)
  */
 export class DeliveryQueue {
   readonly #recorded: readonly string[];
   readonly #onIdle: () => void;
   readonly #wantsIdle: () => boolean;
-  readonly #asked = new Map<string, () => void>();
+  readonly #requested = new Map<string, () => void>();
   readonly #passedOver = new Set<string>();
   readonly #tickets: QueuedTicket[] = [];
   readonly #onTicket = (ticket: QueuedTicket) => this.#ticketChanged(ticket);
@@ -53,19 +53,22 @@ export class DeliveryQueue {
     return this.#cursor < this.#recorded.length;
   }
 
-  /** Recorded results that the code did not ask for. */
-  get unasked(): readonly string[] {
-    return [...this.#passedOver, ...this.#recorded.slice(this.#cursor).filter((stepId) => !this.#asked.has(stepId))];
+  /** Recorded results that the code did not request. */
+  get unrequested(): readonly string[] {
+    return [
+      ...this.#passedOver,
+      ...this.#recorded.slice(this.#cursor).filter((stepId) => !this.#requested.has(stepId)),
+    ];
   }
 
-  /** The code asks for a recorded result. */
-  ask(stepId: string, deliver: () => void): void {
+  /** The code requests a recorded result. */
+  request(stepId: string, deliver: () => void): void {
     if (this.#passedOver.delete(stepId)) {
       this.enqueue(deliver);
       return;
     }
-    this.#asked.set(stepId, deliver);
-    this.touch();
+    this.#requested.set(stepId, deliver);
+    this.recheck();
   }
 
   /** Takes the next place in the order of live results. */
@@ -77,7 +80,7 @@ export class DeliveryQueue {
 
   #ticketChanged(ticket: QueuedTicket): void {
     if (ticket.deliver !== undefined && this.#mayDeliverNow(ticket)) this.#deliver(ticket.deliver);
-    else this.touch();
+    else this.recheck();
   }
 
   /** Takes the next place, for a result that is recorded already: it is delivered in a later turn. */
@@ -85,18 +88,18 @@ export class DeliveryQueue {
     const ticket = new QueuedTicket(this.#nextEventSeq++, this.#onTicket);
     ticket.deliver = deliver;
     this.#tickets.push(ticket);
-    this.touch();
+    this.recheck();
   }
 
-  /** Something happened: look again in the next turn. */
-  touch(): void {
+  /** Something has changed: look in the next turn whether a result can be delivered. */
+  recheck(): void {
     this.#grace?.();
     this.#grace = undefined;
     this.#graceOver = false;
     this.#schedule();
   }
 
-  /** Nothing is delivered any more. */
+  /** Stops all deliveries. */
   stop(): void {
     this.#stopped = true;
     this.#grace?.();
@@ -114,17 +117,17 @@ export class DeliveryQueue {
   #turn(): void {
     while (this.#cursor < this.#recorded.length) {
       const stepId = this.#recorded[this.#cursor] as string;
-      const deliver = this.#asked.get(stepId);
+      const deliver = this.#requested.get(stepId);
       if (deliver !== undefined) {
         this.#cursor++;
-        this.#asked.delete(stepId);
+        this.#requested.delete(stepId);
         this.#deliveredInTurn = eventLoopTurn();
         deliver();
-        this.touch();
+        this.recheck();
         return;
       }
       if (!this.#graceOver) {
-        this.#grace ??= this.#clock.after(UNASKED_GRACE_MS, () => {
+        this.#grace ??= this.#clock.after(UNREQUESTED_GRACE_MS, () => {
           this.#grace = undefined;
           this.#graceOver = true;
           this.#schedule();
@@ -156,6 +159,6 @@ export class DeliveryQueue {
     this.#tickets.shift();
     this.#deliveredInTurn = eventLoopTurn();
     deliver();
-    if (this.#tickets.length > 0 || this.#wantsIdle()) this.touch();
+    if (this.#tickets.length > 0 || this.#wantsIdle()) this.recheck();
   }
 }

@@ -13,19 +13,33 @@ export interface StepRef {
   readonly uncancellable: boolean;
 }
 
-/** What a run's code asks for, in its order, beside what is recorded. */
+/** What a run's code requests, in its order, compared with what is recorded. */
 export class Program {
   readonly #uses = new Map<string, number>();
   #memo: Memo = EMPTY_MEMO;
   #seq = 0;
+  #hasEnded = false;
 
-  /** How many steps and timers the code has asked for. */
+  /** How many steps and timers the code has requested. */
   get seq(): number {
     return this.#seq;
   }
 
   replay(memo: Memo): void {
     this.#memo = memo;
+  }
+
+  /** The author's function has returned or thrown. */
+  end(): void {
+    this.#hasEnded = true;
+  }
+
+  /** @throws {Error} when the author's function has ended */
+  refuseAfterEnd(name: string): void {
+    if (!this.#hasEnded) return;
+    throw new Error(
+      `'${name}' was called after the workflow's function had ended. Await every step before it returns.`,
+    );
   }
 
   /** All that is recorded has been delivered. */
@@ -52,8 +66,8 @@ export class Program {
 }
 
 /**
- * Compares what the code asks for with what is recorded: the same id must come at the same place as the same kind, and a
- * place that is taken must be asked for under its id.
+ * Compares what the code requests with what is recorded: the same id must come at the same place as the same kind, and a
+ * place that is taken must be requested under its id.
  *
  * @returns what does not fit, for the author; undefined when it does
  */
@@ -63,7 +77,7 @@ function mismatchOf(
   kind: StepKind,
 ): string | undefined {
   const recorded = memo.entries.get(stepId);
-  const asks = `but the code now asks for ${StepKind[kind]}`;
+  const asks = `but the code now requests ${StepKind[kind]}`;
   if (recorded !== undefined) {
     if (recorded.kind === kind && recorded.seq === seq) return undefined;
     return `Step '${stepId}' was recorded as ${StepKind[recorded.kind]} at position ${recorded.seq}, ${asks} at position ${seq}`;

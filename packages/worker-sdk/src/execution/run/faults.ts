@@ -22,7 +22,7 @@ export interface FaultHost {
   end(how: ExecutionEnd, error?: unknown): void;
 }
 
-/** What becomes of errors that are not the author's. */
+/** Handles errors that are not the author's. */
 export class Faults {
   readonly #host: FaultHost;
   readonly #transport: WorkerTransport;
@@ -35,7 +35,7 @@ export class Faults {
     this.#delayMs = delayMs;
   }
 
-  /** Runs one of our own activities; once the execution has ended it just stops. */
+  /** Runs work of the SDK's own; an error once the execution has ended is ignored. */
   async guard(work: () => Promise<void>): Promise<void> {
     try {
       await work();
@@ -44,15 +44,15 @@ export class Faults {
     }
   }
 
-  /** An activity has failed. */
+  /** Work of the SDK's own has failed. */
   onError(error: unknown): void {
     if (error instanceof ExecutionEnded || this.#host.hasEnded) return;
     if (error instanceof RpcError && error.reason === 'STEP_MISMATCH') this.failNonDeterministic(error.message);
-    else this.giveBack('A call was refused', error);
+    else this.release('A call was refused', error);
   }
 
-  /** A bug in Perdure, the server or the deployment: the run goes back, for another worker or a later build. */
-  giveBack(what: string, error: unknown): void {
+  /** A bug in Perdure, the server or the deployment: the run is released, for another worker or a later build. */
+  release(what: string, error: unknown): void {
     const host = this.#host;
     if (host.hasEnded) return;
     host.facts.log.error({ event: 'execution_fault', what, err: error });

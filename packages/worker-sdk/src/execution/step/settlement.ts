@@ -46,7 +46,7 @@ export function deliverOutcome(host: StepHost, { settle }: Call, recorded: Recor
       try {
         settle.resolve(decodeValue(host.codec, recorded.output));
       } catch (error) {
-        host.faults.giveBack(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
+        host.faults.release(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
       }
       return;
     case StepStatus.FAILED:

@@ -14,7 +14,7 @@ export async function callSleep(host: StepHost, call: SleepCall): Promise<void> 
   const { step, settle } = call;
   const { recorded, cut } = step;
   if (recorded !== undefined && isFinal(recorded)) {
-    host.delivery.ask(step.stepId, () => deliverOutcome(host, call, recorded));
+    host.delivery.request(step.stepId, () => deliverOutcome(host, call, recorded));
     return;
   }
   const cancelled = (attemptNumber: number) => settleCancelled(host, call, StepKind.SLEEP, attemptNumber);

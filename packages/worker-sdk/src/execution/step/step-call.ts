@@ -21,7 +21,7 @@ export function callStep(host: StepHost, call: StepCall): void {
       void host.faults.guard(() => settleAdopted(host, call, cut));
     else attemptStep(host, call, { attemptNumber: (cut?.attemptNumber ?? 0) + 1, countedAttempt: 1 });
   } else if (isFinal(recorded)) {
-    host.delivery.ask(step.stepId, () => deliverOutcome(host, call, recorded));
+    host.delivery.request(step.stepId, () => deliverOutcome(host, call, recorded));
   } else void host.faults.guard(() => continueStep(host, call, recorded));
 }
 

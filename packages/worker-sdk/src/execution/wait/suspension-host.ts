@@ -6,7 +6,7 @@ export interface SuspensionHost extends RecordingHost {
   readonly isIdle: boolean;
   /** The suspension is committed: the lease is over, the code stays where it stands. */
   onSuspended(): void;
-  /** Forgets the code; whoever holds the run next replays it. */
-  evict(): void;
+  /** Forgets the code; the next claim of the run replays it. */
+  forget(): void;
   release(reason: string): Promise<void>;
 }

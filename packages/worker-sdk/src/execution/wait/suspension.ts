@@ -62,7 +62,7 @@ export class Suspension {
     if (answer.suspended) {
       // What the code did while the answer was on its way was sent under a lease that is over: nobody will answer it.
       if (!host.isIdle || !isSame(this.#waits.list(), awaited)) {
-        host.evict();
+        host.forget();
         return;
       }
       this.#state = { kind: 'suspended', named };
@@ -73,7 +73,7 @@ export class Suspension {
     this.#state = LIVE;
     if (answer.cancelRequested) host.cancel();
     this.#waits.due(answer.readyStepIds);
-    host.delivery.touch();
+    host.delivery.recheck();
   }
 
   /** The run is held again, and nobody else has held it since: all that may have changed is what was awaited, and a cancel. */
