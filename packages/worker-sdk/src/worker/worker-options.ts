@@ -39,7 +39,7 @@ export interface WorkerOptions {
   readonly codec?: Codec;
   /** How long runs may go on after a shutdown was asked for, before they are given back; default 30 s. */
   readonly shutdownGrace?: Duration;
-  /** Shut down on SIGTERM and SIGINT, and at once on a second one; default true. */
+  /** Shut down on SIGTERM and SIGINT, and at once on another one more than 500 ms later; default true. */
   readonly handleSignals?: boolean;
   /** Default: pino to stdout with level PERDURE_LOG_LEVEL, else `info`. */
   readonly logger?: Logger;

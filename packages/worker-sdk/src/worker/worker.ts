@@ -1,3 +1,4 @@
+import { onEndSignals } from '@perdure/logging';
 import { WorkerService } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { v7 as newUuid } from 'uuid';
@@ -9,7 +10,6 @@ import { Admission } from './admission.js';
 import { NoticeListener } from './notice-listener.js';
 import { Polls } from './polls.js';
 import { Registration } from './registration.js';
-import { handleSignals } from './signals.js';
 import { SlotLedger } from './slot-ledger.js';
 import { WarmCache } from './warm-cache.js';
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from './worker-options.js';
@@ -204,11 +204,17 @@ export class Worker {
   }
 
   #handleSignals(): void {
-    const end = handleSignals(this.#log, {
-      onFirst: () => void this.shutdown(),
-      onSecond: () => void this.#admission.releaseAll('The worker was told to go at once.'),
+    const stopListening = onEndSignals({
+      onFirst: (signal) => {
+        this.#log.info({ event: 'signal_received', signal });
+        void this.shutdown();
+      },
+      onAgain: (signal) => {
+        this.#log.info({ event: 'signal_received', signal });
+        void this.#admission.releaseAll('The worker received a second signal to end.');
+      },
     });
-    void this.#stopped.then(end, end);
+    void this.#stopped.then(stopListening, stopListening);
   }
 
   #drainRequested(): void {
