@@ -1,4 +1,4 @@
-/** The monotonic time of this process and its timers, in one place, so that a test can move them. */
+/** The monotonic time of this process and its timers, in one place, so that tests can replace both. */
 export interface Clock {
   /** Ms since some fixed moment; never moves back. */
   nowMs(): number;

@@ -1,4 +1,4 @@
-/** Values of the command line; what cannot be used is refused with what was expected. */
+/** Parses values of the command line; an invalid one is refused with what was expected. */
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { Duration, DurationSchema, Timestamp } from '@bufbuild/protobuf/wkt';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
@@ -24,7 +24,7 @@ export function durationArgument(text: string): MessageInitShape<typeof Duration
   return { seconds: BigInt(seconds), nanos: Math.round((ms - seconds * 1000) * 1e6) } satisfies Partial<Duration>;
 }
 
-/** A time, or a duration that means so long ago. */
+/** A time, or a duration before now. */
 export function timeArgument(text: string): Timestamp {
   const ms = parseDuration(text);
   const date = ms === undefined || /^\d+$/.test(text) ? new Date(text) : new Date(Date.now() - ms);

@@ -15,10 +15,10 @@ const RECENT_MS = 3_600_000;
 export function addDoctorCommand(program: Command): void {
   program
     .command('doctor')
-    .description('check servers, reapers, database, queues and runs, and say what is wrong')
+    .description('check servers, reapers, database, queues and runs, and report problems')
     .addHelpText(
       'after',
-      '\nExit codes: 0 no check failed (warnings may be there), 1 a check failed, 4 no server answers.',
+      '\nExit codes: 0 no check failed (there may be warnings), 1 a check failed, 4 no server answers.',
     )
     .action((_: unknown, command: Command) => withSession(command, checkUp));
 }

@@ -30,7 +30,7 @@ const queueView: ListView<ListTaskQueuesResponse_TaskQueue> = {
 };
 
 export function addQueueCommands(program: Command): void {
-  const queue = program.command('queue').description('look at task queues');
+  const queue = program.command('queue').description('list task queues');
   watchable(queue.command('list'))
     .description('list queues with open runs or workers')
     .action((options: { watch?: boolean }, command: Command) =>

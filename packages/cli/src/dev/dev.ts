@@ -11,7 +11,7 @@ import { withPlainFailures } from './start-failure.js';
 export interface DevOptions {
   /** Where data and logs are kept; default {@link defaultDataFolder}. */
   readonly dataFolder?: string;
-  /** Keep nothing: a temporary folder, removed at the end. */
+  /** Use a temporary folder and remove it at the end; default false. */
   readonly ephemeral?: boolean;
   /** Use this database instead of an embedded one. */
   readonly databaseUrl?: string;
@@ -21,7 +21,7 @@ export interface DevOptions {
   readonly httpPort?: number;
   /** Default `info`. */
   readonly logLevel?: string;
-  /** Called with what is being done. */
+  /** Called with a description of each phase of the start. */
   readonly onProgress?: (what: string) => void;
 }
 
@@ -36,7 +36,7 @@ export interface Dev {
   readonly logFile: string;
   /** Whether runs are still there after {@link Dev.stop}. */
   readonly keepsData: boolean;
-  /** Ports that were taken, for people. */
+  /** Names default ports that were taken. */
   readonly notes: readonly string[];
   stop(): Promise<void>;
 }
@@ -53,7 +53,7 @@ export function defaultDataFolder(): string {
 /**
  * Server, reaper and PostgreSQL in one process, for work on one machine and for tests.
  *
- * @throws {CliError} with one sentence for people, when folder, port or database cannot be used or a part is not installed
+ * @throws {CliError} with one plain sentence, when folder, port or database cannot be used or a part is not installed
  */
 export function startDev(options: DevOptions = {}): Promise<Dev> {
   return withPlainFailures(() => start(options));

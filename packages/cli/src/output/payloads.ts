@@ -42,7 +42,7 @@ function decoded(payload: Payload): Decoded {
   try {
     return { readable: true, value: devalueCodec.decode(payload) };
   } catch {
-    // Encrypted, or another codec's: people get to see what it is.
+    // Encrypted, or of another codec: its encoding is shown instead.
     return { readable: false };
   }
 }

@@ -23,7 +23,7 @@ export function stepJson(step: StepAttempt): unknown {
 }
 
 const BAR_WIDTH = 24;
-/** From so many columns on there is room for the bars. */
+/** The bars are shown in terminals of at least this many columns. */
 const BARS_FROM_COLUMNS = 160;
 
 /**

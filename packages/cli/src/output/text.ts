@@ -1,6 +1,6 @@
-/** Texts from elsewhere, made fit for a terminal. */
+/** Makes texts of users and workflows safe for a terminal. */
 
-/** Text from elsewhere must not steer the terminal: control characters are shown, not sent. */
+/** Such a text must not control the terminal: control characters are shown, not sent. */
 export function safe(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it replaces.
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, (char) => {

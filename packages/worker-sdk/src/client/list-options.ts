@@ -5,14 +5,19 @@ import { timestampMessage } from '../rpc/time.js';
 import { shown } from '../text.js';
 import type { RunStatus } from './run-summary.js';
 
-/** Which runs; those given must all hold. */
+/** Which runs to list; a run must match every filter that is given. */
 export interface ListOptions {
+  /** One status or several, any of which matches; default: all. */
   readonly status?: RunStatus | readonly RunStatus[];
+  /** The workflow's name. */
   readonly workflowType?: string;
   readonly taskQueue?: string;
   readonly workflowId?: string;
+  /** Build that the runs were started for. */
   readonly version?: string;
+  /** Runs started at this time or later. */
   readonly createdAfter?: Date;
+  /** Runs started before this time. */
   readonly createdBefore?: Date;
   /** Runs fetched with one call, 1 to 1,000; default 100. */
   readonly pageSize?: number;
@@ -50,6 +55,6 @@ export function listRequest(namespace: string, options: ListOptions): MessageIni
 function statusNumber(status: RunStatus): RunStatusNumber {
   if (STATUSES.includes(status)) return RunStatusNumber[status];
   throw new TypeError(
-    `status has no value ${shown(status)}${didYouMean(String(status), STATUSES)} Expected one of: ${STATUSES.join(', ')}.`,
+    `status cannot be ${shown(status)}${didYouMean(String(status), STATUSES)} Expected one of: ${STATUSES.join(', ')}.`,
   );
 }

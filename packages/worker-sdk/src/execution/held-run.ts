@@ -7,7 +7,7 @@ export interface HeldRun {
   readonly lease: Lease;
   readonly heartbeats: Heartbeats;
   readonly calls: { readonly isYielding: boolean };
-  /** What is to be sent of the bodies' details; see {@link Heartbeats.take}. */
+  /** The details to send; see {@link Heartbeats.take}. */
   takeHeartbeats(maxBytes: number): readonly HeartbeatDetail[];
   /** A cancel is requested. */
   cancel(): void;

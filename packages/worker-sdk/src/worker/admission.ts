@@ -25,16 +25,16 @@ export interface AdmissionOptions {
   readonly log: Logger;
   readonly ledger: SlotLedger;
   readonly warm: WarmCache;
-  /** What the registration brought. */
+  /** The outcome of the registration. */
   readonly registered: () => { readonly keeper: LeaseKeeper; readonly maxPayloadBytes: number };
   /** A slot is free again. */
   readonly onRoom: () => void;
 }
 
 /**
- * Lets leased runs in: each takes a slot and goes on where it stands, when it was kept in memory, or by a replay. It starts
- * at once when its lease can be trusted; when the answer that brought it took too long for that - the network or this
- * process stood still - the lease is renewed first, and what somebody else holds by then never starts.
+ * Admits leased runs: each takes a slot and resumes in memory, when it is warm, or by a replay. It starts immediately when
+ * its lease can be trusted; when the answer that brought it took too long - the network or this process stalled - the lease
+ * is renewed first, and a run that another worker holds by then never starts.
  */
 export class Admission {
   readonly #options: AdmissionOptions;
@@ -67,7 +67,7 @@ export class Admission {
       const workflow = workflows.get(leased.workflowType);
       if (workflow === undefined) {
         const { runId, workflowType } = leased;
-        log.error({ event: 'run_refused', runId, workflowType, message: 'The worker has no such workflow.' });
+        log.error({ event: 'run_refused', runId, workflowType, message: 'The worker has no workflow of this type.' });
         this.#release(leased, `The worker has no workflow '${workflowType}'.`, this.#faults.next(runId));
         continue;
       }
@@ -95,7 +95,7 @@ export class Admission {
     this.#late.onNotices(cancelled, ended);
   }
 
-  /** Waits until all runs have ended, for so long at most; then gives back those that have not. */
+  /** Waits until all runs have ended, for at most `graceMs`; then gives back those that have not. */
   async end(graceMs: number): Promise<void> {
     const { clock } = this.#options;
     const untilMs = clock.nowMs() + graceMs;
@@ -104,7 +104,7 @@ export class Admission {
       this.#onEnd = () => ended.abort();
       await pause(clock, untilMs - clock.nowMs(), ended.signal);
     }
-    await this.releaseAll('The worker shuts down.');
+    await this.releaseAll('The worker is shutting down.');
   }
 
   async releaseAll(reason: string): Promise<void> {
@@ -113,7 +113,7 @@ export class Admission {
   }
 
   #gone({ leased, lease: { runId, leaseToken } }: Claim): void {
-    this.#options.log.debug({ event: 'lease_came_late', runId, leaseToken });
+    this.#options.log.debug({ event: 'claim_arrived_late', runId, leaseToken });
     this.#options.warm.take(runId)?.forget();
     this.#freeSlot(leased);
   }

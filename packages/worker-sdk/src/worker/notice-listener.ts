@@ -18,7 +18,7 @@ export interface NoticeListenerOptions {
 const WAIT_MS = 20_000;
 const BACKOFF_MS = 3_000;
 
-/** Hears of cancels, terminations and drains without waiting for a heartbeat. What it misses, heartbeats bring. */
+/** Receives notices - cancels, terminations, drains - without waiting for a heartbeat. Heartbeats bring what it misses. */
 export class NoticeListener {
   readonly #options: NoticeListenerOptions;
   readonly #abort = new AbortController();

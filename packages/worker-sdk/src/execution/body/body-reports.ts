@@ -5,7 +5,7 @@ import type { StepBodyHost } from './body-context.js';
 import { type HeartbeatDetail, Heartbeats } from './heartbeats.js';
 import { idempotencyKey } from './idempotency-key.js';
 
-/** What the bodies of a run are told, and what they report with heartbeats. */
+/** Idempotency keys for the bodies of a run, and the heartbeat details that they report. */
 export class BodyReports implements StepBodyHost {
   readonly #runId: string;
   readonly #codec: Codec;
@@ -27,12 +27,12 @@ export class BodyReports implements StepBodyHost {
     return this.#heartbeats;
   }
 
-  /** What is to be sent; see {@link Heartbeats.take}. */
+  /** The details to send; see {@link Heartbeats.take}. */
   take(maxBytes: number): readonly HeartbeatDetail[] {
     return this.#heartbeats?.take(maxBytes) ?? [];
   }
 
-  /** Takes up what an earlier attempt has reported. */
+  /** Restores what an earlier attempt reported. */
   remember(stepId: string, detail: Payload | undefined): void {
     if (detail !== undefined) this.heartbeats.remember(stepId, detail);
   }

@@ -30,7 +30,7 @@ export class Heartbeats {
     this.#unsent.set(stepId, { stepId, attemptNumber, detail });
   }
 
-  /** Takes up what an earlier lease recorded. */
+  /** Restores what was recorded under an earlier lease. */
   remember(stepId: string, detail: Payload | undefined): void {
     if (detail !== undefined) this.#latest.set(stepId, detail);
   }
@@ -44,7 +44,7 @@ export class Heartbeats {
   }
 
   /**
-   * Takes what is to be sent, up to a size, but at least one detail: none is larger than a call may be. Give it back with
+   * Takes details to send, up to a size in bytes, but at least one: none is larger than a call may be. Give it back with
    * {@link putBack} when sending fails.
    */
   take(maxBytes = Number.POSITIVE_INFINITY): readonly HeartbeatDetail[] {
@@ -64,7 +64,7 @@ export class Heartbeats {
   }
 }
 
-/** In bytes, with room for what comes along. */
+/** In bytes, with room for its envelope. */
 export function sizeOf({ stepId, detail }: HeartbeatDetail): number {
   return (detail.data?.byteLength ?? 0) + stepId.length + 128;
 }

@@ -7,7 +7,7 @@ import type { StepRef } from '../order/program.js';
 /**
  * What a run's cancel request does to its code and to the bodies at work.
  *
- * Bodies are stopped as soon as the request is known: what they do is no part of the order of results. The code learns of it
+ * Bodies are stopped as soon as the request is known: what they do is not part of the order of results. The code learns of it
  * at a place in that order, which is recorded: its signal is aborted there, and so it is in every replay.
  */
 export class Cancellation {
@@ -50,7 +50,7 @@ export class Cancellation {
     this.#bodies.delete(body);
   }
 
-  /** The run is over for this worker: whoever still works or listens is told why. An error is made only when somebody does. */
+  /** The run is over for this worker: aborts bodies and the code's signal, with the reason. The error is made only when needed. */
   stop(how: ExecutionEnd): void {
     // Code that was suspended is only forgotten: nothing has happened that it must be told.
     if (how === 'suspended' || (this.#bodies.size === 0 && !this.#signal.isWatched)) return;
@@ -60,7 +60,7 @@ export class Cancellation {
   }
 }
 
-/** What bodies that are still at work find as the reason of their signal. */
+/** The reason that bodies still at work find in their signal. */
 const WHY_STOPPED: Readonly<Record<Exclude<ExecutionEnd, 'suspended'>, string>> = {
   completed: 'The run has ended without waiting for this step.',
   failed: 'The run has ended without waiting for this step.',

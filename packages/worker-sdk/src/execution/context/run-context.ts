@@ -13,7 +13,7 @@ import { SeededRandom } from './random.js';
 import { settledBy } from './tracked-promise.js';
 
 /**
- * The `ctx` of one execution. Its functions may be taken out of it or replaced, so each is a property of its own.
+ * The `ctx` of one execution. Its methods may be destructured or replaced, so each is a property of its own.
  *
  * A class, because an object literal with accessors gets a hidden class of its own: V8 keeps those until a full collection,
  * and with them everything that the accessors close over, which would be the whole run.
@@ -30,7 +30,7 @@ export class RunContext implements WorkflowContext {
     this.run = host.facts.run;
   }
 
-  /** Steps and timers whose promise nobody has looked at. */
+  /** Steps and timers whose promise the code has not looked at. */
   get unawaited(): readonly string[] {
     return [...this.#unawaited];
   }
@@ -115,7 +115,7 @@ export class RunContext implements WorkflowContext {
   }
 }
 
-/** @throws {TypeError} when it is no time, or too far ahead by the workflow's own clock, which is the same in every replay */
+/** @throws {TypeError} when it is not a time, or too far ahead by the workflow's own clock, which is the same in every replay */
 function checkUntil(until: Date, now: Date): void {
   if (!(until instanceof Date) || Number.isNaN(until.getTime())) {
     throw new TypeError(`ctx.sleepUntil needs a valid Date; got ${String(until)}.`);
@@ -125,7 +125,7 @@ function checkUntil(until: Date, now: Date): void {
   }
 }
 
-/** @throws {TypeError} which no retry could mend */
+/** @throws {TypeError} which no retry could repair */
 function refuseInsideBody(what: string, name: string): void {
   const { step } = currentScope();
   if (step !== undefined) {

@@ -5,7 +5,7 @@ type Track = (stepId: string, unawaited: Set<string>) => void;
 
 /**
  * A promise that knows whether somebody has looked at it: a step whose promise nobody awaits is most often a missing `await`.
- * `await`, `Promise.all` and the like call `then`, as they do for every promise that is not a plain one.
+ * `await`, `Promise.all` and the like call `then`, as they do for every subclass of Promise.
  */
 class TrackedPromise<T> extends Promise<T> {
   /** What `then` and the like return is a plain promise. */
@@ -33,7 +33,7 @@ class TrackedPromise<T> extends Promise<T> {
   }
 }
 
-/** A promise that is settled from elsewhere, or never; a rejection that nobody awaits must not end the process. */
+/** A promise that `begin` settles later, or never; a rejection that nobody awaits must not end the process. */
 export function settledBy<T>(begin: (settle: Settle, track: Track) => void): Promise<T> {
   let resolve: (value: never) => void = () => undefined;
   let rejectPromise: (error: unknown) => void = () => undefined;

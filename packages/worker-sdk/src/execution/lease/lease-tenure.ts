@@ -49,7 +49,7 @@ export class LeaseTenure {
     this.#claimedAtMs = claimedAtMs;
   }
 
-  /** Nothing is sent under this lease any more. */
+  /** Ends the tenure: no further call is sent under this lease. */
   end(ended: Ended): void {
     this.calls.end();
     this.#end(ended);

@@ -5,7 +5,7 @@ const MARGIN_SHARE = 0.1;
 /** With less than this left, code waits for a renewal before it starts. */
 const BEGIN_SHARE = 0.2;
 
-/** The right to go on with a run, by this process's monotonic clock. */
+/** The right to advance a run, by this process's monotonic clock. */
 export class Lease {
   readonly runId: string;
   readonly leaseToken: number;
@@ -15,7 +15,7 @@ export class Lease {
 
   /**
    * @param sinceMs by the clock; a time at which the lease certainly had not begun: when the call was sent that the server
-   * answered with it. When the answer is read proves nothing: it may have waited for the network or for this process.
+   * answered with it. The time at which the answer is read proves nothing: it may have waited for the network or this process.
    */
   constructor(runId: string, leaseToken: number, durationMs: number, sinceMs: number, clock: Clock = monotonicClock) {
     this.runId = runId;
@@ -36,8 +36,8 @@ export class Lease {
   }
 
   /**
-   * Ms for which it may still be trusted; 0 or less: not any more. The clock is read each time: the process may have stood
-   * still within one turn of the event loop.
+   * Ms for which it may still be trusted; 0 or less when it may not. The clock is read each time: the process may have stalled
+   * within one turn of the event loop.
    */
   get remainingMs(): number {
     return this.#trustedUntilMs - this.#clock.nowMs();

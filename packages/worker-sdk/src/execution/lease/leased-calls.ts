@@ -98,7 +98,7 @@ export class LeasedCalls {
   async #repeat<K extends LeasedMethod>(method: K, request: RequestOf<K>): Promise<ResponseOf<K>> {
     for (let repeats = newRepeats(); ; ) {
       try {
-        const response = await this.#try(method, request);
+        const response = await this.#sendOnce(method, request);
         if (this.#ended) throw new ExecutionEnded();
         return response;
       } catch (error) {
@@ -115,7 +115,7 @@ export class LeasedCalls {
   send<K extends LeasedMethod>(method: K, request: RequestOf<K>, handler: CallHandler<ResponseOf<K>>): void {
     if (this.#gate !== undefined) this.#hand(this.call(method, request), handler);
     else {
-      this.#try(method, request).then(
+      this.#sendOnce(method, request).then(
         (response) => this.#handResponse(response, handler),
         (error: unknown) => {
           if (this.#ended) return;
@@ -149,7 +149,7 @@ export class LeasedCalls {
     }
   }
 
-  #try<K extends LeasedMethod>(method: K, request: RequestOf<K>): Promise<ResponseOf<K>> {
+  #sendOnce<K extends LeasedMethod>(method: K, request: RequestOf<K>): Promise<ResponseOf<K>> {
     const { transport, namespace, lease } = this.#options;
     if (this.#ended) return Promise.reject(new ExecutionEnded());
     const { remainingMs } = lease;
@@ -185,7 +185,7 @@ export class LeasedCalls {
   }
 }
 
-/** What becomes of a call that was sent without a promise. */
+/** Receives the outcome of a call that was sent without a promise. */
 export interface CallHandler<Response> {
   onResponse(response: Response): void;
   /** @param error an {@link RpcError}; throw what is not expected */

@@ -13,13 +13,13 @@ export interface StepPlace extends EventPlace {
 
 interface DeliveredFailure {
   readonly from: StepPlace;
-  /** How many steps the code had asked for before it saw the failure. */
+  /** How many steps the code had requested before it saw the failure. */
   readonly seq: number;
 }
 
 const MAX_DEPTH = 16;
 
-/** The final failures that a run's code has seen, in order: to which of them does another attempt of the run go back? */
+/** The final failures that a run's code has seen, in order: and which of them the next attempt of the run goes back to. */
 export class FailureLog {
   readonly #failures: DeliveredFailure[] = [];
   /** Made on demand: in most runs nothing fails, and the collector looks at every WeakMap. */
@@ -34,7 +34,7 @@ export class FailureLog {
 
   /**
    * The place to go back to: the earliest step failure among the causes of the error; when it names none (wrapped without
-   * `cause`), the latest that the code has seen. From there back over failures between which the code asked for nothing:
+   * `cause`), the latest that the code has seen. From there back over failures between which the code requested nothing:
    * parallel steps that failed in the same outage are all executed again.
    *
    * @returns undefined when no step has failed

@@ -3,8 +3,8 @@ export interface ResultTicket {
   /** What is recorded with the result. */
   readonly eventSeq: number;
   /**
-   * The result is committed; it is delivered once it is its turn: at once, when nothing is before it. To be called when the
-   * code stands still, that is, not from the code itself.
+   * The result is committed; it is delivered when its turn comes, immediately when nothing is before it. Call it while the
+   * workflow's code stands still, never from that code.
    */
   ready(deliver: () => void): void;
   /** There will be no result under this number. */

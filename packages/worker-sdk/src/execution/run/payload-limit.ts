@@ -2,7 +2,7 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { PayloadSchema } from '@perdure/proto';
 import { PayloadTooLargeError } from '../../errors/errors.js';
 
-/** What the server accepts of one value. */
+/** The largest payload that the server accepts, in bytes. */
 export class PayloadLimit {
   readonly #maxBytes: number;
 
@@ -11,7 +11,7 @@ export class PayloadLimit {
   }
 
   /**
-   * @param what begins the sentence of the error
+   * @param what subject of the error's sentence
    * @throws {PayloadTooLargeError}
    */
   check(payload: MessageInitShape<typeof PayloadSchema> | undefined, what: string): void {

@@ -1,4 +1,4 @@
-/** Counts what is under way for a run and needs its lease. */
+/** Counts the work in flight of a run that needs its lease. */
 export class WorkCount {
   readonly #onEnd: () => void;
   #count = 0;

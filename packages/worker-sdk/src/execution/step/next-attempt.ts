@@ -20,15 +20,15 @@ export type NextStep =
  *
  * - Lost with its worker (also one that an earlier lease left open): executed again, and the loss is no counted attempt; a
  *   step that is executed at most once is given up.
- * - Failed for good, and reopened by a retry of the run: executed again with a new count; at most once is kept here too.
+ * - Finally failed, and reopened by a retry of the run: executed again with a new count; at most once is kept here too.
  * - Timed out by the server: counted, and only here the policy is known.
  * - Failed: the worker decided when it recorded the failure.
  */
 export function nextAfter(recorded: RecordedStep, options: ResolvedStepOptions, codec: Codec): NextStep {
   const { failure, attemptNumber, countedAttempt } = recorded;
-  const again = (nextTry: number): NextStep => ({
+  const again = (nextCount: number): NextStep => ({
     kind: 'attempt',
-    attempt: { attemptNumber: attemptNumber + 1, countedAttempt: nextTry },
+    attempt: { attemptNumber: attemptNumber + 1, countedAttempt: nextCount },
     at: recorded.nextRetryAt,
   });
   const isReopened = recorded.status === StepStatus.FAILED && recorded.eventSeq > 0;
@@ -47,7 +47,7 @@ function mayRetry(policy: ResolvedRetryPolicy, failure: Failure, countedAttempt:
   return decide(policy, errorOf(codec, failure), countedAttempt).retry;
 }
 
-/** Says whether another attempt follows. A matcher of the author's that throws must not block the failure path. */
+/** Decides whether another attempt follows. A matcher that throws must not block the recording of the failure. */
 export function decide(policy: ResolvedRetryPolicy, error: unknown, countedAttempt: number): RetryDecision {
   try {
     return decideRetry(policy, { error, countedAttempt, random: Math.random(), nowMs: Date.now() });

@@ -30,7 +30,7 @@ export function settleGivenUp(host: StepHost, call: Call, recorded: RecordedStep
   });
 }
 
-/** The outcome that a run-level retry has taken back is given again: a body that runs at most once is not executed anew. */
+/** Delivers again the outcome that a run-level retry has taken back: a body that runs at most once is not executed again. */
 export function settleAdopted(host: StepHost, call: Call, cut: RecordedStep): Promise<void> {
   const { attemptNumber, status } = cut;
   return settleStep(host, call, { kind: StepKind.FUNCTION, status, attemptNumber }, (eventSeq) =>

@@ -20,10 +20,10 @@ export type AttemptEnd =
 /**
  * One attempt. The body starts at once: the lease is the right to it. Its beginning is recorded while it runs; a body that
  * has ended by the end of the present turn is recorded with its result, in one call and one write. The body waits until its
- * beginning is committed when it is executed at most once, and when the run has just lost its worker: a body that takes its
- * process down must not do so unseen.
+ * beginning is committed when it is executed at most once, and when the run has just lost its worker: a body that kills its
+ * process must leave a trace.
  *
- * The usual way - body, one call, its answer - goes from callback to callback: it is what every step of every run takes.
+ * The fast path - body, one call, its answer - uses callbacks instead of promises: every step of every run takes it.
  */
 export class StepAttempt implements CallHandler<CompleteStepResponse> {
   readonly #host: StepHost;
@@ -87,7 +87,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
     else void this.#host.faults.guard(() => this.#finish(encoded));
   }
 
-  /** What failed is recorded apart from its beginning; what was announced waits for that to be recorded. */
+  /** What failed is recorded apart from its beginning; an attempt whose beginning was sent waits until that is recorded. */
   async #finish(encoded: EncodedOutput): Promise<void> {
     if (!(await this.#recordBegin())) this.#onEnd({ kind: 'not_begun' });
     else if (encoded.ok) this.#complete(encoded);
@@ -148,7 +148,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
   /**
    * Records the beginning, once.
    *
-   * @returns false when a cancel was asked for, so that the attempt may not begin
+   * @returns false when a cancel is requested, so that the attempt may not begin
    */
   #recordBegin(): Promise<boolean> {
     this.#beginRecorded ??= this.#sendBegin();

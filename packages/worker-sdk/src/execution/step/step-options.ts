@@ -1,7 +1,8 @@
 import type { StepOptions } from '../../context.js';
 import { durationMs } from '../../duration.js';
+import { refuseUnknownKeys } from '../../options.js';
 import { type ResolvedRetryPolicy, resolveRetry } from '../../retry.js';
-import { CONTROL } from '../../text.js';
+import { CONTROL, shown } from '../../text.js';
 
 export interface ResolvedStepOptions {
   readonly retry: ResolvedRetryPolicy;
@@ -14,7 +15,7 @@ export interface ResolvedStepOptions {
 }
 
 const DEFAULT_MAX_ATTEMPTS = 3;
-const KNOWN = ['retry', 'timeout', 'heartbeatTimeout', 'begin'];
+const KNOWN: readonly (keyof StepOptions)[] = ['retry', 'timeout', 'heartbeatTimeout', 'begin'];
 const MAX_NAME_BYTES = 200;
 
 const DEFAULTS: ResolvedStepOptions = {
@@ -27,10 +28,7 @@ const DEFAULTS: ResolvedStepOptions = {
 /** @throws {TypeError} naming the option that is wrong */
 export function resolveStepOptions(name: string, options: StepOptions | undefined): ResolvedStepOptions {
   if (options === undefined) return DEFAULTS;
-  for (const key of Object.keys(options)) {
-    if (!KNOWN.includes(key))
-      throw new TypeError(`Step '${name}' has no option '${key}'; known are ${KNOWN.join(', ')}.`);
-  }
+  refuseUnknownKeys(`Step '${name}'`, options, KNOWN);
   const retry = options.retry === undefined ? DEFAULTS.retry : resolveRetry(options.retry, DEFAULT_MAX_ATTEMPTS);
   const timeoutMs = positive(options.timeout, 'timeout');
   const heartbeatTimeoutMs = positive(options.heartbeatTimeout, 'heartbeatTimeout');
@@ -54,15 +52,10 @@ export function checkStepName(name: unknown): asserts name is string {
     !name.isWellFormed()
   ) {
     throw new TypeError(
-      `A step's name must be 1 to ${MAX_NAME_BYTES} bytes of well-formed text without control characters; got ${shown(name)}.`,
+      `A step's name must be a string of 1 to ${MAX_NAME_BYTES} bytes without control characters; got ${shown(name)}.`,
     );
   }
   if (/#\d+$/.test(name)) {
-    throw new TypeError(`A step's name must not end with # and a number, which marks repeated names; got '${name}'.`);
+    throw new TypeError(`A step's name must not end with # and a number, which mark repeated names; got '${name}'.`);
   }
-}
-
-function shown(name: unknown): string {
-  const text = JSON.stringify(name) ?? String(name);
-  return text.length > 100 ? `${text.slice(0, 100)}… (${text.length} characters)` : text;
 }

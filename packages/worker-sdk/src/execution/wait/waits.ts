@@ -23,7 +23,7 @@ interface Entry extends PendingWait {
   readonly end: (how: WaitEnd) => void;
 }
 
-/** What a run awaits: times, watched here for as long as the run stays in this worker. */
+/** The waits of a run, watched here for as long as this worker holds it. */
 export class Waits {
   readonly #entries = new Map<string, Entry>();
   readonly #onChange: () => void;
@@ -43,7 +43,7 @@ export class Waits {
     return [...this.#entries.values()];
   }
 
-  /** @returns once the time has come by the monotonic clock, or the wait was ended otherwise */
+  /** @returns once the time has come by the monotonic clock, or another move ended the wait */
   wait(wait: Omit<PendingWait, 'dueAtMs'> & { readonly remainingMs: number }): Promise<WaitEnd> {
     return new Promise((resolve) => {
       const entry: Entry = {
@@ -65,7 +65,7 @@ export class Waits {
     });
   }
 
-  /** The server says that these are due. */
+  /** The server says that these waits are satisfied. */
   due(stepIds: readonly string[]): void {
     for (const stepId of stepIds) this.#entries.get(stepId)?.end(DUE);
   }
@@ -75,7 +75,7 @@ export class Waits {
     for (const entry of [...this.#entries.values()]) if (!entry.uncancellable) entry.end(CANCELLED);
   }
 
-  /** Watches no times any more, until {@link resume}. */
+  /** Stops watching times, until {@link resume}. */
   pause(): void {
     for (const { stop } of this.#entries.values()) stop?.();
   }
@@ -85,14 +85,14 @@ export class Waits {
     this.#entries.get(stepId)?.end({ kind: 'fired', at });
   }
 
-  /** After a pause, before {@link resume}: the time has not come, as far as is known. */
+  /** After a pause, before {@link resume}: sets how long it still lasts, in ms. */
   rearm(stepId: string, remainingMs: number): void {
     const entry = this.#entries.get(stepId);
     if (entry === undefined) return;
     entry.dueAtMs = this.#clock.nowMs() + Math.max(0, remainingMs);
   }
 
-  /** After a pause: watches again, those that were not told otherwise by the times that they had. */
+  /** After a pause: watches all times again, those that {@link rearm} did not change included. */
   resume(): void {
     for (const entry of this.#entries.values()) {
       entry.stop?.();

@@ -1,37 +1,37 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { CallOptions } from '../rpc/service-client.js';
-import { type OutageNotice, TOLD_AFTER_MS } from './outage-notice.js';
+import { type OutageReport, REPORT_AFTER_MS } from './outage-report.js';
 
 const BACKOFF_MIN_MS = 50;
 const BACKOFF_MAX_MS = 2_000;
-/** For one call, and for all its repeats, in ms. */
-export const DEFAULT_PATIENCE_MS = 30_000;
+/** Limit for one call, and for all its repeats together, in ms. */
+export const DEFAULT_GIVE_UP_MS = 30_000;
 
-export interface UntilAnsweredOptions {
-  /** Give up after so long without an answer; default 30,000. */
-  readonly patienceMs?: number;
+export interface RetryUntilAnsweredOptions {
+  /** Repeats end after this many ms without an answer; default 30,000. */
+  readonly giveUpAfterMs?: number;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Repeats a call that may be repeated while no server can answer it.
+ * Makes a call that may be repeated, again and again while no server answers it.
  *
- * @param call gets the options that keep it within the patience
- * @throws {RpcError} any other refusal at once; the last one when patience ends
+ * @param call receives options that keep it within `giveUpAfterMs`
+ * @throws {RpcError} any other refusal at once; the last transient error after `giveUpAfterMs`
  * @throws the signal's reason when it is aborted
  */
-export async function untilAnswered<T>(
-  outage: OutageNotice,
+export async function retryUntilAnswered<T>(
+  outage: OutageReport,
   call: (options: CallOptions) => Promise<T>,
-  { patienceMs = DEFAULT_PATIENCE_MS, signal }: UntilAnsweredOptions = {},
+  { giveUpAfterMs = DEFAULT_GIVE_UP_MS, signal }: RetryUntilAnsweredOptions = {},
 ): Promise<T> {
   const beganMs = performance.now();
   for (let backoffMs = BACKOFF_MIN_MS; ; backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS)) {
     try {
       signal?.throwIfAborted();
-      const leftMs = beganMs + patienceMs - performance.now();
-      const timeoutMs = Math.max(1, Math.min(leftMs, DEFAULT_PATIENCE_MS));
+      const leftMs = beganMs + giveUpAfterMs - performance.now();
+      const timeoutMs = Math.max(1, Math.min(leftMs, DEFAULT_GIVE_UP_MS));
       const answer = await call(signal === undefined ? { timeoutMs } : { timeoutMs, signal });
       outage.onAnswer();
       return answer;
@@ -40,8 +40,8 @@ export async function untilAnswered<T>(
       if (!(error instanceof RpcError) || !error.isTransient) throw error;
       const waitMs = Math.max(error.retryAfterMs ?? 0, backoffMs * (0.5 + Math.random() / 2));
       const afterMs = performance.now() - beganMs + waitMs;
-      if (afterMs > patienceMs) throw error;
-      if (afterMs >= TOLD_AFTER_MS && error.status === 'UNAVAILABLE') outage.tell(error, patienceMs);
+      if (afterMs > giveUpAfterMs) throw error;
+      if (afterMs >= REPORT_AFTER_MS && error.status === 'UNAVAILABLE') outage.report(error, giveUpAfterMs);
       // An abort ends the wait; the loop then throws its reason.
       await delay(waitMs, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
     }

@@ -1,23 +1,25 @@
 import type { Logger } from 'pino';
 import type { RpcError } from '../rpc/rpc-error.js';
 
-/** Silence for so long is told, in ms. */
-export const TOLD_AFTER_MS = 1_000;
+/** An outage is reported once it has lasted this long, in ms. */
+export const REPORT_AFTER_MS = 1_000;
 
-/** Tells, once for each outage, where the client looks for a server, so that nobody waits in front of a silent program. */
-export class OutageNotice {
+/** Reports each outage once, with the address that does not answer, so that no program waits in silence. */
+export class OutageReport {
   readonly #log: Pick<Logger, 'warn'> | undefined;
-  #isTold = false;
+  #isReported = false;
 
   /** @param log default: one line on stderr */
   constructor(log: Pick<Logger, 'warn'> | undefined) {
     this.#log = log;
   }
 
-  tell(error: RpcError, patienceMs: number): void {
-    if (this.#isTold) return;
-    this.#isTold = true;
-    const howLong = Number.isFinite(patienceMs) ? ` Trying for ${Math.round(patienceMs / 1000)} s.` : ' Trying on.';
+  report(error: RpcError, giveUpAfterMs: number): void {
+    if (this.#isReported) return;
+    this.#isReported = true;
+    const howLong = Number.isFinite(giveUpAfterMs)
+      ? ` Retrying for ${Math.round(giveUpAfterMs / 1000)} s.`
+      : ' Retrying until it answers.';
     if (this.#log === undefined) process.stderr.write(`perdure: ${error.message}${howLong}\n`);
     else
       this.#log.warn({
@@ -29,6 +31,6 @@ export class OutageNotice {
   }
 
   onAnswer(): void {
-    this.#isTold = false;
+    this.#isReported = false;
   }
 }
