@@ -1,7 +1,7 @@
 /** Ids and names that the server stores: not empty, without control characters, and no more bytes than this. */
 export const MAX_ID_BYTES = 255;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
-export const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 /** Half of a surrogate pair, which has no UTF-8. */
 export const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 

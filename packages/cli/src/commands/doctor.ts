@@ -1,4 +1,4 @@
-import { WorkerStatus } from '@perdure/proto';
+import { durationOf, WorkerStatus } from '@perdure/proto';
 import { RpcError } from '@perdure/worker-sdk';
 import type { Command } from 'commander';
 import pc from 'picocolors';
@@ -40,7 +40,7 @@ async function look(session: Session): Promise<Check[]> {
   const localMs = Date.now();
   const [workers, diagnosis] = await Promise.all([
     listWorkers(session, { statuses: [WorkerStatus.ONLINE] }),
-    admin.diagnose({ namespace, recent: { seconds: BigInt(RECENT_MS / 1000) } }),
+    admin.diagnose({ namespace, recent: durationOf(RECENT_MS) }),
   ]);
   return checksOf({ address, namespace, info, diagnosis, workersOnline: workers.length, recentMs: RECENT_MS, localMs });
 }

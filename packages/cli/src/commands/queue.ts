@@ -1,8 +1,8 @@
-import type { ListTaskQueuesResponse_TaskQueue } from '@perdure/proto';
+import { type ListTaskQueuesResponse_TaskQueue, msOf } from '@perdure/proto';
 import type { Command } from 'commander';
 import { type ListView, printList } from '../output/print.js';
 import { safe } from '../output/text.js';
-import { msOf, spanText } from '../output/time.js';
+import { spanText } from '../output/time.js';
 import { withSession } from '../session.js';
 import { repeatedly, watchable } from './repeat.js';
 

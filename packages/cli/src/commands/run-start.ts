@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
-import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { DurationSchema } from '@bufbuild/protobuf/wkt';
+import type { Duration } from '@bufbuild/protobuf/wkt';
 import { WorkflowIdReusePolicy } from '@perdure/proto';
 import { devalueCodec } from '@perdure/worker-sdk';
 import { type Command, Option } from 'commander';
@@ -11,8 +10,6 @@ import { printOne } from '../output/print.js';
 import { withSession } from '../session.js';
 import { countArgument, durationArgument, FULL_STACK, integerArgument } from './arguments.js';
 import { showResult } from './run-result.js';
-
-type DurationInit = MessageInitShape<typeof DurationSchema>;
 
 const REUSE_POLICIES = {
   allow: WorkflowIdReusePolicy.ALLOW,
@@ -30,9 +27,9 @@ interface StartOptions {
   readonly reusePolicy: keyof typeof REUSE_POLICIES;
   readonly priority?: number;
   readonly build?: string;
-  readonly delay?: DurationInit;
-  readonly runTimeout?: DurationInit;
-  readonly executionTimeout?: DurationInit;
+  readonly delay?: Duration;
+  readonly runTimeout?: Duration;
+  readonly executionTimeout?: Duration;
   readonly maxLostLeases?: number;
   readonly wait?: boolean;
   readonly fullStack?: boolean;

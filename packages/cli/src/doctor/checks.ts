@@ -1,7 +1,7 @@
 /** What `perdure doctor` checks; pure functions of what was read. */
-import type { DiagnoseResponse, GetServerInfoResponse } from '@perdure/proto';
+import { type DiagnoseResponse, dateOf, type GetServerInfoResponse, msOf } from '@perdure/proto';
 import { count, safe } from '../output/text.js';
-import { dateOf, msOf, spanText, timeJson } from '../output/time.js';
+import { spanText, timeJson } from '../output/time.js';
 
 /** `fail`: something does not work and needs action. `warn`: worth a look. */
 export type CheckStatus = 'ok' | 'warn' | 'fail';

@@ -1,4 +1,4 @@
-import { type AwaitRunResponse, RunStatus, type WorkflowService } from '@perdure/proto';
+import { type AwaitRunResponse, durationOf, RunStatus, type WorkflowService } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import {
@@ -10,7 +10,6 @@ import {
 import { errorOf } from '../errors/failure.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { ServiceClient } from '../rpc/service-client.js';
-import { durationMessage } from '../rpc/time.js';
 import type { OutageReport } from './outage-report.js';
 import type { PayloadLimit } from './payload-limit.js';
 import type { ResultDeadline } from './result-deadline.js';
@@ -65,7 +64,7 @@ async function awaitOnce(
       outage,
       () => {
         const { waitMs, options } = deadline.nextCall();
-        return service.awaitRun({ namespace, runId: run.runId, wait: durationMessage(waitMs) }, options);
+        return service.awaitRun({ namespace, runId: run.runId, wait: durationOf(waitMs) }, options);
       },
       { giveUpAfterMs: deadline.remainingMs, signal: deadline.signal },
     );

@@ -1,12 +1,17 @@
 import { create } from '@bufbuild/protobuf';
-import { AdminService, type ExecuteWorkflowResponse, WorkflowRunSchema, WorkflowService } from '@perdure/proto';
+import {
+  AdminService,
+  durationOf,
+  type ExecuteWorkflowResponse,
+  WorkflowRunSchema,
+  WorkflowService,
+} from '@perdure/proto';
 import type { Logger } from 'pino';
 import type { Codec } from '../codec/codec.js';
 import { devalueCodec } from '../codec/devalue-codec.js';
 import { refuseUnknownKeys } from '../options.js';
 import { Connection } from '../rpc/connection.js';
 import { RpcError } from '../rpc/rpc-error.js';
-import { durationMessage } from '../rpc/time.js';
 import type { Workflow } from '../workflow.js';
 import { awaitResult, type ClientContext, outputOf } from './await-result.js';
 import { type ListOptions, listRequest } from './list-options.js';
@@ -124,7 +129,7 @@ export class Client {
   async #executeOnce(request: StartRequest, deadline: ResultDeadline): Promise<ExecuteWorkflowResponse | undefined> {
     const { waitMs, options } = deadline.nextCall(EXECUTE_WAIT_MS);
     try {
-      return await this.#context.service.executeWorkflow({ start: request, wait: durationMessage(waitMs) }, options);
+      return await this.#context.service.executeWorkflow({ start: request, wait: durationOf(waitMs) }, options);
     } catch (error) {
       deadline.signal?.throwIfAborted();
       if (error instanceof RpcError && error.isTransient) return undefined;

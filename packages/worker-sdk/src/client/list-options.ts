@@ -1,7 +1,6 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { type ListRunsRequestSchema, RunStatus as RunStatusNumber } from '@perdure/proto';
+import { type ListRunsRequestSchema, RunStatus as RunStatusNumber, timestampOf } from '@perdure/proto';
 import { didYouMean, refuseUnknownKeys } from '../options.js';
-import { timestampMessage } from '../rpc/time.js';
 import { shown } from '../text.js';
 import type { RunStatus } from './run-summary.js';
 
@@ -47,8 +46,8 @@ export function listRequest(namespace: string, options: ListOptions): MessageIni
     workflowId: options.workflowId ?? '',
     version: options.version ?? '',
     pageSize: options.pageSize ?? 100,
-    ...(createdAfter === undefined ? {} : { createdAfter: timestampMessage(createdAfter) }),
-    ...(createdBefore === undefined ? {} : { createdBefore: timestampMessage(createdBefore) }),
+    ...(createdAfter === undefined ? {} : { createdAfter: timestampOf(createdAfter) }),
+    ...(createdBefore === undefined ? {} : { createdBefore: timestampOf(createdBefore) }),
   };
 }
 

@@ -1,8 +1,7 @@
-import { RunStatus as RunStatusNumber, type WorkflowRun } from '@perdure/proto';
+import { dateOf, RunStatus as RunStatusNumber, type WorkflowRun } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import { errorOf } from '../errors/failure.js';
-import { dateOf, optionalDate } from '../rpc/time.js';
 
 /** A run's status. Open: PENDING, RUNNING, SLEEPING. Ended: COMPLETED, FAILED, CANCELLED, TERMINATED. */
 export type RunStatus = Exclude<keyof typeof RunStatusNumber, 'UNSPECIFIED'>;
@@ -53,10 +52,10 @@ export function runSummary(run: WorkflowRun, codec: Codec): RunSummary {
     attempt: run.attempt,
     priority: run.priority,
     createdAt: run.createdAt === undefined ? new Date(0) : dateOf(run.createdAt),
-    startedAt: optionalDate(run.startedAt),
-    finishedAt: optionalDate(run.finishedAt),
-    wakeAt: optionalDate(run.wakeAt),
-    cancelRequestedAt: optionalDate(run.cancelRequestedAt),
+    startedAt: dateOf(run.startedAt),
+    finishedAt: dateOf(run.finishedAt),
+    wakeAt: dateOf(run.wakeAt),
+    cancelRequestedAt: dateOf(run.cancelRequestedAt),
     input: decodeValue(codec, run.input),
     output: decodeValue(codec, run.output),
     error: run.failure === undefined ? undefined : errorOf(codec, run.failure),

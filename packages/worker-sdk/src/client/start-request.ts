@@ -1,10 +1,14 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { ErrorReason, type StartWorkflowRequestSchema, type StartWorkflowsResponse_StartError } from '@perdure/proto';
+import {
+  durationOf,
+  ErrorReason,
+  type StartWorkflowRequestSchema,
+  type StartWorkflowsResponse_StartError,
+} from '@perdure/proto';
 import { v7 as newUuid } from 'uuid';
 import { encodeValue } from '../codec/payload.js';
 import { durationMs } from '../duration.js';
 import { knownReason, RpcError, type StatusName } from '../rpc/rpc-error.js';
-import { durationMessage } from '../rpc/time.js';
 import { checkId } from '../text.js';
 import { validInput, type Workflow } from '../workflow.js';
 import type { ClientContext } from './await-result.js';
@@ -41,7 +45,7 @@ export async function startRequest(
   await limit.check(payload, inputOf(name), retries);
   const duration = (key: 'startDelay' | 'runTimeout' | 'executionTimeout') => {
     const value = options[key];
-    return value === undefined ? {} : { [key]: durationMessage(durationMs(value, key)) };
+    return value === undefined ? {} : { [key]: durationOf(durationMs(value, key)) };
   };
   return {
     namespace,

@@ -1,9 +1,8 @@
-import type { LeasedRun, StepKind } from '@perdure/proto';
+import { durationOf, type LeasedRun, type StepKind } from '@perdure/proto';
 import { type Clock, monotonicClock } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import type { RunInfo } from '../context.js';
-import { durationMessage } from '../rpc/time.js';
 import { BodyReports } from './body/body-reports.js';
 import type { HeartbeatDetail, Heartbeats } from './body/heartbeats.js';
 import type { BodyResult, StepBody } from './body/step-body.js';
@@ -175,7 +174,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   /** Gives the run back, whatever it was doing, for a worker that shuts down. `delayMs`: not claimable before. */
   async release(reason: string, delayMs = 0): Promise<void> {
     await this.faults.guard(async () => {
-      await this.calls.call('releaseRun', { reason, delay: durationMessage(delayMs) }, { gated: false });
+      await this.calls.call('releaseRun', { reason, delay: durationOf(delayMs) }, { gated: false });
       this.end('released');
     });
   }

@@ -5,6 +5,7 @@ import {
   BadRequestSchema,
   ErrorInfoSchema,
   ErrorReason,
+  msOf,
   RetryInfoSchema,
   type Status,
   StatusSchema,
@@ -98,7 +99,7 @@ function detailsOf(status: Status | undefined): Details {
       details.violations = badRequest.fieldViolations.map(({ field, description }) => ({ field, description }));
     }
     const delay = anyUnpack(any, RetryInfoSchema)?.retryDelay;
-    if (delay !== undefined) details.retryAfterMs = Number(delay.seconds) * 1000 + delay.nanos / 1e6;
+    if (delay !== undefined) details.retryAfterMs = msOf(delay);
   }
   return details;
 }

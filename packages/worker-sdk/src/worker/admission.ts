@@ -1,12 +1,11 @@
 import { ChurningSet } from '@perdure/collections';
-import type { AwaitNoticesResponse, LeasedRun } from '@perdure/proto';
+import { type AwaitNoticesResponse, durationOf, type LeasedRun, msOf } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { type Clock, pause } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
 import { Lease } from '../execution/lease/lease.js';
 import type { Ended } from '../execution/lease/lease-tenure.js';
 import { RunExecution } from '../execution/run-execution.js';
-import { durationMessage, msOf } from '../rpc/time.js';
 import type { WorkerTransport } from '../rpc/worker-transport.js';
 import type { Workflow } from '../workflow.js';
 import { FaultBackoff } from './fault-backoff.js';
@@ -72,7 +71,7 @@ export class Admission {
         continue;
       }
       ledger.begin(leased.workflowType);
-      const leaseMs = msOf(leased.leaseDuration);
+      const leaseMs = msOf(leased.leaseDuration) ?? 0;
       const lease = new Lease(leased.runId, leased.leaseToken, leaseMs, sentAtMs, clock);
       const claim = { leased, lease, workflow, receivedAtMs };
       // The lease may have been running for a while before this process heard of it.
@@ -121,7 +120,7 @@ export class Admission {
   #release({ runId, leaseToken }: LeasedRun, reason: string, delayMs = 0): void {
     const { transport, namespace, log } = this.#options;
     transport
-      .releaseRun({ namespace, runId, leaseToken, reason, delay: durationMessage(delayMs) })
+      .releaseRun({ namespace, runId, leaseToken, reason, delay: durationOf(delayMs) })
       .catch((error: unknown) => log.debug({ event: 'release_failed', runId, err: error }));
   }
 

@@ -1,9 +1,8 @@
-import type { LeasedRun } from '@perdure/proto';
+import { type LeasedRun, msOf } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { type Clock, pause } from '../clock.js';
 import type { Lease } from '../execution/lease/lease.js';
 import { RpcError } from '../rpc/rpc-error.js';
-import { msOf } from '../rpc/time.js';
 import type { Workflow } from '../workflow.js';
 import type { LeaseKeeper } from './lease-keeper.js';
 
@@ -87,7 +86,7 @@ export class LateClaims {
     for (const claim of waiting) {
       const waitedMs = clock.nowMs() - claim.receivedAtMs;
       // By then the lease is over.
-      if (!isTransient || waitedMs > msOf(claim.leased.leaseDuration)) this.#end(claim, 'onGone');
+      if (!isTransient || waitedMs > (msOf(claim.leased.leaseDuration) ?? 0)) this.#end(claim, 'onGone');
     }
     if (this.size > 0) await pause(clock, RETRY_MS * (0.5 + Math.random()));
   }

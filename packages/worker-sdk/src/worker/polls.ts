@@ -1,10 +1,9 @@
 import { ChurningSet } from '@perdure/collections';
-import type { LeasedRun } from '@perdure/proto';
+import { durationOf, type LeasedRun } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { type Clock, pause } from '../clock.js';
 import { longCall } from '../rpc/long-call.js';
 import { RpcError } from '../rpc/rpc-error.js';
-import { durationMessage } from '../rpc/time.js';
 import type { WorkerTransport } from '../rpc/worker-transport.js';
 import type { PollTicket, SlotLedger } from './slot-ledger.js';
 
@@ -90,7 +89,7 @@ export class Polls {
           workerId,
           taskQueue,
           workflowTypes: ticket.types.length === workflowTypes.length ? [] : [...ticket.types],
-          wait: durationMessage(POLL_WAIT_MS),
+          wait: durationOf(POLL_WAIT_MS),
           maxRuns: ticket.slots,
         },
         longCall(POLL_WAIT_MS, signal),

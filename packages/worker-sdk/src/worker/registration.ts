@@ -1,7 +1,7 @@
+import { durationOf, msOf } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { type Clock, pause } from '../clock.js';
 import { RpcError } from '../rpc/rpc-error.js';
-import { durationMessage, msOf } from '../rpc/time.js';
 import type { WorkerTransport } from '../rpc/worker-transport.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { ResolvedWorkerOptions } from './worker-options.js';
@@ -94,12 +94,12 @@ export class Registration {
               version: worker.version,
               identity: worker.identity,
               slots: worker.concurrency,
-              leaseDuration: durationMessage(worker.leaseMs),
+              leaseDuration: durationOf(worker.leaseMs),
             },
             { signal },
           );
           this.#maxPayloadBytes = answer.maxPayloadBytes;
-          this.#keeper ??= this.#newKeeper(msOf(answer.heartbeatInterval));
+          this.#keeper ??= this.#newKeeper(msOf(answer.heartbeatInterval) ?? 0);
           if (isReported) log.info({ event: 'server_available', address });
           return;
         } catch (error) {

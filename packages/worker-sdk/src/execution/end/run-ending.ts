@@ -1,9 +1,9 @@
+import { durationOf } from '@perdure/proto';
 import type { Codec } from '../../codec/codec.js';
 import { encodeValue } from '../../codec/payload.js';
 import { CancelledError } from '../../errors/errors.js';
 import { failureOf } from '../../errors/failure.js';
 import { resolveRetry } from '../../retry.js';
-import { durationMessage } from '../../rpc/time.js';
 import type { Workflow } from '../../workflow.js';
 import type { ExecutionEnd } from '../lease/lease-tenure.js';
 import type { LeasedCalls } from '../lease/leased-calls.js';
@@ -62,7 +62,7 @@ async function fail(host: EndingHost, error: unknown, options: RunEndingOptions)
     const cut = host.failures.cutFor(error);
     await host.calls.call('failWorkflow', {
       failure,
-      retryAfter: durationMessage(decision.delayMs),
+      retryAfter: durationOf(decision.delayMs),
       ...(cut === undefined ? {} : { cut }),
     });
     return 'retrying';

@@ -1,6 +1,5 @@
-import type { LeasedRun } from '@perdure/proto';
+import { dateOf, type LeasedRun } from '@perdure/proto';
 import type { Clock } from '../../clock.js';
-import { dateOf } from '../../rpc/time.js';
 import type { Lease } from './lease.js';
 import { LeasedCalls, type LeasedCallsOptions } from './leased-calls.js';
 

@@ -1,8 +1,8 @@
+import { durationOf } from '@perdure/proto';
 import type { Codec } from '../../codec/codec.js';
 import { NonDeterminismError } from '../../errors/errors.js';
 import { failureOf } from '../../errors/failure.js';
 import { RpcError } from '../../rpc/rpc-error.js';
-import { durationMessage } from '../../rpc/time.js';
 import type { WorkerTransport } from '../../rpc/worker-transport.js';
 import type { Lease } from '../lease/lease.js';
 import type { ExecutionEnd } from '../lease/lease-tenure.js';
@@ -62,7 +62,7 @@ export class Faults {
     const reason = `${what}: ${message}`.replace(/[^\P{Cc}\n\t]/gu, ' ').slice(0, MAX_REASON_LENGTH);
     host.end('released');
     this.#transport
-      .releaseRun({ namespace, runId, leaseToken, reason, delay: durationMessage(this.#delayMs()) })
+      .releaseRun({ namespace, runId, leaseToken, reason, delay: durationOf(this.#delayMs()) })
       .catch((cause: unknown) => host.facts.log.warn({ event: 'release_failed', err: cause }));
   }
 

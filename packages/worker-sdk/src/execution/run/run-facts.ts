@@ -1,7 +1,6 @@
-import type { LeasedRun } from '@perdure/proto';
+import { dateOf, type LeasedRun } from '@perdure/proto';
 import type { Logger } from 'pino';
 import type { RunInfo } from '../../context.js';
-import { dateOf } from '../../rpc/time.js';
 
 /** What is known of a run from its claim, and what follows from it alone. */
 export class RunFacts {

@@ -1,8 +1,7 @@
-import { type Failure, StepKind, StepStatus } from '@perdure/proto';
+import { dateOf, type Failure, StepKind, StepStatus } from '@perdure/proto';
 import { decodeValue } from '../../codec/payload.js';
 import { CancelledError } from '../../errors/errors.js';
 import { errorOf } from '../../errors/failure.js';
-import { dateOf } from '../../rpc/time.js';
 import type { RecordedStep } from '../order/memo.js';
 import type { StepRef } from '../order/program.js';
 import type { Settle, StepHost } from './step-host.js';

@@ -1,6 +1,5 @@
-import { StepKind } from '@perdure/proto';
+import { dateOf, durationOf, msOf, StepKind, timestampOf } from '@perdure/proto';
 import { RpcError } from '../../rpc/rpc-error.js';
-import { dateOf, durationMessage, msOf, timestampMessage } from '../../rpc/time.js';
 import { isFinal } from '../order/memo.js';
 import { deliverOutcome, settleCancelled } from './settlement.js';
 import type { SleepCall, StepHost } from './step-host.js';
@@ -63,10 +62,10 @@ async function schedule(
       uncancellable: step.uncancellable,
       when:
         'until' in when
-          ? { case: 'until', value: timestampMessage(when.until) }
-          : { case: 'duration', value: durationMessage(when.durationMs) },
+          ? { case: 'until', value: timestampOf(when.until) }
+          : { case: 'duration', value: durationOf(when.durationMs) },
     });
-    return { attemptNumber: answer.attemptNumber, remainingMs: msOf(answer.remaining) };
+    return { attemptNumber: answer.attemptNumber, remainingMs: msOf(answer.remaining) ?? 0 };
   } catch (error) {
     if (!(error instanceof RpcError) || error.reason !== 'CANCEL_REQUESTED') throw error;
     host.cancel();

@@ -1,10 +1,9 @@
-import { type CompleteStepResponse, StepKind } from '@perdure/proto';
+import { type CompleteStepResponse, dateOf, durationOf, StepKind } from '@perdure/proto';
 import { encodeValue } from '../../codec/payload.js';
 import { MAX_DURATION_MS } from '../../duration.js';
 import { CancelledError } from '../../errors/errors.js';
 import { errorOf, failureOf, markNonRetryable } from '../../errors/failure.js';
 import { RpcError } from '../../rpc/rpc-error.js';
-import { dateOf, durationMessage } from '../../rpc/time.js';
 import { type BodyResult, StepBody } from '../body/step-body.js';
 import type { CallHandler } from '../lease/leased-calls.js';
 import type { ResultTicket } from '../order/result-ticket.js';
@@ -162,7 +161,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
         stepId: step.stepId,
         attemptNumber: this.#attempt.attemptNumber,
         ...this.#begin(),
-        ...(options.timeoutMs === 0 ? {} : { timeout: durationMessage(options.timeoutMs) }),
+        ...(options.timeoutMs === 0 ? {} : { timeout: durationOf(options.timeoutMs) }),
       });
       return true;
     } catch (error) {
@@ -213,7 +212,7 @@ async function failAttempt(
   await host.reports.flush(stepId);
   if (decision.retry) {
     const delayMs = Math.min(decision.delayMs, MAX_DURATION_MS);
-    const retryAfter = durationMessage(delayMs);
+    const retryAfter = durationOf(delayMs);
     const answer = await host.calls.call('failStep', { stepId, attemptNumber, failure, retryAfter });
     if (answer.cancelRequested) host.cancel();
     return { kind: 'retry', delayMs };

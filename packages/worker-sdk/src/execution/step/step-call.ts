@@ -1,5 +1,4 @@
-import { StepKind, StepStatus } from '@perdure/proto';
-import { dateOf } from '../../rpc/time.js';
+import { dateOf, StepKind, StepStatus } from '@perdure/proto';
 import { isFinal, type RecordedStep } from '../order/memo.js';
 import { type Attempt, nextAfter } from './next-attempt.js';
 import { deliverOutcome, settleAdopted, settleCancelled, settleGivenUp } from './settlement.js';

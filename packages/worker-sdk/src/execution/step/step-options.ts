@@ -2,7 +2,7 @@ import type { StepOptions } from '../../context.js';
 import { durationMs } from '../../duration.js';
 import { refuseUnknownKeys } from '../../options.js';
 import { type ResolvedRetryPolicy, resolveRetry } from '../../retry.js';
-import { CONTROL, shown } from '../../text.js';
+import { checkId } from '../../text.js';
 
 export interface ResolvedStepOptions {
   readonly retry: ResolvedRetryPolicy;
@@ -44,17 +44,7 @@ function positive(duration: StepOptions['timeout'], what: string): number {
 
 /** @throws {TypeError} when the name cannot be part of a step id */
 export function checkStepName(name: unknown): asserts name is string {
-  if (
-    typeof name !== 'string' ||
-    name === '' ||
-    Buffer.byteLength(name) > MAX_NAME_BYTES ||
-    CONTROL.test(name) ||
-    !name.isWellFormed()
-  ) {
-    throw new TypeError(
-      `A step's name must be a string of 1 to ${MAX_NAME_BYTES} bytes without control characters; got ${shown(name)}.`,
-    );
-  }
+  checkId("A step's name", name, MAX_NAME_BYTES);
   if (/#\d+$/.test(name)) {
     throw new TypeError(`A step's name must not end with # and a number, which mark repeated names; got '${name}'.`);
   }

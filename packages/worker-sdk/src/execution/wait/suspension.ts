@@ -1,6 +1,5 @@
-import { type LeasedRun, type MemoEntry, StepStatus } from '@perdure/proto';
+import { dateOf, type LeasedRun, type MemoEntry, StepStatus } from '@perdure/proto';
 import { type Clock, monotonicClock } from '../../clock.js';
-import { dateOf } from '../../rpc/time.js';
 import { isFinal } from '../order/memo.js';
 import type { SuspensionHost } from './suspension-host.js';
 import type { PendingWait, Waits } from './waits.js';
