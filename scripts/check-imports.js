@@ -22,7 +22,7 @@ const ALLOWED = {
   perdure: ['worker-sdk', 'cli', 'config', 'server', 'reaper', 'store'],
 };
 
-/** Files that may import more: they run the parts, in one process or as commands. */
+/** Files that may load more, by `import()` alone: the parts are loaded by the commands that run them, never at the start. */
 const EXCEPTIONS = {
   'packages/cli/src/dev/parts.ts': ['server', 'reaper', 'store', 'embedded-postgres'],
 };
@@ -62,6 +62,10 @@ for (const [name, allowed] of Object.entries(ALLOWED)) {
       if (ours?.[2] !== undefined) problems.push(`${file} imports ${specifier}: only a package's index is public.`);
       if (specifier.startsWith('.') && !resolve(path, '..', specifier).startsWith(source)) {
         problems.push(`${file} imports ${specifier}: relative imports stay within the package.`);
+      }
+      const isPart = ours !== null && EXCEPTIONS[file]?.includes(ours[1]);
+      if (isPart && new RegExp(`(?:import|export) (?!type)[^;]*from '${specifier}'`).test(text)) {
+        problems.push(`${file} imports ${specifier}: load it with import(), when it is needed.`);
       }
       const owner = OWNED[specifier];
       const isTypeOnly =
