@@ -20,6 +20,7 @@ export const EXIT = {
 /** An error that is shown without a stack. */
 export class CliError extends Error {
   override readonly name = 'CliError';
+  /** One of {@link EXIT}. */
   readonly exitCode: number;
   constructor(message: string, exitCode: number) {
     super(message);

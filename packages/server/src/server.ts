@@ -31,7 +31,9 @@ import { checkPort, portTaken } from './transport/check-port.js';
 import { hostPort, startGrpcServer } from './transport/grpc-server.js';
 import { startHttpServer } from './transport/http-server.js';
 
+/** A running server. */
 export interface Server {
+  /** Identifies this server among those of the database. */
   readonly serverId: string;
   /** `host:port` */
   readonly grpcAddress: string;
@@ -44,7 +46,9 @@ export interface Server {
 /** How often a server says that it is alive, in ms. */
 const ANNOUNCE_MS = 2_000;
 
+/** Options of {@link startServer} beside its configuration. */
 export interface StartServerOptions {
+  /** Default: pino to stdout with level `config.logLevel`. */
   readonly logger?: Logger;
   /** Ends the wait for the database; then the start fails with the signal's reason. */
   readonly signal?: AbortSignal;

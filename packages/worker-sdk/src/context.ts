@@ -11,6 +11,7 @@ export interface RunInfo {
   /** The workflow's name. */
   readonly workflowType: string;
   readonly namespace: string;
+  /** The queue whose workers execute it. */
   readonly taskQueue: string;
   /** Build that the run was started for; empty when the start named none. */
   readonly version: string;
@@ -90,6 +91,7 @@ export interface WorkflowContext {
    * @throws {CancelledError} when the run is being cancelled
    */
   sleep(duration: Duration): Promise<void>;
+  /** Waits like {@link sleep}; the name identifies the sleep in the run's history, like that of a step. */
   sleep(name: string, duration: Duration): Promise<void>;
   /**
    * Waits until a time without occupying a slot.
@@ -98,6 +100,7 @@ export interface WorkflowContext {
    * @throws {CancelledError} when the run is being cancelled
    */
   sleepUntil(time: Date): Promise<void>;
+  /** Waits like {@link sleepUntil}; the name identifies the sleep in the run's history, like that of a step. */
   sleepUntil(name: string, time: Date): Promise<void>;
   /** Executes clean-up: steps and sleeps inside `work` run although the run is being cancelled. Returns what `work` returns. */
   uncancellable<T>(work: () => Promise<T>): Promise<T>;

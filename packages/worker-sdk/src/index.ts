@@ -20,6 +20,7 @@ export {
   NonDeterminismError,
   PayloadTooLargeError,
   RetryableError,
+  type RunReference,
   StepTimeoutError,
   TerminalError,
   WorkerLostError,

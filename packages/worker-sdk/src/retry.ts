@@ -42,6 +42,7 @@ export interface ResolvedRetryPolicy {
   readonly stopOn: readonly ErrorMatcher[];
 }
 
+/** Whether another attempt follows, and when; or why none does. */
 export type RetryDecision =
   | { readonly retry: true; readonly delayMs: number }
   | { readonly retry: false; readonly why: 'non_retryable' | 'stop_on' | 'not_retry_on' | 'exhausted' };

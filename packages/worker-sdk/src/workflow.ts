@@ -15,6 +15,7 @@ export interface WorkflowOptions<Schema extends StandardSchemaV1 = StandardSchem
 
 /** A workflow: a name and its code. Made by {@link workflow}. */
 export interface Workflow<Input = unknown, Output = unknown> {
+  /** 1 to 255 bytes; clients may start it by this name. */
   readonly name: string;
   readonly options: WorkflowOptions;
   /** The author's function; workers call it. */

@@ -10,7 +10,9 @@ export interface ListOptions {
   readonly status?: RunStatus | readonly RunStatus[];
   /** The workflow's name. */
   readonly workflowType?: string;
+  /** Name of the task queue. */
   readonly taskQueue?: string;
+  /** Their workflow id: ended runs may share one. */
   readonly workflowId?: string;
   /** Build that the runs were started for. */
   readonly version?: string;

@@ -7,6 +7,7 @@ import { type RunSummary, runSummary } from './run-summary.js';
 
 /** One run: awaits its result, reads it, cancels, terminates or deletes it. Made by a client. */
 export class RunHandle<Output = unknown> {
+  /** A UUIDv7. */
   readonly runId: string;
   /** Empty when the handle was made from a run id alone. */
   readonly workflowId: string;

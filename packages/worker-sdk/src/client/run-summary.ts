@@ -8,11 +8,14 @@ export type RunStatus = Exclude<keyof typeof RunStatusNumber, 'UNSPECIFIED'>;
 
 /** A run as a client sees it. */
 export interface RunSummary {
+  /** A UUIDv7. */
   readonly runId: string;
+  /** Chosen at the start; unique among open runs of the namespace. */
   readonly workflowId: string;
   /** The workflow's name. */
   readonly workflowType: string;
   readonly namespace: string;
+  /** The queue whose workers execute it. */
   readonly taskQueue: string;
   /** Build that the run was started for; empty when the start named none. */
   readonly version: string;

@@ -110,6 +110,7 @@ abstract class RunEndedError extends Error {
 /** The awaited run FAILED; `cause` is the error, with name, message, stack, code, details and causes of its own. */
 export class WorkflowFailedError extends RunEndedError {
   override readonly name: string = 'WorkflowFailedError';
+  /** The error that the workflow's code threw. */
   override readonly cause: Error;
   /** The step whose failure ended the run; empty when the code itself threw. */
   readonly stepId: string;

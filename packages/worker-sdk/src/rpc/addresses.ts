@@ -1,3 +1,4 @@
+/** Where a local server listens, as `perdure dev` starts it. */
 export const DEFAULT_ADDRESS = '127.0.0.1:7300';
 const DEFAULT_PORT = 7300;
 const ADDRESS = /^(\[[\da-f:.%]+\]|[^\s:/[\]]+):(\d{1,5})$/i;

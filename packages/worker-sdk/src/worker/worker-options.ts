@@ -46,6 +46,7 @@ export interface WorkerOptions {
   readonly logger?: Logger;
 }
 
+/** Worker options with every value set and checked. */
 export interface ResolvedWorkerOptions {
   readonly taskQueue: string;
   readonly workflows: ReadonlyMap<string, Workflow>;
