@@ -1,4 +1,4 @@
-/** An AbortSignal that is made when somebody looks at it: most code never does. */
+/** An AbortSignal that is created on first use: most code never uses it. */
 export class LazySignal {
   #controller: AbortController | undefined;
   #reason: Error | undefined;
@@ -8,7 +8,7 @@ export class LazySignal {
     return this.#reason;
   }
 
-  /** Somebody has looked at the signal. */
+  /** The signal has been used. */
   get isWatched(): boolean {
     return this.#controller !== undefined;
   }

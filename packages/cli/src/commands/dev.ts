@@ -20,7 +20,7 @@ export function addDev(program: Command): void {
     .option('--http-port <port>', 'port for HTTP (default 7301, or the next free one)', portArgument)
     .option('--log-level <level>', 'least severe log lines to write (default info)')
     .action(async ({ port, ...options }: DevFlags) => {
-      // From now on a signal stops everything in order, also while it is still starting.
+      // From now on a signal stops everything in order, even during the start.
       const signal = untilSignal();
       const dev = await startDev({
         ...options,

@@ -105,7 +105,7 @@ async function showRuns(session: Session, options: ListOptions): Promise<void> {
   } while (pageToken !== '' && runs.length < limit);
   printList(session.output, runs, runListView);
   if (pageToken !== '') {
-    hint(`${runs.length} of more runs. All: --limit 0. Those that follow: --cursor ${pageToken}`);
+    hint(`The first ${runs.length}; there are more runs. All: --limit 0. Next page: --cursor ${pageToken}`);
   }
 }
 

@@ -36,7 +36,7 @@ export interface Dev {
   readonly httpAddress: string;
   /** Connection string of the database, with its password. */
   readonly databaseUrl: string;
-  /** Main process of the embedded PostgreSQL; undefined with a database of one's own. */
+  /** Main process of the embedded PostgreSQL; undefined with `databaseUrl`. */
   readonly postgresPid: number | undefined;
   /** Folder of data and log. */
   readonly dataFolder: string;

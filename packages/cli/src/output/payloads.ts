@@ -1,4 +1,4 @@
-/** Payloads for people and for JSON, as far as this program can read them. */
+/** Payloads for tables and for JSON; those that this program cannot read are shown as bytes. */
 import { inspect } from 'node:util';
 import type { Payload } from '@perdure/proto';
 import { devalueCodec } from '@perdure/worker-sdk';

@@ -8,7 +8,7 @@ export function safe(text: string): string {
   });
 }
 
-/** Like {@link safe}, for a text that carries our own colours. */
+/** Like {@link safe}, for a text with colours of this program. */
 export function safeKeepingColours(text: string, colours: boolean): string {
   if (!colours) return safe(text);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes are what it keeps.

@@ -38,7 +38,7 @@ export class PayloadLimit {
 /** The error of a start whose input the server found too large; any other error as it is. */
 export function inputRefusal(error: unknown, what: string, bytes: number): unknown {
   if (!(error instanceof RpcError)) return error;
-  // Size is the only rule for a payload's bytes; a message that gRPC itself found too large has no reason of ours.
+  // Size is the only rule for a payload's bytes; a message that gRPC itself found too large has no Perdure reason.
   const isTooLarge =
     error.violations.some(({ field }) => /(^|\.)input\.data$/.test(field)) ||
     (error.status === 'RESOURCE_EXHAUSTED' && error.reason === '');

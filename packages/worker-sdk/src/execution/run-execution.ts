@@ -140,10 +140,10 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   }
 
   /**
-   * Continues after a suspension, without a replay, when nobody else has held the run since: then all that may have changed is
-   * what was awaited, and whether a cancel was requested.
+   * Continues after a suspension, without a replay, when no other worker has held the run since: then only what was
+   * awaited may have changed, and whether a cancel is requested.
    *
-   * @returns false when somebody else has held it; this execution is then useless
+   * @returns false when another worker has held it; this execution cannot be used then
    */
   resume(leased: LeasedRun, lease: Lease, claimedAtMs: number): boolean {
     const isNext = leased.leaseToken === this.lease.leaseToken + 1 && leased.attempt === this.facts.run.attempt;
@@ -198,8 +198,8 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   }
 
   /**
-   * Executes a body. After a stall of the process a result may come in before the lease's end is noticed, so the lease is
-   * looked at before every body.
+   * Executes a body. After a stall of the process a result may arrive before the end of the lease is noticed, so the lease
+   * is checked before every body.
    */
   runBody(body: StepBody, onResult: (result: BodyResult) => void): void {
     if (this.lease.remainingMs <= 0) this.loseLease('expired');

@@ -32,7 +32,7 @@ export interface AdmissionOptions {
 
 /**
  * Admits leased runs: each takes a slot and resumes in memory, when it is warm, or by a replay. It starts immediately when
- * its lease can be trusted; when the answer that brought it took too long - the network or this process stalled - the lease
+ * its lease can be trusted; when the answer with the lease took too long - the network or this process stalled - the lease
  * is renewed first, and a run that another worker holds by then never starts.
  */
 export class Admission {
@@ -57,7 +57,7 @@ export class Admission {
     return this.#executions.size + this.#late.size;
   }
 
-  /** @param sentAtMs when the call was sent that brought them, by the clock */
+  /** @param sentAtMs when the poll that returned them was sent, by the clock */
   admit(runs: readonly LeasedRun[], sentAtMs: number): void {
     const { workflows, clock, ledger, log } = this.#options;
     const receivedAtMs = clock.nowMs();

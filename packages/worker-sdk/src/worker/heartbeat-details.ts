@@ -40,7 +40,7 @@ export class HeartbeatDetails {
     this.#options = options;
   }
 
-  /** Sends what the runs have, unless that is under way already. Never rejects: what fails is sent the next time. */
+  /** Sends the details of all runs, unless a send is in flight. Never rejects: what fails is sent the next time. */
   async send(runs: Iterable<ReportingRun>): Promise<void> {
     if (this.#sending) return;
     this.#sending = true;
@@ -66,7 +66,7 @@ export class HeartbeatDetails {
     }
   }
 
-  /** Sends what one run has, now. Never rejects: details are optional, and the attempt ends without them. */
+  /** Sends the details of one run now. Never rejects: details are optional, and the attempt ends without them. */
   async flush(run: ReportingRun): Promise<void> {
     const { lease } = run;
     for (let calls = 0; calls < CALLS_PER_RUN; calls++) {

@@ -1,7 +1,7 @@
 /** An open poll: it holds slots, and as many of each type that it requests. */
 export interface PollTicket {
   readonly types: readonly string[];
-  /** Runs that it may bring. */
+  /** Runs that it may return. */
   readonly slots: number;
 }
 
@@ -11,10 +11,10 @@ const MAX_POLLS = 10;
 const MAX_SLOTS = 1_000;
 
 /**
- * Counts a worker's slots. A poll may bring runs of any type it requests, so while it is open its slots count against the
+ * Counts a worker's slots. A poll may return runs of any type it requests, so while it is open its slots count against the
  * limit of each: however many runs return at once, no limit is exceeded.
  *
- * The free slots are spread over a few polls: while one brings its runs, others wait for the next ones.
+ * The free slots are spread over a few polls: while one returns its runs, others wait for the next ones.
  */
 export class SlotLedger {
   readonly #concurrency: number;
@@ -42,7 +42,7 @@ export class SlotLedger {
     return this.#polls;
   }
 
-  /** @returns a ticket for one more poll; undefined when there is no room for what it could bring, or no need */
+  /** @returns a ticket for one more poll; undefined when there is no room for more runs, or no need */
   openPoll(): PollTicket | undefined {
     const free = this.#concurrency - this.#runningTotal - this.#polledSlots;
     if (free <= 0) return undefined;

@@ -11,7 +11,7 @@ export class BodyReports implements StepBodyHost {
   readonly #codec: Codec;
   readonly #limit: PayloadLimit;
   readonly #flush: () => Promise<void>;
-  /** Made on demand: most runs report nothing. */
+  /** Created on first use: most runs report nothing. */
   #heartbeats: Heartbeats | undefined;
 
   /** @param flush sends what {@link heartbeats} holds now */

@@ -6,7 +6,7 @@ import type { StepHost } from '../step/step-host.js';
 export interface ContextHost extends StepHost {
   readonly replaying: boolean;
   /**
-   * Gives the next use of a name its id and place, and compares it with what is recorded.
+   * Assigns id and place to the next use of a name, and compares it with what is recorded.
    *
    * @returns undefined when the call must never settle: the execution is over, or the run fails
    * @throws {Error} when the workflow's function has ended

@@ -5,7 +5,7 @@ const MAX_STEP_IDS = 20;
 export interface Leftovers {
   /** Steps that are recorded, and that the code did not request. */
   readonly unrequested: readonly string[];
-  /** Steps whose promise the code did not look at. */
+  /** Steps whose promise the code did not await. */
   readonly unawaited: readonly string[];
 }
 

@@ -30,7 +30,7 @@ export class RunContext implements WorkflowContext {
     this.run = host.facts.run;
   }
 
-  /** Steps and timers whose promise the code has not looked at. */
+  /** Steps and timers whose promise the code has not awaited. */
   get unawaited(): readonly string[] {
     return [...this.#unawaited];
   }

@@ -1,14 +1,14 @@
 import type { Settle } from '../step/step-host.js';
 
-/** Says, with the id of a step, that nobody has looked at its promise yet; taken back when somebody does. */
+/** Adds the id of a step to `unawaited` until its promise is awaited. */
 type Track = (stepId: string, unawaited: Set<string>) => void;
 
 /**
- * A promise that knows whether somebody has looked at it: a step whose promise nobody awaits is most often a missing `await`.
- * `await`, `Promise.all` and the like call `then`, as they do for every subclass of Promise.
+ * A promise that knows whether it was awaited: a step whose promise nobody awaits is most often a missing `await`.
+ * `await`, `Promise.all` and other combinators call `then`, as they do for every subclass of Promise.
  */
 class TrackedPromise<T> extends Promise<T> {
-  /** What `then` and the like return is a plain promise. */
+  /** `then`, `catch` and `finally` return plain promises. */
   static override get [Symbol.species](): PromiseConstructor {
     return Promise;
   }

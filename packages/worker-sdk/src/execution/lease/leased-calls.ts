@@ -49,14 +49,14 @@ export class LeasedCalls {
   }
 
   /**
-   * A call is under way that may have ended the lease already, as it was meant to: a lost lease then proves nothing, and the
+   * A call is in flight that may have ended the lease already, as intended: a lost lease then proves nothing, and the
    * answer to the call tells what became of the run.
    */
   get isYielding(): boolean {
     return this.#yielding > 0;
   }
 
-  /** No further call is sent; those under way end with {@link ExecutionEnded}. */
+  /** No further call is sent; those in flight fail with {@link ExecutionEnded}. */
   end(): void {
     this.#ended = true;
   }

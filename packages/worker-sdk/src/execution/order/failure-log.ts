@@ -25,7 +25,7 @@ export class FailureLog {
   /** Made on demand: in most runs nothing fails, and the collector looks at every WeakMap. */
   #indexOf: WeakMap<Error, number> | undefined;
 
-  /** @returns the error, which is made anew for each delivery */
+  /** @returns the error; each delivery has an error object of its own */
   delivered(error: Error, from: StepPlace, seq: number): Error {
     this.#indexOf ??= new WeakMap();
     this.#indexOf.set(error, this.#failures.push({ from, seq }) - 1);

@@ -48,7 +48,7 @@ export class Program {
   }
 
   /**
-   * Gives the next use of a name its id and place: the n-th use gets the id `name#n`, the first one the name itself.
+   * Assigns id and place to the next use of a name: the n-th use gets the id `name#n`, the first one the name itself.
    *
    * @returns `mismatch`: how it differs from what is recorded, for the author
    */

@@ -31,7 +31,7 @@ export class RunFacts {
     });
   }
 
-  /** Names the run in every line. Made on demand. */
+  /** Names the run in every line. Created on first use. */
   get log(): Logger {
     const { runId, workflowId, workflowType } = this.run;
     this.#child ??= this.#log.child({ runId, workflowId, workflowType });

@@ -6,8 +6,8 @@ import type { SleepCall, StepHost } from './step-host.js';
 
 /**
  * Carries out one `ctx.sleep`: a durable timer. Its time is fixed when it is recorded, by the database's clock; a replay
- * finds it and does not start anew. While the run stays in this worker the timer is watched here, and the database has the
- * last word on whether it is due; a suspended run's timers are fired by the reaper.
+ * finds it and does not restart it. While this worker holds the run it watches the timer, and the database decides whether
+ * it is due; a suspended run's timers are fired by the reaper.
  */
 export async function callSleep(host: StepHost, call: SleepCall): Promise<void> {
   const { step, settle } = call;
@@ -73,7 +73,7 @@ async function schedule(
   }
 }
 
-/** @returns the ms that are still to wait by the database's clock when it is not due yet */
+/** @returns the ms left by the database's clock when it is not due yet */
 async function fire(host: StepHost, { step, settle }: SleepCall, attemptNumber: number): Promise<number | 'fired'> {
   const ticket = host.delivery.reserve();
   try {

@@ -6,11 +6,11 @@ import { StepAttempt } from './step-attempt.js';
 import type { StepCall, StepHost } from './step-host.js';
 
 /**
- * Carries out one `ctx.step`: gives out the recorded result, or executes the body, attempt by attempt, until there is one.
+ * Carries out one `ctx.step`: delivers the recorded result, or executes the body, attempt by attempt, until there is one.
  * Every result that the code receives has been recorded before, with its place in the order of results.
  *
  * A crash before BeginStep is answered leaves nothing, or an open attempt, which is closed as WORKER_LOST with the lease; a
- * crash before CompleteStep is answered likewise, unless the completion was committed: then a replay finds the result.
+ * crash before CompleteStep is answered does the same, unless the completion was committed: then a replay finds the result.
  */
 export function callStep(host: StepHost, call: StepCall): void {
   const { step, options } = call;

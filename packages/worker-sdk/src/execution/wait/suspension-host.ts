@@ -2,9 +2,9 @@ import type { RecordingHost } from '../order/recording-host.js';
 
 /** What giving the run back and resuming it needs of an execution. */
 export interface SuspensionHost extends RecordingHost {
-  /** The code has not come to its end, and no work of ours is under way that needs the lease. */
+  /** The code has not ended, and no work in flight needs the lease. */
   readonly isIdle: boolean;
-  /** The suspension is committed: the lease is over, the code stays where it stands. */
+  /** The suspension is committed: the lease is over, the code stays in memory. */
   onSuspended(): void;
   /** Forgets the code; the next claim of the run replays it. */
   forget(): void;

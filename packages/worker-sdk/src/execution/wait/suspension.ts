@@ -4,9 +4,9 @@ import { isFinal } from '../order/memo.js';
 import type { SuspensionHost } from './suspension-host.js';
 import type { PendingWait, Waits } from './waits.js';
 
-/** A wait that ends this soon is not worth giving the run back for, in ms. */
+/** A run is not suspended for a wait that ends this soon, in ms. */
 const IN_PLACE_MS = 200;
-/** Waits that a suspension names: those that end first. The others are found again when the run is held again. */
+/** Waits that a suspension names: those that end first. The others are found when the run is claimed again. */
 const MAX_NAMED_WAITS = 1_000;
 
 type State =
@@ -19,8 +19,8 @@ type State =
 const LIVE: State = { kind: 'live' };
 
 /**
- * Gives a run back when everything in it awaits time, and resumes it when it comes back to this worker. In between the
- * code stays where it stands, in memory; what happens to that memory does not matter.
+ * Suspends a run when everything in it awaits time, and resumes it when this worker claims it again. In between its code
+ * stays in memory; losing that memory loses nothing.
  */
 export class Suspension {
   readonly #host: SuspensionHost;
@@ -38,7 +38,7 @@ export class Suspension {
     return this.#state.kind === 'suspended';
   }
 
-  /** Nothing is to be delivered: when nothing else is under way and something is awaited, the run is given back. */
+  /** There is nothing to deliver: suspends the run when it does no work and awaits something. */
   onIdle(): void {
     if (!this.#host.isIdle || this.#state.kind !== 'live' || this.#waits.size === 0) return;
     const waits = this.#waits.list();
@@ -59,7 +59,7 @@ export class Suspension {
     }));
     const answer = await host.calls.call('suspendRun', { waits }, { gated: false });
     if (answer.suspended) {
-      // What the code did while the answer was on its way was sent under a lease that is over: nobody will answer it.
+      // What the code requested while the answer was on its way was sent under a lease that is over: it gets no answer.
       if (!host.isIdle || !isSame(this.#waits.list(), awaited)) {
         host.forget();
         return;
@@ -75,7 +75,7 @@ export class Suspension {
     host.delivery.recheck();
   }
 
-  /** The run is held again, and nobody else has held it since: all that may have changed is what was awaited, and a cancel. */
+  /** The run is held again, and no other worker has held it since: only what was awaited may have changed, and the cancel request. */
   resume(leased: LeasedRun): void {
     const named = this.#state.kind === 'suspended' ? this.#state.named : [];
     this.#state = LIVE;
@@ -88,8 +88,8 @@ export class Suspension {
     const { memo } = await host.calls.call('getMemo', { stepIds: named.map(({ stepId }) => stepId) });
     const recorded = new Map(memo.map((entry) => [entry.stepId, entry]));
     if (!named.every((wait) => isAsAwaited(wait, recorded.get(wait.stepId)))) {
-      // Somebody has settled a step by other means; a replay takes it up.
-      await host.release('What was awaited has been settled otherwise.');
+      // A step was settled by other means; a replay delivers it.
+      await host.release('A step that was awaited has been settled otherwise.');
       return;
     }
     for (const { stepId, status, finishedAt, firesAt, nextRetryAt } of memo) {
