@@ -98,7 +98,7 @@ describe('errors that a client sees', () => {
 
   it('say which part of which value cannot be encoded', async () => {
     expect((await run('function')).message).toContain(
-      "TypeError: The result of step 'charge' cannot be recorded: .items[1].fn is a function. Allowed are JSON values",
+      "TypeError: The result of step 'charge' cannot be recorded: .items[1].fn is a function. Expected JSON values",
     );
     expect((await run('money')).message).toContain('it is an instance of Money.');
     const error = await errorOf(perdure.client.execute(output, { taskQueue, timeout: '25s' }));

@@ -64,6 +64,33 @@ describe('a worker', () => {
     expect(lines.map((each) => each.worker)).toEqual(lines.map(() => 'this-host:42'));
   });
 
+  it('logs that a run it holds was terminated, tells its body so, and does not warn of a lost lease', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const reasons: unknown[] = [];
+    let isHeld = false;
+    const holding = workflow('holding', (ctx) =>
+      ctx.step('hold', ({ signal }) => {
+        isHeld = true;
+        return new Promise<void>((resolve) => {
+          signal.addEventListener('abort', () => {
+            reasons.push(signal.reason);
+            resolve();
+          });
+        });
+      }),
+    );
+    const { worker, logged } = newWorker({ taskQueue, workflows: [holding], connection: perdure.connection });
+    await worker.start();
+    const handle = await perdure.client.start(holding, { taskQueue });
+    await until('the body to run', () => isHeld);
+    await handle.terminate('no longer needed');
+    const [line] = await until('the line', () => logged('run_terminated').length > 0 && logged('run_terminated'));
+    expect(line).toMatchObject({ level: 30, runId: handle.runId });
+    expect(reasons).toMatchObject([{ name: 'LeaseLostError', message: 'The run was terminated.' }]);
+    await worker.shutdown(0);
+    expect(logged('lease_lost')).toEqual([]);
+  });
+
   it('says once where it looks for a server that does not answer, and tells when there is one', async () => {
     const address = `127.0.0.1:${await freePort()}`;
     const { worker, logged } = newWorker({ workflows: [nothing], address });

@@ -281,7 +281,9 @@ describe('commands', { timeout: 120_000 }, () => {
   it('list says when there is more, and continues where it stopped', async () => {
     const all = (await cli('run list --limit 0 -o ids')).output.trim().split('\n');
     const first = await cli('run list -n 1 -o ids');
-    const cursor = /1 of more runs\. All: --limit 0\. Those that follow: --cursor (\S+)/.exec(first.errors)?.[1];
+    const cursor = /The first 1; there are more runs\. All: --limit 0\. Next page: --cursor (\S+)/.exec(
+      first.errors,
+    )?.[1];
     expect(first.output.trim()).toBe(all[0]);
     const rest = (await cli(`run list -n 0 -o ids --cursor ${cursor}`)).output.trim().split('\n');
     expect(rest).toEqual(all.slice(1));

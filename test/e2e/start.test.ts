@@ -77,7 +77,7 @@ describe('what starts a part', () => {
   it.each([
     ['run list --address nowhere', /must be host:port/],
     ['run start w -q q --input-file /no/such/file', /'\/no\/such\/file' cannot be read: there is no such file/],
-    ['dev --data-folder /etc/passwd/x', /^error \/etc\/passwd\/x lies below something that is no folder/],
+    ['dev --data-folder /etc/passwd/x', /^error \/etc\/passwd\/x is below a path that is not a folder/],
     ['dev --port 70000', /help/],
     ['help nosuch', /Unknown command 'nosuch'/],
   ])('%s is a mistake of the user, with exit code 2', async (args, told) => {

@@ -87,6 +87,19 @@ describe('workers that die, with real processes', () => {
     expect(second.child.exitCode).toBeNull();
   });
 
+  it('a worker that a Ctrl-C reaches twice, from the terminal and from npm, lets its runs end', async () => {
+    const { taskQueue, startWorker, noted } = setUp();
+    const worker = await startWorker();
+    const handle = await perdure.client.start<number, number>('held', 1_000, { taskQueue });
+    await until('the step to be held', () => noted('hold').length === 1);
+    // Two of the same kind may reach the process as one.
+    worker.child.kill('SIGINT');
+    worker.child.kill('SIGTERM');
+    expect(await worker.ended()).toBe(0);
+    expect(noted('aborted')).toEqual([]);
+    expect(await handle.result({ timeout: '20s' })).toBe(worker.child.pid);
+  });
+
   it('a zombie that wakes past its lease changes nothing and its body is aborted', async () => {
     const { taskQueue, startWorker, noted, letGo, hold } = setUp();
     const zombie = await startWorker();

@@ -1,8 +1,8 @@
 import { type ClaimedRun, type Database, openDatabase, registerWorkers, startRuns } from '@perdure/store';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CallState } from '../../packages/server/dist/call/handlers.js';
 import { Dispatcher } from '../../packages/server/dist/dispatch/dispatcher.js';
-import { CallState } from '../../packages/server/dist/rpc/handlers.js';
 import { createDatabase, type TestDatabase } from '../support/database.js';
 import { ManualClock, settled } from '../support/manual-clock.js';
 import { startCommand } from '../support/store.js';

@@ -2,8 +2,8 @@ import { devalueCodec, PayloadTooLargeError, TerminalError } from '@perdure/work
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { errorOf, failureOf } from '../../packages/worker-sdk/dist/errors/failure.js';
-import { DeliveryQueue } from '../../packages/worker-sdk/dist/execution/delivery-queue.js';
-import { SeededRandom } from '../../packages/worker-sdk/dist/execution/random.js';
+import { SeededRandom } from '../../packages/worker-sdk/dist/execution/context/random.js';
+import { DeliveryQueue } from '../../packages/worker-sdk/dist/execution/order/delivery-queue.js';
 import { SlotLedger } from '../../packages/worker-sdk/dist/worker/slot-ledger.js';
 import { ManualClock } from '../support/manual-clock.js';
 
@@ -15,7 +15,7 @@ describe('delivery queue', () => {
   it('delivers recorded results in recorded order, however the code asks', async () => {
     const delivered: string[] = [];
     const queue = new DeliveryQueue(['a', 'b', 'c'], () => undefined);
-    for (const id of ['c', 'a', 'b']) queue.ask(id, () => delivered.push(id));
+    for (const id of ['c', 'a', 'b']) queue.request(id, () => delivered.push(id));
     await turns();
     expect(delivered).toEqual(['a', 'b', 'c']);
     expect(queue.replaying).toBe(false);
@@ -44,7 +44,7 @@ describe('delivery queue', () => {
       order.push(`reacted to ${id}`);
     };
     for (const id of ['a', 'b']) {
-      queue.ask(id, () => {
+      queue.request(id, () => {
         order.push(`delivered ${id}`);
         void react(id);
       });
@@ -59,18 +59,18 @@ describe('delivery queue', () => {
     const clock = new ManualClock();
     const onIdle = () => quiet++;
     const queue = new DeliveryQueue(['gone', 'kept'], onIdle, () => true, clock);
-    queue.ask('kept', () => delivered.push('kept'));
+    queue.request('kept', () => delivered.push('kept'));
     await turns();
     expect([delivered, quiet]).toEqual([[], 0]);
     await clock.advance(clock.nextInMs ?? 0);
     await turns();
     expect(delivered).toEqual(['kept']);
     expect(quiet).toBeGreaterThan(0);
-    expect(queue.unasked).toEqual(['gone']);
-    queue.ask('gone', () => delivered.push('gone'));
+    expect(queue.unrequested).toEqual(['gone']);
+    queue.request('gone', () => delivered.push('gone'));
     await turns();
     expect(delivered).toEqual(['kept', 'gone']);
-    expect(queue.unasked).toEqual([]);
+    expect(queue.unrequested).toEqual([]);
   });
 
   it('gives the code its whole grace again whenever something happens', async () => {
@@ -81,15 +81,15 @@ describe('delivery queue', () => {
       () => true,
       clock,
     );
-    queue.touch();
+    queue.recheck();
     await clock.advance(49);
-    queue.touch();
+    queue.recheck();
     await clock.advance(49);
     await turns();
     expect(queue.replaying).toBe(true);
     await clock.advance(1);
     await turns();
-    expect([queue.replaying, queue.unasked]).toEqual([false, ['gone']]);
+    expect([queue.replaying, queue.unrequested]).toEqual([false, ['gone']]);
   });
 
   it('passes nothing over, and wakes nobody, once it is stopped', async () => {
@@ -97,7 +97,7 @@ describe('delivery queue', () => {
     let quiet = 0;
     const onIdle = () => quiet++;
     const queue = new DeliveryQueue(['gone'], onIdle, () => true, clock);
-    queue.touch();
+    queue.recheck();
     await turns();
     queue.stop();
     await clock.advance(1_000);
@@ -108,7 +108,7 @@ describe('delivery queue', () => {
   it('delivers nothing once it is stopped', async () => {
     const delivered: string[] = [];
     const queue = new DeliveryQueue(['a'], () => delivered.push('quiet'));
-    queue.ask('a', () => delivered.push('a'));
+    queue.request('a', () => delivered.push('a'));
     queue.stop();
     await turns();
     expect(delivered).toEqual([]);

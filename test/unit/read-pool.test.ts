@@ -1,7 +1,7 @@
 import { type Reader, StatementTimeoutError } from '@perdure/store';
 import { describe, expect, it } from 'vitest';
+import { CallState } from '../../packages/server/dist/call/handlers.js';
 import { ReadPool } from '../../packages/server/dist/reads/read-pool.js';
-import { CallState } from '../../packages/server/dist/rpc/handlers.js';
 
 /** A database whose statements are answered when the test says so. */
 function gatedPool(options: { maxReads: number; maxQueued: number }) {

@@ -1,8 +1,8 @@
 import { StepStatus } from '@perdure/proto';
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { SuspensionHost } from '../../packages/worker-sdk/dist/execution/ports.js';
-import { Suspension } from '../../packages/worker-sdk/dist/execution/suspension.js';
-import { type WaitEnd, Waits } from '../../packages/worker-sdk/dist/execution/waits.js';
+import { Suspension } from '../../packages/worker-sdk/dist/execution/wait/suspension.js';
+import type { SuspensionHost } from '../../packages/worker-sdk/dist/execution/wait/suspension-host.js';
+import { type WaitEnd, Waits } from '../../packages/worker-sdk/dist/execution/wait/waits.js';
 import { gate } from '../support/held-answers.js';
 import { ManualClock, settled } from '../support/manual-clock.js';
 
@@ -32,9 +32,9 @@ function suspendable() {
     calls,
     faults: { guard: (work: () => Promise<void>) => work() },
     work: { during: <T>(work: () => Promise<T>) => work() },
-    delivery: { touch: () => told.push('touched') },
+    delivery: { recheck: () => told.push('touched') },
     cancel: () => told.push('cancelled'),
-    evict: () => told.push('evicted'),
+    forget: () => told.push('evicted'),
     onSuspended: () => told.push('suspended'),
     release: async (reason: string) => void told.push(`released: ${reason}`),
     untilMs: () => 700,

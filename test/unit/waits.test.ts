@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { type WaitEnd, Waits } from '../../packages/worker-sdk/dist/execution/waits.js';
+import { type WaitEnd, Waits } from '../../packages/worker-sdk/dist/execution/wait/waits.js';
 import { ManualClock, settled } from '../support/manual-clock.js';
 
 describe('what a run awaits', () => {

@@ -1,8 +1,8 @@
 import { RpcError } from '@perdure/worker-sdk';
 import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { Heartbeats } from '../../packages/worker-sdk/dist/execution/heartbeats.js';
-import { Lease } from '../../packages/worker-sdk/dist/execution/lease.js';
+import { Heartbeats } from '../../packages/worker-sdk/dist/execution/body/heartbeats.js';
+import { Lease } from '../../packages/worker-sdk/dist/execution/lease/lease.js';
 import { FaultBackoff, faultDelayMs } from '../../packages/worker-sdk/dist/worker/fault-backoff.js';
 import { type Claim, LateClaims } from '../../packages/worker-sdk/dist/worker/late-claims.js';
 import { LeaseKeeper } from '../../packages/worker-sdk/dist/worker/lease-keeper.js';
@@ -89,7 +89,7 @@ describe('the keeper of leases', () => {
       events,
       takeHeartbeats: (maxBytes: number) => heartbeats.take(maxBytes),
       cancel: () => events.push('cancel'),
-      drop: () => events.push('drop'),
+      loseLease: (how: string) => events.push(how),
     };
     return run satisfies Held;
   };
@@ -120,7 +120,7 @@ describe('the keeper of leases', () => {
     keeper.add(run, false);
     clock.stall(60_000);
     await clock.advance(0);
-    expect(run.events).toEqual(['drop']);
+    expect(run.events).toEqual(['expired']);
     expect(calls.map(({ leases }) => leases)).toEqual([[]]);
   });
 
@@ -133,7 +133,7 @@ describe('the keeper of leases', () => {
     expect(calls.length).toBeGreaterThan(4);
     expect(run.events).toEqual([]);
     await clock.advance(1);
-    expect(run.events).toEqual(['drop']);
+    expect(run.events).toEqual(['expired']);
   });
 
   it('drops what the server says is lost, and passes on what is to be cancelled', async () => {
@@ -142,7 +142,7 @@ describe('the keeper of leases', () => {
     const runs = ['lost', 'cancelled', 'fine'].map((runId) => newRun(runId));
     for (const run of runs) keeper.add(run, false);
     await clock.advance(1_000);
-    expect(runs.map(({ events }) => events)).toEqual([['drop'], ['cancel'], []]);
+    expect(runs.map(({ events }) => events)).toEqual([['refused'], ['cancel'], []]);
   });
 
   it('does not drop a run that was suspended and resumed while the answer was on its way', async () => {
@@ -178,7 +178,7 @@ describe('the keeper of leases', () => {
     await clock.advance(2_000);
     expect(run.events).toEqual([]);
     await clock.advance(1_000);
-    expect(run.events).toEqual(['drop']);
+    expect(run.events).toEqual(['expired']);
   });
 
   it('sends at most 1,000 leases in a call', async () => {
@@ -313,7 +313,7 @@ describe('claims that came late', () => {
     const claims = [claim('a'), claim('b')];
     void late.confirm(claims);
     await settled();
-    late.notice(new Set(['a/1']), new Set(['b/1']));
+    late.onNotices(new Set(['a/1']), new Set(['b/1']));
     expect(outcomes).toEqual(['gone b']);
     expect(claims[0]?.leased.cancelRequested).toBe(true);
     expect(late.giveUp().map(({ lease }) => lease.runId)).toEqual(['a']);
@@ -444,7 +444,7 @@ describe('the ledger of slots', () => {
 
 describe('the cache of warm runs', () => {
   const newRun = (runId: string, evicted: string[]) =>
-    ({ run: { runId }, evict: () => evicted.push(runId) }) as unknown as Parameters<WarmCache['put']>[0];
+    ({ run: { runId }, forget: () => evicted.push(runId) }) as unknown as Parameters<WarmCache['put']>[0];
 
   it('evicts the run that was suspended first when it is full, and hands each out once', () => {
     const evicted: string[] = [];

@@ -44,7 +44,7 @@ try {
   let killed = 0;
   const killing = (async () => {
     while (killed < kills) {
-      // Whoever was killed held the run; the next one has taken it over when the attempt has risen.
+      // The killed worker held the run; once its attempt has risen, another worker has claimed it.
       for (;;) {
         const { status, attempt, finishedAt } = await handle.get();
         if (finishedAt !== undefined) return;

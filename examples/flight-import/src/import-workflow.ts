@@ -15,7 +15,7 @@ export interface ImportResult {
   readonly totals: readonly OriginTotal[];
 }
 
-/** Whatever happens to the database or the network, an import goes on for a good while. */
+/** Whatever happens to the database or the network, an import keeps retrying for a long time. */
 const PATIENT = { retry: { maxAttempts: 200, initial: '100ms', max: '2s' } } as const;
 
 /** Reads, checks, transforms and loads a data set in chunks, each of them three steps, then aggregates it. */

@@ -4,7 +4,7 @@ import { FlightTable } from './flight-table.js';
 import { importWorkflow, TASK_QUEUE } from './import-workflow.js';
 
 const url = process.env.FLIGHTS_DATABASE_URL;
-if (url === undefined) throw new Error('Set FLIGHTS_DATABASE_URL to the database that the flights shall go to.');
+if (url === undefined) throw new Error('Set FLIGHTS_DATABASE_URL to the database that receives the flights.');
 const table = new FlightTable(url);
 const worker = new Worker({
   taskQueue: TASK_QUEUE,

@@ -1,6 +1,6 @@
 /**
  * Starts Perdure with an embedded PostgreSQL, runs an order, kills its worker while the card is being charged, lets another
- * worker go on, and shows what happened.
+ * worker continue, and shows what happened.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -55,7 +55,7 @@ async function main(): Promise<void> {
     await once(first, 'exit');
     say('  Worker A was killed (SIGKILL) while it charged the card: the money has moved, the result is not recorded');
     startWorker('Worker B');
-    say('  Worker B goes on once the lease of Worker A has expired (2 s) …');
+    say('  Worker B continues once the lease of Worker A has expired (2 s) …');
     const result = await handle.result({ timeout: '60s' });
     say(`  Run COMPLETED\n\n${JSON.stringify(result, null, 2)}\n`);
     await showHistory(dev, handle);
@@ -100,7 +100,7 @@ Everything keeps running. In another terminal:
   ${address}npx perdure run list
   ${address}npx perdure run start fulfil-order -q ${TASK_QUEUE} --input '${JSON.stringify({ ...order, orderId: 'mine' })}'
   ${address}npx perdure run watch <run>
-  kill -9 <a worker process>          … and see the run go on elsewhere
+  kill -9 <a worker process>          … and see another worker continue the run
 
 Ctrl-C stops it.`);
   await untilSignal();

@@ -28,7 +28,7 @@ export function orderWorkflow(gateway: PaymentGateway): Workflow<z.input<typeof 
       'reserve stock',
       ({ countedAttempt }) => {
         if (order.items.some(({ sku }) => sku === 'discontinued'))
-          throw new TerminalError('An item is not made any more.');
+          throw new TerminalError('An item is no longer made.');
         // The warehouse is slow to wake up.
         if (countedAttempt < 3) throw new Error('The warehouse does not answer.');
       },

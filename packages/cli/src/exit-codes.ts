@@ -2,10 +2,10 @@ import { ConfigError } from '@perdure/config';
 import { RpcError } from '@perdure/worker-sdk';
 import { CommanderError } from 'commander';
 
-/** What the shell gets. Documented in docs/cli.md. */
+/** The exit codes; documented in docs/cli.md. */
 export const EXIT = {
   ok: 0,
-  /** The run ended otherwise than COMPLETED, or something unforeseen happened. */
+  /** The run ended otherwise than COMPLETED, or an unexpected error occurred. */
   failed: 1,
   /** The command line or a value in it cannot be used. */
   usage: 2,
@@ -17,9 +17,10 @@ export const EXIT = {
   interrupted: 130,
 } as const;
 
-/** An error that is told to the user without a stack. */
+/** An error that is shown without a stack. */
 export class CliError extends Error {
   override readonly name = 'CliError';
+  /** One of {@link EXIT}. */
   readonly exitCode: number;
   constructor(message: string, exitCode: number) {
     super(message);

@@ -5,7 +5,7 @@ import { validate as isUuid } from 'uuid';
 import { CliError, EXIT } from './exit-codes.js';
 import type { OutputFormat } from './output/print.js';
 
-/** What every command that talks to a server gets. */
+/** What every command that calls a server receives. */
 export interface Session {
   readonly namespace: string;
   readonly address: string;
@@ -52,7 +52,7 @@ export interface RunRef {
   readonly workflowId: string;
 }
 
-/** People give run ids or workflow ids. What looks like a run id is tried as one first. */
+/** Users give run ids or workflow ids. A UUID is tried as a run id first. */
 export async function withRun<T>(session: Session, id: string, call: (ref: RunRef) => Promise<T>): Promise<T> {
   const { namespace } = session;
   if (!isUuid(id)) return call({ namespace, runId: '', workflowId: id });
@@ -64,12 +64,12 @@ export async function withRun<T>(session: Session, id: string, call: (ref: RunRe
   }
 }
 
-/** The run that people gave an id of. */
+/** The run of a run id or workflow id. */
 export async function findRun(session: Session, id: string): Promise<WorkflowRun> {
   return withRun(session, id, async (ref) => (await session.workflows.getRun(ref)).run as WorkflowRun);
 }
 
-/** The run id of what people gave. */
+/** The run id of a run id or workflow id. */
 export async function runIdOf(session: Session, id: string): Promise<string> {
   return (await findRun(session, id)).runId;
 }

@@ -4,6 +4,7 @@ import type { ConfigOf, Option, Options } from './options.js';
 /** One or more options cannot be used; the message lists every one. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
+  /** One sentence for each option that cannot be used. */
   readonly problems: readonly string[];
 
   constructor(problems: readonly string[]) {
@@ -12,7 +13,9 @@ export class ConfigError extends Error {
   }
 }
 
+/** Where the values of options come from. */
 export interface ConfigSources {
+  /** Environment variables, for example `process.env`. */
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Values from the command line by option name; they win over the environment. */
   readonly flags?: Readonly<Record<string, unknown>>;

@@ -1,1 +1,2 @@
-export { addToProject, type Change, createProject, ProjectError } from './project.js';
+export type { Change } from './change.js';
+export { addToProject, createProject, ProjectError } from './project.js';

@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import type { Change } from './project.js';
+import type { Change } from './change.js';
 
 type Entries = Readonly<Record<string, string>>;
 

@@ -1,19 +1,12 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { Change } from './change.js';
 import { mergePackage, newPackage, type PackageJson, parsePackage } from './package-json.js';
 
 /** The project cannot be made there; the message says why and what to do. */
 export class ProjectError extends Error {
   override readonly name = 'ProjectError';
-}
-
-/** What happened to a file, or to an entry of package.json. */
-export interface Change {
-  readonly what: string;
-  readonly action: 'made' | 'added' | 'kept';
-  /** Why it was kept, and what that means. */
-  readonly note?: string;
 }
 
 const TEMPLATE = fileURLToPath(new URL('../template/', import.meta.url));

@@ -1,2 +1,2 @@
 /** Server, reaper and an embedded PostgreSQL inside one process: for development and tests. */
-export { type Dev, type DevOptions, defaultDataFolder, devText, startDev, untilSignal } from '@perdure/cli';
+export { CliError, type Dev, type DevOptions, defaultDataFolder, devText, startDev, untilSignal } from '@perdure/cli';

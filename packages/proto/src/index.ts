@@ -5,3 +5,4 @@ export * from './gen/perdure/v1/session_service_pb.js';
 export * from './gen/perdure/v1/types_pb.js';
 export * from './gen/perdure/v1/worker_service_pb.js';
 export * from './gen/perdure/v1/workflow_service_pb.js';
+export { dateOf, durationOf, msOf, timestampOf } from './time.js';

@@ -62,6 +62,7 @@ export const reaperOptions = defineOptions({
   ...logOptions,
 });
 
+/** The configuration of a reaper; see docs/configuration.md for units, defaults and ranges. */
 export type ReaperConfig = ConfigOf<typeof reaperOptions>;
 
 /** Relations between the options; for `loadConfig`. */

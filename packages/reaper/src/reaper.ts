@@ -16,6 +16,7 @@ import { Announcement } from './announcement.js';
 import type { ReaperConfig } from './config.js';
 import { type SweepContext, sweepExpired, sweepSleepers } from './sweeps.js';
 
+/** A running reaper. */
 export interface Reaper {
   /** Lets the sweep under way finish, then ends all connections. */
   stop(): Promise<void>;

@@ -169,6 +169,7 @@ export const serverOptions = defineOptions({
   ...logOptions,
 });
 
+/** The configuration of a server; see docs/configuration.md for units, defaults and ranges. */
 export type ServerConfig = ConfigOf<typeof serverOptions>;
 
 /** Relations between the options; for `loadConfig`. */

@@ -12,6 +12,7 @@ import {
   waitForDatabase,
 } from '@perdure/store';
 import type { Logger } from 'pino';
+import { bindService } from './call/handlers.js';
 import { type Commands, createCommands } from './commands/commands.js';
 import type { ServerConfig } from './config.js';
 import type { ServerContext } from './context.js';
@@ -23,7 +24,6 @@ import { Notifier } from './dispatch/notifier.js';
 import { Registrations } from './dispatch/registrations.js';
 import { Wakeups } from './dispatch/wakeups.js';
 import { ReadPool } from './reads/read-pool.js';
-import { bindService } from './rpc/handlers.js';
 import { adminService } from './services/admin-service.js';
 import { workerService } from './services/worker-service.js';
 import { workflowService } from './services/workflow-service.js';
@@ -31,7 +31,9 @@ import { checkPort, portTaken } from './transport/check-port.js';
 import { hostPort, startGrpcServer } from './transport/grpc-server.js';
 import { startHttpServer } from './transport/http-server.js';
 
+/** A running server. */
 export interface Server {
+  /** Identifies this server among those of the database. */
   readonly serverId: string;
   /** `host:port` */
   readonly grpcAddress: string;
@@ -44,7 +46,9 @@ export interface Server {
 /** How often a server says that it is alive, in ms. */
 const ANNOUNCE_MS = 2_000;
 
+/** Options of {@link startServer} beside its configuration. */
 export interface StartServerOptions {
+  /** Default: pino to stdout with level `config.logLevel`. */
   readonly logger?: Logger;
   /** Ends the wait for the database; then the start fails with the signal's reason. */
   readonly signal?: AbortSignal;

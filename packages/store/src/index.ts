@@ -30,7 +30,6 @@ export { LATEST_SCHEMA_VERSION, type MigrateOptions, type MigrateResult, migrate
 export { expireRuns } from './sweeps/expire-runs.js';
 export { expireSteps } from './sweeps/expire-steps.js';
 export { nextExpiryMs, nextWakeMs } from './sweeps/next-due.js';
-export type { QueueRef } from './sweeps/queues.js';
 export { type Reclaimed, type ReclaimOptions, reclaimLeases } from './sweeps/reclaim-leases.js';
 export { retireStaleWorkers } from './sweeps/retire-stale-workers.js';
 export { wakeSleepers } from './sweeps/wake-sleepers.js';

@@ -191,3 +191,9 @@ export const SUSPECT_LOSSES = 2;
 
 /** The server's own limit for timers and timeouts: 10 years, in ms. */
 export const MAX_DELAY_MS = 10 * 365 * 24 * 3_600_000;
+
+/** A task queue of a namespace: what a wake-up names. */
+export interface QueueRef {
+  readonly namespace: string;
+  readonly taskQueue: string;
+}

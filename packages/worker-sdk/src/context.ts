@@ -2,16 +2,20 @@ import type { Logger } from 'pino';
 import type { Duration } from './duration.js';
 import type { RetryPolicy } from './retry.js';
 
-/** What a run is. */
+/** A run's identity and place, as its code sees it. Frozen. */
 export interface RunInfo {
+  /** A UUIDv7, unique among all runs. */
   readonly runId: string;
+  /** The id chosen at the start, 1 to 255 bytes; unique among open runs of the namespace. */
   readonly workflowId: string;
+  /** The workflow's name. */
   readonly workflowType: string;
   readonly namespace: string;
+  /** The queue whose workers execute it. */
   readonly taskQueue: string;
-  /** Build that the run was started for; empty when not given. */
+  /** Build that the run was started for; empty when the start named none. */
   readonly version: string;
-  /** From 1; rises with every run-level retry and every lost worker. */
+  /** Attempt of the run, from 1; rises with every run-level retry and every lost worker. */
   readonly attempt: number;
   /** When the start was committed. */
   readonly createdAt: Date;
@@ -19,68 +23,94 @@ export interface RunInfo {
   readonly startedAt: Date;
 }
 
-/** How a step is executed. */
+/** How a step is executed; each option is optional. */
 export interface StepOptions {
-  /** Default: 3 tries, exponential backoff from 1 s, at most 1 minute, jitter 0.1. */
+  /** Default: 3 counted attempts, exponential backoff from 1 s to at most 1 minute, jitter 0.1. */
   readonly retry?: RetryPolicy;
-  /** Each try fails with StepTimeoutError after this long; default: never. Above 0, at most 10 years. */
+  /** An attempt fails with StepTimeoutError after this long; above 0, at most 10 years; default: no limit. */
   readonly timeout?: Duration;
-  /** A try fails with HeartbeatTimeoutError when its body calls `heartbeat` less often than this; default: never. */
+  /**
+   * An attempt fails with HeartbeatTimeoutError when its body does not call `heartbeat` for this long; above 0, at most 10
+   * years; default: no limit.
+   */
   readonly heartbeatTimeout?: Duration;
   /**
-   * `'durable'`: together with `retry: { maxAttempts: 1 }` the body is executed at most once. When its worker is lost, the
-   * step fails with WorkerLostError instead of being executed again. Default `'repeatable'`: at least once.
+   * `'durable'`: together with `retry: { maxAttempts: 1 }` the body is executed at most once. When its worker is
+   * lost, the step fails with WorkerLostError instead of being executed again. Default `'repeatable'`: at least once.
    */
   readonly begin?: 'repeatable' | 'durable';
 }
 
-/** What the body of a step gets. */
+/** What the body of a step receives. Its methods may be destructured. */
 export interface StepContext {
+  /** The step's name; from its second use in a run on, `name#n`. */
   readonly stepId: string;
-  /** Which try of the retry policy this is, from 1. */
+  /** The number of this attempt by the retry policy, from 1: attempts that were lost with their worker are not counted. */
   readonly countedAttempt: number;
-  /** Which attempt this is, from 1; lost workers count too. */
+  /** The number of this attempt, from 1, lost ones included. */
   readonly attemptNumber: number;
-  /** The same for every attempt of this step of this run, and for no other: hand it to what you call. At most 128 bytes. */
+  /** The same for every attempt of this step, and for no other step or run; pass it to the services you call. At most 128 bytes. */
   readonly idempotencyKey: string;
-  /** Aborted when the body's work is not wanted any more: timeout, cancel, lost lease. */
+  /** Aborted when the body must stop: on a timeout, a cancel request or a lost lease. Its `reason` is the error. */
   readonly signal: AbortSignal;
-  /** Says that the body is alive, and where it is. The latest detail is kept for the next attempt. Costs no call. */
+  /**
+   * Reports that the body is alive, and optionally how far it is. Costs no call of its own.
+   *
+   * @param detail anything the codec can encode; the latest is kept for the next attempt
+   * @throws {PayloadTooLargeError} when the detail is larger than the server accepts, 2 MiB by default
+   */
   heartbeat(detail?: unknown): void;
-  /** What the last attempt that said anything said last; undefined when none did. */
+  /** The most recent heartbeat detail of any attempt of this step; undefined when there is none. */
   lastHeartbeat<T = unknown>(): T | undefined;
 }
 
 /**
- * What a workflow's code works with. Code between steps must be deterministic: given the same results it asks for the same
- * things in the same order. Time, randomness and everything from outside come from here.
+ * What a workflow's function receives. Code between steps must be deterministic: given the same results, it calls the same
+ * steps and sleeps in the same order. Take time, randomness and everything from outside from here.
  */
 export interface WorkflowContext {
+  /** The run that is being executed. */
   readonly run: RunInfo;
   /**
-   * Executes `body` and records its result, so that it is not executed again: after a crash the recorded result is returned.
-   * The body is executed at least once; give `idempotencyKey` to what must not happen twice.
+   * Executes `body` and records its result, so that a replay returns the result without executing the body again.
+   * The body is executed at least once: pass `idempotencyKey` to services that must not act twice.
    *
-   * @param name 1 to 200 bytes; the n-th use of a name in the run gets the id `name#n`
-   * @returns what the body returned, as the codec reads it
-   * @throws what the body threw last, when no try is left
+   * @param name 1 to 200 bytes without control characters; the n-th use of a name in a run gets the id `name#n`
+   * @param body sync or async; may have side effects
+   * @param options see {@link StepOptions}
+   * @returns what the body returned, after a round trip through the codec
+   * @throws what the body threw in its last attempt
+   * @throws {CancelledError} when the run is being cancelled
+   * @throws {TypeError} naming the option that is wrong
    */
   step<T>(name: string, body: (step: StepContext) => T | PromiseLike<T>, options?: StepOptions): Promise<Awaited<T>>;
-  /** Waits, 0 to 10 years, without occupying a worker. Never ends early by the database's clock. */
+  /**
+   * Waits without occupying a slot; never ends early by the database's clock.
+   *
+   * @param duration 0 to 10 years
+   * @throws {CancelledError} when the run is being cancelled
+   */
   sleep(duration: Duration): Promise<void>;
+  /** Waits like {@link sleep}; the name identifies the sleep in the run's history, like that of a step. */
   sleep(name: string, duration: Duration): Promise<void>;
-  /** Waits until a time, at most 10 years ahead; the past means not at all. */
+  /**
+   * Waits until a time without occupying a slot.
+   *
+   * @param time at most 10 years ahead; a past time does not wait
+   * @throws {CancelledError} when the run is being cancelled
+   */
   sleepUntil(time: Date): Promise<void>;
+  /** Waits like {@link sleepUntil}; the name identifies the sleep in the run's history, like that of a step. */
   sleepUntil(name: string, time: Date): Promise<void>;
-  /** Executes clean-up: calls on `ctx` inside `work` go on although the run was cancelled. */
+  /** Executes clean-up: steps and sleeps inside `work` run although the run is being cancelled. Returns what `work` returns. */
   uncancellable<T>(work: () => Promise<T>): Promise<T>;
-  /** The database's time of the last result; the same in every replay. */
+  /** The database's time of the latest result; the same in every replay. */
   now(): Date;
   /** 0 ≤ x < 1; the same sequence in every replay. Not for secrets. */
   random(): number;
   /** A version 4 UUID; the same sequence in every replay. Not for secrets. */
   uuid(): string;
-  /** Aborted on cancel and when the lease is lost; inside a body: the step's signal. */
+  /** Aborted when the run is cancelled or its lease is lost; inside a body: the step's signal. */
   readonly signal: AbortSignal;
   /** Only inside the body of a step: see {@link StepContext.idempotencyKey}. */
   readonly idempotencyKey: string;
@@ -88,6 +118,6 @@ export interface WorkflowContext {
   heartbeat(detail?: unknown): void;
   /** Only inside the body of a step: see {@link StepContext.lastHeartbeat}. */
   lastHeartbeat<T = unknown>(): T | undefined;
-  /** Writes nothing while the code replays what has happened already. */
+  /** A logger that names the run; silent during a replay. */
   readonly log: Pick<Logger, 'trace' | 'debug' | 'info' | 'warn' | 'error'>;
 }

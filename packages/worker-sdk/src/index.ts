@@ -1,6 +1,6 @@
-export type { ResultOptions } from './client/await-result.js';
 export { Client, type ClientOptions } from './client/client.js';
 export type { ListOptions } from './client/list-options.js';
+export type { ResultOptions } from './client/result-deadline.js';
 export { RunHandle } from './client/run-handle.js';
 export type { RunStatus, RunSummary } from './client/run-summary.js';
 export type { InputAnd, StartItem, StartOptions } from './client/start-options.js';
@@ -20,6 +20,7 @@ export {
   NonDeterminismError,
   PayloadTooLargeError,
   RetryableError,
+  type RunReference,
   StepTimeoutError,
   TerminalError,
   WorkerLostError,

@@ -1,11 +1,11 @@
 import { distance } from 'fastest-levenshtein';
 
-/** So many letters may differ between a mistyped name and the one that was meant. */
+/** Largest edit distance between a mistyped name and the one that is suggested. */
 const MAX_TYPOS = 4;
 
 /**
  * @param owner for the error, for example `A start`
- * @throws {TypeError} naming the first key that is not known, and the known one that was probably meant
+ * @throws {TypeError} naming the first unknown key, and the known one that was probably meant
  */
 export function refuseUnknownKeys(owner: string, given: object, known: readonly string[]): void {
   for (const key of Object.keys(given)) {
@@ -16,7 +16,7 @@ export function refuseUnknownKeys(owner: string, given: object, known: readonly 
   }
 }
 
-/** @returns `; did you mean 'x'?`, or a full stop when nothing is near */
+/** @returns `; did you mean 'x'?`, or a full stop when no known name is similar */
 export function didYouMean(given: string, known: readonly string[]): string {
   const word = given.toLowerCase();
   const near = known

@@ -7,19 +7,22 @@ import { shown } from './text.js';
 /** An error class, an error's `name` or `code`, or a function that says whether the error matches. */
 export type ErrorMatcher = (new (...args: never[]) => Error) | string | ((error: unknown) => boolean);
 
-/** How often and when something that failed is tried again. */
+/** How often and when a failed step or run is retried. */
 export interface RetryPolicy {
-  /** Tries in all, from 1; `Infinity`: until it succeeds. Default 3 for steps, 1 for runs. */
+  /**
+   * Counted attempts in all, from 1; `Infinity`: until it succeeds. Attempts that are lost with their worker are not counted.
+   * Default 3 for steps, 1 for runs.
+   */
   readonly maxAttempts?: number;
   /** How the wait grows: always `initial`, n × `initial`, or `initial` × `factor`ⁿ⁻¹. Default `'exponential'`. */
   readonly backoff?: 'fixed' | 'linear' | 'exponential';
-  /** Wait before the second try; 0 to 10 years; default 1 s. */
+  /** Wait before the second attempt; 0 to 10 years; default 1 s. */
   readonly initial?: Duration;
-  /** Longest wait; default 1 minute. */
+  /** Longest wait; 0 to 10 years; default 1 minute. */
   readonly max?: Duration;
-  /** Growth of the exponential backoff, 1 to 100; default 2. */
+  /** Factor of the exponential backoff, 1 to 100; default 2. */
   readonly factor?: number;
-  /** Share of the wait by which it is varied at random, up or down, 0 to 1; default 0.1. */
+  /** Share of the wait that is added or subtracted at random, 0 to 1; default 0.1. */
   readonly jitter?: number;
   /** Only errors that match one of these are retried; default: all. */
   readonly retryOn?: readonly ErrorMatcher[];
@@ -39,6 +42,7 @@ export interface ResolvedRetryPolicy {
   readonly stopOn: readonly ErrorMatcher[];
 }
 
+/** Whether another attempt follows, and when; or why none does. */
 export type RetryDecision =
   | { readonly retry: true; readonly delayMs: number }
   | { readonly retry: false; readonly why: 'non_retryable' | 'stop_on' | 'not_retry_on' | 'exhausted' };
@@ -49,13 +53,13 @@ export function resolveRetry(policy: RetryPolicy | undefined, defaultMaxAttempts
   const { maxAttempts = defaultMaxAttempts, backoff = 'exponential', factor = 2, jitter = 0.1 } = policy ?? {};
   const wholeOrInfinite = maxAttempts === Number.POSITIVE_INFINITY || Number.isInteger(maxAttempts);
   if (!wholeOrInfinite || maxAttempts < 1 || (maxAttempts > 2 ** 31 - 1 && Number.isFinite(maxAttempts))) {
-    throw new TypeError(`retry.maxAttempts must be a whole number from 1, or Infinity; got ${maxAttempts}.`);
+    throw new TypeError(`retry.maxAttempts must be a whole number, 1 or more, or Infinity; got ${maxAttempts}.`);
   }
   if (!['fixed', 'linear', 'exponential'].includes(backoff)) {
     throw new TypeError(`retry.backoff must be 'fixed', 'linear' or 'exponential'; got ${JSON.stringify(backoff)}.`);
   }
-  if (!(factor >= 1 && factor <= 100)) throw new TypeError(`retry.factor must be 1 to 100; got ${factor}.`);
-  if (!(jitter >= 0 && jitter <= 1)) throw new TypeError(`retry.jitter must be 0 to 1; got ${jitter}.`);
+  if (!(factor >= 1 && factor <= 100)) throw new TypeError(`retry.factor must be between 1 and 100; got ${factor}.`);
+  if (!(jitter >= 0 && jitter <= 1)) throw new TypeError(`retry.jitter must be between 0 and 1; got ${jitter}.`);
   return {
     maxAttempts,
     backoff,
@@ -92,7 +96,7 @@ function checkShape(policy: RetryPolicy): void {
     for (const matcher of matchers) {
       if (typeof matcher === 'string' || (typeof matcher === 'function' && !isAsync(matcher))) continue;
       throw new TypeError(
-        `retry.${key} takes error classes, names or codes, and functions that return true or false at once; got ${
+        `retry.${key} takes error classes, names or codes, and functions that return true or false; got ${
           typeof matcher === 'function' ? 'an async function' : shown(matcher)
         }.`,
       );
@@ -105,9 +109,9 @@ function isAsync(matcher: object): boolean {
 }
 
 /**
- * Says whether and when to try again; a pure function of its arguments.
+ * Decides whether and when a failure is retried; a pure function of its arguments.
  *
- * @param countedAttempt the try that failed, from 1
+ * @param countedAttempt the attempt that failed, from 1
  * @param random 0 to 1, for the jitter
  * @param nowMs for an error that names a time of day
  */
@@ -129,7 +133,7 @@ export function decideRetry(
   return { retry: true, delayMs: backoffMs(policy, countedAttempt, failed.random) };
 }
 
-/** @param countedAttempt the try that failed, from 1 */
+/** @param countedAttempt the attempt that failed, from 1 */
 function backoffMs(policy: ResolvedRetryPolicy, countedAttempt: number, random: number): number {
   let wait = policy.initialMs;
   if (policy.backoff === 'linear') wait *= countedAttempt;
@@ -146,7 +150,7 @@ function matches(matcher: ErrorMatcher, error: unknown): boolean {
   if (isErrorClass(matcher)) return error instanceof matcher;
   const answer: unknown = (matcher as (error: unknown) => unknown)(error);
   if (typeof (answer as PromiseLike<unknown> | null)?.then !== 'function') return Boolean(answer);
-  // What it will say comes too late. That it matches nothing is the safer reading, and nobody else would handle its rejection.
+  // Its answer would come too late. Matching nothing is the safer reading, and nothing else would handle a rejection.
   void Promise.resolve(answer as PromiseLike<unknown>).catch(() => undefined);
   return false;
 }

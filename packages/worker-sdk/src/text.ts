@@ -1,7 +1,7 @@
 /** Ids and names that the server stores: not empty, without control characters, and no more bytes than this. */
 export const MAX_ID_BYTES = 255;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
-export const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 /** Half of a surrogate pair, which has no UTF-8. */
 export const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
@@ -16,7 +16,7 @@ export function checkId(what: string, value: unknown, maxBytes: number = MAX_ID_
     value.isWellFormed();
   if (isValid) return;
   throw new TypeError(
-    `${what} must be a text of 1 to ${maxBytes} bytes without control characters; got ${shown(value)}.`,
+    `${what} must be a string of 1 to ${maxBytes} bytes without control characters; got ${shown(value)}.`,
   );
 }
 
@@ -31,7 +31,7 @@ function textOf(value: unknown): string {
   try {
     return JSON.stringify(value) ?? String(value);
   } catch {
-    // Cyclic, or something that refuses to be shown: its kind has to do.
+    // Cyclic, or its conversion throws: show its kind.
     try {
       return Object.prototype.toString.call(value);
     } catch {

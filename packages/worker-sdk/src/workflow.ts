@@ -1,21 +1,24 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { WorkflowContext } from './context.js';
+import { InvalidInputError } from './errors/errors.js';
 import { refuseUnknownKeys } from './options.js';
 import { type RetryPolicy, resolveRetry } from './retry.js';
 import { checkId, shown } from './text.js';
 
+/** What a workflow's definition may add to its code. */
 export interface WorkflowOptions<Schema extends StandardSchemaV1 = StandardSchemaV1> {
-  /** Any Standard Schema (zod, valibot, arktype, …); checked at the start and before the code gets it. */
+  /** Any Standard Schema (zod, valibot, arktype, …); checked by the client at the start and by the worker before the code receives it. */
   readonly input?: Schema;
-  /** Executes the whole run again when its code throws; finished steps keep their results. Default: not at all. */
+  /** Retries the whole run when its code throws; completed steps keep their results. Default: no retry. */
   readonly retry?: RetryPolicy;
 }
 
-/** A workflow: a name and the code that runs under it. */
+/** A workflow: a name and its code. Made by {@link workflow}. */
 export interface Workflow<Input = unknown, Output = unknown> {
+  /** 1 to 255 bytes; clients may start it by this name. */
   readonly name: string;
   readonly options: WorkflowOptions;
-  /** Never called by an application. */
+  /** The author's function; workers call it. */
   readonly handler: (ctx: WorkflowContext, input: never) => Promise<Output>;
   /** For the type checker only. */
   readonly types?: { readonly input: Input; readonly output: Output };
@@ -24,8 +27,8 @@ export interface Workflow<Input = unknown, Output = unknown> {
 /**
  * Defines a workflow.
  *
- * @param name 1 to 255 bytes; runs bear it, so code must go on answering to it while there are open runs
- * @param handler an async function; everything that may fail or takes time goes into `ctx.step`
+ * @param name 1 to 255 bytes; recorded with each run, so keep code for it while there are open runs
+ * @param handler an async function; everything that may fail or takes time belongs in `ctx.step`
  * @throws {TypeError} when a name or an option cannot be used
  *
  * @example
@@ -85,20 +88,21 @@ function checkSchema(name: string, schema: unknown): void {
 }
 
 /**
- * Checks an input.
+ * Checks an input against the workflow's schema.
  *
- * @returns the input as the schema gives it out, or what is wrong with it
+ * @returns the schema's output; without a schema, the input
+ * @throws {InvalidInputError} naming every part that does not fit
  */
-export async function checkInput(
-  { options }: Pick<Workflow, 'options'>,
+export async function validInput(
+  { name, options }: Pick<Workflow, 'name' | 'options'>,
   input: unknown,
-): Promise<{ readonly value: unknown } | { readonly problem: string }> {
-  if (options.input === undefined) return { value: input };
+): Promise<unknown> {
+  if (options.input === undefined) return input;
   const result = await options.input['~standard'].validate(input);
-  if (result.issues === undefined) return { value: result.value };
+  if (result.issues === undefined) return result.value;
   const problems = result.issues.map(({ path, message }) => {
     const where = path?.map((part) => String(typeof part === 'object' ? part.key : part)).join('.');
     return where === undefined || where === '' ? message : `${where}: ${message}`;
   });
-  return { problem: problems.join('; ') };
+  throw new InvalidInputError(`The input of workflow '${name}' does not fit its schema: ${problems.join('; ')}`);
 }

@@ -1,8 +1,7 @@
-/** Values of the command line; what cannot be used is refused with what was expected. */
-import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { Duration, DurationSchema, Timestamp } from '@bufbuild/protobuf/wkt';
-import { timestampFromDate } from '@bufbuild/protobuf/wkt';
+/** Parses values of the command line; an invalid one is refused with what was expected. */
+import type { Duration, Timestamp } from '@bufbuild/protobuf/wkt';
 import { parseDuration } from '@perdure/config';
+import { durationOf, timestampOf } from '@perdure/proto';
 import { InvalidArgumentError } from 'commander';
 
 export function integerArgument(text: string): number {
@@ -17,14 +16,13 @@ export function countArgument(text: string): number {
   return value;
 }
 
-export function durationArgument(text: string): MessageInitShape<typeof DurationSchema> {
+export function durationArgument(text: string): Duration {
   const ms = parseDuration(text);
   if (ms === undefined) throw new InvalidArgumentError('It must be a duration such as 500ms, 30s, 5m, 2h or 1d.');
-  const seconds = Math.trunc(ms / 1000);
-  return { seconds: BigInt(seconds), nanos: Math.round((ms - seconds * 1000) * 1e6) } satisfies Partial<Duration>;
+  return durationOf(ms);
 }
 
-/** A time, or a duration that means so long ago. */
+/** A time, or a duration before now. */
 export function timeArgument(text: string): Timestamp {
   const ms = parseDuration(text);
   const date = ms === undefined || /^\d+$/.test(text) ? new Date(text) : new Date(Date.now() - ms);
@@ -33,7 +31,7 @@ export function timeArgument(text: string): Timestamp {
       'It must be a time such as 2026-01-31T08:00:00Z, or a duration such as 2h for two hours ago.',
     );
   }
-  return timestampFromDate(date);
+  return timestampOf(date);
 }
 
 /** For options that may be given several times. */

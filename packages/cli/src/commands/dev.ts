@@ -14,13 +14,13 @@ export function addDev(program: Command): void {
     .command('dev')
     .description('run server, reaper and an embedded PostgreSQL on this machine')
     .option('--data-folder <path>', `where data and logs are kept (default ${defaultDataFolder()})`)
-    .option('--ephemeral', 'keep nothing')
+    .option('--ephemeral', 'remove all data at the end')
     .option('--database-url <url>', 'use this database instead of an embedded one')
     .option('-p, --port <port>', 'port for gRPC (default 7300, or the next free one)', portArgument)
     .option('--http-port <port>', 'port for HTTP (default 7301, or the next free one)', portArgument)
     .option('--log-level <level>', 'least severe log lines to write (default info)')
     .action(async ({ port, ...options }: DevFlags) => {
-      // From now on a signal stops everything in order, also while it is still starting.
+      // From now on a signal stops everything in order, even during the start.
       const signal = untilSignal();
       const dev = await startDev({
         ...options,

@@ -1,4 +1,4 @@
-import { WorkerStatus } from '@perdure/proto';
+import { durationOf, WorkerStatus } from '@perdure/proto';
 import { RpcError } from '@perdure/worker-sdk';
 import type { Command } from 'commander';
 import pc from 'picocolors';
@@ -15,10 +15,10 @@ const RECENT_MS = 3_600_000;
 export function addDoctorCommand(program: Command): void {
   program
     .command('doctor')
-    .description('check servers, reapers, database, queues and runs, and say what is wrong')
+    .description('check servers, reapers, database, queues and runs, and report problems')
     .addHelpText(
       'after',
-      '\nExit codes: 0 no check failed (warnings may be there), 1 a check failed, 4 no server answers.',
+      '\nExit codes: 0 no check failed (there may be warnings), 1 a check failed, 4 no server answers.',
     )
     .action((_: unknown, command: Command) => withSession(command, checkUp));
 }
@@ -40,7 +40,7 @@ async function look(session: Session): Promise<Check[]> {
   const localMs = Date.now();
   const [workers, diagnosis] = await Promise.all([
     listWorkers(session, { statuses: [WorkerStatus.ONLINE] }),
-    admin.diagnose({ namespace, recent: { seconds: BigInt(RECENT_MS / 1000) } }),
+    admin.diagnose({ namespace, recent: durationOf(RECENT_MS) }),
   ]);
   return checksOf({ address, namespace, info, diagnosis, workersOnline: workers.length, recentMs: RECENT_MS, localMs });
 }

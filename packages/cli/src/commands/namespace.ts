@@ -13,11 +13,11 @@ const namespaceView: ListView<ListNamespacesResponse_Namespace> = {
   ],
   id: (row) => row.name,
   json: (row) => ({ name: row.name, description: row.description, createdAt: timeJson(row.createdAt) }),
-  empty: 'There is no namespace.',
+  empty: 'There are no namespaces.',
 };
 
 export function addNamespaceCommands(program: Command): void {
-  const namespace = program.command('namespace').description('look at namespaces, add them');
+  const namespace = program.command('namespace').description('list and add namespaces');
   namespace
     .command('list')
     .description('list namespaces')
@@ -36,7 +36,7 @@ export function addNamespaceCommands(program: Command): void {
   namespace
     .command('create <name>')
     .description('add a namespace')
-    .option('-d, --description <text>', 'for people', '')
+    .option('-d, --description <text>', 'shown in lists', '')
     .action((name: string, options: { description: string }, command: Command) =>
       withSession(command, async (session) => {
         await session.admin.createNamespace({ name, description: options.description });

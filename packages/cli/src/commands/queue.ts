@@ -1,8 +1,8 @@
-import type { ListTaskQueuesResponse_TaskQueue } from '@perdure/proto';
+import { type ListTaskQueuesResponse_TaskQueue, msOf } from '@perdure/proto';
 import type { Command } from 'commander';
 import { type ListView, printList } from '../output/print.js';
 import { safe } from '../output/text.js';
-import { msOf, spanText } from '../output/time.js';
+import { spanText } from '../output/time.js';
 import { withSession } from '../session.js';
 import { repeatedly, watchable } from './repeat.js';
 
@@ -30,7 +30,7 @@ const queueView: ListView<ListTaskQueuesResponse_TaskQueue> = {
 };
 
 export function addQueueCommands(program: Command): void {
-  const queue = program.command('queue').description('look at task queues');
+  const queue = program.command('queue').description('list task queues');
   watchable(queue.command('list'))
     .description('list queues with open runs or workers')
     .action((options: { watch?: boolean }, command: Command) =>

@@ -11,7 +11,7 @@ import { idsOf } from './ids.js';
 interface Done {
   /** For programs. */
   readonly status: string;
-  /** For people. */
+  /** For tables. */
   readonly text: string;
 }
 
@@ -36,7 +36,7 @@ const actions: readonly Action[] = [
   {
     name: 'terminate',
     done: 'terminated',
-    description: 'end runs at once; their code gets no chance to clean up',
+    description: 'end runs immediately; their code cannot clean up',
     takesReason: true,
     act: async (session, id, reason) =>
       doneBy(await withRun(session, id, (ref) => session.workflows.terminateRun({ ...ref, reason }))),
@@ -44,7 +44,7 @@ const actions: readonly Action[] = [
   {
     name: 'delete',
     done: 'deleted',
-    description: 'delete ended runs with their steps and payloads, for ever',
+    description: 'delete ended runs with their steps and payloads permanently',
     takesReason: false,
     act: async (session, id) => {
       const { namespace, workflows } = session;
@@ -62,7 +62,7 @@ function doneBy({ status }: { readonly status: RunStatus }): Done {
 export function addActions(run: Command): void {
   for (const { name, done, description, takesReason, act } of actions) {
     const command = run.command(`${name} <id...>`).description(`${description}; - reads ids from stdin`);
-    if (takesReason) command.option('-r, --reason <text>', 'kept with the run', '');
+    if (takesReason) command.option('-r, --reason <text>', 'recorded with the run', '');
     command.action((ids: string[], options: { reason?: string }, invoked: Command) =>
       withSession(invoked, async (session) => {
         let refused: RpcError | undefined;

@@ -34,8 +34,8 @@ export function addLists(run: Command): void {
     .option('-s, --status <status>', `${STATUS_NAMES.join(', ')}; several with commas between`, collect)
     .option('--workflow-id <id>', 'workflow id')
     .option('--build <name>', 'build that the run was started for')
-    .option('-n, --limit <n>', 'runs at most; 0 for all', countArgument, 50)
-    .option('--cursor <cursor>', 'continue a list where an earlier one stopped, with the same filters')
+    .option('-n, --limit <n>', 'list at most n runs; 0 for all', countArgument, 50)
+    .option('--cursor <cursor>', 'continue after an earlier list with the same filters')
     .action((options: ListOptions, command: Command) =>
       withSession(command, (session) => repeatedly(options, () => showRuns(session, options))),
     );
@@ -105,7 +105,7 @@ async function showRuns(session: Session, options: ListOptions): Promise<void> {
   } while (pageToken !== '' && runs.length < limit);
   printList(session.output, runs, runListView);
   if (pageToken !== '') {
-    hint(`${runs.length} of more runs. All: --limit 0. Those that follow: --cursor ${pageToken}`);
+    hint(`The first ${runs.length}; there are more runs. All: --limit 0. Next page: --cursor ${pageToken}`);
   }
 }
 

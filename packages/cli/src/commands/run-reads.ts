@@ -38,7 +38,7 @@ export function addReads(run: Command): void {
     );
 
   watchable(run.command('describe <id>'))
-    .description('say where a run is, why it is not moving, and what to do')
+    .description('show where a run is, why it is waiting, and what to do')
     .option(...FULL_STACK)
     .action((id: string, options: ReadOptions, command: Command) =>
       withSession(command, (session) =>

@@ -39,7 +39,7 @@ export async function watchRun(session: Session, id: string, fullStack: boolean)
   if (last !== undefined) endOf(session, last, { quiet: isJson, fullStack });
 }
 
-/** An attempt changes also when the next one makes it an earlier one; people are told of each status once. */
+/** An attempt also changes when a later one replaces it as the latest; each status is shown once. */
 function newStates(): (step: StepAttempt) => boolean {
   const told = new Set<string>();
   return ({ stepId, attemptNumber, status }) => {

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
-import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { DurationSchema } from '@bufbuild/protobuf/wkt';
+import type { Duration } from '@bufbuild/protobuf/wkt';
 import { WorkflowIdReusePolicy } from '@perdure/proto';
 import { devalueCodec } from '@perdure/worker-sdk';
 import { type Command, Option } from 'commander';
@@ -11,8 +10,6 @@ import { printOne } from '../output/print.js';
 import { withSession } from '../session.js';
 import { countArgument, durationArgument, FULL_STACK, integerArgument } from './arguments.js';
 import { showResult } from './run-result.js';
-
-type DurationInit = MessageInitShape<typeof DurationSchema>;
 
 const REUSE_POLICIES = {
   allow: WorkflowIdReusePolicy.ALLOW,
@@ -30,9 +27,9 @@ interface StartOptions {
   readonly reusePolicy: keyof typeof REUSE_POLICIES;
   readonly priority?: number;
   readonly build?: string;
-  readonly delay?: DurationInit;
-  readonly runTimeout?: DurationInit;
-  readonly executionTimeout?: DurationInit;
+  readonly delay?: Duration;
+  readonly runTimeout?: Duration;
+  readonly executionTimeout?: Duration;
   readonly maxLostLeases?: number;
   readonly wait?: boolean;
   readonly fullStack?: boolean;
@@ -42,22 +39,26 @@ export function addStart(run: Command): void {
   run
     .command('start <type>')
     .description('start a run of a workflow')
-    .requiredOption('-q, --task-queue <name>', 'queue whose workers execute it')
+    .requiredOption('-q, --task-queue <name>', 'task queue whose workers execute it')
     .option('-i, --input <json>', 'input as JSON')
     .option('--input-file <path>', 'file with the input as JSON; - for stdin')
     .option('--workflow-id <id>', 'your own id, unique among open runs')
-    .option('--request-id <id>', 'equal ids are one start')
+    .option('--request-id <id>', 'starts with the same id start one run')
     .addOption(
-      new Option('--reuse-policy <policy>', 'when an ended run had the workflow id')
+      new Option('--reuse-policy <policy>', 'what to do when the workflow id was used before')
         .choices(Object.keys(REUSE_POLICIES))
         .default('allow'),
     )
     .option('--priority <n>', '-100 to 100, higher is claimed first', integerArgument)
     .option('--build <name>', 'build that the run is meant for')
     .option('--delay <duration>', 'wait before the first claim', durationArgument)
-    .option('--run-timeout <duration>', 'fail it when it has not ended by then', durationArgument)
+    .option('--run-timeout <duration>', 'fail it when it has not ended this long after its start', durationArgument)
     .option('--execution-timeout <duration>', 'fail it when one attempt takes longer', durationArgument)
-    .option('--max-lost-leases <n>', 'fail it after so many lost workers in a row; default 10', countArgument)
+    .option(
+      '--max-lost-leases <n>',
+      'fail it after this many lost leases in a row, 1 to 1000; default 10',
+      countArgument,
+    )
     .option('--wait', 'wait for its result')
     .option(...FULL_STACK)
     .action((type: string, options: StartOptions, command: Command) =>

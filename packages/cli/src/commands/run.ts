@@ -5,7 +5,7 @@ import { addReads } from './run-reads.js';
 import { addStart } from './run-start.js';
 
 export function addRunCommands(program: Command): void {
-  const run = program.command('run').description('start runs, look at them, act on them');
+  const run = program.command('run').description('start, show, cancel, terminate and delete runs');
   addStart(run);
   addLists(run);
   addReads(run);

@@ -85,7 +85,7 @@ function addPart(
   });
 }
 
-/** A reaper outlives outages, so an unreachable database is no error here; a wrong one would stay wrong for ever. */
+/** A reaper outlives outages, so an unreachable database is no error here; one that refuses would do so forever. */
 async function checkDatabase(databaseUrl: string, signal: AbortSignal): Promise<void> {
   const { DatabaseNotReadyError, openDatabase, waitForDatabase } = await loadStore();
   const db = openDatabase({ url: databaseUrl, maxConnections: 1, applicationName: 'perdure-reaper' });

@@ -6,7 +6,7 @@ import { runIdOf, withSession } from '../session.js';
 import { countArgument, FULL_STACK } from './arguments.js';
 
 export function addStepCommands(program: Command): void {
-  const step = program.command('step').description('look at the attempts of a step');
+  const step = program.command('step').description('show the attempts of a step');
 
   step
     .command('attempts <run> <step>')

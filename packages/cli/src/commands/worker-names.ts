@@ -1,10 +1,10 @@
 import { RpcError } from '@perdure/worker-sdk';
 import type { Session } from '../session.js';
 
-/** So many names are looked up for one list; further workers are shown by their id. */
+/** Names looked up for one list; further workers are shown by their id. */
 const MAX_LOOKUPS = 50;
 
-/** Names of workers as people know them: `host:pid` and the build. One that has been forgotten keeps its id. */
+/** Names of workers: identity (`host:pid` by default) and build. A worker that is not found is shown by its id. */
 export class WorkerNames {
   readonly #session: Session;
   readonly #names = new Map<string, string>();

@@ -7,11 +7,11 @@ import { idsOf } from './ids.js';
 import { repeatedly, watchable } from './repeat.js';
 
 export function addWorkerCommands(program: Command): void {
-  const worker = program.command('worker').description('look at workers, drain them');
+  const worker = program.command('worker').description('list, show and drain workers');
   watchable(worker.command('list'))
     .description('list workers, the most recently seen first')
     .option('-q, --task-queue <name>', 'task queue')
-    .option('-a, --all', 'OFFLINE ones too')
+    .option('-a, --all', 'include OFFLINE workers')
     .action((options: { taskQueue?: string; all?: boolean; watch?: boolean }, command: Command) =>
       withSession(command, (session) =>
         repeatedly(options, async () => {
@@ -34,7 +34,7 @@ export function addWorkerCommands(program: Command): void {
 
   worker
     .command('drain <id...>')
-    .description('tell workers to finish what they run and take nothing new; - reads ids from stdin')
+    .description('request that workers end their runs and take no new ones; - reads ids from stdin')
     .action((ids: string[], _: unknown, command: Command) =>
       withSession(command, async (session) => {
         for (const workerId of await idsOf(ids)) {

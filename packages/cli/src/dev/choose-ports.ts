@@ -7,7 +7,7 @@ const DEFAULT_HTTP_PORT = 7301;
 export interface Ports {
   readonly grpcPort: number;
   readonly httpPort: number;
-  /** Default ports that were taken, for people. */
+  /** Names default ports that were taken. */
   readonly notes: readonly string[];
 }
 

@@ -8,36 +8,45 @@ import { choosePorts } from './choose-ports.js';
 import { loadEmbeddedPostgres, loadReaper, loadServer, loadStore } from './parts.js';
 import { withPlainFailures } from './start-failure.js';
 
+/** Options of {@link startDev}; each is optional. */
 export interface DevOptions {
   /** Where data and logs are kept; default {@link defaultDataFolder}. */
   readonly dataFolder?: string;
-  /** Keep nothing: a temporary folder, removed at the end. */
+  /** Use a temporary folder and remove it at the end; default false. */
   readonly ephemeral?: boolean;
-  /** Use this database instead of an embedded one. */
+  /** Connection string of a database to use instead of an embedded one. */
   readonly databaseUrl?: string;
-  /** Default 7300; the next free one when taken, unless given. 0: any free one. */
+  /** Port for gRPC, 0 to 65535; 0: any free one. Default 7300, or the next free one. */
   readonly grpcPort?: number;
-  /** Default 7301; the next free one when taken, unless given. 0: any free one. */
+  /** Port for HTTP, 0 to 65535; 0: any free one. Default 7301, or the next free one. */
   readonly httpPort?: number;
-  /** Default `info`. */
+  /** Least severe log lines to write, `trace` to `silent`; default `info`. */
   readonly logLevel?: string;
-  /** Called with what is being done. */
+  /** Called with a description of each phase of the start. */
   readonly onProgress?: (what: string) => void;
 }
 
+/** A running Perdure, as {@link startDev} starts it. */
 export interface Dev {
+  /** Perdure's version. */
   readonly version: string;
+  /** `host:port` for workers and clients. */
   readonly grpcAddress: string;
+  /** `host:port` of the API over HTTP and of the health checks. */
   readonly httpAddress: string;
+  /** Connection string of the database, with its password. */
   readonly databaseUrl: string;
-  /** Main process of the embedded PostgreSQL; undefined with a database of one's own. */
+  /** Main process of the embedded PostgreSQL; undefined with `databaseUrl`. */
   readonly postgresPid: number | undefined;
+  /** Folder of data and log. */
   readonly dataFolder: string;
+  /** Path of the log of server and reaper. */
   readonly logFile: string;
   /** Whether runs are still there after {@link Dev.stop}. */
   readonly keepsData: boolean;
-  /** Ports that were taken, for people. */
+  /** Names default ports that were taken. */
   readonly notes: readonly string[];
+  /** Stops server, reaper and the embedded PostgreSQL; removes the data when {@link keepsData} is false. */
   stop(): Promise<void>;
 }
 
@@ -53,7 +62,7 @@ export function defaultDataFolder(): string {
 /**
  * Server, reaper and PostgreSQL in one process, for work on one machine and for tests.
  *
- * @throws {CliError} with one sentence for people, when folder, port or database cannot be used or a part is not installed
+ * @throws {CliError} with one plain sentence, when folder, port or database cannot be used or a part is not installed
  */
 export function startDev(options: DevOptions = {}): Promise<Dev> {
   return withPlainFailures(() => start(options));

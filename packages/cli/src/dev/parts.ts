@@ -1,6 +1,6 @@
 /**
- * The parts that run on a server. They are optional dependencies - a pure worker or client does without them - and are
- * loaded only by the commands that run them, which also keeps the other commands quick.
+ * Loads the parts that run on a server. They are optional dependencies, which workers and clients do not need, and are
+ * loaded only by the commands that run them, so that the other commands start quickly.
  */
 import { CliError, EXIT } from '../exit-codes.js';
 import { VERSION } from '../version.js';
@@ -18,7 +18,7 @@ async function loadPart<T>(name: string, load: () => Promise<T>): Promise<T> {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code !== 'ERR_MODULE_NOT_FOUND' || !message.includes(`'${name}'`)) throw error;
     throw new CliError(
-      `This needs the package ${name}, an optional dependency that was left out at the install. ` +
+      `This needs the package ${name}, an optional dependency that is not installed. ` +
         `Install it: npm install ${name}@${VERSION}`,
       EXIT.usage,
     );

@@ -1,9 +1,9 @@
-/** Mistakes of the user that keep a part from starting are told in one sentence, each with its documented exit code. */
+/** Mistakes that keep a part from starting are reported in one sentence, each with its documented exit code. */
 import { CliError, EXIT } from '../exit-codes.js';
 import { fileFailure } from '../file-failure.js';
 import { loadStore } from './parts.js';
 
-/** Runs what starts a part, and turns what a user can mend into a {@link CliError}. */
+/** Runs what starts a part, and turns what a user can fix into a {@link CliError}. */
 export async function withPlainFailures<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -12,11 +12,11 @@ export async function withPlainFailures<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** @returns undefined for what no user can be blamed for: it keeps its stack */
+/** @returns undefined for an error that a user did not cause: it keeps its stack */
 async function startFailure(error: unknown): Promise<CliError | undefined> {
   if (!(error instanceof Error) || error instanceof CliError) return undefined;
   const { message } = error;
-  // The classes belong to optional packages, so they are told by their names.
+  // The classes belong to optional packages, so they are recognised by name.
   if (error.name === 'PortTakenError') return new CliError(message, EXIT.usage);
   if (error.name === 'EmbeddedPostgresError') {
     const { problem } = error as Error & { problem: string };

@@ -1,9 +1,9 @@
 /** What `perdure doctor` checks; pure functions of what was read. */
-import type { DiagnoseResponse, GetServerInfoResponse } from '@perdure/proto';
+import { type DiagnoseResponse, dateOf, type GetServerInfoResponse, msOf } from '@perdure/proto';
 import { count, safe } from '../output/text.js';
-import { dateOf, msOf, spanText, timeJson } from '../output/time.js';
+import { spanText, timeJson } from '../output/time.js';
 
-/** `fail`: something does not work and needs somebody. `warn`: worth a look. */
+/** `fail`: something does not work and needs action. `warn`: worth a look. */
 export type CheckStatus = 'ok' | 'warn' | 'fail';
 
 export interface Check {
@@ -27,7 +27,7 @@ export interface Findings {
   readonly localMs: number;
 }
 
-/** Clocks that are further apart than this confuse people, in ms. */
+/** Larger clock differences are reported, in ms. */
 const MAX_CLOCK_OFFSET_MS = 5_000;
 
 export function checksOf(findings: Findings): Check[] {
@@ -53,7 +53,7 @@ export function checksOf(findings: Findings): Check[] {
  * @param reason that the server gave; empty when none answered
  */
 export function unavailable(address: string, reason: string, why: string): Check {
-  const text = reason === '' ? `No server answers at ${address}` : `The server at ${address} cannot work`;
+  const text = reason === '' ? `No server answers at ${address}` : `The server at ${address} is not ready`;
   return { id: 'server', status: 'fail', text: `${text}: ${safe(why)}`, facts: { address, reason } };
 }
 
@@ -102,7 +102,7 @@ function clock({ info, localMs }: Findings): Check {
     id: 'clock',
     status: far ? 'warn' : 'ok',
     text: far
-      ? `This machine's clock is ${spanText(Math.abs(offsetMs))} ${offsetMs > 0 ? 'ahead of' : 'behind'} the database's, which Perdure goes by. Set it.`
+      ? `This machine's clock is ${spanText(Math.abs(offsetMs))} ${offsetMs > 0 ? 'ahead of' : 'behind'} the database's, which decides all times in Perdure. Set this machine's clock.`
       : "This machine's clock agrees with the database's",
     facts: { offsetMs },
   };
@@ -118,7 +118,7 @@ function reapers({ info: { reapers: alive } }: Findings): Check {
         }
       : {
           status: 'fail',
-          text: 'No reaper is alive: nobody wakes sleepers or takes runs back from dead workers. Start one: perdure reaper.',
+          text: 'No reaper is alive: sleepers are not woken and runs of dead workers are not reclaimed. Start one: perdure reaper.',
         }),
     facts: {
       alive: alive.length,
@@ -161,8 +161,8 @@ function expiredLeases({ diagnosis, info }: Findings): Check {
   const longestMs = Math.round(msOf(diagnosis.longestExpired) ?? 0);
   const why =
     info.reapers.length === 0
-      ? 'No reaper is alive to take them back.'
-      : 'The reapers take them back once a server has been up for a while (--server-grace).';
+      ? 'No reaper is alive to reclaim them.'
+      : 'The reapers reclaim them once a server has been up for the time of --server-grace.';
   return {
     id: 'expired-leases',
     status: runs === 0 ? 'ok' : info.reapers.length === 0 ? 'fail' : 'warn',
@@ -181,7 +181,7 @@ function lostLeases({ diagnosis: { runsLosingLeases, mostLostLeases } }: Finding
     status: runs > 0 ? 'warn' : 'ok',
     text:
       runs > 0
-        ? `${count(runs, 'open run')} lost ${runs === 1 ? 'its' : 'their'} worker${mostLostLeases > 1 ? `, up to ${mostLostLeases} times in a row` : ''}. See why the workers died: perdure worker list --all.`
+        ? `${count(runs, 'open run')} lost ${runs === 1 ? 'its' : 'their'} worker${mostLostLeases > 1 ? `, up to ${mostLostLeases} times in a row` : ''}. Find out why the workers died: perdure worker list --all.`
         : 'No open run has lost its worker',
     facts: { runs, mostInARow: mostLostLeases },
   };
@@ -246,7 +246,7 @@ function failedRuns({ diagnosis: { failed }, recentMs }: Findings): Check {
     status: runs > 0 ? 'warn' : 'ok',
     text:
       runs > 0
-        ? `${count(runs, 'run')} FAILED in the last ${spanText(recentMs)}: ${texts.join('; ')}. Look: perdure run describe <run>.`
+        ? `${count(runs, 'run')} FAILED in the last ${spanText(recentMs)}: ${texts.join('; ')}. For details: perdure run describe <run>.`
         : `No run FAILED in the last ${spanText(recentMs)}`,
     facts: {
       recentMs,

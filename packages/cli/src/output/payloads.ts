@@ -1,4 +1,4 @@
-/** Payloads for people and for JSON, as far as this program can read them. */
+/** Payloads for tables and for JSON; those that this program cannot read are shown as bytes. */
 import { inspect } from 'node:util';
 import type { Payload } from '@perdure/proto';
 import { devalueCodec } from '@perdure/worker-sdk';
@@ -42,7 +42,7 @@ function decoded(payload: Payload): Decoded {
   try {
     return { readable: true, value: devalueCodec.decode(payload) };
   } catch {
-    // Encrypted, or another codec's: people get to see what it is.
+    // Encrypted, or of another codec: its encoding is shown instead.
     return { readable: false };
   }
 }

@@ -19,7 +19,7 @@ export function write(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-/** For people, beside what is printed: a pipe does not get it. */
+/** Writes a remark to stderr, so that a pipe does not receive it. */
 export function hint(text: string): void {
   process.stderr.write(`${pc.dim(text)}\n`);
 }

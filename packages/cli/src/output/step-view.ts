@@ -1,5 +1,5 @@
 import { toJson } from '@bufbuild/protobuf';
-import { type StepAttempt, StepAttemptSchema, StepKind, StepStatus } from '@perdure/proto';
+import { dateOf, type StepAttempt, StepAttemptSchema, StepKind, StepStatus } from '@perdure/proto';
 import pc from 'picocolors';
 import { failureChain, failureJson, failureText } from './failures.js';
 import { payloadJson, payloadText } from './payloads.js';
@@ -7,7 +7,7 @@ import { fieldsText, type ListView } from './print.js';
 import { stepStatusText } from './statuses.js';
 import { terminalWidth } from './table.js';
 import { safe } from './text.js';
-import { betweenMs, dateOf, spanText, timeText } from './time.js';
+import { betweenMs, spanText, timeText } from './time.js';
 
 export function stepJson(step: StepAttempt): unknown {
   const json = toJson(StepAttemptSchema, step, { alwaysEmitImplicit: true }) as Record<string, unknown>;
@@ -23,7 +23,7 @@ export function stepJson(step: StepAttempt): unknown {
 }
 
 const BAR_WIDTH = 24;
-/** From so many columns on there is room for the bars. */
+/** The bars are shown in terminals of at least this many columns. */
 const BARS_FROM_COLUMNS = 160;
 
 /**

@@ -11,7 +11,7 @@ export interface Column<Row> {
   /** Only with `-o wide`. */
   readonly wide?: boolean;
   readonly align?: 'left' | 'right';
-  /** In a narrow terminal its texts may be cut to so many characters. */
+  /** In a narrow terminal its texts may be cut to this many characters. */
   readonly min?: number;
   /** In a terminal that is still too narrow it is left out, the lowest first. */
   readonly dispensable?: number;

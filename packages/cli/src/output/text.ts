@@ -1,6 +1,6 @@
-/** Texts from elsewhere, made fit for a terminal. */
+/** Makes texts of users and workflows safe for a terminal. */
 
-/** Text from elsewhere must not steer the terminal: control characters are shown, not sent. */
+/** Such a text must not control the terminal: control characters are shown, not sent. */
 export function safe(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it replaces.
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, (char) => {
@@ -8,7 +8,7 @@ export function safe(text: string): string {
   });
 }
 
-/** Like {@link safe}, for a text that carries our own colours. */
+/** Like {@link safe}, for a text with colours of this program. */
 export function safeKeepingColours(text: string, colours: boolean): string {
   if (!colours) return safe(text);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes are what it keeps.

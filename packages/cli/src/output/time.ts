@@ -1,13 +1,6 @@
 /** Times and spans for people and for JSON. */
-import type { Duration, Timestamp } from '@bufbuild/protobuf/wkt';
-
-export function msOf(duration: Duration | undefined): number | undefined {
-  return duration === undefined ? undefined : Number(duration.seconds) * 1000 + duration.nanos / 1e6;
-}
-
-export function dateOf(timestamp: Timestamp | undefined): Date | undefined {
-  return timestamp === undefined ? undefined : new Date(Number(timestamp.seconds) * 1000 + timestamp.nanos / 1e6);
-}
+import type { Timestamp } from '@bufbuild/protobuf/wkt';
+import { dateOf } from '@perdure/proto';
 
 /** Local time to the second, with its offset from UTC: `2026-11-23 20:41:04+01:00`, `2026-11-23 19:41:04Z`. */
 export function timeText(timestamp: Timestamp | undefined): string {

@@ -1,8 +1,8 @@
 import { toJson } from '@bufbuild/protobuf';
-import { type WorkerInfo, WorkerInfoSchema, WorkerStatus } from '@perdure/proto';
+import { msOf, type WorkerInfo, WorkerInfoSchema, WorkerStatus } from '@perdure/proto';
 import { fieldsText, type ListView } from './print.js';
 import { safe } from './text.js';
-import { msOf, spanText, timeText } from './time.js';
+import { spanText, timeText } from './time.js';
 
 /** A worker for `-o json`: nothing left out, `version` named `build`. */
 export function workerJson(worker: WorkerInfo): unknown {

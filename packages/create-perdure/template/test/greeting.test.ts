@@ -21,6 +21,6 @@ afterAll(async () => {
   await dev?.stop();
 });
 
-it('greets whoever is named', async () => {
+it('greets the person it is given', async () => {
   expect(await client.execute(greeting, { name: 'Ada' }, { taskQueue: TASK_QUEUE })).toBe('Hello, Ada!');
 });

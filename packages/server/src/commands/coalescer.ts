@@ -1,7 +1,7 @@
 import { type Clock, monotonicClock } from '@perdure/clock';
 import { ChurningMap } from '@perdure/collections';
 import { DataError } from '@perdure/store';
-import { overloaded, type RpcError } from '../rpc/rpc-error.js';
+import { overloaded, type RpcError } from '../call/rpc-error.js';
 
 export interface CoalescerOptions<Command, Outcome> {
   /** For messages. */

@@ -1,5 +1,5 @@
 import { ChurningMap } from '@perdure/collections';
-import type { RpcError } from '../rpc/rpc-error.js';
+import type { RpcError } from '../call/rpc-error.js';
 import type { Admitted } from './coalescer.js';
 
 /** Carries out commands of one kind, those of one run in the order in which they are queued. */

@@ -7,8 +7,8 @@ import {
   type StartRun,
   type StartSlot,
 } from '@perdure/store';
-import type { Call } from '../rpc/handlers.js';
-import { overloaded, shuttingDown } from '../rpc/rpc-error.js';
+import type { Call } from '../call/handlers.js';
+import { overloaded, shuttingDown } from '../call/rpc-error.js';
 import { ClaimGroup } from './claim-group.js';
 import { Suspects } from './suspects.js';
 import { type PollResult, type PollSlots, WaitingPoll } from './waiting-poll.js';

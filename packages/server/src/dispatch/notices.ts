@@ -1,7 +1,7 @@
 import { type Clock, every, monotonicClock } from '@perdure/clock';
 import type { WorkerNotice, WorkerRef } from '@perdure/store';
-import type { Call } from '../rpc/handlers.js';
-import { shuttingDown } from '../rpc/rpc-error.js';
+import type { Call } from '../call/handlers.js';
+import { shuttingDown } from '../call/rpc-error.js';
 
 /** A worker that has not waited here for so long waits elsewhere, in ms. */
 const GONE_MS = 10_000;

@@ -1,6 +1,6 @@
 import { type Database, type Reader, StatementTimeoutError } from '@perdure/store';
-import type { Call } from '../rpc/handlers.js';
-import { invalidArgument, overloaded } from '../rpc/rpc-error.js';
+import type { Call } from '../call/handlers.js';
+import { invalidArgument, overloaded } from '../call/rpc-error.js';
 
 export interface ReadPoolOptions {
   /** Connections that nothing else uses, and on which PostgreSQL ends long statements. */

@@ -11,7 +11,7 @@ import {
   type WrongAttempt,
   type WrongRunState,
 } from '@perdure/store';
-import { RpcError, StatusCode } from './rpc-error.js';
+import { RpcError, StatusCode } from '../call/rpc-error.js';
 
 export function runNotFound(ref: string): RpcError {
   return new RpcError(

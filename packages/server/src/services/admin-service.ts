@@ -9,6 +9,8 @@ import {
   listWorkers,
   readDatabaseFacts,
 } from '@perdure/store';
+import type { Handlers } from '../call/handlers.js';
+import { RpcError, StatusCode } from '../call/rpc-error.js';
 import type { ServerContext } from '../context.js';
 import {
   decodeCreateNamespace,
@@ -25,9 +27,7 @@ import { decodeWorkerRef } from '../rpc/decode/worker-requests.js';
 import { diagnosisMessage, reaperMessage } from '../rpc/encode/diagnosis.js';
 import { workerMessage } from '../rpc/encode/model.js';
 import { durationOf, timestampOf } from '../rpc/encode/time.js';
-import type { Handlers } from '../rpc/handlers.js';
 import { workerNotFound } from '../rpc/outcomes.js';
-import { RpcError, StatusCode } from '../rpc/rpc-error.js';
 import { VERSION } from '../version.js';
 import { checkNamespace } from './check-namespace.js';
 

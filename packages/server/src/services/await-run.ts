@@ -1,7 +1,7 @@
 import type { FoundRun, RunEnd, RunRef } from '@perdure/store';
+import type { Call } from '../call/handlers.js';
 import type { ServerContext } from '../context.js';
 import { refText } from '../rpc/decode/workflow-requests.js';
-import type { Call } from '../rpc/handlers.js';
 import { runNotFound } from '../rpc/outcomes.js';
 
 /**

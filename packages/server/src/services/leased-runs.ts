@@ -14,6 +14,7 @@ import {
   type SuspendRun,
   type SuspendRunOutcome,
 } from '@perdure/store';
+import type { Handlers } from '../call/handlers.js';
 import type { ServerContext } from '../context.js';
 import { MEMO_PAGE_LIMITS } from '../limits.js';
 import { decode } from '../rpc/decode/decode.js';
@@ -22,7 +23,6 @@ import * as decoders from '../rpc/decode/worker-requests.js';
 import { memoMessage } from '../rpc/encode/model.js';
 import { shared } from '../rpc/encode/shared-answer.js';
 import { optionalTimestamp } from '../rpc/encode/time.js';
-import type { Handlers } from '../rpc/handlers.js';
 import { cancelNotRequested, fenceRefused, isFenceRefusal, unknownWait } from '../rpc/outcomes.js';
 import { answering } from './answering.js';
 

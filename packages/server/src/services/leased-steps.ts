@@ -23,12 +23,13 @@ import type {
   SettleStep,
   SettleStepOutcome,
 } from '@perdure/store';
+import type { Handlers } from '../call/handlers.js';
+import type { RpcError } from '../call/rpc-error.js';
 import type { ServerContext } from '../context.js';
 import { decode } from '../rpc/decode/decode.js';
 import * as decoders from '../rpc/decode/worker-requests.js';
 import { sharedPerOutcome } from '../rpc/encode/shared-answer.js';
 import { durationOf, optionalTimestamp, timestampOf } from '../rpc/encode/time.js';
-import type { Handlers } from '../rpc/handlers.js';
 import {
   cancelNotRequested,
   cancelRequested,
@@ -38,7 +39,6 @@ import {
   timerNotDue,
   wrongAttempt,
 } from '../rpc/outcomes.js';
-import type { RpcError } from '../rpc/rpc-error.js';
 import { answering } from './answering.js';
 
 /** What workers record of the steps of runs that they hold. */

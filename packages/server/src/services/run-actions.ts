@@ -7,11 +7,11 @@ import type {
   TerminateRun,
   TerminateRunOutcome,
 } from '@perdure/store';
+import type { Handlers } from '../call/handlers.js';
 import type { ServerContext } from '../context.js';
 import { decode } from '../rpc/decode/decode.js';
 import { decodeActOnRun } from '../rpc/decode/workflow-requests.js';
 import { runStatusNumber } from '../rpc/enums.js';
-import type { Handlers } from '../rpc/handlers.js';
 import { runNotFound, wrongRunState } from '../rpc/outcomes.js';
 import { answering } from './answering.js';
 import { runIdOf } from './find-run.js';

@@ -1,13 +1,13 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { StartWorkflowResponse, StartWorkflowsResponse_OutcomeSchema, WorkflowService } from '@perdure/proto';
 import { DataError, type StartRun, type StartRunOutcome } from '@perdure/store';
+import type { Handlers } from '../call/handlers.js';
+import { RpcError } from '../call/rpc-error.js';
 import type { ServerContext } from '../context.js';
 import { decode } from '../rpc/decode/decode.js';
 import { decodeExecute, decodeStart, decodeStarts } from '../rpc/decode/workflow-requests.js';
 import { runEndFields } from '../rpc/encode/model.js';
-import type { Handlers } from '../rpc/handlers.js';
 import { namespaceNotFound, valueRefused, workflowAlreadyExists } from '../rpc/outcomes.js';
-import { RpcError } from '../rpc/rpc-error.js';
 import { answering } from './answering.js';
 import { awaitRun } from './await-run.js';
 

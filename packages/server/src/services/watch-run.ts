@@ -8,9 +8,9 @@ import {
   readHistory,
   type StepAttempt,
 } from '@perdure/store';
+import { shuttingDown } from '../call/rpc-error.js';
 import type { ServerContext } from '../context.js';
 import { runMessage, stepMessage } from '../rpc/encode/model.js';
-import { shuttingDown } from '../rpc/rpc-error.js';
 
 /** How often a watched run is looked at, in ms. */
 const PERIOD_MS = 250;

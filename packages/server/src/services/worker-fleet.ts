@@ -1,5 +1,6 @@
 import { type WorkerService, WorkerStatus } from '@perdure/proto';
 import { deregisterWorkers, drainWorkers, registerWorkers, type Worker } from '@perdure/store';
+import type { Handlers } from '../call/handlers.js';
 import type { ServerContext } from '../context.js';
 import { MAX_HEARTBEAT_INTERVAL_MS } from '../limits.js';
 import { decode } from '../rpc/decode/decode.js';
@@ -7,7 +8,6 @@ import { decodeWait } from '../rpc/decode/wait.js';
 import * as decoders from '../rpc/decode/worker-requests.js';
 import { leasedRun } from '../rpc/encode/leased-run.js';
 import { durationOf } from '../rpc/encode/time.js';
-import type { Handlers } from '../rpc/handlers.js';
 import { namespaceNotFound, workerMismatch, workerNotFound, workerRefused } from '../rpc/outcomes.js';
 
 /** Workers come, ask for runs, stay alive, and go. */

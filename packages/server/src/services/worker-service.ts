@@ -1,6 +1,6 @@
 import type { WorkerService } from '@perdure/proto';
+import type { Handlers } from '../call/handlers.js';
 import type { ServerContext } from '../context.js';
-import type { Handlers } from '../rpc/handlers.js';
 import { leasedRuns } from './leased-runs.js';
 import { leasedSteps } from './leased-steps.js';
 import { workerFleet } from './worker-fleet.js';

@@ -1,5 +1,6 @@
 import type { WorkflowService } from '@perdure/proto';
 import { countRuns, getStepAttempt, listRuns, listStepAttempts, readHistory, readRunFacts } from '@perdure/store';
+import type { Handlers } from '../call/handlers.js';
 import type { ServerContext } from '../context.js';
 import { decode } from '../rpc/decode/decode.js';
 import { encodePageToken } from '../rpc/decode/page-token.js';
@@ -16,7 +17,6 @@ import {
 import { runEndFields, runMessage, stepMessage, workerMessage } from '../rpc/encode/model.js';
 import { timestampOf } from '../rpc/encode/time.js';
 import { runStatusNumber } from '../rpc/enums.js';
-import type { Handlers } from '../rpc/handlers.js';
 import { stepNotFound } from '../rpc/outcomes.js';
 import { awaitRun } from './await-run.js';
 import { checkNamespace } from './check-namespace.js';

@@ -1,8 +1,8 @@
 import { create, type DescMessage } from '@bufbuild/protobuf';
 import { type Code, ConnectError, type ConnectRouter, type HandlerContext } from '@connectrpc/connect';
 import type { Logger } from 'pino';
-import { type Call, CallState, type ServiceBinding } from '../rpc/handlers.js';
-import type { RpcError } from '../rpc/rpc-error.js';
+import { type Call, CallState, type ServiceBinding } from '../call/handlers.js';
+import type { RpcError } from '../call/rpc-error.js';
 import { errorDetails } from './error-details.js';
 import { failureOf } from './failures.js';
 

@@ -1,8 +1,8 @@
 import { create, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from '@perdure/proto';
+import type { RpcError } from '../call/rpc-error.js';
 import { durationOf } from '../rpc/encode/time.js';
 import { reasonName } from '../rpc/enums.js';
-import type { RpcError } from '../rpc/rpc-error.js';
 
 /** Perdure's errors bear this domain. */
 const DOMAIN = 'perdure';

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { ErrorReason } from '@perdure/proto';
 import { DataError } from '@perdure/store';
 import type { Logger } from 'pino';
+import { RpcError, StatusCode } from '../call/rpc-error.js';
 import { knownFailure } from '../rpc/outcomes.js';
-import { RpcError, StatusCode } from '../rpc/rpc-error.js';
 
 /** What a caller gets for whatever a handler threw; a fault of ours goes to the log under an id that the caller sees. */
 export function failureOf(log: Logger, method: string, error: unknown): RpcError {

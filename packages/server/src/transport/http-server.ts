@@ -3,7 +3,7 @@ import * as http2 from 'node:http2';
 import * as net from 'node:net';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Logger } from 'pino';
-import type { ServiceBinding } from '../rpc/handlers.js';
+import type { ServiceBinding } from '../call/handlers.js';
 import { addRoutes } from './connect-routes.js';
 import { refuseForeignHosts } from './foreign-hosts.js';
 import { type NotReady, withProbes } from './http-probes.js';

@@ -10,9 +10,9 @@ import {
   StatusSchema,
 } from '@perdure/proto';
 import type { Logger } from 'pino';
+import { CallState, type ServiceBinding } from '../call/handlers.js';
+import { invalidArgument, overloaded, type RpcError, shuttingDown } from '../call/rpc-error.js';
 import { encodeAnswer } from '../rpc/encode/shared-answer.js';
-import { CallState, type ServiceBinding } from '../rpc/handlers.js';
-import { invalidArgument, overloaded, type RpcError, shuttingDown } from '../rpc/rpc-error.js';
 import { errorDetails } from './error-details.js';
 import { failureOf } from './failures.js';
 

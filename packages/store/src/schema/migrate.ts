@@ -2,6 +2,7 @@ import type postgres from 'postgres';
 import { openDriver } from '../database/driver.js';
 import { MIGRATIONS, type Migration } from './migrations/index.js';
 
+/** Options of {@link migrate}. */
 export interface MigrateOptions {
   /** Connection string of the database. */
   readonly url: string;
@@ -9,6 +10,7 @@ export interface MigrateOptions {
   readonly onProgress?: (migration: Pick<Migration, 'version' | 'name'>) => void;
 }
 
+/** What {@link migrate} did. */
 export interface MigrateResult {
   /** Schema version found; 0 for an empty database. */
   readonly from: number;

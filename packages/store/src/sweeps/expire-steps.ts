@@ -17,7 +17,8 @@
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
-import { type QueueRef, type QueueRow, queuesOf } from './queues.js';
+import type { QueueRef } from '../model.js';
+import { type QueueRow, queuesOf } from './queues.js';
 
 const EXPIRE_STEPS = defineStatement(
   'expire_steps',

@@ -1,8 +1,4 @@
-/** A task queue of a namespace: what a wake-up names. */
-export interface QueueRef {
-  readonly namespace: string;
-  readonly taskQueue: string;
-}
+import type { QueueRef } from '../model.js';
 
 export interface QueueRow {
   readonly namespace: string;

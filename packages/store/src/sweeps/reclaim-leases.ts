@@ -15,8 +15,9 @@
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
+import type { QueueRef } from '../model.js';
 import { SERVER_SILENCE_MS } from '../transitions/announce-servers.js';
-import { type QueueRef, queuesOf } from './queues.js';
+import { queuesOf } from './queues.js';
 
 const RECLAIM_LEASES = defineStatement(
   'reclaim_leases',

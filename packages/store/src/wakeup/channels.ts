@@ -3,7 +3,7 @@
  * little later. They are sent outside of transactions that change runs, because NOTIFY takes a global lock at commit.
  */
 import { randomUUID } from 'node:crypto';
-import type { QueueRef } from '../sweeps/queues.js';
+import type { QueueRef } from '../model.js';
 
 /** Queues that got claimable runs, and news for workers. Heard by servers. */
 export const WAKEUP_CHANNEL = 'perdure_wakeup';

@@ -1,7 +1,6 @@
-import { type AwaitRunResponse, RunStatus, type WorkflowService } from '@perdure/proto';
+import { type AwaitRunResponse, durationOf, RunStatus, type WorkflowService } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
-import { type Duration, durationMs } from '../duration.js';
 import {
   AwaitTimeoutError,
   WorkflowCancelledError,
@@ -9,109 +8,74 @@ import {
   WorkflowTerminatedError,
 } from '../errors/errors.js';
 import { errorOf } from '../errors/failure.js';
-import { longCall } from '../rpc/long-call.js';
 import { RpcError } from '../rpc/rpc-error.js';
-import type { CallOptions, ServiceClient } from '../rpc/service-client.js';
-import { durationMessage } from '../rpc/time.js';
-import type { OutageNotice } from './outage-notice.js';
+import type { ServiceClient } from '../rpc/service-client.js';
+import type { OutageReport } from './outage-report.js';
 import type { PayloadLimit } from './payload-limit.js';
-import { untilAnswered } from './until-answered.js';
-
-export interface ResultOptions {
-  /** Give up waiting after this long; default: never. */
-  readonly timeout?: Duration | undefined;
-  /** Give up waiting when aborted. */
-  readonly signal?: AbortSignal | undefined;
-}
+import type { ResultDeadline } from './result-deadline.js';
+import { retryUntilAnswered } from './retry-until-answered.js';
 
 /** What a client's handles share. */
 export interface ClientContext {
   readonly service: ServiceClient<typeof WorkflowService>;
   readonly namespace: string;
   readonly codec: Codec;
-  readonly outage: OutageNotice;
+  readonly outage: OutageReport;
   readonly limit: PayloadLimit;
 }
 
-/** How a run ended, as AwaitRun and ExecuteWorkflow tell it. */
-export type ToldEnd = Pick<AwaitRunResponse, 'runId' | 'workflowId' | 'status' | 'output' | 'failure' | 'cancelReason'>;
-
-/** One call waits that long for the end, in ms; then it is asked again. */
-const WAIT_MS = 20_000;
-/** A call that is answered at the end of its wait needs this long to come back, in ms; nobody waits longer for it. */
-const LATE_MS = 500;
-
-/** How long somebody is willing to wait for a result, from now on. */
-export class ResultPatience {
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal | undefined;
-  readonly #untilMs: number;
-
-  /** @throws {TypeError} when the timeout is no duration */
-  constructor({ timeout, signal }: ResultOptions) {
-    this.timeoutMs = timeout === undefined ? Number.POSITIVE_INFINITY : durationMs(timeout, 'timeout');
-    this.signal = signal;
-    this.#untilMs = performance.now() + this.timeoutMs;
-  }
-
-  get remainingMs(): number {
-    return this.#untilMs - performance.now();
-  }
-
-  /** How long the server should wait in the next call, in ms, and the options of that call. */
-  nextCall(maxWaitMs: number = WAIT_MS): { readonly waitMs: number; readonly options: CallOptions } {
-    const waitMs = Math.max(0, Math.min(maxWaitMs, Math.ceil(this.remainingMs)));
-    const { timeoutMs = 0, ...options } = longCall(waitMs, this.signal);
-    return { waitMs, options: { timeoutMs: Math.min(timeoutMs, Math.max(0, this.remainingMs) + LATE_MS), ...options } };
-  }
-}
+/** How a run ended, as AwaitRun and ExecuteWorkflow report it. */
+export type ReportedEnd = Pick<
+  AwaitRunResponse,
+  'runId' | 'workflowId' | 'status' | 'output' | 'failure' | 'cancelReason'
+>;
 
 /**
  * Waits for a run to end, through outages of the server.
  *
  * @param workflowType for messages; undefined when it is not known
  * @returns what the workflow returned
- * @throws {WorkflowFailedError | WorkflowCancelledError | WorkflowTerminatedError} how else it ended
- * @throws {AwaitTimeoutError} when patience ends; the run continues
+ * @throws {WorkflowFailedError | WorkflowCancelledError | WorkflowTerminatedError} when it ended otherwise
+ * @throws {AwaitTimeoutError} when the deadline passes; the run continues
  * @throws the signal's reason when it is aborted; the run continues
  */
 export async function awaitResult(
   context: ClientContext,
   { runId, workflowId }: { readonly runId: string; readonly workflowId: string },
   workflowType: string | undefined,
-  patience: ResultPatience,
+  deadline: ResultDeadline,
 ): Promise<unknown> {
   const { codec } = context;
   const run = { runId, workflowId, workflowType };
   for (;;) {
-    const answer = await awaitOnce(context, run, patience);
+    const answer = await awaitOnce(context, run, deadline);
     if (answer.finished) return outputOf(answer, workflowType, codec);
-    if (patience.remainingMs <= 0) throw new AwaitTimeoutError(run, patience.timeoutMs);
+    if (deadline.remainingMs <= 0) throw new AwaitTimeoutError(run, deadline.timeoutMs);
   }
 }
 
 async function awaitOnce(
   { service, namespace, outage }: ClientContext,
   run: { readonly runId: string; readonly workflowId: string; readonly workflowType: string | undefined },
-  patience: ResultPatience,
+  deadline: ResultDeadline,
 ): Promise<AwaitRunResponse> {
   try {
-    return await untilAnswered(
+    return await retryUntilAnswered(
       outage,
       () => {
-        const { waitMs, options } = patience.nextCall();
-        return service.awaitRun({ namespace, runId: run.runId, wait: durationMessage(waitMs) }, options);
+        const { waitMs, options } = deadline.nextCall();
+        return service.awaitRun({ namespace, runId: run.runId, wait: durationOf(waitMs) }, options);
       },
-      { patienceMs: patience.remainingMs, signal: patience.signal },
+      { giveUpAfterMs: deadline.remainingMs, signal: deadline.signal },
     );
   } catch (error) {
     if (!(error instanceof RpcError) || !error.isTransient) throw error;
-    throw new AwaitTimeoutError(run, patience.timeoutMs, { cause: error });
+    throw new AwaitTimeoutError(run, deadline.timeoutMs, { cause: error });
   }
 }
 
 /** @throws the error that the run ended with */
-export function outputOf(end: ToldEnd, workflowType: string | undefined, codec: Codec): unknown {
+export function outputOf(end: ReportedEnd, workflowType: string | undefined, codec: Codec): unknown {
   const run = { runId: end.runId, workflowId: end.workflowId, workflowType };
   switch (end.status) {
     case RunStatus.COMPLETED:

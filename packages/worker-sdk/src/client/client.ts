@@ -1,25 +1,32 @@
 import { create } from '@bufbuild/protobuf';
-import { AdminService, type ExecuteWorkflowResponse, WorkflowRunSchema, WorkflowService } from '@perdure/proto';
+import {
+  AdminService,
+  durationOf,
+  type ExecuteWorkflowResponse,
+  WorkflowRunSchema,
+  WorkflowService,
+} from '@perdure/proto';
 import type { Logger } from 'pino';
 import type { Codec } from '../codec/codec.js';
 import { devalueCodec } from '../codec/devalue-codec.js';
 import { refuseUnknownKeys } from '../options.js';
 import { Connection } from '../rpc/connection.js';
 import { RpcError } from '../rpc/rpc-error.js';
-import { durationMessage } from '../rpc/time.js';
 import type { Workflow } from '../workflow.js';
-import { awaitResult, type ClientContext, outputOf, type ResultOptions, ResultPatience } from './await-result.js';
+import { awaitResult, type ClientContext, outputOf } from './await-result.js';
 import { type ListOptions, listRequest } from './list-options.js';
-import { OutageNotice } from './outage-notice.js';
+import { OutageReport } from './outage-report.js';
 import { inputRefusal, PayloadLimit } from './payload-limit.js';
+import { ResultDeadline, type ResultOptions } from './result-deadline.js';
+import { DEFAULT_GIVE_UP_MS, type RetryUntilAnsweredOptions, retryUntilAnswered } from './retry-until-answered.js';
 import { RunHandle } from './run-handle.js';
 import { type RunSummary, runSummary } from './run-summary.js';
 import { checkStartOptions, type InputAnd, type StartItem, type StartOptions } from './start-options.js';
 import { inBatches, inputOf, nameOf, type StartRequest, startError, startRequest } from './start-request.js';
-import { DEFAULT_PATIENCE_MS, type UntilAnsweredOptions, untilAnswered } from './until-answered.js';
 
+/** Options of a {@link Client}. */
 export interface ClientOptions {
-  /** `host:port`, several with commas between; default: environment variable PERDURE_ADDRESS, else `127.0.0.1:7300`. */
+  /** `host:port`, or several separated by commas; default: environment variable PERDURE_ADDRESS, else `127.0.0.1:7300`. */
   readonly address?: string;
   /** A connection to share; default: one of its own, to `address`. */
   readonly connection?: Connection;
@@ -27,23 +34,24 @@ export interface ClientOptions {
   readonly namespace?: string;
   /** Default {@link devalueCodec}. Clients and workers of a workflow must use the same. */
   readonly codec?: Codec;
-  /** Told once, by `warn`, when no server has answered for a second; default: one line on stderr. */
+  /** Receives one `warn` per outage, once no server has answered for 1 s; default: one line on stderr. */
   readonly logger?: Pick<Logger, 'warn'>;
 }
 
 const KNOWN: readonly (keyof ClientOptions)[] = ['address', 'connection', 'namespace', 'codec', 'logger'];
 
 /**
- * For the first call of an execute, in ms. Until it is answered nobody here knows whether the run was started, and an outage is
- * waited for as long as for a start; afterwards as long as for a result.
+ * Wait of the first call of an execute, in ms. Until it is answered it is unknown whether the run was started, and an outage is
+ * tolerated for as long as for a start; afterwards for as long as for the result.
  */
 const EXECUTE_WAIT_MS = 2_000;
 
 /**
- * Starts runs and looks at them. Calls are repeated while no server can be reached, for 30 s; that is harmless, since
- * each start bears an id. After a second without any server, one line says where it looks.
+ * Starts runs, reads them and acts on them. Calls are repeated for up to 30 s while no server can be reached; that is safe,
+ * since each start carries a request id. After 1 s without a server one line says which address does not answer.
  */
 export class Client {
+  /** The namespace of all its runs. */
   readonly namespace: string;
   readonly #connection: Connection;
   readonly #ownsConnection: boolean;
@@ -56,7 +64,7 @@ export class Client {
     this.#connection =
       options.connection ?? new Connection(options.address === undefined ? {} : { address: options.address });
     this.namespace = options.namespace ?? (process.env.PERDURE_NAMESPACE || 'default');
-    const outage = new OutageNotice(options.logger);
+    const outage = new OutageReport(options.logger);
     this.#context = {
       service: this.#connection.service(WorkflowService),
       namespace: this.namespace,
@@ -69,8 +77,8 @@ export class Client {
   /**
    * Starts a run.
    *
-   * @param workflow the definition, or its name when its code is elsewhere
-   * @param inputAndOptions a workflow without input needs only options
+   * @param workflow the definition, or its name when its code is not at hand
+   * @param inputAndOptions input and options; a workflow without input needs options alone
    * @returns once the start is committed
    * @throws {TypeError} naming the option that is wrong, or the part of the input that cannot be encoded
    * @throws {InvalidInputError} when the input does not fit the workflow's schema
@@ -88,29 +96,29 @@ export class Client {
   }
 
   /**
-   * Starts a run and waits for its result; see {@link start} and {@link RunHandle.result}. With a `timeout` it ends by then
-   * in every state: with AwaitTimeoutError when the run was started, with an RpcError when no server has answered.
+   * Starts a run and waits for its result; see {@link start} and {@link RunHandle.result}. A `timeout` covers
+   * both: it rejects with AwaitTimeoutError when the run was started, with an RpcError when no server has answered.
    */
   async execute<Input, Output>(
     workflow: Workflow<Input, Output> | string,
     ...inputAndOptions: InputAnd<StartOptions & ResultOptions, Input>
   ): Promise<Output> {
     const { input, options } = split('execute', inputAndOptions);
-    const patience = new ResultPatience(options);
-    patience.signal?.throwIfAborted();
-    const request = await startRequest(this.#context, workflow, input, options, startPatience(patience));
-    const executed = await this.#executeOnce(request, patience);
+    const deadline = new ResultDeadline(options);
+    deadline.signal?.throwIfAborted();
+    const request = await startRequest(this.#context, workflow, input, options, startRetries(deadline));
+    const executed = await this.#executeOnce(request, deadline);
     if (executed?.finished) return outputOf(executed, request.workflowType, this.#context.codec) as Output;
-    const run = executed ?? (await this.#start(request, patience));
-    return (await awaitResult(this.#context, run, request.workflowType, patience)) as Output;
+    const run = executed ?? (await this.#start(request, deadline));
+    return (await awaitResult(this.#context, run, request.workflowType, deadline)) as Output;
   }
 
-  async #start(request: StartRequest, patience?: ResultPatience) {
+  async #start(request: StartRequest, deadline?: ResultDeadline) {
     try {
-      return await untilAnswered(
+      return await retryUntilAnswered(
         this.#context.outage,
         (options) => this.#context.service.startWorkflow(request, options),
-        startPatience(patience),
+        startRetries(deadline),
       );
     } catch (error) {
       throw refusal(error, request);
@@ -118,12 +126,12 @@ export class Client {
   }
 
   /** @returns undefined when no server answered; the start is repeated then, with the same request id */
-  async #executeOnce(request: StartRequest, patience: ResultPatience): Promise<ExecuteWorkflowResponse | undefined> {
-    const { waitMs, options } = patience.nextCall(EXECUTE_WAIT_MS);
+  async #executeOnce(request: StartRequest, deadline: ResultDeadline): Promise<ExecuteWorkflowResponse | undefined> {
+    const { waitMs, options } = deadline.nextCall(EXECUTE_WAIT_MS);
     try {
-      return await this.#context.service.executeWorkflow({ start: request, wait: durationMessage(waitMs) }, options);
+      return await this.#context.service.executeWorkflow({ start: request, wait: durationOf(waitMs) }, options);
     } catch (error) {
-      patience.signal?.throwIfAborted();
+      deadline.signal?.throwIfAborted();
       if (error instanceof RpcError && error.isTransient) return undefined;
       throw refusal(error, request);
     }
@@ -147,7 +155,7 @@ export class Client {
     );
     const results: (RunHandle<Output> | RpcError)[] = [];
     for (const runs of inBatches(requests)) {
-      const { outcomes } = await untilAnswered(this.#context.outage, (options) =>
+      const { outcomes } = await retryUntilAnswered(this.#context.outage, (options) =>
         this.#context.service.startWorkflows({ namespace: this.namespace, runs }, options),
       );
       for (const { result } of outcomes) {
@@ -158,24 +166,26 @@ export class Client {
     return results;
   }
 
-  /** A handle for a run that is known by its run id. */
+  /** A handle for a run by its run id; makes no call, so the run need not exist. */
   handle<Output = unknown>(runId: string): RunHandle<Output> {
     return this.#handle<Output>({ runId, workflowId: '', created: false }, undefined);
   }
 
   /**
-   * @param run a run id, or a workflow id: its open run, else its newest
-   * @throws {RpcError} NOT_FOUND
+   * Reads a run.
+   *
+   * @param run a run id, or a workflow id: then its open run, else its newest
+   * @throws {RpcError} RUN_NOT_FOUND; UNAVAILABLE when no server has answered for 30 s
    */
   async get(run: { readonly runId: string } | { readonly workflowId: string }): Promise<RunSummary> {
-    const answer = await untilAnswered(this.#context.outage, (options) =>
+    const answer = await retryUntilAnswered(this.#context.outage, (options) =>
       this.#context.service.getRun({ namespace: this.namespace, ...run }, options),
     );
     return runSummary(answer.run ?? create(WorkflowRunSchema), this.#context.codec);
   }
 
   /**
-   * Runs, newest first, without inputs and outputs; pages are fetched as the loop gets there.
+   * Lists runs, newest first, without inputs and outputs; pages are fetched on demand.
    *
    * @throws {TypeError} naming the option that is wrong
    */
@@ -183,7 +193,7 @@ export class Client {
     const request = listRequest(this.namespace, options);
     let pageToken = '';
     do {
-      const answer = await untilAnswered(this.#context.outage, (callOptions) =>
+      const answer = await retryUntilAnswered(this.#context.outage, (callOptions) =>
         this.#context.service.listRuns({ ...request, pageToken }, callOptions),
       );
       for (const run of answer.runs) yield runSummary(run, this.#context.codec);
@@ -191,29 +201,29 @@ export class Client {
     } while (pageToken !== '');
   }
 
-  /** Asks a run to end; see {@link RunHandle.cancel}. */
+  /** Requests that a run end; see {@link RunHandle.cancel}. */
   async cancel(run: { readonly runId: string } | { readonly workflowId: string }, reason = ''): Promise<void> {
-    await untilAnswered(this.#context.outage, (options) =>
+    await retryUntilAnswered(this.#context.outage, (options) =>
       this.#context.service.cancelRun({ namespace: this.namespace, ...run, reason }, options),
     );
   }
 
-  /** Ends a run at once; see {@link RunHandle.terminate}. */
+  /** Ends a run immediately; see {@link RunHandle.terminate}. */
   async terminate(run: { readonly runId: string } | { readonly workflowId: string }, reason = ''): Promise<void> {
-    await untilAnswered(this.#context.outage, (options) =>
+    await retryUntilAnswered(this.#context.outage, (options) =>
       this.#context.service.terminateRun({ namespace: this.namespace, ...run, reason }, options),
     );
   }
 
-  /** Deletes a run that has ended - of a workflow id, the newest; see {@link RunHandle.delete}. */
+  /** Deletes an ended run; for a workflow id, its newest; see {@link RunHandle.delete}. */
   async delete(run: { readonly runId: string } | { readonly workflowId: string }): Promise<void> {
     const { runId } = 'runId' in run ? run : await this.get(run);
-    await untilAnswered(this.#context.outage, (options) =>
+    await retryUntilAnswered(this.#context.outage, (options) =>
       this.#context.service.deleteRun({ namespace: this.namespace, runId }, options),
     );
   }
 
-  /** Ends the connection, unless it was given. */
+  /** Closes the client's own connection; one that was passed in stays open. */
   close(): void {
     if (this.#ownsConnection) this.#connection.close();
   }
@@ -240,10 +250,10 @@ function split<Options extends StartOptions>(
   return { input, options };
 }
 
-/** A start is waited for as long as for any other call, and no longer than for the result. */
-function startPatience(patience: ResultPatience | undefined): UntilAnsweredOptions {
-  if (patience === undefined) return {};
-  return { patienceMs: Math.min(DEFAULT_PATIENCE_MS, patience.remainingMs), signal: patience.signal };
+/** A start is repeated for as long as any other call, and no longer than the result is waited for. */
+function startRetries(deadline: ResultDeadline | undefined): RetryUntilAnsweredOptions {
+  if (deadline === undefined) return {};
+  return { giveUpAfterMs: Math.min(DEFAULT_GIVE_UP_MS, deadline.remainingMs), signal: deadline.signal };
 }
 
 function refusal(error: unknown, { workflowType = '', input }: StartRequest): unknown {

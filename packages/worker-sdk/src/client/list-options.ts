@@ -1,18 +1,24 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { type ListRunsRequestSchema, RunStatus as RunStatusNumber } from '@perdure/proto';
+import { type ListRunsRequestSchema, RunStatus as RunStatusNumber, timestampOf } from '@perdure/proto';
 import { didYouMean, refuseUnknownKeys } from '../options.js';
-import { timestampMessage } from '../rpc/time.js';
 import { shown } from '../text.js';
 import type { RunStatus } from './run-summary.js';
 
-/** Which runs; those given must all hold. */
+/** Which runs to list; a run must match every filter that is given. */
 export interface ListOptions {
+  /** One status or several, any of which matches; default: all. */
   readonly status?: RunStatus | readonly RunStatus[];
+  /** The workflow's name. */
   readonly workflowType?: string;
+  /** Name of the task queue. */
   readonly taskQueue?: string;
+  /** Their workflow id: ended runs may share one. */
   readonly workflowId?: string;
+  /** Build that the runs were started for. */
   readonly version?: string;
+  /** Runs started at this time or later. */
   readonly createdAfter?: Date;
+  /** Runs started before this time. */
   readonly createdBefore?: Date;
   /** Runs fetched with one call, 1 to 1,000; default 100. */
   readonly pageSize?: number;
@@ -42,14 +48,14 @@ export function listRequest(namespace: string, options: ListOptions): MessageIni
     workflowId: options.workflowId ?? '',
     version: options.version ?? '',
     pageSize: options.pageSize ?? 100,
-    ...(createdAfter === undefined ? {} : { createdAfter: timestampMessage(createdAfter) }),
-    ...(createdBefore === undefined ? {} : { createdBefore: timestampMessage(createdBefore) }),
+    ...(createdAfter === undefined ? {} : { createdAfter: timestampOf(createdAfter) }),
+    ...(createdBefore === undefined ? {} : { createdBefore: timestampOf(createdBefore) }),
   };
 }
 
 function statusNumber(status: RunStatus): RunStatusNumber {
   if (STATUSES.includes(status)) return RunStatusNumber[status];
   throw new TypeError(
-    `status has no value ${shown(status)}${didYouMean(String(status), STATUSES)} Expected one of: ${STATUSES.join(', ')}.`,
+    `status cannot be ${shown(status)}${didYouMean(String(status), STATUSES)} Expected one of: ${STATUSES.join(', ')}.`,
   );
 }

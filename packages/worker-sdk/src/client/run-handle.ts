@@ -1,14 +1,17 @@
 import type { GetRunResponse, WorkflowRun } from '@perdure/proto';
 import { refuseUnknownKeys } from '../options.js';
-import { awaitResult, type ClientContext, type ResultOptions, ResultPatience } from './await-result.js';
+import { awaitResult, type ClientContext } from './await-result.js';
+import { ResultDeadline, type ResultOptions } from './result-deadline.js';
+import { retryUntilAnswered } from './retry-until-answered.js';
 import { type RunSummary, runSummary } from './run-summary.js';
-import { untilAnswered } from './until-answered.js';
 
-/** One run, as a client sees it. */
+/** One run: awaits its result, reads it, cancels, terminates or deletes it. Made by a client. */
 export class RunHandle<Output = unknown> {
+  /** A UUIDv7. */
   readonly runId: string;
+  /** Empty when the handle was made from a run id alone. */
   readonly workflowId: string;
-  /** False when an equal earlier start had begun it. */
+  /** False when an equal earlier start had started the run, and for a handle made from a run id. */
   readonly created: boolean;
   readonly #context: ClientContext;
   readonly #workflowType: string | undefined;
@@ -41,37 +44,53 @@ export class RunHandle<Output = unknown> {
    */
   async result(options: ResultOptions = {}): Promise<Output> {
     refuseUnknownKeys('A result', options, ['timeout', 'signal']);
-    return (await awaitResult(this.#context, this, this.#workflowType, new ResultPatience(options))) as Output;
+    return (await awaitResult(this.#context, this, this.#workflowType, new ResultDeadline(options))) as Output;
   }
 
-  /** The run as it is now. */
+  /**
+   * The run as it is now.
+   *
+   * @throws {RpcError} RUN_NOT_FOUND; UNAVAILABLE when no server has answered for 30 s
+   */
   async get(): Promise<RunSummary> {
     const { service, namespace, codec, outage } = this.#context;
-    const { run } = await untilAnswered<GetRunResponse>(outage, (options) =>
+    const { run } = await retryUntilAnswered<GetRunResponse>(outage, (options) =>
       service.getRun({ namespace, runId: this.runId }, options),
     );
     return runSummary(run as WorkflowRun, codec);
   }
 
-  /** Asks the run to end; its code may clean up. Asking twice changes nothing. */
+  /**
+   * Requests that the run end; its code may clean up. A second request changes nothing.
+   *
+   * @param reason recorded with the run
+   * @throws {RpcError} RUN_NOT_FOUND; WRONG_RUN_STATE when it has ended otherwise
+   */
   async cancel(reason = ''): Promise<void> {
     const { service, namespace, outage } = this.#context;
-    await untilAnswered(outage, (options) => service.cancelRun({ namespace, runId: this.runId, reason }, options));
-  }
-
-  /** Ends the run at once; its code gets no chance to clean up. */
-  async terminate(reason = ''): Promise<void> {
-    const { service, namespace, outage } = this.#context;
-    await untilAnswered(outage, (options) => service.terminateRun({ namespace, runId: this.runId, reason }, options));
+    await retryUntilAnswered(outage, (options) => service.cancelRun({ namespace, runId: this.runId, reason }, options));
   }
 
   /**
-   * Deletes the run, its steps and payloads, for ever. Its workflow id and request id may be used again.
+   * Ends the run immediately; its code cannot clean up.
    *
-   * @throws {RpcError} WRONG_RUN_STATE while the run is open; RUN_NOT_FOUND when it is not there (any more)
+   * @param reason recorded with the run
+   * @throws {RpcError} RUN_NOT_FOUND; WRONG_RUN_STATE when it has ended otherwise
+   */
+  async terminate(reason = ''): Promise<void> {
+    const { service, namespace, outage } = this.#context;
+    await retryUntilAnswered(outage, (options) =>
+      service.terminateRun({ namespace, runId: this.runId, reason }, options),
+    );
+  }
+
+  /**
+   * Deletes the run, its steps and payloads permanently. Its workflow id and request id may be used again.
+   *
+   * @throws {RpcError} WRONG_RUN_STATE while the run is open; RUN_NOT_FOUND when it does not exist
    */
   async delete(): Promise<void> {
     const { service, namespace, outage } = this.#context;
-    await untilAnswered(outage, (options) => service.deleteRun({ namespace, runId: this.runId }, options));
+    await retryUntilAnswered(outage, (options) => service.deleteRun({ namespace, runId: this.runId }, options));
   }
 }

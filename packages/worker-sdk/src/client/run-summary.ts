@@ -1,35 +1,48 @@
-import { RunStatus as RunStatusNumber, type WorkflowRun } from '@perdure/proto';
+import { dateOf, RunStatus as RunStatusNumber, type WorkflowRun } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import { errorOf } from '../errors/failure.js';
-import { dateOf, optionalDate } from '../rpc/time.js';
 
+/** A run's status. Open: PENDING, RUNNING, SLEEPING. Ended: COMPLETED, FAILED, CANCELLED, TERMINATED. */
 export type RunStatus = Exclude<keyof typeof RunStatusNumber, 'UNSPECIFIED'>;
 
 /** A run as a client sees it. */
 export interface RunSummary {
+  /** A UUIDv7. */
   readonly runId: string;
+  /** Chosen at the start; unique among open runs of the namespace. */
   readonly workflowId: string;
+  /** The workflow's name. */
   readonly workflowType: string;
   readonly namespace: string;
+  /** The queue whose workers execute it. */
   readonly taskQueue: string;
+  /** Build that the run was started for; empty when the start named none. */
   readonly version: string;
   readonly status: RunStatus;
+  /** Attempt of the run, from 1; rises with every run-level retry and every lost worker. */
   readonly attempt: number;
+  /** −100 to 100; higher is claimed first. */
   readonly priority: number;
+  /** When the start was committed; like all times here by the database's clock. */
   readonly createdAt: Date;
+  /** When a worker first claimed it; undefined before. */
   readonly startedAt: Date | undefined;
+  /** When it ended; undefined while it is open. */
   readonly finishedAt: Date | undefined;
+  /** When it becomes claimable; undefined unless it is SLEEPING. */
   readonly wakeAt: Date | undefined;
+  /** When its cancellation was requested; undefined when it was not. */
   readonly cancelRequestedAt: Date | undefined;
   /** Undefined in lists. */
   readonly input: unknown;
   /** Undefined in lists and before it has COMPLETED. */
   readonly output: unknown;
-  /** Why it FAILED, or why its last attempt did. */
+  /** Why it FAILED, or why its latest attempt failed; undefined otherwise. */
   readonly error: Error | undefined;
 }
 
+/** @param codec must be the one that the run was started with */
 export function runSummary(run: WorkflowRun, codec: Codec): RunSummary {
   return {
     runId: run.runId,
@@ -42,10 +55,10 @@ export function runSummary(run: WorkflowRun, codec: Codec): RunSummary {
     attempt: run.attempt,
     priority: run.priority,
     createdAt: run.createdAt === undefined ? new Date(0) : dateOf(run.createdAt),
-    startedAt: optionalDate(run.startedAt),
-    finishedAt: optionalDate(run.finishedAt),
-    wakeAt: optionalDate(run.wakeAt),
-    cancelRequestedAt: optionalDate(run.cancelRequestedAt),
+    startedAt: dateOf(run.startedAt),
+    finishedAt: dateOf(run.finishedAt),
+    wakeAt: dateOf(run.wakeAt),
+    cancelRequestedAt: dateOf(run.cancelRequestedAt),
     input: decodeValue(codec, run.input),
     output: decodeValue(codec, run.output),
     error: run.failure === undefined ? undefined : errorOf(codec, run.failure),

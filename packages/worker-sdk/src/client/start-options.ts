@@ -2,41 +2,41 @@ import { WorkflowIdReusePolicy } from '@perdure/proto';
 import { type Duration, durationMs } from '../duration.js';
 import { didYouMean, refuseUnknownKeys } from '../options.js';
 import { checkId, MAX_ID_BYTES, shown } from '../text.js';
-import type { ResultOptions } from './await-result.js';
+import type { ResultOptions } from './result-deadline.js';
 
 /** How a run is started. */
 export interface StartOptions {
-  /** The queue whose workers execute it; 1 to 255 bytes. */
+  /** The task queue whose workers execute it; 1 to 255 bytes. */
   readonly taskQueue: string;
   /**
-   * Your own id, 1 to 255 bytes, unique among open runs: a second start with it and the same workflow, queue and input returns
-   * the open run. Default: the request id, so a UUID of its own unless you give one.
+   * Your own id, 1 to 255 bytes, unique among open runs: an equal second start (same workflow, queue and
+   * input) returns the open run. Default: the request id.
    */
   readonly workflowId?: string;
-  /** What to do when the id was used before and that run has ended; default `'allow'`. */
+  /** Whether an id may be used again, and what happens to a run that has it; default `'allow'`: once that run has ended. */
   readonly reusePolicy?: 'allow' | 'allow-if-failed' | 'reject' | 'terminate-existing';
-  /** Equal ids are one start, whenever they come. Default: one for this call, so that its own repeats start one run. */
+  /** Starts with the same id start one run, at any time; 1 to 255 bytes. Default: a UUIDv7 for this call and its repeats. */
   readonly requestId?: string;
   /** −100 to 100; higher is claimed first; default 0. */
   readonly priority?: number;
-  /** Build that the run is meant for; at most 255 bytes. */
+  /** Build that the run is meant for; at most 255 bytes; default empty. */
   readonly version?: string;
-  /** Wait before the first claim; default none. */
+  /** Wait before the first claim, 0 to 10 years; default 0. */
   readonly startDelay?: Duration;
-  /** Fails the run with RUN_TIMEOUT when it has not ended by then, retries and sleeps included; default never. */
+  /** Fails the run with RUN_TIMEOUT this long after its start, retries and sleeps included; at most 10 years; default: no limit. */
   readonly runTimeout?: Duration;
-  /** Fails the run with EXECUTION_TIMEOUT when one attempt takes longer, sleeps included; default never. */
+  /** Fails the run with EXECUTION_TIMEOUT when one attempt takes longer, sleeps included; at most 10 years; default: no limit. */
   readonly executionTimeout?: Duration;
-  /** Workers in a row that it may take down, without completing a step, before it FAILs; 1 to 1,000; default 10. */
+  /** Leases that it may lose in a row, without completing a step, before it FAILs; 1 to 1,000; default 10. */
   readonly maxLostLeases?: number;
 }
 
-/** What comes after the workflow: a workflow without input needs none. */
+/** The arguments after the workflow: input and options; a workflow without input needs options alone. */
 export type InputAnd<Options, Input> = undefined extends Input
   ? readonly [options: Options] | readonly [input: Input, options: Options]
   : readonly [input: Input, options: Options];
 
-/** One start of many. */
+/** One start of a `startMany`. */
 export type StartItem<Input> = { readonly options: StartOptions } & (undefined extends Input
   ? { readonly input?: Input }
   : { readonly input: Input });
@@ -76,7 +76,7 @@ export function checkStartOptions(kind: 'start' | 'execute', options: StartOptio
   if (reusePolicy !== undefined && !Object.hasOwn(REUSE_POLICIES, reusePolicy)) {
     const names = Object.keys(REUSE_POLICIES);
     throw new TypeError(
-      `reusePolicy has no value ${shown(reusePolicy)}${didYouMean(String(reusePolicy), names)} Expected one of: ${names.join(', ')}.`,
+      `reusePolicy cannot be ${shown(reusePolicy)}${didYouMean(String(reusePolicy), names)} Expected one of: ${names.join(', ')}.`,
     );
   }
   if (priority !== undefined) checkWhole('priority', priority, -100, 100);

@@ -1,28 +1,31 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { ErrorReason, type StartWorkflowRequestSchema, type StartWorkflowsResponse_StartError } from '@perdure/proto';
+import {
+  durationOf,
+  ErrorReason,
+  type StartWorkflowRequestSchema,
+  type StartWorkflowsResponse_StartError,
+} from '@perdure/proto';
 import { v7 as newUuid } from 'uuid';
 import { encodeValue } from '../codec/payload.js';
 import { durationMs } from '../duration.js';
-import { InvalidInputError } from '../errors/errors.js';
 import { knownReason, RpcError, type StatusName } from '../rpc/rpc-error.js';
-import { durationMessage } from '../rpc/time.js';
 import { checkId } from '../text.js';
-import { checkInput, type Workflow } from '../workflow.js';
+import { validInput, type Workflow } from '../workflow.js';
 import type { ClientContext } from './await-result.js';
+import type { RetryUntilAnsweredOptions } from './retry-until-answered.js';
 import { REUSE_POLICIES, type StartOptions } from './start-options.js';
-import type { UntilAnsweredOptions } from './until-answered.js';
 
 export type StartRequest = MessageInitShape<typeof StartWorkflowRequestSchema>;
 type WorkflowRef = Pick<Workflow, 'name' | 'options'> | string;
 
 const STARTS_PER_CALL = 500;
 const BYTES_PER_CALL = 2 * 1024 * 1024;
-/** The statuses of the reasons for which one start of many is refused. */
+/** gRPC status by reason of a start that was refused among others. */
 const START_STATUS = { WORKFLOW_ALREADY_EXISTS: 'ALREADY_EXISTS', NAMESPACE_NOT_FOUND: 'NOT_FOUND' } as const;
 
 /**
- * @param options checked already
- * @param patience for the question how large an input may be
+ * @param options already checked
+ * @param retries for the call that reads the size limit
  * @throws {TypeError} naming the part of the input that cannot be encoded
  * @throws {InvalidInputError} when the input does not fit the workflow's schema
  * @throws {PayloadTooLargeError} when it is larger than the server accepts
@@ -32,22 +35,17 @@ export async function startRequest(
   workflow: WorkflowRef,
   input: unknown,
   options: StartOptions,
-  patience: UntilAnsweredOptions = {},
+  retries: RetryUntilAnsweredOptions = {},
 ): Promise<StartRequest> {
   const name = nameOf(workflow);
   checkId("The workflow's name", name);
-  if (typeof workflow !== 'string') {
-    const checked = await checkInput(workflow, input);
-    if ('problem' in checked) {
-      throw new InvalidInputError(`The input does not fit workflow '${name}': ${checked.problem}`);
-    }
-  }
-  // The worker checks again, and gives the code what its own schema makes of the input.
+  if (typeof workflow !== 'string') await validInput(workflow, input);
+  // The worker checks again and passes on the output of its own schema.
   const payload = encodeValue(codec, input, inputOf(name));
-  await limit.check(payload, inputOf(name), patience);
+  await limit.check(payload, inputOf(name), retries);
   const duration = (key: 'startDelay' | 'runTimeout' | 'executionTimeout') => {
     const value = options[key];
-    return value === undefined ? {} : { [key]: durationMessage(durationMs(value, key)) };
+    return value === undefined ? {} : { [key]: durationOf(durationMs(value, key)) };
   };
   return {
     namespace,
@@ -74,7 +72,7 @@ export function inputOf(workflowName: string): string {
   return `The input of workflow '${workflowName}'`;
 }
 
-/** As many starts as the server takes with one call, by number and by size. */
+/** Batches of as many starts as the server accepts in one call, by number and by size. */
 export function inBatches(requests: readonly StartRequest[]): StartRequest[][] {
   const batches: StartRequest[][] = [];
   let batch: StartRequest[] = [];
@@ -97,7 +95,7 @@ export function inBatches(requests: readonly StartRequest[]): StartRequest[][] {
 export function startError(value: StartWorkflowsResponse_StartError | undefined): RpcError {
   const reason = knownReason(ErrorReason[value?.reason ?? ErrorReason.UNSPECIFIED] ?? '');
   const status: StatusName = START_STATUS[reason as keyof typeof START_STATUS] ?? 'UNKNOWN';
-  return new RpcError(status, value?.message ?? 'The server said nothing about this start.', {
+  return new RpcError(status, value?.message ?? 'The server gave no result for this start.', {
     reason,
     metadata: value?.existingRunId ? { run_id: value.existingRunId } : {},
   });

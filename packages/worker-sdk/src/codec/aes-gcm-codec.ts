@@ -6,19 +6,19 @@ const PREFIX = 'aes-256-gcm:';
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
+/** Options of {@link aesGcmCodec}. */
 export interface AesGcmCodecOptions {
-  /** Keys of 32 bytes by id. Keep old ones for as long as runs encrypted with them are read. Ids: letters, digits, `-`, `_`. */
+  /** Keys of 32 bytes by id; ids are 1 to 64 letters, digits, `-` or `_`. Keep old keys while runs encrypted with them are read. */
   readonly keys: Readonly<Record<string, Uint8Array>>;
   /** Id of the key that encrypts. */
   readonly activeKey: string;
-  /** What turns values into bytes; default {@link devalueCodec}. */
+  /** The codec whose output is encrypted; default {@link devalueCodec}. */
   readonly inner?: Codec;
 }
 
 /**
  * Encrypts what another codec encodes with AES-256-GCM, so that server and database see only ciphertext; errors are
- * encrypted too. Refuses to read
- * unencrypted payloads: whoever can write to the database must not be able to slip one in.
+ * encrypted too. Refuses to read unencrypted payloads, so that write access to the database is not enough to inject one.
  *
  * @throws {TypeError} when a key is not 32 bytes long, an id is malformed, or the active key is missing
  */

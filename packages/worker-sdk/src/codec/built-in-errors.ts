@@ -1,7 +1,7 @@
 const BUILT_IN = { Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError } as const;
 
 /**
- * An error of the class with that name when JavaScript has it, else an Error that bears the name.
+ * An error of the class with that name when JavaScript has it, else an Error with that name.
  *
  * @param errors of an AggregateError
  */

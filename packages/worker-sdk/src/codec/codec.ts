@@ -1,7 +1,8 @@
-/** Bytes, and how to read them. */
+/** An encoded value. */
 export interface EncodedPayload {
+  /** At most what the server accepts, 2 MiB by default. */
   readonly data: Uint8Array;
-  /** At most 255 bytes, for example `json`. */
+  /** Names the format; at most 255 bytes, for example `json`. */
   readonly encoding: string;
 }
 
@@ -10,7 +11,7 @@ export interface EncodedPayload {
  * be decoded months later, so a codec must keep reading what it once wrote: that is what `encoding` is for.
  */
 export interface Codec {
-  /** True: what it encodes is for nobody else's eyes. Errors are then recorded encoded too; default false. */
+  /** True: payloads are secret, so errors are recorded encoded too; default false. */
   readonly encrypts?: boolean;
   /** @throws when the value cannot be encoded; the step or run then fails with that error, without a retry */
   encode(value: unknown): EncodedPayload;
@@ -21,6 +22,6 @@ export interface Codec {
 /** @throws always */
 export function unknownEncoding(encoding: string, known: string): never {
   throw new Error(
-    `A payload has the encoding '${encoding}', which this codec (${known}) does not read. Use the codec it was written with.`,
+    `A payload has the encoding '${encoding}', which this codec (${known}) cannot read. Use the codec that wrote it.`,
   );
 }

@@ -11,8 +11,8 @@ const BYTES_ENCODING = 'bytes';
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /**
- * The default codec. A value that JSON keeps exactly travels as JSON, which every language reads. Others travel in devalue's
- * form of JSON, which keeps Date, bigint, undefined, NaN, -0, Map, Set, RegExp, URL, typed arrays, Error (name, message, stack,
+ * The default codec. A value that JSON preserves exactly is encoded as JSON, which every language reads. Others are encoded in
+ * devalue's form of JSON, which preserves Date, bigint, undefined, NaN, -0, Map, Set, RegExp, URL, typed arrays, Error (name, message, stack,
  * code, cause), repeated and cyclic references. A value that is a Uint8Array is kept as it is. Functions, symbols and
  * instances of other classes are refused, with their place in the value.
  */

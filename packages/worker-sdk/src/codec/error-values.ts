@@ -1,6 +1,6 @@
 import { builtInError } from './built-in-errors.js';
 
-/** Errors inside values; those that end a step or a run travel as `Failure` messages. */
+/** Errors inside values; those that end a step or a run are sent as `Failure` messages. */
 interface ErrorValue {
   readonly name: string;
   readonly message: string;

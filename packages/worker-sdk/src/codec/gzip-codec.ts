@@ -4,12 +4,13 @@ import { devalueCodec } from './devalue-codec.js';
 
 const PREFIX = 'gzip+';
 
+/** Options of {@link gzipCodec}. */
 export interface GzipCodecOptions {
-  /** What turns values into bytes; default {@link devalueCodec}. */
+  /** The codec whose output is compressed; default {@link devalueCodec}. */
   readonly inner?: Codec;
-  /** Smaller payloads stay as they are, in bytes; default 1,024. */
+  /** Payloads smaller than this are not compressed, in bytes; default 1,024. */
   readonly minBytes?: number;
-  /** Payloads that would unpack to more are refused, in bytes; default 64 MiB. */
+  /** Payloads that would unpack to more than this are refused, in bytes; default 64 MiB. */
   readonly maxUnpackedBytes?: number;
 }
 

@@ -6,7 +6,7 @@ const JSON_ENCODING = 'json';
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /**
- * JSON and nothing else, so that every language can read all inputs and results. Values that JSON would change (Date, Map,
+ * Plain JSON only, so that every language can read all inputs and results. Values that JSON would change (Date, Map,
  * bigint, undefined in an object, NaN, -0, class instances, an object that is used twice) are refused.
  */
 export const jsonCodec: Codec = {

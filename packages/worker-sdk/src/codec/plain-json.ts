@@ -1,6 +1,6 @@
-/** From here on JSON is not tried: recursion has an end. */
+/** Deeper values are not checked for plain JSON: bounds the recursion. */
 const MAX_DEPTH = 200;
-/** So many objects are looked up one by one; a Set is made for more. */
+/** Up to this many objects are searched linearly; more are kept in a Set. */
 const FEW_OBJECTS = 8;
 
 /**
@@ -33,7 +33,7 @@ class PlainJsonCheck {
     const prototype: unknown = Object.getPrototypeOf(value);
     if (prototype === Array.prototype) {
       const array = value as readonly unknown[];
-      // A hole reads as undefined, which JSON has not.
+      // A hole reads as undefined, which JSON does not have.
       for (let index = 0; index < array.length; index++) if (!this.check(array[index], depth + 1)) return false;
       return true;
     }

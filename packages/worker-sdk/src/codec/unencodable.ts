@@ -2,9 +2,9 @@ import { DevalueError } from 'devalue';
 import { isPlainJson } from './plain-json.js';
 
 const ALLOWED =
-  'Allowed are JSON values, undefined, bigint, Date, Map, Set, RegExp, URL, typed arrays, Error, and arrays and plain objects of these.';
+  'Expected JSON values, undefined, bigint, Date, Map, Set, RegExp, URL, typed arrays, Error, and arrays and plain objects of these.';
 
-/** What devalue throws, with the place in the value, and what is there, in words that need no knowledge of devalue. */
+/** What devalue throws, with the place in the value, and what is there, in words that do not mention devalue. */
 export function unencodable(error: unknown): unknown {
   if (!(error instanceof DevalueError)) return error;
   return new TypeError(`${error.path || 'it'} is ${kindOf(error.value)}. ${ALLOWED}`);
@@ -20,7 +20,7 @@ export function refuseLossyJson(value: unknown, path = '', above: readonly unkno
   }
   const kind = above.includes(value) ? 'a reference to an object around it' : kindOf(value);
   throw new TypeError(
-    `${path || 'it'} is ${kind}. Allowed are null, booleans, texts, finite numbers, and arrays and plain objects of these, each used once.`,
+    `${path || 'it'} is ${kind}. Expected null, booleans, strings, finite numbers, and arrays and plain objects of these, each used once.`,
   );
 }
 
@@ -50,7 +50,7 @@ function kindOf(value: unknown): string {
 
 function kindOfObject(value: object): string {
   if (value instanceof Promise) return 'a Promise (an await is missing)';
-  if (Array.isArray(value)) return 'an array with holes or with parts that are used twice';
+  if (Array.isArray(value)) return 'an array with holes, or with an element that is used twice';
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype === null) return 'an object without a prototype';
   if (prototype !== Object.prototype) {
@@ -59,5 +59,5 @@ function kindOfObject(value: object): string {
   }
   if (Object.getOwnPropertySymbols(value).length > 0) return 'an object with symbols as keys';
   if (Object.hasOwn(value, '__proto__')) return "an object with the key '__proto__'";
-  return 'an object that is used twice or holds itself';
+  return 'an object that is used twice or contains itself';
 }

@@ -1,11 +1,12 @@
 import type { Duration } from '../duration.js';
 import { authorsStack } from './stack.js';
-/** Throw it from a step or a workflow to stop at once: no policy retries it. */
+
+/** Throw it from a step or a workflow to fail without a retry, whatever the policy says. */
 export class TerminalError extends Error {
   override readonly name: string = 'TerminalError';
-  /** For programs; kept across processes. */
+  /** For programs; recorded with the failure. */
   readonly code?: string;
-  /** More data; anything the codec can encode. */
+  /** More data; anything the codec can encode, at most 256 KiB encoded. */
   readonly details?: unknown;
 
   constructor(message: string, options: ErrorOptions & { readonly code?: string; readonly details?: unknown } = {}) {
@@ -15,12 +16,14 @@ export class TerminalError extends Error {
   }
 }
 
-/** Throw it from a step to choose the time of the next try; how many there are is still up to the policy. */
+/** Throw it from a step to choose the time of the next attempt; the policy still limits their number. */
 export class RetryableError extends Error {
   override readonly name: string = 'RetryableError';
-  /** Wait before the next try; default: by the policy. */
+  /** Wait before the next attempt, 0 to 10 years, or its time; default: by the policy. */
   readonly after?: Duration | Date;
+  /** For programs; recorded with the failure. */
   readonly code?: string;
+  /** More data; anything the codec can encode, at most 256 KiB encoded. */
   readonly details?: unknown;
 
   constructor(
@@ -38,7 +41,7 @@ export class RetryableError extends Error {
   }
 }
 
-/** The run was cancelled. Thrown by the next call on `ctx`; clean up in `ctx.uncancellable`, then let it pass. */
+/** The run is being cancelled. Thrown by the next call on `ctx`; clean up in `ctx.uncancellable`, then rethrow it. */
 export class CancelledError extends Error {
   override readonly name: string = 'CancelledError';
   constructor(message = 'The run was cancelled.', options?: ErrorOptions) {
@@ -46,7 +49,7 @@ export class CancelledError extends Error {
   }
 }
 
-/** A try of a step took longer than the step's `timeout`. */
+/** An attempt of a step took longer than the step's `timeout`. */
 export class StepTimeoutError extends Error {
   override readonly name: string = 'StepTimeoutError';
 }
@@ -61,7 +64,7 @@ export class WorkerLostError extends Error {
   override readonly name: string = 'WorkerLostError';
 }
 
-/** A result, input or detail is larger than the server accepts. Keep it elsewhere and pass a reference. */
+/** A result, input or detail is larger than the server accepts. Store it outside and pass a reference. */
 export class PayloadTooLargeError extends Error {
   override readonly name: string = 'PayloadTooLargeError';
 }
@@ -76,12 +79,12 @@ export class LeaseLostError extends Error {
   override readonly name: string = 'LeaseLostError';
 }
 
-/** What a run asked for differs from what was recorded. Fails the run; code cannot catch it. */
+/** The code requested something other than what was recorded. Fails the run; code cannot catch it. */
 export class NonDeterminismError extends Error {
   override readonly name: string = 'NonDeterminismError';
 }
 
-/** What is known of a run that ended, or was not awaited any longer. */
+/** The run that an error is about. */
 export interface RunReference {
   readonly runId: string;
   readonly workflowId: string;
@@ -91,7 +94,7 @@ export interface RunReference {
 abstract class RunEndedError extends Error {
   readonly runId: string;
   readonly workflowId: string;
-  /** Empty when only the run id was known to who awaited it. */
+  /** Empty when the handle was made from a run id alone. */
   readonly workflowType: string;
   constructor(what: string, run: RunReference, options?: ErrorOptions) {
     super(`${nameOfRun(run)} ${what}`, options);
@@ -107,8 +110,9 @@ abstract class RunEndedError extends Error {
 /** The awaited run FAILED; `cause` is the error, with name, message, stack, code, details and causes of its own. */
 export class WorkflowFailedError extends RunEndedError {
   override readonly name: string = 'WorkflowFailedError';
+  /** The error that the workflow's code threw. */
   override readonly cause: Error;
-  /** The step whose failure ended the run; empty when it was none. */
+  /** The step whose failure ended the run; empty when the code itself threw. */
   readonly stepId: string;
   constructor(run: RunReference, cause: Error, stepId = '') {
     super(`failed${stepId === '' ? '' : ` in step '${stepId}'`}: ${nameOfError(cause)}`, run, { cause });
@@ -133,7 +137,7 @@ export class WorkflowTerminatedError extends RunEndedError {
   }
 }
 
-/** A wait for a result was given up; the run continues. `cause`: why the server did not answer, when it did not. */
+/** The timeout of a wait for a result passed; the run continues. `cause`: why no server answered, when none did. */
 export class AwaitTimeoutError extends RunEndedError {
   override readonly name: string = 'AwaitTimeoutError';
   constructor(run: RunReference, timeoutMs: number, options?: ErrorOptions) {
@@ -143,7 +147,7 @@ export class AwaitTimeoutError extends RunEndedError {
 
 const GENERATED_ID = /^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[\da-f]{4}-[\da-f]{12}$/;
 
-/** With one id when the workflow id was not chosen by anybody. */
+/** Names one id when the workflow id was generated. */
 function nameOfRun({ runId, workflowId, workflowType }: RunReference): string {
   const type = workflowType === undefined || workflowType === '' ? 'Run' : `Workflow '${workflowType}'`;
   const isChosen = workflowId !== '' && workflowId !== runId && !GENERATED_ID.test(workflowId);

@@ -75,7 +75,7 @@ class FailureWriter {
       this.#leftBytes -= encoded.data.byteLength;
       return create(FailureSchema, { details: encoded }).details;
     } catch {
-      // Details are a help for people; an error whose details cannot be encoded must still be recorded.
+      // An error whose details cannot be encoded must still be recorded.
       return undefined;
     }
   }
@@ -108,7 +108,7 @@ function nonErrorMessage(thrown: unknown): string {
   return typeof thrown === 'string' ? thrown : `A value that is no Error was thrown: ${shown(thrown)}`;
 }
 
-/** Cuts to so many UTF-8 bytes, not inside a character. */
+/** Cuts to at most `maxBytes` of UTF-8, not inside a character. */
 function cut(value: string, maxBytes: number): string {
   if (Buffer.byteLength(value) <= maxBytes) return value;
   const bytes = Buffer.from(value).subarray(0, Math.max(0, maxBytes - 3));

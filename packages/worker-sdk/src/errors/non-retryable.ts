@@ -8,7 +8,7 @@ import {
 
 const NON_RETRYABLE = Symbol.for('perdure.nonRetryable');
 
-/** No policy retries it: said by the author, or another try could only end the same way. */
+/** No policy retries it: the author says so, or another attempt could only fail the same way. */
 export function isNonRetryable(error: unknown): boolean {
   return (
     error instanceof TerminalError ||
@@ -20,7 +20,7 @@ export function isNonRetryable(error: unknown): boolean {
   );
 }
 
-/** Marks an error that another try could only repeat. */
+/** Marks an error that another attempt could only repeat. */
 export function markNonRetryable(error: Error): Error {
   Object.defineProperty(error, NON_RETRYABLE, { value: true });
   return error;

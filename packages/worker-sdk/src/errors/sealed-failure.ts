@@ -5,7 +5,7 @@ import { shown } from '../text.js';
 
 const PLACEHOLDER = 'The error is encrypted.';
 
-/** What the server is told of a failure: all of it, or, with a codec that encrypts, only what it must know. */
+/** The failure as the server stores it: all of it, or, with a codec that encrypts, only what the server needs. */
 export function sealed(codec: Codec, failure: Failure): Failure {
   if (codec.encrypts !== true) return failure;
   const { reason, nonRetryable } = failure;

@@ -4,8 +4,8 @@ import type { Clock } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
 import type { WorkerTransport } from '../rpc/worker-transport.js';
 import type { Workflow } from '../workflow.js';
-import type { HeartbeatDetail, Heartbeats } from './heartbeats.js';
-import type { Lease } from './lease.js';
+import type { HeldRun } from './held-run.js';
+import type { Lease } from './lease/lease.js';
 
 export interface RunExecutionOptions {
   readonly leased: LeasedRun;
@@ -24,17 +24,4 @@ export interface RunExecutionOptions {
   readonly faultDelayMs: () => number;
   /** Sends what `heartbeats` holds now. */
   readonly flushHeartbeats: (run: HeldRun) => Promise<void>;
-}
-
-/** A run as those see it who keep its lease. */
-export interface HeldRun {
-  readonly lease: Lease;
-  readonly heartbeats: Heartbeats;
-  readonly calls: { readonly isYielding: boolean };
-  /** What is to be sent of the bodies' details; see {@link Heartbeats.take}. */
-  takeHeartbeats(maxBytes: number): readonly HeartbeatDetail[];
-  /** A cancel is requested. */
-  cancel(): void;
-  /** The lease is lost. */
-  drop(): void;
 }

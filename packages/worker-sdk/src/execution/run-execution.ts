@@ -1,36 +1,42 @@
-import type { LeasedRun, StepKind } from '@perdure/proto';
+import { durationOf, type LeasedRun, type StepKind } from '@perdure/proto';
 import { type Clock, monotonicClock } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import type { RunInfo } from '../context.js';
-import type { RpcError } from '../rpc/rpc-error.js';
-import { durationMessage } from '../rpc/time.js';
-import { BodyReports } from './body-reports.js';
-import { Cancellation } from './cancellation.js';
-import { DeliveryQueue } from './delivery-queue.js';
-import type { HeldRun, RunExecutionOptions } from './execution-options.js';
-import { FailureLog } from './failure-log.js';
-import { type FaultHost, Faults } from './faults.js';
-import type { HeartbeatDetail, Heartbeats } from './heartbeats.js';
-import { type Ended, type ExecutionEnd, Holding } from './holding.js';
-import type { Lease } from './lease.js';
-import { ExecutionEnded, type LeasedCalls } from './leased-calls.js';
-import { CANCEL_EVENT, loadMemo } from './memo.js';
-import { PayloadLimit } from './payload-limit.js';
-import type { ContextHost, EndingHost, SuspensionHost } from './ports.js';
-import { Program, type StepRef } from './program.js';
-import { runCode } from './run-code.js';
-import { endRun } from './run-ending.js';
-import { RunFacts } from './run-facts.js';
-import type { BodyResult, StepBody } from './step-body.js';
-import { Suspension } from './suspension.js';
-import { CANCELLED, type WaitEnd, Waits } from './waits.js';
-import { WorkCount } from './work-count.js';
-import { RunContext } from './workflow-context.js';
+import { BodyReports } from './body/body-reports.js';
+import type { HeartbeatDetail, Heartbeats } from './body/heartbeats.js';
+import type { BodyResult, StepBody } from './body/step-body.js';
+import { CancelRequest } from './cancel/cancel-request.js';
+import { Cancellation } from './cancel/cancellation.js';
+import type { ContextHost } from './context/context-host.js';
+import { reportLeftovers } from './context/leftovers.js';
+import { RunContext } from './context/run-context.js';
+import { runCode } from './end/run-code.js';
+import { type EndingHost, endRun } from './end/run-ending.js';
+import type { RunExecutionOptions } from './execution-options.js';
+import type { HeldRun } from './held-run.js';
+import type { Lease } from './lease/lease.js';
+import { type LeaseLoss, logLeaseLoss } from './lease/lease-loss.js';
+import { type Ended, type ExecutionEnd, LeaseTenure } from './lease/lease-tenure.js';
+import { ExecutionEnded, type LeasedCalls } from './lease/leased-calls.js';
+import { DeliveryQueue } from './order/delivery-queue.js';
+import { FailureLog } from './order/failure-log.js';
+import { loadMemo } from './order/memo.js';
+import { Program, type StepRef } from './order/program.js';
+import { type FaultHost, Faults } from './run/faults.js';
+import { PayloadLimit } from './run/payload-limit.js';
+import { RunFacts } from './run/run-facts.js';
+import { WorkCount } from './run/work-count.js';
+import { Suspension } from './wait/suspension.js';
+import type { SuspensionHost } from './wait/suspension-host.js';
+import { CANCELLED, type WaitEnd, Waits } from './wait/waits.js';
 
 /**
  * Executes one leased run: replays what is recorded, continues live, and gives the run back when everything awaits time.
- * Whatever happens to the worker, the server's record is complete: this object can be dropped at any moment.
+ * The server's record is always complete: this object can be lost at any moment.
+ *
+ * States: running, suspended (code in memory, no lease), ended. Moves: start, suspend ({@link onSuspended}), {@link resume},
+ * {@link forget} (suspended → ended), {@link loseLease}, {@link release} and {@link end} (running → ended).
  */
 export class RunExecution implements ContextHost, SuspensionHost, EndingHost, FaultHost, HeldRun {
   readonly codec: Codec;
@@ -41,20 +47,17 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   readonly failures = new FailureLog();
   readonly cancellation = new Cancellation();
   readonly work = new WorkCount(() => {
-    if (this.#waits.size > 0) this.#delivery.touch();
+    if (this.#waits.size > 0) this.#delivery.recheck();
   });
   readonly #options: RunExecutionOptions;
   readonly #clock: Clock;
   readonly #program = new Program();
   readonly #waits: Waits;
   readonly #suspension: Suspension;
-  #holding: Holding;
+  readonly #cancelRequest: CancelRequest;
+  #tenure: LeaseTenure;
   #delivery: DeliveryQueue;
   #isSuspect: boolean;
-  #isCancelObserved: boolean;
-  #isMemoLoaded = false;
-  /** The author's function has returned or thrown. */
-  #hasCodeEnded = false;
   /** The end of the run is being recorded. */
   #isFinishing = false;
   #hasEnded = false;
@@ -68,12 +71,12 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     this.limit = new PayloadLimit(options.maxPayloadBytes);
     this.reports = new BodyReports(leased.runId, this.codec, this.limit, () => options.flushHeartbeats(this));
     this.faults = new Faults(this, options.transport, options.faultDelayMs);
-    this.#waits = new Waits(() => this.#delivery.touch(), clock);
+    this.#waits = new Waits(() => this.#delivery.recheck(), clock);
     this.#suspension = new Suspension(this, this.#waits, clock);
+    this.#cancelRequest = new CancelRequest(this, this.#waits, leased.cancelObserved !== undefined);
     this.#delivery = this.#deliver([]);
     this.#isSuspect = leased.lostLeases > 0;
-    this.#isCancelObserved = leased.cancelObserved !== undefined;
-    this.#holding = this.#hold(leased, options.lease, options.claimedAtMs);
+    this.#tenure = this.#newTenure(leased, options.lease, options.claimedAtMs);
   }
 
   get run(): RunInfo {
@@ -81,24 +84,24 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   }
 
   get lease(): Lease {
-    return this.#holding.lease;
+    return this.#tenure.lease;
   }
 
   get calls(): LeasedCalls {
-    return this.#holding.calls;
+    return this.#tenure.calls;
   }
 
-  /** How the present lease ended; never rejects. */
+  /** How the current lease ended; never rejects. */
   get ended(): Promise<Ended> {
-    return this.#holding.ended;
+    return this.#tenure.ended;
   }
 
   get hasEnded(): boolean {
     return this.#hasEnded;
   }
 
-  /** It was suspended, and may resume under the next lease of the run. */
-  get isParked(): boolean {
+  /** Suspended, and may resume under the next lease of the run. */
+  get isSuspended(): boolean {
     return this.#suspension.isSuspended && !this.#hasEnded;
   }
 
@@ -131,21 +134,21 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     return this.reports.take(maxBytes);
   }
 
-  /** Begins. What becomes of it is told by {@link ended}. */
+  /** Begins; {@link ended} tells what became of it. */
   start(): void {
     void this.faults.guard(() => this.#execute());
   }
 
   /**
-   * Continues after a suspension, without a replay, when nobody else has held the run since: then all that may have changed is
-   * what was awaited, and whether a cancel was requested.
+   * Continues after a suspension, without a replay, when no other worker has held the run since: then only what was
+   * awaited may have changed, and whether a cancel is requested.
    *
-   * @returns false when that is not so; the execution is of no use any more
+   * @returns false when another worker has held it; this execution cannot be used then
    */
   resume(leased: LeasedRun, lease: Lease, claimedAtMs: number): boolean {
     const isNext = leased.leaseToken === this.lease.leaseToken + 1 && leased.attempt === this.facts.run.attempt;
-    if (!this.isParked || !isNext) return false;
-    this.#holding = this.#hold(leased, lease, claimedAtMs);
+    if (!this.isSuspended || !isNext) return false;
+    this.#tenure = this.#newTenure(leased, lease, claimedAtMs);
     this.#isSuspect = false;
     this.#suspension.resume(leased);
     return true;
@@ -153,53 +156,37 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
 
   onSuspended(): void {
     if (!this.replaying) this.#program.forgetReplayed();
-    this.#holding.end({ how: 'suspended' });
+    this.#tenure.end({ how: 'suspended' });
   }
 
-  evict(): void {
+  /** Drops the code from memory; the next claim of the run replays it. */
+  forget(): void {
     this.end('suspended');
   }
 
-  /** The lease is lost: nothing that this execution does counts any more. */
-  drop(): void {
+  /** Nothing that this execution does counts from now on: every write of it would be refused. */
+  loseLease(how: LeaseLoss): void {
     if (this.#hasEnded) return;
-    this.facts.log.warn({ event: 'lease_lost', leaseToken: this.lease.leaseToken });
-    this.end('lost');
+    logLeaseLoss(this.facts.log, this.lease.leaseToken, how);
+    this.end(how === 'terminated' ? 'terminated' : 'lost');
   }
 
-  /** Gives the run back, whatever it was doing; for a worker that must go. */
+  /** Gives the run back, whatever it was doing, for a worker that shuts down. `delayMs`: not claimable before. */
   async release(reason: string, delayMs = 0): Promise<void> {
     await this.faults.guard(async () => {
-      await this.calls.call('releaseRun', { reason, delay: durationMessage(delayMs) }, { gated: false });
+      await this.calls.call('releaseRun', { reason, delay: durationOf(delayMs) }, { gated: false });
       this.end('released');
     });
   }
 
-  /** A cancel is requested: bodies are stopped, the code is told at the next place in the order of results. */
   cancel(): void {
-    if (this.cancellation.isRequested || this.#hasEnded || this.#suspension.holdsCancel()) return;
-    if (!this.#isMemoLoaded) {
-      // Its place is behind what is recorded, which is not known yet.
-      this.#options.leased.cancelRequested = true;
-      return;
-    }
-    this.cancellation.request();
-    if (!this.#isCancelObserved) void this.faults.guard(() => this.#observeCancel());
-    this.#waits.cancel();
-    this.#delivery.touch();
-  }
-
-  async #observeCancel(): Promise<void> {
-    this.#isCancelObserved = true;
-    const ticket = this.#delivery.reserve();
-    await this.work.during(() => this.calls.call('observeCancel', { eventSeq: ticket.eventSeq }));
-    ticket.ready(() => this.cancellation.observe());
+    if (!this.#hasEnded && !this.#suspension.holdsCancel()) this.#cancelRequest.receive();
   }
 
   open(name: string, kind: StepKind): StepRef | undefined {
-    if (this.#hasCodeEnded) throw askedTooLate(name);
-    // The code continued without a result of ours while the run was not held: a replay will tell what comes of that.
-    if (this.#suspension.isSuspended) this.evict();
+    this.#program.refuseAfterEnd(name);
+    // The code continued without a recorded result while the run was suspended: a replay shows what comes of that.
+    if (this.#suspension.isSuspended) this.forget();
     if (this.#hasEnded) return undefined;
     const opened = this.#program.open(name, kind);
     if (!('mismatch' in opened)) return opened;
@@ -211,11 +198,11 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   }
 
   /**
-   * Executes a body. After a stall of the process a result may come in before the lease's end is noticed, so the lease is
-   * looked at before every body.
+   * Executes a body. After a stall of the process a result may arrive before the end of the lease is noticed, so the lease
+   * is checked before every body.
    */
   runBody(body: StepBody, onResult: (result: BodyResult) => void): void {
-    if (this.lease.remainingMs <= 0) this.drop();
+    if (this.lease.remainingMs <= 0) this.loseLease('expired');
     if (this.#hasEnded) return;
     this.cancellation.bodyStarts(body);
     body.start((result) => {
@@ -237,7 +224,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   }
 
   untilMs(time: Date): number {
-    return this.#holding.untilMs(time, this.facts.now);
+    return this.#tenure.untilMs(time, this.facts.now);
   }
 
   beginFinish(): boolean {
@@ -254,20 +241,20 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     this.#delivery.stop();
     this.#waits.stop();
     this.cancellation.stop(how);
-    this.#holding.end({ how, error, stepId: error === undefined ? undefined : this.failures.stepOf(error) });
+    this.#tenure.end({ how, error, stepId: error === undefined ? undefined : this.failures.stepOf(error) });
   }
 
-  #hold(leased: LeasedRun, lease: Lease, claimedAtMs: number): Holding {
+  #newTenure(leased: LeasedRun, lease: Lease, claimedAtMs: number): LeaseTenure {
     const { transport, namespace, log } = this.#options;
-    const host = {
+    return new LeaseTenure(leased, lease, claimedAtMs, {
       transport,
       namespace,
       log,
-      onLost: () => this.drop(),
-      onFault: (error: RpcError) => this.faults.giveBack('The server failed repeatedly', error),
-      onRefusal: (error: unknown) => this.faults.onError(error),
-    };
-    return new Holding(leased, lease, claimedAtMs, host, this.#clock);
+      clock: this.#clock,
+      onLost: (how) => this.loseLease(how),
+      onFault: (error) => this.faults.release('The server failed repeatedly', error),
+      onRefusal: (error) => this.faults.onError(error),
+    });
   }
 
   #deliver(recorded: readonly string[]): DeliveryQueue {
@@ -282,25 +269,24 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     leased.memo = [];
     this.#program.replay(memo);
     this.#delivery = this.#deliver(memo.delivered);
-    this.#isMemoLoaded = true;
-    if (this.#isCancelObserved) this.#delivery.ask(CANCEL_EVENT, () => this.cancellation.observe());
+    this.#cancelRequest.replay();
     if (leased.cancelRequested) this.cancel();
     let input: unknown;
     try {
       input = decodeValue(this.codec, leased.input);
     } catch (error) {
       // A worker that was deployed without the right codec must not end the runs of those that have it.
-      this.faults.giveBack('The input cannot be decoded', error);
+      this.faults.release('The input cannot be decoded', error);
       return;
     }
     const context = new RunContext(this);
     const outcome = await runCode(workflow, context, input);
-    this.#hasCodeEnded = true;
-    // What is left of its branches must not go on while the end is being recorded.
+    this.#program.end();
+    // What is left of its branches must not continue while the end is being recorded.
     this.#delivery.stop();
-    if (this.#suspension.isSuspended) this.evict();
+    if (this.#suspension.isSuspended) this.forget();
     if (this.#hasEnded || !this.beginFinish()) return;
-    this.#reportLeftovers(context);
+    reportLeftovers(this.facts.log, { unrequested: this.#delivery.unrequested, unawaited: context.unawaited });
     const how = await endRun(this, outcome, {
       workflow,
       retries: leased.retries,
@@ -309,17 +295,4 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     });
     this.end(how, outcome.ok ? undefined : outcome.error);
   }
-
-  #reportLeftovers({ unawaited }: RunContext): void {
-    const { log } = this.facts;
-    const { unasked } = this.#delivery;
-    if (unasked.length > 0) log.warn({ event: 'recorded_steps_not_asked_for', stepIds: unasked.slice(0, 20) });
-    if (unawaited.length > 0) log.warn({ event: 'step_not_awaited', stepIds: unawaited.slice(0, 20) });
-  }
-}
-
-function askedTooLate(name: string): Error {
-  return new Error(
-    `'${name}' was asked for after the workflow's function had ended. Await everything before it returns.`,
-  );
 }

@@ -1,3 +1,4 @@
+/** Where a local server listens, as `perdure dev` starts it. */
 export const DEFAULT_ADDRESS = '127.0.0.1:7300';
 const DEFAULT_PORT = 7300;
 const ADDRESS = /^(\[[\da-f:.%]+\]|[^\s:/[\]]+):(\d{1,5})$/i;
@@ -14,7 +15,7 @@ export function parseAddresses(address: string): readonly string[] {
     if (port !== undefined && Number(port) >= 1 && Number(port) <= 65_535) return trimmed;
     const suggestion = suggestAddress(trimmed);
     throw new TypeError(
-      `The address must be host:port, several with commas between, without a scheme; got ${JSON.stringify(trimmed)}.${
+      `The address must be host:port, several separated by commas, without a scheme; got ${JSON.stringify(trimmed)}.${
         suggestion === undefined ? '' : ` Did you mean ${JSON.stringify(suggestion)}?`
       }`,
     );

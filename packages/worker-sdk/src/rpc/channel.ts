@@ -5,11 +5,11 @@ import { afterFailure } from './session-policy.js';
 
 /** Largest answer, in bytes: a memo page, a full input and room. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
-/** Larger requests go as calls of their own: on the stream they would hold up everybody else's. */
+/** Larger requests are sent as unary calls: on the stream they would delay all others. */
 const MAX_SESSION_CALL_BYTES = 256 * 1024;
-/** Where streams do not get through, they are tried again after this many ms. */
+/** How long to stay on unary calls after streaming failed, in ms. */
 const WITHOUT_SESSION_MS = 300_000;
-/** A call fails as UNAVAILABLE when no connection is there within this many ms; the connecting continues. */
+/** A call fails as UNAVAILABLE when there is no connection within this many ms; connecting continues. */
 const CONNECT_MS = 3_000;
 
 export interface ChannelCall {
@@ -47,7 +47,7 @@ export class Channel {
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.min_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 2_000,
-      // A network that swallows everything is noticed after 10 s, well within a lease.
+      // A network that drops everything is noticed after 10 s, well within a lease.
       'grpc.keepalive_time_ms': 5_000,
       'grpc.keepalive_timeout_ms': 5_000,
       // Two connections to one address must not share a channel: each has its own life.
@@ -96,7 +96,7 @@ export class Channel {
     }
   }
 
-  /** Fails the calls under way: the server has gone silent, and they may be repeated elsewhere. */
+  /** Fails the calls in flight: the server is silent, and they may be repeated at another one. */
   breakOff(): void {
     this.#session?.close('it has gone silent');
   }
@@ -144,7 +144,7 @@ export class Channel {
     else signal?.addEventListener('abort', onAbort, { once: true });
   }
 
-  /** @returns takes it back */
+  /** @returns cancels the timer */
   #unlessConnected(giveUp: () => void): () => void {
     const channel = this.#client.getChannel();
     const isConnected = () => channel.getConnectivityState(false) === grpc.connectivityState.READY;

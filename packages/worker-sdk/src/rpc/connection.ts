@@ -19,15 +19,16 @@ export type { CallOptions, ServiceClient } from './service-client.js';
 
 const DEFAULT_TIMEOUT_MS = 30_000;
 
+/** Options of a {@link Connection}. */
 export interface ConnectionOptions {
   /**
-   * `host:port`, or several with commas between; default: environment variable PERDURE_ADDRESS, else `127.0.0.1:7300`. With
+   * `host:port`, or several separated by commas; default: environment variable PERDURE_ADDRESS, else `127.0.0.1:7300`. With
    * several, one is used until it cannot be reached, is silent or has lost its database, then the next.
    */
   readonly address?: string;
   /**
-   * Carry calls over one stream, gathered into frames; default true. Where streams do not get through, for example because
-   * of a proxy, unary calls are used by themselves. False: always unary calls.
+   * Carry calls over one stream, gathered into frames; default true. Where a proxy blocks streams, unary calls are used
+   * automatically. False: always unary calls.
    */
   readonly session?: boolean;
 }
@@ -38,13 +39,13 @@ interface Method {
   readonly desc: DescMethod;
 }
 
-/** A connection to Perdure's servers. Made lazily, and again whenever it breaks. Share one per process. */
+/** A connection to Perdure's servers. Connects with the first call, and again whenever it breaks. Share one per process. */
 export class Connection {
-  /** As given. */
+  /** The addresses as given. */
   readonly address: string;
   readonly #channels: readonly Channel[];
   #closed = false;
-  /** Counts on for ever; the channel is its remainder. */
+  /** Only rises; the channel is its remainder. */
   #current = 0;
 
   /** @throws {TypeError} when an address is not host:port */
@@ -59,6 +60,7 @@ export class Connection {
     return this.#closed;
   }
 
+  /** @returns a function for each method of the service; see {@link ServiceClient} */
   service<S extends DescService>(service: S): ServiceClient<S> {
     const client: Record<string, unknown> = {};
     for (const desc of service.methods) {
@@ -75,7 +77,7 @@ export class Connection {
     return client as ServiceClient<S>;
   }
 
-  /** Ends all connections; calls under way and later ones fail as CANCELLED. */
+  /** Closes all connections; calls in flight and later ones fail as CANCELLED. */
   close(): void {
     this.#closed = true;
     for (const channel of this.#channels) channel.close();
@@ -92,7 +94,7 @@ export class Connection {
         return;
       }
       if (signal?.aborted) {
-        reject(new RpcError('CANCELLED', `${method.name} was given up by the caller.`));
+        reject(new RpcError('CANCELLED', `${method.name} was aborted by the caller.`));
         return;
       }
       const index = this.#current;
@@ -145,7 +147,7 @@ export class Connection {
     const channel = this.#channel(index);
     channel.failuresInARow++;
     const { failuresInARow } = channel;
-    // Whoever fails first moves on to the next server; those that fail on the old one move nothing.
+    // Only the first failure moves on to the next server; later ones of the old server move nothing.
     if (this.#current !== index || !leavesServer({ error, isSilent, failuresInARow })) return;
     this.#current++;
     channel.failuresInARow = 0;

@@ -1,7 +1,7 @@
 import type { RpcError } from './rpc-error.js';
 
-/** So many doubtful failures in a row, and the next server is tried. */
-const DOUBTFUL_FAILURES = 2;
+/** After this many ambiguous failures in a row the next server is used. */
+const AMBIGUOUS_FAILURES = 2;
 
 export interface ServerFailure {
   readonly error: Pick<RpcError, 'status' | 'reason'>;
@@ -13,12 +13,12 @@ export interface ServerFailure {
 
 /**
  * Whether calls should go to another server from now on; a pure function of what is known. A server that is gone, is going
- * down or is silent is left at once; one that cannot reach its database, or is late, gets one more try.
+ * down or is silent is left immediately; one that cannot reach its database, or is late, gets one more call.
  */
 export function leavesServer({ error, isSilent, failuresInARow }: ServerFailure): boolean {
   const { status, reason } = error;
   if (reason === 'SHUTTING_DOWN') return true;
   if (reason === '' && status === 'UNAVAILABLE') return true;
-  if (reason === '' && status === 'DEADLINE_EXCEEDED') return isSilent || failuresInARow >= DOUBTFUL_FAILURES;
-  return reason === 'DATABASE_UNAVAILABLE' && failuresInARow >= DOUBTFUL_FAILURES;
+  if (reason === '' && status === 'DEADLINE_EXCEEDED') return isSilent || failuresInARow >= AMBIGUOUS_FAILURES;
+  return reason === 'DATABASE_UNAVAILABLE' && failuresInARow >= AMBIGUOUS_FAILURES;
 }

@@ -1,9 +1,9 @@
 import type { CallOptions } from './service-client.js';
 
-/** For the way there and back, in ms. */
+/** Time for the round trip, in ms. */
 const TRIP_MS = 10_000;
 
-/** Options of a call that the server answers after `waitMs` at the latest. */
+/** Options of a call that the server answers within `waitMs`. */
 export function longCall(waitMs: number, signal: AbortSignal | undefined): CallOptions {
   return { timeoutMs: waitMs + TRIP_MS, ...(signal === undefined ? {} : { signal }) };
 }

@@ -5,6 +5,7 @@ import {
   BadRequestSchema,
   ErrorInfoSchema,
   ErrorReason,
+  msOf,
   RetryInfoSchema,
   type Status,
   StatusSchema,
@@ -16,18 +17,18 @@ export type StatusName = keyof typeof grpc.status;
 /** Why a server refused a call. */
 export type RpcErrorReason = Exclude<keyof typeof ErrorReason, 'UNSPECIFIED'>;
 
-/** A call that the server refused, or that did not reach one. */
+/** A call that a server refused, or that reached none. */
 export class RpcError extends Error {
   override readonly name: string = 'RpcError';
   /** gRPC's name of the status, for example `NOT_FOUND`. */
   readonly status: StatusName;
   /** Perdure's own reason, for example `LEASE_LOST`; empty when the error is not from a Perdure server that this SDK knows. */
   readonly reason: RpcErrorReason | '';
-  /** What the reason is about, for example `run_id`. */
+  /** Facts of the reason by name, for example `run_id`. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** Fields that break a rule. */
+  /** The fields of the request that are invalid, all of them. */
   readonly violations: readonly { readonly field: string; readonly description: string }[];
-  /** When to try again, in ms. */
+  /** Wait before a repeat, in ms, as the server recommends; undefined when it does not. */
   readonly retryAfterMs: number | undefined;
 
   constructor(
@@ -44,7 +45,7 @@ export class RpcError extends Error {
     this.retryAfterMs = details.retryAfterMs;
   }
 
-  /** The same call may succeed a moment later. A message that is too large is RESOURCE_EXHAUSTED too, and never does. */
+  /** The same call may succeed later. A message that is too large is RESOURCE_EXHAUSTED too, and never does. */
   get isTransient(): boolean {
     return this.status === 'UNAVAILABLE' || this.status === 'DEADLINE_EXCEEDED' || this.reason === 'OVERLOADED';
   }
@@ -58,7 +59,7 @@ export function unreachable(address: string, why: string): RpcError {
   );
 }
 
-/** What gRPC says of an error, without what is of no use to people. */
+/** What gRPC says of an error, without technical noise. */
 export function grpcReason({ details }: grpc.ServiceError): string {
   return /Last error: (?:Error: )?(.*?)\. Resolution note:/s.exec(details)?.[1] ?? details;
 }
@@ -98,7 +99,7 @@ function detailsOf(status: Status | undefined): Details {
       details.violations = badRequest.fieldViolations.map(({ field, description }) => ({ field, description }));
     }
     const delay = anyUnpack(any, RetryInfoSchema)?.retryDelay;
-    if (delay !== undefined) details.retryAfterMs = Number(delay.seconds) * 1000 + delay.nanos / 1e6;
+    if (delay !== undefined) details.retryAfterMs = msOf(delay);
   }
   return details;
 }

@@ -1,9 +1,10 @@
 import type { DescMessage, DescService, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 
+/** Options of one call. */
 export interface CallOptions {
-  /** The call is given up after so many ms; default 30,000. */
+  /** The call fails as DEADLINE_EXCEEDED after this many ms; default 30,000. */
   readonly timeoutMs?: number;
-  /** Gives the call up when aborted. */
+  /** Ends the call as CANCELLED when aborted. */
   readonly signal?: AbortSignal;
 }
 

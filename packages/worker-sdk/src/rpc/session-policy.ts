@@ -7,9 +7,9 @@ export interface SessionFailure {
   readonly error: Pick<RpcError, 'status' | 'reason'>;
   /** The server has answered in this session before. */
   readonly heard: boolean;
-  /** The stream ended with a status that says that streams are not served, and not that nobody is there. */
+  /** The stream ended with a status that means that streams are not served, not that the server is unreachable. */
   readonly refused: boolean;
-  /** The caller has given the call up. */
+  /** The caller has aborted the call. */
   readonly aborted: boolean;
 }
 
@@ -18,6 +18,6 @@ export function afterFailure({ error, heard, refused, aborted }: SessionFailure)
   if (aborted || heard || error.reason !== '') return 'fail';
   // No call has been carried out by a stream that was refused, and each may be repeated anyway.
   if (refused) return 'retry-unary';
-  // A proxy that swallows streams looks like this.
+  // A proxy that drops streams looks like this.
   return error.status === 'DEADLINE_EXCEEDED' ? 'stop-sessions' : 'fail';
 }

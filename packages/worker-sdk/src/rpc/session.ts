@@ -5,13 +5,13 @@ import { type SessionCallSchema, SessionRequestSchema, SessionResponseSchema, Se
 import { grpcReason, RpcError, rpcErrorOfStatus, unreachable } from './rpc-error.js';
 
 const PATH = `/${SessionService.typeName}/${SessionService.method.session.name}`;
-/** How often deadlines and idleness are looked at, in ms. */
+/** How often deadlines and idleness are checked, in ms. */
 const SWEEP_MS = 250;
-/** A session without calls is ended after so long, so that it does not keep a process alive. */
+/** A session without calls is ended after this many ms, so that it does not keep a process alive. */
 const IDLE_MS = 500;
 /** Frames stay well below the server's limit for a message. */
 const MAX_FRAME_BYTES = 1024 * 1024;
-/** So many calls do not wait for the end of the turn: the server works on them while this process makes more. */
+/** Flush early once this many calls are queued: the server works on them while this process makes more. */
 const FULL_FRAME_CALLS = 64;
 const MAX_CALL_ID = 2 ** 31;
 
@@ -35,7 +35,7 @@ export interface SessionCallOptions {
 
 /**
  * One stream that carries many calls. What is called during one turn of the event loop goes out as one frame. When the
- * stream breaks, every call without an answer fails as UNAVAILABLE; whoever made it calls again.
+ * stream breaks, every call without an answer fails as UNAVAILABLE; its caller repeats it.
  */
 export class Session {
   readonly #stream: grpc.ClientDuplexStream<Buffer, Buffer>;
@@ -58,7 +58,7 @@ export class Session {
 
   /**
    * @param address for messages
-   * @param onClosed called once when it cannot be used any more, before its calls fail
+   * @param onClosed called once when it has become unusable, before its calls fail
    */
   constructor(client: grpc.Client, address: string, onClosed: () => void) {
     this.#address = address;
@@ -216,5 +216,5 @@ export class Session {
 }
 
 function givenUp(method: string): RpcError {
-  return new RpcError('CANCELLED', `${method} was given up by the caller.`);
+  return new RpcError('CANCELLED', `${method} was aborted by the caller.`);
 }

@@ -1,5 +1,5 @@
 import type { WorkerService } from '@perdure/proto';
 import type { ServiceClient } from './connection.js';
 
-/** What a worker needs of the server. Unary calls serve it; so would any other way to carry the same commands. */
+/** The calls that a worker makes. */
 export type WorkerTransport = ServiceClient<typeof WorkerService>;

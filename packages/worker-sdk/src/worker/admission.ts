@@ -1,12 +1,11 @@
 import { ChurningSet } from '@perdure/collections';
-import type { AwaitNoticesResponse, LeasedRun } from '@perdure/proto';
+import { type AwaitNoticesResponse, durationOf, type LeasedRun, msOf } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { type Clock, pause } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
-import type { Ended } from '../execution/holding.js';
-import { Lease } from '../execution/lease.js';
+import { Lease } from '../execution/lease/lease.js';
+import type { Ended } from '../execution/lease/lease-tenure.js';
 import { RunExecution } from '../execution/run-execution.js';
-import { durationMessage, msOf } from '../rpc/time.js';
 import type { WorkerTransport } from '../rpc/worker-transport.js';
 import type { Workflow } from '../workflow.js';
 import { FaultBackoff } from './fault-backoff.js';
@@ -25,16 +24,16 @@ export interface AdmissionOptions {
   readonly log: Logger;
   readonly ledger: SlotLedger;
   readonly warm: WarmCache;
-  /** What the registration brought. */
+  /** The outcome of the registration. */
   readonly registered: () => { readonly keeper: LeaseKeeper; readonly maxPayloadBytes: number };
   /** A slot is free again. */
   readonly onRoom: () => void;
 }
 
 /**
- * Lets leased runs in: each takes a slot and goes on where it stands, when it was kept in memory, or by a replay. It starts
- * at once when its lease can be trusted; when the answer that brought it took too long for that - the network or this
- * process stood still - the lease is renewed first, and what somebody else holds by then never starts.
+ * Admits leased runs: each takes a slot and resumes in memory, when it is warm, or by a replay. It starts immediately when
+ * its lease can be trusted; when the answer with the lease took too long - the network or this process stalled - the lease
+ * is renewed first, and a run that another worker holds by then never starts.
  */
 export class Admission {
   readonly #options: AdmissionOptions;
@@ -58,7 +57,7 @@ export class Admission {
     return this.#executions.size + this.#late.size;
   }
 
-  /** @param sentAtMs when the call was sent that brought them, by the clock */
+  /** @param sentAtMs when the poll that returned them was sent, by the clock */
   admit(runs: readonly LeasedRun[], sentAtMs: number): void {
     const { workflows, clock, ledger, log } = this.#options;
     const receivedAtMs = clock.nowMs();
@@ -67,12 +66,12 @@ export class Admission {
       const workflow = workflows.get(leased.workflowType);
       if (workflow === undefined) {
         const { runId, workflowType } = leased;
-        log.error({ event: 'run_refused', runId, workflowType, message: 'The worker has no such workflow.' });
-        this.#giveBack(leased, `The worker has no workflow '${workflowType}'.`, this.#faults.next(runId));
+        log.error({ event: 'run_refused', runId, workflowType, message: 'The worker has no workflow of this type.' });
+        this.#release(leased, `The worker has no workflow '${workflowType}'.`, this.#faults.next(runId));
         continue;
       }
       ledger.begin(leased.workflowType);
-      const leaseMs = msOf(leased.leaseDuration);
+      const leaseMs = msOf(leased.leaseDuration) ?? 0;
       const lease = new Lease(leased.runId, leased.leaseToken, leaseMs, sentAtMs, clock);
       const claim = { leased, lease, workflow, receivedAtMs };
       // The lease may have been running for a while before this process heard of it.
@@ -82,20 +81,20 @@ export class Admission {
     if (late.length > 0) void this.#late.confirm(late);
   }
 
-  /** Takes up what the server says of leases. */
-  notice({ cancelRequested, lost }: Pick<AwaitNoticesResponse, 'cancelRequested' | 'lost'>): void {
+  /** The server says of which runs a cancel is requested, and which were terminated; see AwaitNotices. */
+  onNotices({ cancelRequested, lost }: Pick<AwaitNoticesResponse, 'cancelRequested' | 'lost'>): void {
     if (cancelRequested.length + lost.length === 0) return;
     const cancelled = new Set(cancelRequested.map(leaseKey));
     const ended = new Set(lost.map(leaseKey));
     for (const execution of [...this.#executions]) {
       const key = leaseKey(execution.lease);
-      if (ended.has(key)) execution.drop();
+      if (ended.has(key)) execution.loseLease('terminated');
       else if (cancelled.has(key)) execution.cancel();
     }
-    this.#late.notice(cancelled, ended);
+    this.#late.onNotices(cancelled, ended);
   }
 
-  /** Waits until all runs have ended, for so long at most; then gives back those that have not. */
+  /** Waits until all runs have ended, for at most `graceMs`; then gives back those that have not. */
   async end(graceMs: number): Promise<void> {
     const { clock } = this.#options;
     const untilMs = clock.nowMs() + graceMs;
@@ -104,24 +103,24 @@ export class Admission {
       this.#onEnd = () => ended.abort();
       await pause(clock, untilMs - clock.nowMs(), ended.signal);
     }
-    await this.releaseAll('The worker shuts down.');
+    await this.releaseAll('The worker is shutting down.');
   }
 
   async releaseAll(reason: string): Promise<void> {
-    for (const { leased } of this.#late.giveUp()) this.#giveBack(leased, reason);
+    for (const { leased } of this.#late.giveUp()) this.#release(leased, reason);
     await Promise.all([...this.#executions].map((execution) => execution.release(reason)));
   }
 
   #gone({ leased, lease: { runId, leaseToken } }: Claim): void {
-    this.#options.log.debug({ event: 'lease_came_late', runId, leaseToken });
-    this.#options.warm.take(runId)?.evict();
+    this.#options.log.debug({ event: 'claim_arrived_late', runId, leaseToken });
+    this.#options.warm.take(runId)?.forget();
     this.#freeSlot(leased);
   }
 
-  #giveBack({ runId, leaseToken }: LeasedRun, reason: string, delayMs = 0): void {
+  #release({ runId, leaseToken }: LeasedRun, reason: string, delayMs = 0): void {
     const { transport, namespace, log } = this.#options;
     transport
-      .releaseRun({ namespace, runId, leaseToken, reason, delay: durationMessage(delayMs) })
+      .releaseRun({ namespace, runId, leaseToken, reason, delay: durationOf(delayMs) })
       .catch((error: unknown) => log.debug({ event: 'release_failed', runId, err: error }));
   }
 
@@ -130,7 +129,7 @@ export class Admission {
     const { keeper } = this.#options.registered();
     const warm = this.#options.warm.take(leased.runId);
     const isWarm = warm?.resume(leased, lease, receivedAtMs) ?? false;
-    if (!isWarm) warm?.evict();
+    if (!isWarm) warm?.forget();
     const execution = warm !== undefined && isWarm ? warm : this.#newExecution(claim, keeper);
     this.#executions.add(execution);
     keeper.add(execution, renewNow);
@@ -138,7 +137,7 @@ export class Admission {
     void execution.ended.then((ended) => {
       keeper.remove(execution);
       this.#executions.delete(execution);
-      if (execution.isParked) this.#options.warm.put(execution);
+      if (execution.isSuspended) this.#options.warm.put(execution);
       this.#freeSlot(leased);
       this.#report(leased, ended);
     });

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
-import type { HeldRun } from '../execution/execution-options.js';
-import { type HeartbeatDetail, sizeOf } from '../execution/heartbeats.js';
-import type { Lease } from '../execution/lease.js';
+import { type HeartbeatDetail, sizeOf } from '../execution/body/heartbeats.js';
+import type { HeldRun } from '../execution/held-run.js';
+import type { Lease } from '../execution/lease/lease.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { WorkerTransport } from '../rpc/worker-transport.js';
 
@@ -15,11 +15,11 @@ export interface HeartbeatDetailsOptions {
   readonly log: Logger;
 }
 
-/** Well below what the server takes in one call; a single detail may be larger. */
+/** Well below what the server accepts in one call; a single detail may be larger. */
 const CALL_BYTES = 1024 * 1024;
-/** Unlike renewals they may take their time, in ms: to send the same megabytes again would only take more. */
+/** Timeout of a call, in ms. Longer than that of renewals: sending the same megabytes again would only take longer. */
 const TIMEOUT_MS = 15_000;
-/** Of one run at a time: a body that reports faster than its details can be sent must not hold up those of other runs. */
+/** Calls for one run in a row: a body that reports faster than its details can be sent must not delay those of other runs. */
 const CALLS_PER_RUN = 64;
 
 interface Part {
@@ -40,7 +40,7 @@ export class HeartbeatDetails {
     this.#options = options;
   }
 
-  /** Sends what the runs have, unless that is under way already. Never rejects: what fails goes with the next time. */
+  /** Sends the details of all runs, unless a send is in flight. Never rejects: what fails is sent the next time. */
   async send(runs: Iterable<ReportingRun>): Promise<void> {
     if (this.#sending) return;
     this.#sending = true;
@@ -66,7 +66,7 @@ export class HeartbeatDetails {
     }
   }
 
-  /** Sends what one run has, now. Never rejects: a detail is a help, and whoever waits for it must go on without. */
+  /** Sends the details of one run now. Never rejects: details are optional, and the attempt ends without them. */
   async flush(run: ReportingRun): Promise<void> {
     const { lease } = run;
     for (let calls = 0; calls < CALLS_PER_RUN; calls++) {
@@ -89,7 +89,7 @@ export class HeartbeatDetails {
       const isRefused = error instanceof RpcError && error.status === 'INVALID_ARGUMENT';
       const runIds = parts.map(({ lease }) => lease.runId).slice(0, 20);
       log.warn({ event: 'heartbeat_details_failed', dropped: isRefused, runIds, err: error });
-      // Another try of what was refused would be refused as well.
+      // A repeat of what was refused would be refused again.
       if (!isRefused)
         for (const { run, lease, details } of parts) if (run.lease === lease) run.heartbeats.putBack(details);
       return false;

@@ -1,13 +1,12 @@
-import type { LeasedRun } from '@perdure/proto';
+import { type LeasedRun, msOf } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { type Clock, pause } from '../clock.js';
-import type { Lease } from '../execution/lease.js';
+import type { Lease } from '../execution/lease/lease.js';
 import { RpcError } from '../rpc/rpc-error.js';
-import { msOf } from '../rpc/time.js';
 import type { Workflow } from '../workflow.js';
 import type { LeaseKeeper } from './lease-keeper.js';
 
-/** A leased run, as it came in. */
+/** A leased run, as it arrived. */
 export interface Claim {
   readonly leased: LeasedRun;
   readonly lease: Lease;
@@ -22,15 +21,15 @@ export interface LateClaimsOptions {
   readonly keeper: () => Pick<LeaseKeeper, 'confirm'>;
   /** The lease is still held, and was just renewed. */
   readonly onHeld: (claim: Claim) => void;
-  /** The lease is not held any more, or nobody can tell. Nothing was done under it, so nothing is lost with it. */
+  /** The lease is lost, or its state cannot be found out. Nothing was done under it, so nothing is lost with it. */
   readonly onGone: (claim: Claim) => void;
 }
 
 const RETRY_MS = 250;
 
 /**
- * Runs that came in so late that their lease may be over: the network or this process stood still. Renews their leases
- * until it is known of each whether it is still held.
+ * Runs that arrived so late that their lease may be over, because the network or this process stalled. Renews their leases
+ * until each is known to be held or lost.
  */
 export class LateClaims {
   readonly #options: LateClaimsOptions;
@@ -44,7 +43,7 @@ export class LateClaims {
     return this.#waiting.size;
   }
 
-  /** @param claims of one poll: no more than a heartbeat takes */
+  /** @param claims of one poll: no more than a heartbeat accepts */
   async confirm(claims: readonly Claim[]): Promise<void> {
     for (const claim of claims) this.#waiting.set(leaseKey(claim.lease), claim);
     const isWaiting = (claim: Claim) => this.#waiting.get(leaseKey(claim.lease)) === claim;
@@ -56,7 +55,7 @@ export class LateClaims {
           if (!isWaiting(claim)) return;
           if (state?.cancelRequested) claim.leased.cancelRequested = true;
           if (!state?.renewed) this.#end(claim, 'onGone');
-          // The answer to the renewal may have come late as well; then it is asked again.
+          // The answer to the renewal may have come late as well; then it is renewed again.
           else if (claim.lease.mayBegin) this.#end(claim, 'onHeld');
         });
       } catch (error) {
@@ -66,14 +65,14 @@ export class LateClaims {
   }
 
   /** @param cancelled keys of leases whose run is being cancelled; `lost`: of leases that have ended; see {@link leaseKey} */
-  notice(cancelled: ReadonlySet<string>, lost: ReadonlySet<string>): void {
+  onNotices(cancelled: ReadonlySet<string>, lost: ReadonlySet<string>): void {
     for (const [key, claim] of [...this.#waiting]) {
       if (lost.has(key)) this.#end(claim, 'onGone');
       else if (cancelled.has(key)) claim.leased.cancelRequested = true;
     }
   }
 
-  /** Asks about none of them any more. @returns those that waited; each has been passed to `onGone` */
+  /** Stops confirming. @returns the claims that waited; each has been passed to `onGone` */
   giveUp(): readonly Claim[] {
     const claims = [...this.#waiting.values()];
     for (const claim of claims) this.#end(claim, 'onGone');
@@ -86,8 +85,8 @@ export class LateClaims {
     const isTransient = error instanceof RpcError && error.isTransient;
     for (const claim of waiting) {
       const waitedMs = clock.nowMs() - claim.receivedAtMs;
-      // By then the lease is over, whoever has it.
-      if (!isTransient || waitedMs > msOf(claim.leased.leaseDuration)) this.#end(claim, 'onGone');
+      // By then the lease is over.
+      if (!isTransient || waitedMs > (msOf(claim.leased.leaseDuration) ?? 0)) this.#end(claim, 'onGone');
     }
     if (this.size > 0) await pause(clock, RETRY_MS * (0.5 + Math.random()));
   }

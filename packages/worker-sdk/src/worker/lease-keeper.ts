@@ -2,8 +2,8 @@ import { ChurningSet } from '@perdure/collections';
 import type { RecordHeartbeatResponse_LeaseState } from '@perdure/proto';
 import type { Logger } from 'pino';
 import type { Clock } from '../clock.js';
-import type { HeldRun } from '../execution/execution-options.js';
-import type { Lease } from '../execution/lease.js';
+import type { HeldRun } from '../execution/held-run.js';
+import type { Lease } from '../execution/lease/lease.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { WorkerTransport } from '../rpc/worker-transport.js';
 import { HeartbeatDetails } from './heartbeat-details.js';
@@ -13,21 +13,21 @@ export interface LeaseKeeperOptions {
   readonly clock: Clock;
   readonly namespace: string;
   readonly workerId: string;
-  /** The server wants to hear from the worker that often, in ms. */
+  /** Longest interval between heartbeats, as the server demands, in ms. */
   readonly heartbeatIntervalMs: number;
   readonly log: Logger;
   readonly onDrain: () => void;
   readonly onNotRegistered: () => void;
 }
 
-/** While runs are held, heartbeats also bring cancels, so they are not much later than this, in ms. */
+/** Longest interval while runs are held, in ms: heartbeats also bring cancel requests. */
 const BUSY_INTERVAL_MS = 2_000;
 const RETRY_MS = 250;
 const LEASES_PER_CALL = 1_000;
 
 /**
- * Keeps the leases of all runs that the worker holds alive, and drops a run whose lease can no longer be trusted: after a
- * stall of the process the first thing that happens is this check.
+ * Keeps the leases of all runs that the worker holds alive, and ends the execution of a run whose lease can no longer be trusted;
+ * after a stall of the process this check comes first.
  */
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
@@ -46,7 +46,7 @@ export class LeaseKeeper {
     this.#arm();
   }
 
-  /** @param renewNow the lease may have been running for a while already */
+  /** @param renewNow the lease may have been running for a while */
   add(run: HeldRun, renewNow: boolean): void {
     this.#runs.add(run);
     const beatAtMs = this.#options.clock.nowMs() + (renewNow ? 0 : this.#intervalMs);
@@ -113,7 +113,7 @@ export class LeaseKeeper {
     for (const run of [...this.#runs]) {
       if (run.lease.remainingMs > 0) continue;
       this.#runs.delete(run);
-      run.drop();
+      run.loseLease('expired');
     }
     if (!this.#beating && this.#options.clock.nowMs() >= this.#nextBeatAtMs) void this.#beat();
     this.#arm();
@@ -162,7 +162,7 @@ export class LeaseKeeper {
         if (cancelRequested) run.cancel();
       } else if (!run.calls.isYielding) {
         this.#runs.delete(run);
-        run.drop();
+        run.loseLease('refused');
       }
     });
   }

@@ -1,9 +1,8 @@
-import type { AwaitNoticesResponse } from '@perdure/proto';
+import { type AwaitNoticesResponse, durationOf } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { type Clock, pause } from '../clock.js';
 import { longCall } from '../rpc/long-call.js';
 import { RpcError } from '../rpc/rpc-error.js';
-import { durationMessage } from '../rpc/time.js';
 import type { WorkerTransport } from '../rpc/worker-transport.js';
 
 export interface NoticeListenerOptions {
@@ -18,7 +17,7 @@ export interface NoticeListenerOptions {
 const WAIT_MS = 20_000;
 const BACKOFF_MS = 3_000;
 
-/** Hears of cancels, terminations and drains without waiting for a heartbeat. What it misses, heartbeats bring. */
+/** Receives notices - cancels, terminations, drains - without waiting for a heartbeat. Heartbeats bring what it misses. */
 export class NoticeListener {
   readonly #options: NoticeListenerOptions;
   readonly #abort = new AbortController();
@@ -33,7 +32,7 @@ export class NoticeListener {
     const { signal } = this.#abort;
     while (!signal.aborted) {
       try {
-        const request = { namespace, workerId, wait: durationMessage(WAIT_MS) };
+        const request = { namespace, workerId, wait: durationOf(WAIT_MS) };
         onNotices(await transport.awaitNotices(request, longCall(WAIT_MS, signal)));
       } catch (error) {
         if (signal.aborted) return;

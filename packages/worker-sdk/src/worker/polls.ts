@@ -1,10 +1,9 @@
 import { ChurningSet } from '@perdure/collections';
-import type { LeasedRun } from '@perdure/proto';
+import { durationOf, type LeasedRun } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { type Clock, pause } from '../clock.js';
 import { longCall } from '../rpc/long-call.js';
 import { RpcError } from '../rpc/rpc-error.js';
-import { durationMessage } from '../rpc/time.js';
 import type { WorkerTransport } from '../rpc/worker-transport.js';
 import type { PollTicket, SlotLedger } from './slot-ledger.js';
 
@@ -31,25 +30,25 @@ const POLL_WAIT_MS = 20_000;
 const BACKOFF_MIN_MS = 100;
 const BACKOFF_MAX_MS = 2_000;
 
-/** One each: a signal that all polls listened to would keep what they brought, listener by listener. */
+/** Each has its own signal: the listeners of a shared one would keep the answers of all polls in memory. */
 interface PollUnderWay {
   readonly abort: AbortController;
   readonly ended: Promise<void>;
 }
 
-/** Keeps as many long polls open as there is room for runs. */
+/** Keeps long polls open for as many runs as there is room for. */
 export class Polls {
   readonly #options: PollsOptions;
   readonly #underWay = new ChurningSet<PollUnderWay>();
   readonly #stopped = new AbortController();
-  /** Since when polls have failed, without one that succeeded; by the clock. */
+  /** Start of the current series of failed polls, by the clock. */
   #failingSinceMs: number | undefined;
 
   constructor(options: PollsOptions) {
     this.#options = options;
   }
 
-  /** Opens what is missing; to be called whenever there may be more room. */
+  /** Opens as many polls as there is room for; call it whenever there may be more room. */
   fill(): void {
     while (!this.#stopped.signal.aborted) {
       const ticket = this.#options.ledger.openPoll();
@@ -64,18 +63,18 @@ export class Polls {
     }
   }
 
-  /** Opens no further ones. */
+  /** Opens no further polls. */
   stop(): void {
     this.#stopped.abort();
   }
 
-  /** Lets those under way come back by themselves, and gives up what has not come back after a while. */
-  async end(patienceMs: number): Promise<void> {
+  /** Waits for open polls to return, for at most `graceMs`; then aborts them. */
+  async end(graceMs: number): Promise<void> {
     this.stop();
     const polls = [...this.#underWay];
     const allEnded = new AbortController();
     void Promise.all(polls.map(({ ended }) => ended)).then(() => allEnded.abort());
-    await pause(this.#options.clock, patienceMs, allEnded.signal);
+    await pause(this.#options.clock, graceMs, allEnded.signal);
     for (const { abort } of polls) abort.abort();
   }
 
@@ -90,7 +89,7 @@ export class Polls {
           workerId,
           taskQueue,
           workflowTypes: ticket.types.length === workflowTypes.length ? [] : [...ticket.types],
-          wait: durationMessage(POLL_WAIT_MS),
+          wait: durationOf(POLL_WAIT_MS),
           maxRuns: ticket.slots,
         },
         longCall(POLL_WAIT_MS, signal),
@@ -104,7 +103,7 @@ export class Polls {
     }
   }
 
-  /** Whatever failed, the next poll waits: without that, one that fails at once would leave the process no other turn. */
+  /** The next poll always waits: polls that fail immediately would otherwise starve the process. */
   async #failed(error: unknown): Promise<void> {
     const { clock, log, onNotRegistered, onDrain, onFailure } = this.#options;
     const nowMs = clock.nowMs();
@@ -121,7 +120,7 @@ export class Polls {
   }
 }
 
-/** Grows as the failing goes on; never less than the server asks for. */
+/** Grows while polls keep failing; never less than the server's retry delay. */
 export function pollBackoffMs(failingForMs: number, error: unknown): number {
   const retryAfterMs = error instanceof RpcError ? (error.retryAfterMs ?? 0) : 0;
   return Math.max(retryAfterMs, Math.min(Math.max(failingForMs, BACKOFF_MIN_MS), BACKOFF_MAX_MS));

@@ -1,7 +1,7 @@
+import { durationOf, msOf } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { type Clock, pause } from '../clock.js';
 import { RpcError } from '../rpc/rpc-error.js';
-import { durationMessage, msOf } from '../rpc/time.js';
 import type { WorkerTransport } from '../rpc/worker-transport.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { ResolvedWorkerOptions } from './worker-options.js';
@@ -11,17 +11,17 @@ export interface RegistrationOptions {
   readonly clock: Clock;
   readonly workerId: string;
   readonly worker: ResolvedWorkerOptions;
-  /** Where the server is looked for. */
+  /** The server's address, for the log. */
   readonly address: string;
   readonly log: Logger;
   readonly onDrain: () => void;
-  /** A registration that the server asked for failed for good. */
+  /** The server refused a repeated registration. */
   readonly onRefused: (error: unknown) => void;
 }
 
 const BACKOFF_MIN_MS = 100;
 const BACKOFF_MAX_MS = 3_000;
-/** People are told after so long that no server answers. */
+/** A warning is logged when no server has answered for this many ms. */
 const UNANSWERED_MS = 1_000;
 
 /** The worker's registration with the server, and the heartbeats that go with it. */
@@ -36,14 +36,14 @@ export class Registration {
     this.#options = options;
   }
 
-  /** @throws {Error} before the first registration, when there is nothing yet that could be asked for */
+  /** @throws {Error} before the first registration, when nothing is known yet */
   get registered(): { readonly keeper: LeaseKeeper; readonly maxPayloadBytes: number } {
     if (this.#keeper === undefined) throw new Error('The worker has not been registered.');
     return { keeper: this.#keeper, maxPayloadBytes: this.#maxPayloadBytes };
   }
 
   /**
-   * Registers, once at a time. An unreachable server is tried again until it answers or {@link stop} is called.
+   * Registers, once at a time. Retries while no server answers, until {@link stop} is called.
    *
    * @throws {RpcError} when the server refuses
    */
@@ -54,7 +54,7 @@ export class Registration {
     return this.#underWay;
   }
 
-  /** Registers again; what becomes of it is told by `onRefused`. */
+  /** Registers again; a refusal is passed to `onRefused`. */
   async renew(): Promise<void> {
     await this.register().catch((error: unknown) => this.#options.onRefused(error));
   }
@@ -73,10 +73,10 @@ export class Registration {
   async #register(): Promise<void> {
     const { transport, clock, workerId, worker, log, address } = this.#options;
     const { signal } = this.#abort;
-    let told = false;
-    let lastError = 'There was no answer at all.';
-    const cancelTelling = clock.after(UNANSWERED_MS, () => {
-      told = true;
+    let isReported = false;
+    let lastError = 'There was no answer.';
+    const cancelReport = clock.after(UNANSWERED_MS, () => {
+      isReported = true;
       log.warn(
         { event: 'server_unavailable', address, lastError },
         `No Perdure server answers at ${address}. The worker keeps trying. Start a server there, or name another address with the option 'address' or PERDURE_ADDRESS.`,
@@ -94,13 +94,13 @@ export class Registration {
               version: worker.version,
               identity: worker.identity,
               slots: worker.concurrency,
-              leaseDuration: durationMessage(worker.leaseMs),
+              leaseDuration: durationOf(worker.leaseMs),
             },
             { signal },
           );
           this.#maxPayloadBytes = answer.maxPayloadBytes;
-          this.#keeper ??= this.#newKeeper(msOf(answer.heartbeatInterval));
-          if (told) log.info({ event: 'server_available', address });
+          this.#keeper ??= this.#newKeeper(msOf(answer.heartbeatInterval) ?? 0);
+          if (isReported) log.info({ event: 'server_available', address });
           return;
         } catch (error) {
           if (signal.aborted) return;
@@ -111,7 +111,7 @@ export class Registration {
         }
       }
     } finally {
-      cancelTelling();
+      cancelReport();
     }
   }
 

@@ -1,33 +1,33 @@
-/** A poll under way: it holds slots, and as many of each type that it asks for. */
+/** An open poll: it holds slots, and as many of each type that it requests. */
 export interface PollTicket {
   readonly types: readonly string[];
-  /** Runs that it may bring. */
+  /** Runs that it may return. */
   readonly slots: number;
 }
 
-/** So many polls wait at once at the most, as long as every type with room is asked for. */
+/** Limit for open polls, as long as every type with room is requested by one. */
 const MAX_POLLS = 10;
-/** The server takes no more in one poll. */
+/** The server accepts no more in one poll. */
 const MAX_SLOTS = 1_000;
 
 /**
- * Counts a worker's slots. A poll may bring runs of any type it asks for, so while it is under way its slots count against
- * the limit of each: however many come back at once, no limit is exceeded.
+ * Counts a worker's slots. A poll may return runs of any type it requests, so while it is open its slots count against the
+ * limit of each: however many runs return at once, no limit is exceeded.
  *
- * The free slots are spread over a few polls: while one brings its runs, others wait for the next ones.
+ * The free slots are spread over a few polls: while one returns its runs, others wait for the next ones.
  */
 export class SlotLedger {
   readonly #concurrency: number;
   readonly #types: readonly string[];
   readonly #limits: Readonly<Record<string, number>>;
   readonly #running = new Map<string, number>();
-  /** Slots of polls under way that ask for the type. */
-  readonly #asked = new Map<string, number>();
+  /** Slots of open polls that request the type. */
+  readonly #requested = new Map<string, number>();
   #polls = 0;
   #polledSlots = 0;
   #runningTotal = 0;
 
-  /** @param limits runs of a type at once; a type that is not named is limited by `concurrency` alone */
+  /** @param limits runs of a type at the same time; a type without one is limited by `concurrency` alone */
   constructor(concurrency: number, types: readonly string[], limits: Readonly<Record<string, number>>) {
     this.#concurrency = concurrency;
     this.#types = types;
@@ -42,25 +42,25 @@ export class SlotLedger {
     return this.#polls;
   }
 
-  /** @returns a ticket for one more poll; undefined when there is no room for what it could bring, or no need */
+  /** @returns a ticket for one more poll; undefined when there is no room for more runs, or no need */
   openPoll(): PollTicket | undefined {
     const free = this.#concurrency - this.#runningTotal - this.#polledSlots;
     if (free <= 0) return undefined;
     const types = this.#types.filter((type) => this.#roomFor(type) > 0);
     if (types.length === 0) return undefined;
-    if (this.#polls >= MAX_POLLS && types.every((type) => this.#askedOf(type) > 0)) return undefined;
+    if (this.#polls >= MAX_POLLS && types.every((type) => this.#requestedOf(type) > 0)) return undefined;
     const share = Math.ceil(free / Math.max(1, MAX_POLLS - this.#polls));
     const slots = Math.min(MAX_SLOTS, share, ...types.map((type) => this.#roomFor(type)));
     this.#polls++;
     this.#polledSlots += slots;
-    for (const type of types) this.#asked.set(type, this.#askedOf(type) + slots);
+    for (const type of types) this.#requested.set(type, this.#requestedOf(type) + slots);
     return { types, slots };
   }
 
   closePoll({ types, slots }: PollTicket): void {
     this.#polls--;
     this.#polledSlots -= slots;
-    for (const type of types) this.#asked.set(type, this.#askedOf(type) - slots);
+    for (const type of types) this.#requested.set(type, this.#requestedOf(type) - slots);
   }
 
   begin(type: string): void {
@@ -75,11 +75,11 @@ export class SlotLedger {
 
   #roomFor(type: string): number {
     const limit = Object.hasOwn(this.#limits, type) ? this.#limits[type] : undefined;
-    return limit === undefined ? Number.POSITIVE_INFINITY : limit - this.#runningOf(type) - this.#askedOf(type);
+    return limit === undefined ? Number.POSITIVE_INFINITY : limit - this.#runningOf(type) - this.#requestedOf(type);
   }
 
-  #askedOf(type: string): number {
-    return this.#asked.get(type) ?? 0;
+  #requestedOf(type: string): number {
+    return this.#requested.get(type) ?? 0;
   }
 
   #runningOf(type: string): number {

@@ -2,8 +2,8 @@ import { ChurningMap } from '@perdure/collections';
 import type { RunExecution } from '../execution/run-execution.js';
 
 /**
- * Suspended runs whose code is kept in memory where it stands, so that this worker can go on without a replay. Only a help:
- * what is not here any more is replayed. When it is full, the run that was suspended first makes room.
+ * Suspended runs whose code is kept in memory where it stands, so that this worker can resume them without a replay. Only an
+ * optimisation: a run that is not here is replayed. When it is full, the run that was suspended first is forgotten.
  */
 export class WarmCache {
   readonly #maxRuns: number;
@@ -20,13 +20,13 @@ export class WarmCache {
 
   put(execution: RunExecution): void {
     const { runId } = execution.run;
-    this.#executions.get(runId)?.evict();
+    this.#executions.get(runId)?.forget();
     this.#executions.delete(runId);
     this.#executions.set(runId, execution);
     for (const [oldest, other] of this.#executions) {
       if (this.#executions.size <= this.#maxRuns) return;
       this.#executions.delete(oldest);
-      other.evict();
+      other.forget();
     }
   }
 
@@ -38,7 +38,7 @@ export class WarmCache {
   }
 
   clear(): void {
-    for (const execution of this.#executions.values()) execution.evict();
+    for (const execution of this.#executions.values()) execution.forget();
     this.#executions.clear();
   }
 }

@@ -8,43 +8,45 @@ import { refuseUnknownKeys } from '../options.js';
 import type { Connection } from '../rpc/connection.js';
 import { checkWorkflow, type Workflow } from '../workflow.js';
 
+/** Options of a {@link Worker}. */
 export interface WorkerOptions {
-  /** The queue whose runs it executes; 1 to 255 bytes. */
+  /** The task queue whose runs it executes; 1 to 255 bytes. */
   readonly taskQueue: string;
-  /** The workflows it has code for; at least one, each name once. */
+  /** The workflows it executes; at least one, each name once. */
   // biome-ignore lint/suspicious/noExplicitAny: a list of workflows with inputs and outputs of all kinds.
   readonly workflows: readonly Workflow<any, any>[];
-  /** `host:port`, several with commas between; default: environment variable PERDURE_ADDRESS, else `127.0.0.1:7300`. */
+  /** `host:port`, or several separated by commas; default: environment variable PERDURE_ADDRESS, else `127.0.0.1:7300`. */
   readonly address?: string;
   /** A connection to share; default: one of its own, to `address`. */
   readonly connection?: Connection;
   /** Default: environment variable PERDURE_NAMESPACE, else `default`. */
   readonly namespace?: string;
-  /** Runs executed at once at the most, 1 to 10,000; default 100. Suspended runs do not count. */
+  /** Slots: runs executed at the same time, 1 to 10,000; default 100. Suspended runs do not count. */
   readonly concurrency?: number;
-  /** Runs of a workflow executed at once at the most, by its name. */
+  /** Runs of one workflow executed at the same time, by its name; 1 to 10,000 each; default: only `concurrency` limits them. */
   readonly limits?: Readonly<Record<string, number>>;
   /**
-   * Suspended runs that are kept in memory where they stand, 0 to 10,000; default 100. Such a run goes on here without a replay;
-   * any other worker, and this one when it had to make room, replays it.
+   * Suspended runs kept in memory, 0 to 10,000; default 100. Such a run resumes here without a replay; any other worker, and
+   * this one when the run had to make room, replays it.
    */
   readonly warmRuns?: number;
-  /** How long a run stays with a worker that has gone silent, 1 s to 10 min; default 30 s. */
+  /** How long the lease of a run lasts without a renewal, 1 s to 10 min; default 30 s. The run of a dead worker waits that long. */
   readonly leaseDuration?: Duration;
-  /** The build that runs here, for people; at most 255 bytes. */
+  /** Name of this build, shown by `perdure worker list`; at most 255 bytes; default empty. */
   readonly version?: string;
-  /** For people; default `<host>:<pid>`. */
+  /** Name of this process, shown by `perdure worker list`; default `<host>:<pid>`. */
   readonly identity?: string;
   /** Default {@link devalueCodec}. Clients and workers of a workflow must use the same. */
   readonly codec?: Codec;
-  /** How long runs may go on after a shutdown was asked for, before they are given back; default 30 s. */
+  /** How long runs may continue after a shutdown is requested, before they are given back; 0 to 10 years; default 30 s. */
   readonly shutdownGrace?: Duration;
-  /** Shut down on SIGTERM and SIGINT, and at once on a second one; default true. */
+  /** Shut down on SIGTERM and SIGINT, and at once on another one more than 500 ms later; default true. */
   readonly handleSignals?: boolean;
   /** Default: pino to stdout with level PERDURE_LOG_LEVEL, else `info`. */
   readonly logger?: Logger;
 }
 
+/** Worker options with every value set and checked. */
 export interface ResolvedWorkerOptions {
   readonly taskQueue: string;
   readonly workflows: ReadonlyMap<string, Workflow>;
@@ -83,24 +85,24 @@ const KNOWN: readonly (keyof WorkerOptions)[] = [
 export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOptions {
   refuseUnknownKeys('A worker', options, KNOWN);
   if (typeof options.taskQueue !== 'string' || options.taskQueue === '') {
-    throw new TypeError(`taskQueue must be given; got ${JSON.stringify(options.taskQueue)}.`);
+    throw new TypeError(`taskQueue must be a non-empty string; got ${JSON.stringify(options.taskQueue)}.`);
   }
   const workflows = new Map<string, Workflow>();
   for (const [index, workflow] of options.workflows.entries()) {
     checkWorkflow(`workflows[${index}]`, workflow);
-    if (workflows.has(workflow.name)) throw new TypeError(`Workflow '${workflow.name}' was given twice.`);
+    if (workflows.has(workflow.name)) throw new TypeError(`Workflow '${workflow.name}' is listed twice in workflows.`);
     workflows.set(workflow.name, workflow as Workflow);
   }
-  if (workflows.size === 0) throw new TypeError('workflows must have at least one element.');
+  if (workflows.size === 0) throw new TypeError('workflows must contain at least one workflow.');
   const concurrency = count(options.concurrency ?? 100, 'concurrency');
   const limits = options.limits ?? {};
   for (const [name, limit] of Object.entries(limits)) {
-    if (!workflows.has(name)) throw new TypeError(`limits names '${name}', which is not among the workflows.`);
+    if (!workflows.has(name)) throw new TypeError(`limits has '${name}', which is not among the workflows.`);
     count(limit, `limits.${name}`);
   }
   const leaseMs = durationMs(options.leaseDuration ?? 30_000, 'leaseDuration');
   if (leaseMs < 1_000 || leaseMs > 600_000)
-    throw new TypeError(`leaseDuration must be 1 s to 10 min; got ${leaseMs} ms.`);
+    throw new TypeError(`leaseDuration must be between 1 s and 10 min; got ${leaseMs} ms.`);
   return {
     taskQueue: options.taskQueue,
     workflows,

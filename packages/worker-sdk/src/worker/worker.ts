@@ -1,3 +1,4 @@
+import { onEndSignals } from '@perdure/logging';
 import { WorkerService } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { v7 as newUuid } from 'uuid';
@@ -9,27 +10,26 @@ import { Admission } from './admission.js';
 import { NoticeListener } from './notice-listener.js';
 import { Polls } from './polls.js';
 import { Registration } from './registration.js';
-import { handleSignals } from './signals.js';
 import { SlotLedger } from './slot-ledger.js';
 import { WarmCache } from './warm-cache.js';
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from './worker-options.js';
 
-/** Polls get this long to come back by themselves when the worker shuts down, in ms. */
+/** At a shutdown, polls may take this long to return, in ms, before they are aborted. */
 const POLL_END_MS = 2_000;
 
 /**
- * Executes workflows of one task queue. Any number of workers may serve a queue. A worker holds nothing that matters: kill
- * it at any moment, and another one goes on with its runs once their leases have expired.
+ * Executes the runs of one task queue. Any number of workers may serve a queue. A worker holds no state that matters: kill
+ * it at any moment, and another one continues its runs once their leases have expired.
  *
  * @example
  * const worker = new Worker({ taskQueue: 'orders', workflows: [checkout] });
  * await worker.run(); // until SIGTERM
  */
 export class Worker {
-  /** Chosen when the object is made. */
+  /** A UUIDv7, chosen by the constructor. */
   readonly workerId = newUuid();
   readonly #options: ResolvedWorkerOptions;
-  /** Its lines carry the worker's name. */
+  /** Adds the worker's identity to each line. */
   readonly #log: Logger;
   readonly #connection: Connection;
   readonly #ownsConnection: boolean;
@@ -46,7 +46,7 @@ export class Worker {
     reject: () => undefined,
   };
   #state: 'new' | 'running' | 'draining' | 'stopped' = 'new';
-  /** What ended the worker, when nobody asked it to. */
+  /** What ended the worker, when that was not a shutdown. */
   #failure: { readonly error: unknown } | undefined;
 
   /** @throws {TypeError} naming the option that is wrong */
@@ -67,7 +67,7 @@ export class Worker {
     this.#stopped = new Promise((resolve, reject) => {
       this.#settleStopped = { resolve, reject };
     });
-    // Whoever awaits it is told; nobody has to.
+    // A rejection that nobody awaits must not end the process.
     this.#stopped.catch(() => undefined);
     const shared = { transport, clock: monotonicClock, namespace, taskQueue, workerId: this.workerId, log };
     const onDrain = () => this.#drainRequested();
@@ -99,13 +99,13 @@ export class Worker {
     this.#listener = new NoticeListener({
       ...shared,
       onNotices: (notices) => {
-        this.#admission.notice(notices);
+        this.#admission.onNotices(notices);
         if (notices.drain) this.#drainRequested();
       },
     });
   }
 
-  /** Runs it holds now. */
+  /** Runs that occupy a slot now; suspended ones do not. */
   get running(): number {
     return this.#ledger.running;
   }
@@ -113,11 +113,12 @@ export class Worker {
   /**
    * Registers and begins to take runs.
    *
-   * @returns once it is registered; an unreachable server is tried again until it answers
-   * @throws {RpcError} when the server refuses the registration; the worker is stopped then
+   * @returns once it is registered; while no server answers it retries, and logs a warning after 1 s
+   * @throws {RpcError} when the server refuses the registration; the worker is then stopped
+   * @throws {Error} when it was started before
    */
   async start(): Promise<void> {
-    if (this.#state !== 'new') throw new Error('A worker can be started once.');
+    if (this.#state !== 'new') throw new Error('A worker can be started only once; make a new one.');
     this.#state = 'running';
     const { taskQueue, workflows } = this.#options;
     try {
@@ -135,9 +136,9 @@ export class Worker {
   }
 
   /**
-   * Starts, if it has not been, and resolves when the worker has shut down.
+   * Starts the worker unless it was started, and resolves when it has shut down.
    *
-   * @throws what ended the worker when that was not a shutdown: a refused registration, a connection that somebody closed
+   * @throws what ended the worker when that was not a shutdown: a refused registration, a closed connection
    */
   async run(): Promise<void> {
     if (this.#state === 'new') await this.start();
@@ -145,10 +146,11 @@ export class Worker {
   }
 
   /**
-   * Takes nothing new, lets runs go on for `shutdownGrace`, gives back those that have not ended by then, and deregisters.
+   * Takes no new runs, lets held ones continue for `shutdownGrace`, gives back those that have not ended by then, and
+   * deregisters. Calling it again waits for the same shutdown.
    *
-   * @param graceMs instead of `shutdownGrace`, 0 or more; 0 gives all runs back at once
-   * @throws {TypeError} when `graceMs` is negative or no number
+   * @param graceMs replaces `shutdownGrace`; 0 or more, Infinity included; 0 gives all runs back immediately
+   * @throws {TypeError} when `graceMs` is negative or not a number
    */
   async shutdown(graceMs: number = this.#options.shutdownGraceMs): Promise<void> {
     if (typeof graceMs !== 'number' || !(graceMs >= 0)) {
@@ -161,7 +163,7 @@ export class Worker {
     this.#registration.stop();
     if (!wasNew) {
       this.#log.info({ event: 'worker_draining', workerId: this.workerId, running: this.running });
-      // Ends the polls from the server's side, so that none is handed a run that nobody would receive.
+      // The server ends the polls, so that none is handed a run that nobody would receive.
       await this.#tell('drainWorker');
       await this.#polls.end(POLL_END_MS);
       await this.#admission.end(this.#connection.isClosed ? 0 : graceMs);
@@ -181,7 +183,7 @@ export class Worker {
     else this.#settleStopped.reject(this.#failure.error);
   }
 
-  /** Ends the worker by itself; `run` rejects with the error. */
+  /** Shuts the worker down because of an error; `run` rejects with it. */
   #fail(event: 'registration_failed' | 'connection_closed', error: unknown): void {
     if (this.#state !== 'running') return;
     this.#failure = { error };
@@ -189,7 +191,7 @@ export class Worker {
     void this.shutdown();
   }
 
-  /** Tells the server that the worker goes. It goes anyway; the reaper finds out by its silence. */
+  /** Tells the server. A failure is only logged: the reaper notices a silent worker. */
   async #tell(method: 'drainWorker' | 'deregisterWorker'): Promise<void> {
     if (this.#connection.isClosed) return;
     const { namespace } = this.#options;
@@ -204,20 +206,26 @@ export class Worker {
   }
 
   #handleSignals(): void {
-    const end = handleSignals(this.#log, {
-      onFirst: () => void this.shutdown(),
-      onSecond: () => void this.#admission.releaseAll('The worker was told to go at once.'),
+    const stopListening = onEndSignals({
+      onFirst: (signal) => {
+        this.#log.info({ event: 'signal_received', signal });
+        void this.shutdown();
+      },
+      onAgain: (signal) => {
+        this.#log.info({ event: 'signal_received', signal });
+        void this.#admission.releaseAll('The worker received a second signal to end.');
+      },
     });
-    void this.#stopped.then(end, end);
+    void this.#stopped.then(stopListening, stopListening);
   }
 
   #drainRequested(): void {
     if (this.#state !== 'running') return;
-    this.#log.info({ event: 'drain_asked_for', workerId: this.workerId });
+    this.#log.info({ event: 'drain_requested', workerId: this.workerId });
     void this.shutdown();
   }
 
-  /** A shared connection may be closed by somebody else: without one, no call will ever get through again. */
+  /** A shared connection may be closed elsewhere; then no call can succeed again. */
   #checkConnection(): void {
     if (!this.#connection.isClosed) return;
     const message =

@@ -2,7 +2,7 @@ import type { Duration, Timestamp } from '@bufbuild/protobuf/wkt';
 import type { Payload as PayloadMessage } from '@perdure/proto';
 import { MAX_DELAY_MS, type Payload } from '@perdure/store';
 import { validate as isUuid } from 'uuid';
-import { type FieldViolation, invalidArgument } from '../rpc-error.js';
+import { type FieldViolation, invalidArgument } from '../../call/rpc-error.js';
 
 /** Longest id, name and encoding, in UTF-8 bytes. */
 export const MAX_ID_BYTES = 255;
@@ -12,7 +12,6 @@ const MAX_TEXT_BYTES = 1_024;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 const PRINTABLE_ASCII = /^[ -~]*$/;
-const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
 const NAMESPACE = /^[a-z][a-z0-9-]{0,62}$/;
 /** Years 1 to 9999, what PostgreSQL and protobuf both hold. */
 const MAX_TIMESTAMP_S = 253_402_300_799n;
@@ -67,7 +66,7 @@ export class Checker {
     const bytes = Buffer.byteLength(value);
     if (bytes > maxBytes) this.violate(field, `must be at most ${maxBytes} bytes; got ${bytes} bytes.`);
     if (CONTROL.test(value)) this.violate(field, `must not contain control characters; got ${shown(value)}.`);
-    if (LONE_SURROGATE.test(value)) this.violate(field, `must be well-formed Unicode; got ${shown(value)}.`);
+    if (!value.isWellFormed()) this.violate(field, `must be well-formed Unicode; got ${shown(value)}.`);
     return value;
   }
 
@@ -78,7 +77,7 @@ export class Checker {
     if (CONTROL.test(value.replace(/[\n\r\t]/g, ''))) {
       this.violate(field, `must not contain control characters; got ${shown(value)}.`);
     }
-    if (LONE_SURROGATE.test(value)) this.violate(field, `must be well-formed Unicode; got ${shown(value)}.`);
+    if (!value.isWellFormed()) this.violate(field, `must be well-formed Unicode; got ${shown(value)}.`);
     return value;
   }
 

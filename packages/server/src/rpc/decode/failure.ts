@@ -74,7 +74,5 @@ function long(check: Checker, field: string, value: string): string {
 
 /** jsonb holds neither NUL nor half of a surrogate pair. */
 function storable(value: string): string {
-  return value
-    .replaceAll('\u0000', '\ufffd')
-    .replace(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, '\ufffd');
+  return value.replaceAll('\u0000', '\ufffd').toWellFormed();
 }

@@ -1,0 +1,138 @@
+import { StepKind } from '@perdure/proto';
+import type { Logger } from 'pino';
+import type { StepContext, StepOptions, WorkflowContext } from '../../context.js';
+import { type Duration, durationMs, MAX_DURATION_MS } from '../../duration.js';
+import { markNonRetryable } from '../../errors/failure.js';
+import { currentScope, currentStep, runInScope } from '../body/scope.js';
+import { callSleep } from '../step/sleep-call.js';
+import { callStep } from '../step/step-call.js';
+import type { SleepCall } from '../step/step-host.js';
+import { checkStepName, resolveStepOptions } from '../step/step-options.js';
+import type { ContextHost } from './context-host.js';
+import { SeededRandom } from './random.js';
+import { settledBy } from './tracked-promise.js';
+
+/**
+ * The `ctx` of one execution. Its methods may be destructured or replaced, so each is a property of its own.
+ *
+ * A class, because an object literal with accessors gets a hidden class of its own: V8 keeps those until a full collection,
+ * and with them everything that the accessors close over, which would be the whole run.
+ */
+export class RunContext implements WorkflowContext {
+  readonly run: WorkflowContext['run'];
+  readonly #host: ContextHost;
+  readonly #unawaited = new Set<string>();
+  #random: SeededRandom | undefined;
+  #log: WorkflowContext['log'] | undefined;
+
+  constructor(host: ContextHost) {
+    this.#host = host;
+    this.run = host.facts.run;
+  }
+
+  /** Steps and timers whose promise the code has not awaited. */
+  get unawaited(): readonly string[] {
+    return [...this.#unawaited];
+  }
+
+  step = <T>(name: string, body: (step: StepContext) => T | PromiseLike<T>, options?: StepOptions) =>
+    settledBy((settle, track) => {
+      checkStepName(name);
+      if (typeof body !== 'function') throw new TypeError(`Step '${name}' needs a function; got ${typeof body}.`);
+      const resolved = resolveStepOptions(name, options);
+      refuseInsideBody('ctx.step', name);
+      const step = this.#host.open(name, StepKind.FUNCTION);
+      if (step === undefined) return;
+      track(step.stepId, this.#unawaited);
+      callStep(this.#host, { step, body, options: resolved, settle });
+    }) as Promise<Awaited<T>>;
+
+  sleep = (...args: [Duration] | [string, Duration]) => {
+    const [name, duration] = args.length === 1 ? ['sleep', args[0]] : args;
+    return this.#sleep(name, () => ({ durationMs: durationMs(duration, 'The duration of ctx.sleep') }));
+  };
+
+  sleepUntil = (...args: [Date] | [string, Date]) => {
+    const [name, until] = args.length === 1 ? ['sleep', args[0]] : args;
+    return this.#sleep(name, () => {
+      checkUntil(until, this.#host.facts.now);
+      return { until };
+    });
+  };
+
+  uncancellable = <T>(work: () => Promise<T>) => runInScope({ ...currentScope(), uncancellable: true }, work);
+
+  now = () => new Date(this.#host.facts.now);
+
+  random = () => this.#seeded().next();
+
+  uuid = () => this.#seeded().uuid();
+
+  heartbeat = (detail?: unknown) => currentStep('ctx.heartbeat').heartbeat(detail);
+
+  lastHeartbeat = <T>() => currentStep('ctx.lastHeartbeat').lastHeartbeat<T>();
+
+  get signal(): AbortSignal {
+    return currentScope().step?.signal ?? this.#host.cancellation.signal;
+  }
+
+  get idempotencyKey(): string {
+    return currentStep('ctx.idempotencyKey').idempotencyKey;
+  }
+
+  get log(): WorkflowContext['log'] {
+    this.#log ??= {
+      trace: this.#unlessReplaying('trace'),
+      debug: this.#unlessReplaying('debug'),
+      info: this.#unlessReplaying('info'),
+      warn: this.#unlessReplaying('warn'),
+      error: this.#unlessReplaying('error'),
+    };
+    return this.#log;
+  }
+
+  #seeded(): SeededRandom {
+    this.#random ??= new SeededRandom(this.#host.facts.run.runId);
+    return this.#random;
+  }
+
+  #unlessReplaying(level: 'trace' | 'debug' | 'info' | 'warn' | 'error') {
+    return (...args: Parameters<Logger['info']>) => {
+      if (!this.#host.replaying) this.#host.facts.log[level](...args);
+    };
+  }
+
+  #sleep(name: string, whenOf: () => SleepCall['when']): Promise<void> {
+    return settledBy((settle, track) => {
+      checkStepName(name);
+      const when = whenOf();
+      refuseInsideBody('ctx.sleep', name);
+      const step = this.#host.open(name, StepKind.SLEEP);
+      if (step === undefined) return;
+      track(step.stepId, this.#unawaited);
+      void this.#host.faults.guard(() => callSleep(this.#host, { step, when, settle }));
+    }) as Promise<void>;
+  }
+}
+
+/** @throws {TypeError} when it is not a time, or too far ahead by the workflow's own clock, which is the same in every replay */
+function checkUntil(until: Date, now: Date): void {
+  if (!(until instanceof Date) || Number.isNaN(until.getTime())) {
+    throw new TypeError(`ctx.sleepUntil needs a valid Date; got ${String(until)}.`);
+  }
+  if (until.getTime() - now.getTime() > MAX_DURATION_MS) {
+    throw new TypeError(`ctx.sleepUntil takes a time at most 10 years ahead; got ${until.toISOString()}.`);
+  }
+}
+
+/** @throws {TypeError} which no retry could repair */
+function refuseInsideBody(what: string, name: string): void {
+  const { step } = currentScope();
+  if (step !== undefined) {
+    throw markNonRetryable(
+      new TypeError(
+        `${what}('${name}') was called inside the body of step '${step.stepId}'. Steps cannot be nested: call it from the workflow.`,
+      ),
+    );
+  }
+}

@@ -1,0 +1,36 @@
+/** The place of one live result in the order of results. */
+export interface ResultTicket {
+  /** What is recorded with the result. */
+  readonly eventSeq: number;
+  /**
+   * The result is committed; it is delivered when its turn comes, immediately when nothing is before it. Call it while the
+   * workflow's code stands still, never from that code.
+   */
+  ready(deliver: () => void): void;
+  /** There will be no result under this number. */
+  release(): void;
+}
+
+/** A ticket that waits in the delivery queue. */
+export class QueuedTicket implements ResultTicket {
+  deliver: (() => void) | undefined;
+  released = false;
+  readonly eventSeq: number;
+  readonly #onChange: (ticket: QueuedTicket) => void;
+
+  /** @param onChange called when the ticket is ready or released */
+  constructor(eventSeq: number, onChange: (ticket: QueuedTicket) => void) {
+    this.eventSeq = eventSeq;
+    this.#onChange = onChange;
+  }
+
+  ready(deliver: () => void): void {
+    this.deliver = deliver;
+    this.#onChange(this);
+  }
+
+  release(): void {
+    this.released = true;
+    this.#onChange(this);
+  }
+}

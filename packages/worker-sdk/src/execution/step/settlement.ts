@@ -1,0 +1,89 @@
+import { dateOf, type Failure, StepKind, StepStatus } from '@perdure/proto';
+import { decodeValue } from '../../codec/payload.js';
+import { CancelledError } from '../../errors/errors.js';
+import { errorOf } from '../../errors/failure.js';
+import type { RecordedStep } from '../order/memo.js';
+import type { StepRef } from '../order/program.js';
+import type { Settle, StepHost } from './step-host.js';
+
+/** A call of the author's that is settled. */
+interface Call {
+  readonly step: StepRef;
+  readonly settle: Settle;
+}
+
+/** The cancel request ends the call, whether its step has begun or not: recorded first, then the code is told. */
+export function settleCancelled(host: StepHost, call: Call, kind: StepKind, attemptNumber: number): Promise<void> {
+  return settleStep(host, call, { kind, status: StepStatus.CANCELLED, attemptNumber }, () =>
+    call.settle.reject(new CancelledError()),
+  );
+}
+
+/** The recorded failure becomes the call's final outcome: recorded as such first, then the code is told. */
+export function settleGivenUp(host: StepHost, call: Call, recorded: RecordedStep): Promise<void> {
+  const { attemptNumber, failure } = recorded;
+  const given = { kind: StepKind.FUNCTION, status: StepStatus.FAILED, attemptNumber };
+  return settleStep(host, call, given, (eventSeq) => {
+    const place = { leaseToken: host.calls.leaseToken, eventSeq, stepId: recorded.stepId };
+    call.settle.reject(host.failures.delivered(failureError(host, failure), place, host.seq));
+  });
+}
+
+/** Delivers again the outcome that a run-level retry has taken back: a body that runs at most once is not executed again. */
+export function settleAdopted(host: StepHost, call: Call, cut: RecordedStep): Promise<void> {
+  const { attemptNumber, status } = cut;
+  return settleStep(host, call, { kind: StepKind.FUNCTION, status, attemptNumber }, (eventSeq) =>
+    deliverOutcome(host, call, { ...cut, leaseToken: host.calls.leaseToken, eventSeq }),
+  );
+}
+
+/** Tells the code what is recorded as the final outcome of a call. */
+export function deliverOutcome(host: StepHost, { settle }: Call, recorded: RecordedStep): void {
+  if (recorded.finishedAt !== undefined) host.facts.advanceClock(dateOf(recorded.finishedAt));
+  switch (recorded.status) {
+    case StepStatus.COMPLETED:
+      try {
+        settle.resolve(decodeValue(host.codec, recorded.output));
+      } catch (error) {
+        host.faults.release(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
+      }
+      return;
+    case StepStatus.FAILED:
+      settle.reject(host.failures.delivered(failureError(host, recorded.failure), recorded, host.seq));
+      return;
+    default:
+      settle.reject(new CancelledError());
+  }
+}
+
+function failureError(host: StepHost, failure: Failure | undefined): Error {
+  return failure === undefined ? new Error('The failure was not recorded.') : errorOf(host.codec, failure);
+}
+
+interface Outcome {
+  readonly kind: StepKind;
+  readonly status: StepStatus;
+  /** The latest attempt that is recorded; 0: none. */
+  readonly attemptNumber: number;
+}
+
+async function settleStep(
+  host: StepHost,
+  { step }: Call,
+  outcome: Outcome,
+  deliver: (eventSeq: number) => void,
+): Promise<void> {
+  const ticket = host.delivery.reserve();
+  await host.work.during(async () => {
+    const answer = await host.calls.call('settleStep', {
+      ...outcome,
+      stepId: step.stepId,
+      seq: step.seq,
+      eventSeq: ticket.eventSeq,
+    });
+    ticket.ready(() => {
+      if (answer.finishedAt !== undefined) host.facts.advanceClock(dateOf(answer.finishedAt));
+      deliver(ticket.eventSeq);
+    });
+  });
+}

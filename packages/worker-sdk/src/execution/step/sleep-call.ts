@@ -1,0 +1,96 @@
+import { dateOf, durationOf, msOf, StepKind, timestampOf } from '@perdure/proto';
+import { RpcError } from '../../rpc/rpc-error.js';
+import { isFinal } from '../order/memo.js';
+import { deliverOutcome, settleCancelled } from './settlement.js';
+import type { SleepCall, StepHost } from './step-host.js';
+
+/**
+ * Carries out one `ctx.sleep`: a durable timer. Its time is fixed when it is recorded, by the database's clock; a replay
+ * finds it and does not restart it. While this worker holds the run it watches the timer, and the database decides whether
+ * it is due; a suspended run's timers are fired by the reaper.
+ */
+export async function callSleep(host: StepHost, call: SleepCall): Promise<void> {
+  const { step, settle } = call;
+  const { recorded, cut } = step;
+  if (recorded !== undefined && isFinal(recorded)) {
+    host.delivery.request(step.stepId, () => deliverOutcome(host, call, recorded));
+    return;
+  }
+  const cancelled = (attemptNumber: number) => settleCancelled(host, call, StepKind.SLEEP, attemptNumber);
+  let timer: Timer;
+  if (recorded?.firesAt !== undefined) {
+    timer = { attemptNumber: recorded.attemptNumber, remainingMs: host.untilMs(dateOf(recorded.firesAt)) };
+  } else {
+    const before = cut?.attemptNumber ?? 0;
+    if (host.cancellation.isCancelled(step)) return cancelled(before);
+    const scheduled = await host.work.during(() => schedule(host, call, before + 1));
+    if (scheduled === 'cancel_requested') return cancelled(before);
+    timer = scheduled;
+  }
+  for (;;) {
+    const end = await host.wait(step, 'TIMER', timer.remainingMs);
+    if (end.kind === 'cancelled') return cancelled(timer.attemptNumber);
+    if (end.kind === 'fired') {
+      // Recorded already, by the reaper.
+      host.delivery.enqueue(() => {
+        if (end.at !== undefined) host.facts.advanceClock(end.at);
+        settle.resolve(undefined);
+      });
+      return;
+    }
+    const remainingMs = await host.work.during(() => fire(host, call, timer.attemptNumber));
+    if (remainingMs === 'fired') return;
+    timer = { ...timer, remainingMs };
+  }
+}
+
+interface Timer {
+  readonly attemptNumber: number;
+  readonly remainingMs: number;
+}
+
+async function schedule(
+  host: StepHost,
+  { step, when }: SleepCall,
+  attemptNumber: number,
+): Promise<Timer | 'cancel_requested'> {
+  try {
+    const answer = await host.calls.call('scheduleSleep', {
+      stepId: step.stepId,
+      seq: step.seq,
+      attemptNumber,
+      uncancellable: step.uncancellable,
+      when:
+        'until' in when
+          ? { case: 'until', value: timestampOf(when.until) }
+          : { case: 'duration', value: durationOf(when.durationMs) },
+    });
+    return { attemptNumber: answer.attemptNumber, remainingMs: msOf(answer.remaining) ?? 0 };
+  } catch (error) {
+    if (!(error instanceof RpcError) || error.reason !== 'CANCEL_REQUESTED') throw error;
+    host.cancel();
+    return 'cancel_requested';
+  }
+}
+
+/** @returns the ms left by the database's clock when it is not due yet */
+async function fire(host: StepHost, { step, settle }: SleepCall, attemptNumber: number): Promise<number | 'fired'> {
+  const ticket = host.delivery.reserve();
+  try {
+    const answer = await host.calls.call('completeStep', {
+      stepId: step.stepId,
+      attemptNumber,
+      eventSeq: ticket.eventSeq,
+    });
+    ticket.ready(() => {
+      if (answer.finishedAt !== undefined) host.facts.advanceClock(dateOf(answer.finishedAt));
+      settle.resolve(undefined);
+    });
+    if (answer.cancelRequested) host.cancel();
+    return 'fired';
+  } catch (error) {
+    ticket.release();
+    if (!(error instanceof RpcError) || error.reason !== 'TIMER_NOT_DUE') throw error;
+    return Math.max(1, Math.ceil(error.retryAfterMs ?? 1));
+  }
+}

@@ -1,0 +1,231 @@
+import { type CompleteStepResponse, dateOf, durationOf, StepKind } from '@perdure/proto';
+import { encodeValue } from '../../codec/payload.js';
+import { MAX_DURATION_MS } from '../../duration.js';
+import { CancelledError } from '../../errors/errors.js';
+import { errorOf, failureOf, markNonRetryable } from '../../errors/failure.js';
+import { RpcError } from '../../rpc/rpc-error.js';
+import { type BodyResult, StepBody } from '../body/step-body.js';
+import type { CallHandler } from '../lease/leased-calls.js';
+import type { ResultTicket } from '../order/result-ticket.js';
+import { type Attempt, decide } from './next-attempt.js';
+import type { StepCall, StepHost } from './step-host.js';
+
+export type AttemptEnd =
+  | { readonly kind: 'delivered' }
+  /** Refused, because a cancel is requested: nothing is recorded of this attempt. */
+  | { readonly kind: 'not_begun' }
+  | { readonly kind: 'retry'; readonly delayMs: number };
+
+/**
+ * One attempt. The body starts at once: the lease is the right to it. Its beginning is recorded while it runs; a body that
+ * has ended by the end of the present turn is recorded with its result, in one call and one write. The body waits until its
+ * beginning is committed when it is executed at most once, and when the run has just lost its worker: a body that kills its
+ * process must leave a trace.
+ *
+ * The fast path - body, one call, its answer - uses callbacks instead of promises: every step of every run takes it.
+ */
+export class StepAttempt implements CallHandler<CompleteStepResponse> {
+  readonly #host: StepHost;
+  readonly #call: StepCall;
+  readonly #attempt: Attempt;
+  readonly #onEnd: (end: AttemptEnd) => void;
+  readonly #body: StepBody;
+  /** Whether the beginning was recorded; undefined when it was not sent yet. */
+  #beginRecorded: Promise<boolean> | undefined;
+  #beginTimer: NodeJS.Immediate | undefined;
+  #hasResult = false;
+  #ticket: ResultTicket | undefined;
+  #copy: unknown;
+
+  /** @param onEnd called once, unless the execution ends first */
+  constructor(host: StepHost, call: StepCall, attempt: Attempt, onEnd: (end: AttemptEnd) => void) {
+    this.#host = host;
+    this.#call = call;
+    this.#attempt = attempt;
+    this.#onEnd = onEnd;
+    const { step, options } = call;
+    this.#body = new StepBody({
+      body: call.body,
+      stepId: step.stepId,
+      attemptNumber: attempt.attemptNumber,
+      countedAttempt: attempt.countedAttempt,
+      timeoutMs: options.timeoutMs,
+      heartbeatTimeoutMs: options.heartbeatTimeoutMs,
+      uncancellable: step.uncancellable,
+      host: host.reports,
+    });
+  }
+
+  start(): void {
+    if (!this.#call.options.atMostOnce && !this.#host.isSuspect) {
+      this.#runBody();
+      return;
+    }
+    void this.#host.faults.guard(async () => {
+      if (await this.#recordBegin()) this.#runBody();
+      else this.#onEnd({ kind: 'not_begun' });
+    });
+  }
+
+  #runBody(): void {
+    this.#host.runBody(this.#body, (result) => this.#onResult(result));
+    if (this.#hasResult || this.#beginRecorded !== undefined) return;
+    this.#beginTimer = setImmediate(() => {
+      // A refusal must not have to wait for the body to end.
+      void this.#host.faults.guard(async () => {
+        if (!(await this.#recordBegin())) this.#body.abort(new CancelledError());
+      });
+    });
+  }
+
+  #onResult(result: BodyResult): void {
+    this.#hasResult = true;
+    clearImmediate(this.#beginTimer);
+    const encoded = result.ok ? encodeOutput(this.#host, this.#call.step.stepId, result.value) : result;
+    if (encoded.ok && this.#beginRecorded === undefined) this.#complete(encoded);
+    else void this.#host.faults.guard(() => this.#finish(encoded));
+  }
+
+  /** What failed is recorded apart from its beginning; an attempt whose beginning was sent waits until that is recorded. */
+  async #finish(encoded: EncodedOutput): Promise<void> {
+    if (!(await this.#recordBegin())) this.#onEnd({ kind: 'not_begun' });
+    else if (encoded.ok) this.#complete(encoded);
+    else {
+      const { abortReason } = this.#body;
+      this.#onEnd(await failAttempt(this.#host, this.#call, this.#attempt, encoded.error, abortReason));
+    }
+  }
+
+  #complete({ output, copy }: Extract<EncodedOutput, { ok: true }>): void {
+    const { step } = this.#call;
+    const ticket = this.#host.delivery.reserve();
+    this.#ticket = ticket;
+    this.#copy = copy;
+    this.#host.calls.send(
+      'completeStep',
+      {
+        stepId: step.stepId,
+        attemptNumber: this.#attempt.attemptNumber,
+        eventSeq: ticket.eventSeq,
+        ...(output === undefined ? {} : { output }),
+        ...(this.#beginRecorded === undefined ? { begin: this.#begin() } : {}),
+      },
+      this,
+    );
+  }
+
+  /** The completion is committed. */
+  onResponse(ack: CompleteStepResponse): void {
+    const host = this.#host;
+    this.#ticket?.ready(() => {
+      if (ack.finishedAt !== undefined) host.facts.advanceClock(dateOf(ack.finishedAt));
+      this.#call.settle.resolve(this.#copy);
+    });
+    if (ack.cancelRequested) host.cancel();
+    this.#onEnd({ kind: 'delivered' });
+  }
+
+  /** The completion is refused. */
+  onError(error: unknown): void {
+    this.#ticket?.release();
+    if (!isCancelRequested(error)) throw error;
+    this.#host.cancel();
+    this.#onEnd({ kind: 'not_begun' });
+  }
+
+  #begin() {
+    const { step, options } = this.#call;
+    return {
+      seq: step.seq,
+      kind: StepKind.FUNCTION,
+      countedAttempt: this.#attempt.countedAttempt,
+      maxCountedAttempts: Number.isFinite(options.retry.maxAttempts) ? options.retry.maxAttempts : 0,
+      uncancellable: step.uncancellable,
+    };
+  }
+
+  /**
+   * Records the beginning, once.
+   *
+   * @returns false when a cancel is requested, so that the attempt may not begin
+   */
+  #recordBegin(): Promise<boolean> {
+    this.#beginRecorded ??= this.#sendBegin();
+    return this.#beginRecorded;
+  }
+
+  async #sendBegin(): Promise<boolean> {
+    const { step, options } = this.#call;
+    try {
+      await this.#host.calls.call('beginStep', {
+        stepId: step.stepId,
+        attemptNumber: this.#attempt.attemptNumber,
+        ...this.#begin(),
+        ...(options.timeoutMs === 0 ? {} : { timeout: durationOf(options.timeoutMs) }),
+      });
+      return true;
+    } catch (error) {
+      if (!isCancelRequested(error)) throw error;
+      this.#host.cancel();
+      return false;
+    }
+  }
+}
+
+function isCancelRequested(error: unknown): boolean {
+  return error instanceof RpcError && error.reason === 'CANCEL_REQUESTED';
+}
+
+type EncodedOutput =
+  | { readonly ok: true; readonly output: ReturnType<typeof encodeValue>; readonly copy: unknown }
+  | { readonly ok: false; readonly error: unknown };
+
+/** The code gets a copy that went through the codec, as every replay will. */
+function encodeOutput(host: StepHost, stepId: string, value: unknown): EncodedOutput {
+  try {
+    const what = `The result of step '${stepId}'`;
+    const output = encodeValue(host.codec, value, what);
+    host.limit.check(output, what);
+    const isPlain = typeof value !== 'object' || value === null;
+    return { ok: true, output, copy: isPlain ? value : host.codec.decode(output as never) };
+  } catch (error) {
+    return { ok: false, error: error instanceof Error ? markNonRetryable(error) : error };
+  }
+}
+
+async function failAttempt(
+  host: StepHost,
+  { step, options, settle }: StepCall,
+  attempt: Attempt,
+  error: unknown,
+  abortReason: Error | undefined,
+): Promise<AttemptEnd> {
+  const { stepId } = step;
+  const { attemptNumber, countedAttempt } = attempt;
+  // A body that ends with an error because it was asked to stop was cancelled, whatever it threw.
+  const thrown =
+    abortReason instanceof CancelledError && !(error instanceof CancelledError)
+      ? new CancelledError(`Step '${stepId}' was cancelled.`, { cause: error })
+      : error;
+  const decision = decide(options.retry, thrown, countedAttempt);
+  const failure = failureOf(host.codec, thrown);
+  await host.reports.flush(stepId);
+  if (decision.retry) {
+    const delayMs = Math.min(decision.delayMs, MAX_DURATION_MS);
+    const retryAfter = durationOf(delayMs);
+    const answer = await host.calls.call('failStep', { stepId, attemptNumber, failure, retryAfter });
+    if (answer.cancelRequested) host.cancel();
+    return { kind: 'retry', delayMs };
+  }
+  const ticket = host.delivery.reserve();
+  const { eventSeq } = ticket;
+  const answer = await host.calls.call('failStep', { stepId, attemptNumber, failure, eventSeq });
+  ticket.ready(() => {
+    if (answer.finishedAt !== undefined) host.facts.advanceClock(dateOf(answer.finishedAt));
+    // As a replay would give it, so that code sees the same in both.
+    const place = { leaseToken: host.calls.leaseToken, eventSeq, stepId };
+    settle.reject(host.failures.delivered(errorOf(host.codec, failure), place, host.seq));
+  });
+  if (answer.cancelRequested) host.cancel();
+  return { kind: 'delivered' };
+}

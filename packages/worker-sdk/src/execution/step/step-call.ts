@@ -1,0 +1,68 @@
+import { dateOf, StepKind, StepStatus } from '@perdure/proto';
+import { isFinal, type RecordedStep } from '../order/memo.js';
+import { type Attempt, nextAfter } from './next-attempt.js';
+import { deliverOutcome, settleAdopted, settleCancelled, settleGivenUp } from './settlement.js';
+import { StepAttempt } from './step-attempt.js';
+import type { StepCall, StepHost } from './step-host.js';
+
+/**
+ * Carries out one `ctx.step`: delivers the recorded result, or executes the body, attempt by attempt, until there is one.
+ * Every result that the code receives has been recorded before, with its place in the order of results.
+ *
+ * A crash before BeginStep is answered leaves nothing, or an open attempt, which is closed as WORKER_LOST with the lease; a
+ * crash before CompleteStep is answered does the same, unless the completion was committed: then a replay finds the result.
+ */
+export function callStep(host: StepHost, call: StepCall): void {
+  const { step, options } = call;
+  const { recorded, cut } = step;
+  if (recorded === undefined) {
+    if (cut !== undefined && options.atMostOnce && mayHaveRun(cut))
+      void host.faults.guard(() => settleAdopted(host, call, cut));
+    else attemptStep(host, call, { attemptNumber: (cut?.attemptNumber ?? 0) + 1, countedAttempt: 1 });
+  } else if (isFinal(recorded)) {
+    host.delivery.request(step.stepId, () => deliverOutcome(host, call, recorded));
+  } else void host.faults.guard(() => continueStep(host, call, recorded));
+}
+
+function mayHaveRun({ kind, status }: RecordedStep): boolean {
+  return kind === StepKind.FUNCTION && (status === StepStatus.COMPLETED || status === StepStatus.FAILED);
+}
+
+/** Continues a step of which attempts are recorded, none of them final. */
+async function continueStep(host: StepHost, call: StepCall, recorded: RecordedStep): Promise<void> {
+  host.reports.remember(call.step.stepId, recorded.heartbeat);
+  const next = nextAfter(recorded, call.options, host.codec);
+  if (next.kind === 'give_up') {
+    if (host.cancellation.isCancelled(call.step)) await cancelStep(host, call, recorded.attemptNumber);
+    else await settleGivenUp(host, call, recorded);
+    return;
+  }
+  const waitMs = next.at === undefined ? 0 : host.untilMs(dateOf(next.at));
+  if (waitMs <= 0 || (await host.wait(call.step, 'RETRY', waitMs)).kind === 'due') {
+    attemptStep(host, call, next.attempt);
+  } else await cancelStep(host, call, recorded.attemptNumber);
+}
+
+function attemptStep(host: StepHost, call: StepCall, attempt: Attempt): void {
+  const before = attempt.attemptNumber - 1;
+  if (host.cancellation.isCancelled(call.step)) {
+    void host.faults.guard(() => cancelStep(host, call, before));
+    return;
+  }
+  host.work.begin();
+  new StepAttempt(host, call, attempt, (end) => {
+    host.work.end();
+    if (end.kind === 'not_begun') void host.faults.guard(() => cancelStep(host, call, before));
+    else if (end.kind === 'retry') void host.faults.guard(() => retryStep(host, call, attempt, end.delayMs));
+  }).start();
+}
+
+async function retryStep(host: StepHost, call: StepCall, failed: Attempt, delayMs: number): Promise<void> {
+  const { attemptNumber, countedAttempt } = failed;
+  if ((await host.wait(call.step, 'RETRY', delayMs)).kind === 'cancelled') await cancelStep(host, call, attemptNumber);
+  else attemptStep(host, call, { attemptNumber: attemptNumber + 1, countedAttempt: countedAttempt + 1 });
+}
+
+function cancelStep(host: StepHost, call: StepCall, attemptNumber: number): Promise<void> {
+  return settleCancelled(host, call, StepKind.FUNCTION, attemptNumber);
+}

@@ -1,0 +1,48 @@
+import type { Codec } from '../../codec/codec.js';
+import type { StepContext } from '../../context.js';
+import type { BodyReports } from '../body/body-reports.js';
+import type { BodyResult, StepBody } from '../body/step-body.js';
+import type { Cancellation } from '../cancel/cancellation.js';
+import type { FailureLog } from '../order/failure-log.js';
+import type { StepRef } from '../order/program.js';
+import type { RecordingHost } from '../order/recording-host.js';
+import type { PayloadLimit } from '../run/payload-limit.js';
+import type { WaitEnd } from '../wait/waits.js';
+import type { ResolvedStepOptions } from './step-options.js';
+
+/** How the author's promise is settled. */
+export interface Settle {
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
+/** One `ctx.step` of the author's code. */
+export interface StepCall {
+  readonly step: StepRef;
+  readonly body: (step: StepContext) => unknown;
+  readonly options: ResolvedStepOptions;
+  readonly settle: Settle;
+}
+
+/** One `ctx.sleep` of the author's code. */
+export interface SleepCall {
+  readonly step: StepRef;
+  readonly when: { readonly durationMs: number } | { readonly until: Date };
+  readonly settle: Settle;
+}
+
+/** What steps and timers need of an execution. */
+export interface StepHost extends RecordingHost {
+  readonly codec: Codec;
+  readonly limit: PayloadLimit;
+  readonly failures: FailureLog;
+  readonly cancellation: Cancellation;
+  readonly reports: BodyReports;
+  /** How many steps and timers the code has requested. */
+  readonly seq: number;
+  /** Leases of the run were lost just before this one: a body may be what kills its workers. */
+  readonly isSuspect: boolean;
+  /** @param onResult not called once the execution has ended */
+  runBody(body: StepBody, onResult: (result: BodyResult) => void): void;
+  wait(step: StepRef, on: 'TIMER' | 'RETRY', remainingMs: number): Promise<WaitEnd>;
+}

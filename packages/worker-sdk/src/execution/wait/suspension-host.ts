@@ -1,0 +1,12 @@
+import type { RecordingHost } from '../order/recording-host.js';
+
+/** What giving the run back and resuming it needs of an execution. */
+export interface SuspensionHost extends RecordingHost {
+  /** The code has not ended, and no work in flight needs the lease. */
+  readonly isIdle: boolean;
+  /** The suspension is committed: the lease is over, the code stays in memory. */
+  onSuspended(): void;
+  /** Forgets the code; the next claim of the run replays it. */
+  forget(): void;
+  release(reason: string): Promise<void>;
+}
