@@ -39,7 +39,7 @@ async function openNamed(name) {
   await migrate({ url: url.href });
   const db = openDatabase({ url: url.href });
   const workerId = crypto.randomUUID();
-  await registerWorkers(db, [{ ...QUEUE, workerId, version: '', identity: '', slots: 100, leaseMs: 30_000 }]);
+  await registerWorkers(db, [{ ...QUEUE, workerId, build: '', identity: '', slots: 100, leaseMs: 30_000 }]);
   const sql = postgres(url.href, { max: 1, onnotice: () => undefined });
   return { db, sql, workerId, times: { start: [], claim: [], record: [], finish: [] }, turns: [] };
 }

@@ -50,7 +50,7 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
   [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', reusePolicy: 99 }, 'reuse_policy'],
   [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', maxLostLeases: 1_001 }, 'max_lost_leases'],
   [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', requestId: 'r'.repeat(300) }, 'request_id'],
-  [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', version: '\n' }, 'version'],
+  [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', build: '\n' }, 'build'],
   [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', namespace: 'Nope!' }, 'namespace'],
   [
     WorkflowService,
@@ -205,7 +205,7 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
     'until',
   ],
   [WorkerService, 'suspendRun', { ...lease, waits: [] }, 'waits'],
-  [WorkerService, 'suspendRun', { ...lease, waits: [{ stepId: 's' }] }, 'waits[0].condition'],
+  [WorkerService, 'suspendRun', { ...lease, waits: [{ stepId: 's' }] }, 'waits[0].kind'],
   [WorkerService, 'completeWorkflow', { ...lease, output: tooBig }, 'output.data'],
   [WorkerService, 'failWorkflow', { ...lease }, 'failure'],
   [WorkerService, 'failWorkflow', { ...lease, failure, cut: { seq: 1 } }, 'cut'],

@@ -137,7 +137,7 @@ describe('concurrency', () => {
       expect((await noticed).cancelRequested).toMatchObject([{ runId }]);
       const awaiting = perdure.workflows.awaitRun({ runId, wait: { seconds: 20n } });
       await workers.completeWorkflow({ runId, leaseToken: run?.leaseToken ?? 0 });
-      expect((await awaiting).finished).toBe(true);
+      expect((await awaiting).ended).toBe(true);
     }
     connection.close();
     await other.stop();

@@ -92,7 +92,7 @@ describe('answers that come late', () => {
     await until('the answer to be on its way', () => held === 1);
     await handle.cancel('enough');
     await until('the lease to be over', async () => {
-      const rows = await patient.database.sql<{ over: boolean }[]>`select locked_until < perdure.clock() as over
+      const rows = await patient.database.sql<{ over: boolean }[]>`select lease_expires_at < perdure.clock() as over
         from perdure.workflow_runs where run_id = ${handle.runId}`;
       return rows[0]?.over;
     });

@@ -92,7 +92,7 @@ describe('leases', () => {
     SuspendRun: (run) =>
       perdure.workers.suspendRun({
         ...fenceOf(run),
-        waits: [{ stepId: 'timer', condition: { case: 'timer', value: {} } }],
+        waits: [{ stepId: 'timer', kind: { case: 'timer', value: {} } }],
       }),
     CompleteWorkflow: (run) => perdure.workers.completeWorkflow({ ...fenceOf(run), output: payload('stale') }),
     FailWorkflow: (run) => perdure.workers.failWorkflow({ ...fenceOf(run), failure: failure('stale') }),
@@ -143,7 +143,7 @@ describe('leases', () => {
 
   it('RecordHeartbeat reports a stale lease as lost and renews the others', async () => {
     const { first, second } = await relapsed();
-    const untilBefore = (await getRun(second.runId)).lockedUntil;
+    const untilBefore = (await getRun(second.runId)).leaseExpiresAt;
     const { worker } = await startOne();
     const other = await worker.claim();
     const beat = await perdure.workers.recordHeartbeat({
@@ -154,7 +154,7 @@ describe('leases', () => {
       ],
     });
     expect(beat.leases.map(({ renewed }) => renewed)).toEqual([false, true]);
-    expect((await getRun(second.runId)).lockedUntil).toEqual(untilBefore);
+    expect((await getRun(second.runId)).leaseExpiresAt).toEqual(untilBefore);
     const { attempts } = await perdure.workflows.listStepAttempts({ runId: first.runId, stepId: 'open' });
     expect(attempts[0]?.heartbeat).toBeUndefined();
   });
@@ -175,7 +175,7 @@ describe('leases', () => {
     };
     const scheduled = await perdure.workers.scheduleSleep(sleep);
     expect((await perdure.workers.scheduleSleep(sleep)).firesAt).toEqual(scheduled.firesAt);
-    const waits = [{ stepId: 'nap', condition: { case: 'timer' as const, value: {} } }];
+    const waits = [{ stepId: 'nap', kind: { case: 'timer' as const, value: {} } }];
     const suspended = await perdure.workers.suspendRun({ ...fenceOf(run), waits });
     expect(suspended.suspended).toBe(true);
     expect((await perdure.workers.suspendRun({ ...fenceOf(run), waits })).wakeAt).toEqual(suspended.wakeAt);
@@ -265,7 +265,7 @@ describe('leases', () => {
     });
     expect(run.failure?.reason).toBe(FailureReason.TOO_MANY_LOST_LEASES);
     expect(run.attempt).toBeGreaterThanOrEqual(3);
-    expect(run.lockedBy).toBe('');
+    expect(run.leasedBy).toBe('');
   });
 
   it('an attempt that a live worker does not end past its timeout is failed, and the run goes to another worker', async () => {
@@ -305,7 +305,7 @@ describe('leases', () => {
       leased.slice(0, 30).map(async (run) => {
         const nap = { stepId: 'nap', seq: 1, when: { case: 'duration' as const, value: { nanos: 600_000_000 } } };
         await crowd.workers.scheduleSleep({ ...fenceOf(run), ...nap });
-        const waits = [{ stepId: 'nap', condition: { case: 'timer' as const, value: {} } }];
+        const waits = [{ stepId: 'nap', kind: { case: 'timer' as const, value: {} } }];
         await crowd.workers.suspendRun({ ...fenceOf(run), waits });
       }),
     );

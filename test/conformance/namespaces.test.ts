@@ -68,7 +68,7 @@ describe('namespaces', () => {
       perdure.workers.settleStep({ ...lease, stepId: 's', seq: 1, kind: 1, attemptNumber: 1, status: 3, eventSeq: 1 }),
       perdure.workers.observeCancel({ ...lease, eventSeq: 1 }),
       perdure.workers.scheduleSleep({ ...lease, stepId: 'y', seq: 4, when: { case: 'duration', value: {} } }),
-      perdure.workers.suspendRun({ ...lease, waits: [{ stepId: 'nap', condition: { case: 'timer', value: {} } }] }),
+      perdure.workers.suspendRun({ ...lease, waits: [{ stepId: 'nap', kind: { case: 'timer', value: {} } }] }),
       perdure.workers.completeWorkflow(lease),
       perdure.workers.failWorkflow({ ...lease, failure: failure() }),
       perdure.workers.failWorkflow({ ...lease, failure: failure(), retryAfter: {} }),

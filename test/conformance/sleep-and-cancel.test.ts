@@ -27,7 +27,7 @@ describe('sleep and cancel', () => {
     });
     const { suspended } = await perdure.workers.suspendRun({
       ...fenceOf(run),
-      waits: [{ stepId: 'nap', condition: { case: 'timer', value: {} } }],
+      waits: [{ stepId: 'nap', kind: { case: 'timer', value: {} } }],
     });
     expect(suspended).toBe(true);
     return { worker, runId, run };
@@ -109,7 +109,7 @@ describe('sleep and cancel', () => {
     });
     const answer = await perdure.workers.suspendRun({
       ...fenceOf(run),
-      waits: [{ stepId: 'nap', condition: { case: 'timer', value: {} } }],
+      waits: [{ stepId: 'nap', kind: { case: 'timer', value: {} } }],
     });
     expect(answer).toMatchObject({ suspended: false, readyStepIds: ['nap'] });
   });

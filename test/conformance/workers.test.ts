@@ -226,7 +226,7 @@ describe('workers', () => {
       for (const run of runs) {
         expect(run).toMatchObject({ leaseToken: 1, attempt: 1, memo: [], leaseDuration: { seconds: 30n } });
         const found = await perdure.workflows.getRun({ runId: run.runId });
-        expect(found.run).toMatchObject({ leaseToken: 1, lockedBy: workerId });
+        expect(found.run).toMatchObject({ leaseToken: 1, leasedBy: workerId });
         expect(run.startedAt).toEqual(run.now);
       }
     });
@@ -254,7 +254,7 @@ describe('workers', () => {
       const { outcomes } = await start(taskQueue, 1);
       const runId = outcomes[0]?.result.case === 'started' ? outcomes[0].result.value.runId : '';
       expect((await refusal(waiting)).reason).toBe('WORKER_DRAINING');
-      expect((await perdure.workflows.getRun({ runId })).run).toMatchObject({ leaseToken: 0, lockedBy: '' });
+      expect((await perdure.workflows.getRun({ runId })).run).toMatchObject({ leaseToken: 0, leasedBy: '' });
     });
 
     it('answer in pieces when inputs are large', async () => {

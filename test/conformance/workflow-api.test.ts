@@ -206,12 +206,12 @@ describe('workflow API', () => {
     const worker = await registerRawWorker(perdure, taskQueue);
     const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue }));
     const early = await perdure.workflows.awaitRun({ runId, wait: { nanos: 50_000_000 } });
-    expect(early.finished).toBe(false);
+    expect(early.ended).toBe(false);
     const waiting = perdure.workflows.awaitRun({ runId, wait: { seconds: 20n } });
     await perdure.workers.completeWorkflow({ ...fenceOf(await worker.claim()), output: payload('done') });
     const beganMs = performance.now();
     const late = await waiting;
-    expect(late).toMatchObject({ finished: true });
+    expect(late).toMatchObject({ ended: true });
     expect(late.output?.data).toEqual(payload('done').data);
     expect(performance.now() - beganMs).toBeLessThan(5_000);
   });
@@ -221,18 +221,18 @@ describe('workflow API', () => {
     const worker = await registerRawWorker(perdure, taskQueue);
     const start = startRequest({ taskQueue, workflowId: uuid(), requestId: uuid() });
     const early = await perdure.workflows.executeWorkflow({ start, wait: { nanos: 50_000_000 } });
-    expect(early).toMatchObject({ finished: false, created: true, workflowId: start.workflowId });
+    expect(early).toMatchObject({ ended: false, created: true, workflowId: start.workflowId });
 
     const waiting = perdure.workflows.executeWorkflow({ start, wait: { seconds: 20n } });
     const run = await worker.claim();
     expect(run.runId).toBe(early.runId);
     await perdure.workers.completeWorkflow({ ...fenceOf(run), output: payload('done') });
     const told = await waiting;
-    expect(told).toMatchObject({ finished: true, created: false, runId: run.runId, status: RunStatus.COMPLETED });
+    expect(told).toMatchObject({ ended: true, created: false, runId: run.runId, status: RunStatus.COMPLETED });
     expect(told.output?.data).toEqual(payload('done').data);
 
     const again = await perdure.workflows.executeWorkflow({ start, wait: {} });
-    expect(again).toMatchObject({ finished: true, created: false, runId: run.runId });
+    expect(again).toMatchObject({ ended: true, created: false, runId: run.runId });
     const other = perdure.workflows.executeWorkflow({
       start: startRequest({
         taskQueue,

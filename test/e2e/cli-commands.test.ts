@@ -117,7 +117,7 @@ describe('commands', () => {
       );
     });
     const workflows = [patient, again, greet, fail, nap, declined, retrying, busy];
-    await perdure.startWorker({ taskQueue: 'q', workflows, version: 'b7', identity: 'web-3:4711' });
+    await perdure.startWorker({ taskQueue: 'q', workflows, build: 'b7', identity: 'web-3:4711' });
   });
   afterAll(() => perdure.stop());
 

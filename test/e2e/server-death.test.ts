@@ -47,7 +47,7 @@ describe('servers that die, with real processes', () => {
     proxy.blackHole = true;
     const { runId } = await client.start(once, undefined, { taskQueue });
     const { run: leased } = await perdure.workflows.getRun({ runId });
-    expect(leased).toMatchObject({ status: RunStatus.RUNNING, leaseToken: 1, lockedBy: worker.workerId, attempt: 1 });
+    expect(leased).toMatchObject({ status: RunStatus.RUNNING, leaseToken: 1, leasedBy: worker.workerId, attempt: 1 });
     await dying.kill('SIGKILL');
     await proxy.close();
 

@@ -78,7 +78,7 @@ describe('fail-over between servers', () => {
     );
     const expiry = async () => {
       const [row] = await perdure.database.sql<{ at: Date }[]>`
-        select locked_until as at from perdure.workflow_runs where run_id = ${handle.runId}`;
+        select lease_expires_at as at from perdure.workflow_runs where run_id = ${handle.runId}`;
       return row?.at.getTime() ?? 0;
     };
     proxy.blackHole = true;

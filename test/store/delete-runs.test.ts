@@ -24,7 +24,7 @@ describe('deleting runs', () => {
   beforeAll(async () => {
     database = await createDatabase();
     db = openDatabase({ url: database.url });
-    const worker = { workerId, namespace, taskQueue: 'q', workflowTypes: ['w'], version: '', identity: '' };
+    const worker = { workerId, namespace, taskQueue: 'q', workflowTypes: ['w'], build: '', identity: '' };
     await registerWorkers(db, [{ ...worker, slots: 1, leaseMs: 30_000 }]);
   });
   afterAll(async () => {
@@ -35,7 +35,7 @@ describe('deleting runs', () => {
   const leased = async (): Promise<LeaseRef> => {
     const runId = uuid();
     const start = { runId, namespace, workflowId: runId, workflowType: 'w', taskQueue: 'q', input: null } as const;
-    const plain = { requestId: null, priority: 0, version: '', reusePolicy: 'ALLOW', startDelayMs: 0 } as const;
+    const plain = { requestId: null, priority: 0, build: '', reusePolicy: 'ALLOW', startDelayMs: 0 } as const;
     const limits = { runTimeoutMs: 0, executionTimeoutMs: 0, maxLostLeases: 10 };
     await startRuns(db, [{ ...start, ...plain, ...limits }], [null]);
     const [claim] = await claimRuns(

@@ -37,7 +37,7 @@ describe('slots for runs that start', () => {
 
   const startOf = (taskQueue: string): StartRun => {
     const { runId } = startIdentity('default', '');
-    const none = { input: null, requestId: null, version: '', startDelayMs: 0, runTimeoutMs: 0, executionTimeoutMs: 0 };
+    const none = { input: null, requestId: null, build: '', startDelayMs: 0, runTimeoutMs: 0, executionTimeoutMs: 0 };
     const named = { namespace: 'default', taskQueue, workflowType: 'w', workflowId: runId, runId };
     return { ...none, ...named, priority: 0, reusePolicy: 'ALLOW', maxLostLeases: 10 };
   };
@@ -46,7 +46,7 @@ describe('slots for runs that start', () => {
   const waitingWorker = async (polls: number) => {
     const queue = { namespace: 'default', taskQueue: `q-${uuid()}`, workflowTypes: ['w'] };
     const workerId = uuid();
-    await registerWorkers(db, [{ ...queue, workerId, version: '', identity: '', slots: 10, leaseMs: 30_000 }]);
+    await registerWorkers(db, [{ ...queue, workerId, build: '', identity: '', slots: 10, leaseMs: 30_000 }]);
     const calls = Array.from({ length: polls }, () => new CallState());
     const results: ReturnType<Dispatcher['poll']>[] = [];
     for (const call of calls) {

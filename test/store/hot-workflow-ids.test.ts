@@ -26,7 +26,7 @@ describe('starts that share workflow ids', () => {
 
   const startOf = (workflowId: string, more: Partial<StartRun> = {}): StartRun => {
     const { runId } = startIdentity('default', '');
-    const none = { input: null, requestId: null, version: '', startDelayMs: 0, runTimeoutMs: 0, executionTimeoutMs: 0 };
+    const none = { input: null, requestId: null, build: '', startDelayMs: 0, runTimeoutMs: 0, executionTimeoutMs: 0 };
     const named = { namespace: 'default', taskQueue: 'q', workflowType: 'w', workflowId, runId };
     return { ...none, ...named, priority: 0, reusePolicy: 'ALLOW', maxLostLeases: 10, ...more };
   };

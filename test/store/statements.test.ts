@@ -46,7 +46,7 @@ describe('statements', () => {
     database = await createDatabase();
     db = openDatabase({ url: database.url });
     await database.sql.unsafe(`
-      insert into perdure.workflow_runs (run_id, created_at, updated_at, finished_at, wake_at, locked_by, locked_until, available_at,
+      insert into perdure.workflow_runs (run_id, created_at, updated_at, finished_at, wake_at, leased_by, lease_expires_at, available_at,
         lease_token, max_lost_leases, status, namespace, workflow_id, workflow_type, task_queue)
       select gen_random_uuid(), now(), now(), case when k = 'done' then now() end, case when k = 'sleep' then now() + interval '1 day' end,
         case when k = 'run' then gen_random_uuid() end, case when k = 'run' then now() + interval '1 minute' end, case when k = 'wait' then now() end,
@@ -151,7 +151,7 @@ describe('statements', () => {
             input: null,
             requestId: null,
             priority: 0,
-            version: '',
+            build: '',
             reusePolicy: 'ALLOW' as const,
             startDelayMs: 0,
             runTimeoutMs: 0,
@@ -193,7 +193,7 @@ describe('statements', () => {
         namespace: 'default',
         taskQueue: 'q',
         workflowTypes: ['w'],
-        version: '',
+        build: '',
         identity: '',
         slots: 9,
         leaseMs: 30_000,
@@ -241,7 +241,7 @@ describe('statements', () => {
         input,
         requestId: null,
         priority: 0,
-        version: '',
+        build: '',
         reusePolicy: 'ALLOW',
         startDelayMs: 0,
         runTimeoutMs: 0,
@@ -255,7 +255,7 @@ describe('statements', () => {
         namespace: 'default',
         taskQueue: 'hot',
         workflowTypes: ['w'],
-        version: '',
+        build: '',
         identity: '',
         slots: 1,
         leaseMs: 30_000,

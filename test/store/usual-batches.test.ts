@@ -23,7 +23,7 @@ describe('usual batches with something unusual among them', () => {
   beforeAll(async () => {
     database = await createDatabase();
     db = openDatabase({ url: database.url });
-    await registerWorkers(db, [{ ...queue, workerId, version: '', identity: '', slots: 10, leaseMs: 30_000 }]);
+    await registerWorkers(db, [{ ...queue, workerId, build: '', identity: '', slots: 10, leaseMs: 30_000 }]);
   });
   afterAll(async () => {
     await db.close();
@@ -32,7 +32,7 @@ describe('usual batches with something unusual among them', () => {
 
   const startOf = (): StartRun => {
     const { runId } = startIdentity('default', '');
-    const none = { input: null, requestId: null, version: '', startDelayMs: 0, runTimeoutMs: 0, executionTimeoutMs: 0 };
+    const none = { input: null, requestId: null, build: '', startDelayMs: 0, runTimeoutMs: 0, executionTimeoutMs: 0 };
     const named = { namespace: 'default', taskQueue: 'q', workflowType: 'w', workflowId: runId, runId };
     return { ...none, ...named, priority: 0, reusePolicy: 'ALLOW', maxLostLeases: 10 };
   };

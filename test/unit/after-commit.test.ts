@@ -12,7 +12,7 @@ const start = {
   input: null,
   requestId: null,
   priority: 0,
-  version: '',
+  build: '',
   reusePolicy: 'ALLOW',
   startDelayMs: 0,
   runTimeoutMs: 0,

@@ -12,15 +12,15 @@ const run = (fields: Partial<Run>): Run => ({
   namespace: 'default',
   workflowId: 'w-1',
   workflowType: 'checkout',
-  version: '',
+  build: '',
   taskQueue: 'q',
   priority: 0,
   status: 'RUNNING',
   yieldReason: null,
   attempt: 1,
   leaseToken: 1,
-  lockedBy: null,
-  lockedUntil: null,
+  leasedBy: null,
+  leaseExpiresAt: null,
   availableAt: null,
   wakeAt: null,
   runDeadlineAt: null,
@@ -64,7 +64,7 @@ const worker = (fields: Partial<WorkerWithRuns> = {}): WorkerWithRuns => ({
   namespace: 'default',
   taskQueue: 'q',
   workflowTypes: ['checkout'],
-  version: 'b7',
+  build: 'b7',
   identity: 'web-3:4711',
   slots: 10,
   leaseMs: 10_000,
@@ -93,7 +93,7 @@ const failure = (fields: Partial<Failure> = {}): Failure => ({
   reason: 'APPLICATION',
   ...fields,
 });
-const running = { status: 'RUNNING', lockedBy: WORKER_ID, lockedUntil: inMs(8_000) } as const;
+const running = { status: 'RUNNING', leasedBy: WORKER_ID, leaseExpiresAt: inMs(8_000) } as const;
 const held = { holder: worker() };
 const declined = failure({ type: 'CardDeclined', code: 'card_declined', message: 'limit' });
 const ended = { finishedAt: inMs(-59_942) };
@@ -132,21 +132,21 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
   ],
   [
     'A worker that has missed renewals is said to be silent, with the end of its lease.',
-    run({ ...running, lockedUntil: inMs(2_000) }),
-    facts({ holder: worker({ version: '', lastSeenAt: inMs(-8_000) }), currentSteps: [step({})] }),
+    run({ ...running, leaseExpiresAt: inMs(2_000) }),
+    facts({ holder: worker({ build: '', lastSeenAt: inMs(-8_000) }), currentSteps: [step({})] }),
     WaitReason.EXECUTING,
     "Worker web-3:4711 is executing step 's' (attempt 1 of 3, for 30 s). Its last sign of life was 8 s ago; its lease ends in 2 s.",
   ],
   [
     'A lost lease is told with the last sign of life, and a reaper is promised only when one is alive.',
-    run({ ...running, lockedUntil: inMs(-12_000) }),
+    run({ ...running, leaseExpiresAt: inMs(-12_000) }),
     facts({ holder: worker({ lastSeenAt: inMs(-22_000) }) }),
     WaitReason.LEASE_EXPIRED,
     'Worker web-3:4711 (build b7) has not renewed its lease, which ended 12 s ago; its last sign of life was 22 s ago. A reaper will take the run back.',
   ],
   [
     'A lost lease without any reaper says that nobody takes the run back.',
-    run({ ...running, lockedUntil: inMs(-12_000) }),
+    run({ ...running, leaseExpiresAt: inMs(-12_000) }),
     facts({ reapersAlive: 0 }),
     WaitReason.LEASE_EXPIRED,
     `Worker ${WORKER_ID} has not renewed its lease, which ended 12 s ago. No reaper is running to take the run back.`,

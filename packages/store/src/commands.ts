@@ -27,7 +27,7 @@ export interface StartRun {
   /** The run id of an earlier start with the same request id, should there be one; see `startIdentity`. */
   readonly freshRunId?: string | null;
   readonly priority: number;
-  readonly version: string;
+  readonly build: string;
   readonly reusePolicy: WorkflowIdReusePolicy;
   readonly startDelayMs: number;
   /** 0: none. */
@@ -67,7 +67,7 @@ export type RunToExecute = Pick<
   | 'namespace'
   | 'workflowId'
   | 'workflowType'
-  | 'version'
+  | 'build'
   | 'leaseToken'
   | 'attempt'
   | 'retries'
@@ -233,12 +233,12 @@ export type ObserveCancelOutcome =
   | { readonly kind: 'cancel_not_requested' }
   | { readonly kind: 'observed' | 'already_observed' };
 
-export interface WaitCondition {
+export interface Wait {
   readonly stepId: string;
   readonly on: 'TIMER' | 'RETRY';
 }
 export interface SuspendRun extends LeaseRef {
-  readonly waits: readonly WaitCondition[];
+  readonly waits: readonly Wait[];
 }
 export type SuspendRunOutcome =
   | FenceOutcome
@@ -338,7 +338,7 @@ export interface RegisterWorker {
   readonly namespace: string;
   readonly taskQueue: string;
   readonly workflowTypes: readonly string[];
-  readonly version: string;
+  readonly build: string;
   readonly identity: string;
   readonly slots: number;
   readonly leaseMs: number;

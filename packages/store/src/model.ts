@@ -77,15 +77,15 @@ export interface Run {
   readonly namespace: string;
   readonly workflowId: string;
   readonly workflowType: string;
-  readonly version: string;
+  readonly build: string;
   readonly taskQueue: string;
   readonly priority: number;
   readonly status: RunStatus;
   readonly yieldReason: YieldReason | null;
   readonly attempt: number;
   readonly leaseToken: number;
-  readonly lockedBy: string | null;
-  readonly lockedUntil: Date | null;
+  readonly leasedBy: string | null;
+  readonly leaseExpiresAt: Date | null;
   readonly availableAt: Date | null;
   readonly wakeAt: Date | null;
   readonly runDeadlineAt: Date | null;
@@ -167,7 +167,7 @@ export interface Worker {
   readonly namespace: string;
   readonly taskQueue: string;
   readonly workflowTypes: readonly string[];
-  readonly version: string;
+  readonly build: string;
   readonly identity: string;
   readonly slots: number;
   readonly leaseMs: number;

@@ -10,7 +10,7 @@ export interface RunInfo {
   readonly namespace: string;
   readonly taskQueue: string;
   /** Build that the run was started for; empty when not given. */
-  readonly version: string;
+  readonly build: string;
   /** From 1; rises with every run-level retry and every lost worker. */
   readonly attempt: number;
   /** When the start was committed. */

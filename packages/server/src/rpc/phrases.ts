@@ -53,5 +53,5 @@ export function attemptText({ attemptNumber, countedAttempt, maxCountedAttempts 
 /** `Worker web-3:4711 (build b7)`. */
 export function workerText(workerId: string | null, worker: Worker | null): string {
   if (worker === null || worker.identity === '') return `Worker ${workerId}`;
-  return worker.version === '' ? `Worker ${worker.identity}` : `Worker ${worker.identity} (build ${worker.version})`;
+  return worker.build === '' ? `Worker ${worker.identity}` : `Worker ${worker.identity} (build ${worker.build})`;
 }

@@ -43,8 +43,8 @@ function withCancel(run: Run, { now }: RunFacts, { reason, text }: Explanation):
 
 function explainRunning(run: Run, facts: RunFacts): Explanation {
   const { now, holder } = facts;
-  const worker = workerText(run.lockedBy, holder);
-  const leaseEndsInMs = run.lockedUntil === null ? 0 : run.lockedUntil.getTime() - now.getTime();
+  const worker = workerText(run.leasedBy, holder);
+  const leaseEndsInMs = run.leaseExpiresAt === null ? 0 : run.leaseExpiresAt.getTime() - now.getTime();
   if (leaseEndsInMs < 0) {
     const seen = holder === null ? '' : `; its last sign of life was ${ago(now, holder.lastSeenAt)}`;
     const reaper = facts.reapersAlive > 0 ? 'A reaper will take the run back.' : `${NO_REAPER} to take the run back.`;

@@ -24,7 +24,7 @@ export function runStarts(
       const started = runStarted(start, await commands.startRun(start));
       const ref = { namespace: start.namespace, runId: started.runId, workflowId: null };
       const { end } = await awaitRun(context, ref, waitMs, call);
-      return { ...started, finished: end !== null, ...(end === null ? {} : runEndFields(end)) };
+      return { ...started, ended: end !== null, ...(end === null ? {} : runEndFields(end)) };
     },
 
     async startWorkflows(request) {

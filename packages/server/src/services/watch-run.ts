@@ -84,7 +84,7 @@ function shownRun(run: Run) {
 
 /** Lease renewals are no change that a watcher cares about. */
 function stateOf(run: Run): string {
-  return [run.status, run.attempt, run.leaseToken, run.lockedBy, run.wakeAt?.getTime(), run.cancelRequestedAt].join(
+  return [run.status, run.attempt, run.leaseToken, run.leasedBy, run.wakeAt?.getTime(), run.cancelRequestedAt].join(
     ' ',
   );
 }

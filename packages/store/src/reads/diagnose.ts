@@ -17,8 +17,8 @@ const LATE_RUNS = defineStatement(
     limit 100000
   ),
   leases as (
-    select r.locked_until from perdure.workflow_runs r
-    where r.namespace = $1 and r.status = 'RUNNING' and r.locked_until < perdure.clock() - $2::int * interval '1 ms'
+    select r.lease_expires_at from perdure.workflow_runs r
+    where r.namespace = $1 and r.status = 'RUNNING' and r.lease_expires_at < perdure.clock() - $2::int * interval '1 ms'
     limit 100000
   ),
   losing as (
@@ -35,7 +35,7 @@ const LATE_RUNS = defineStatement(
     (select count(*)::int from sleepers) as overdue_sleepers,
     (select extract(epoch from perdure.clock() - min(wake_at))::float8 * 1000 from sleepers) as longest_overdue_ms,
     (select count(*)::int from leases) as expired_leases,
-    (select extract(epoch from perdure.clock() - min(locked_until))::float8 * 1000 from leases) as longest_expired_ms,
+    (select extract(epoch from perdure.clock() - min(lease_expires_at))::float8 * 1000 from leases) as longest_expired_ms,
     (select count(*)::int from losing) as runs_losing_leases,
     (select coalesce(max(lost_leases), 0)::int from losing) as most_lost_leases`,
 );

@@ -23,7 +23,7 @@ export interface RunFilter {
   readonly workflowType: string | null;
   readonly taskQueue: string | null;
   readonly workflowId: string | null;
-  readonly version: string | null;
+  readonly build: string | null;
   readonly createdAfter: Date | null;
   readonly createdBefore: Date | null;
 }

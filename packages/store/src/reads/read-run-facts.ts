@@ -52,12 +52,12 @@ interface FactsRow {
 }
 
 export async function readRunFacts(db: Reader, run: Run): Promise<RunFacts> {
-  const { runId, namespace, taskQueue, workflowType, lockedBy } = run;
+  const { runId, namespace, taskQueue, workflowType, leasedBy } = run;
   const [facts, currentSteps, failedSteps, holder] = await Promise.all([
     db.query<FactsRow>(RUN_FACTS, [runId, namespace, taskQueue, workflowType, REAPER_SILENCE_MS]),
     db.query<StepRow>(CURRENT_STEPS, [runId, MAX_DETAIL_BYTES]),
     run.status === 'FAILED' ? db.query<StepRow>(FAILED_STEPS, [runId]) : [],
-    lockedBy === null ? null : getWorker(db, { workerId: lockedBy, namespace }),
+    leasedBy === null ? null : getWorker(db, { workerId: leasedBy, namespace }),
   ]);
   const row = facts[0];
   if (row === undefined) throw new Error("Statement 'run_facts' answered without a row.");

@@ -25,15 +25,15 @@ const EXPIRE_STEPS = defineStatement(
     select distinct d.run_id from (
       select s.run_id from perdure.step_runs s
       join perdure.workflow_runs r on r.run_id = s.run_id
-      left join perdure.workers w on w.worker_id = r.locked_by
+      left join perdure.workers w on w.worker_id = r.leased_by
       where s.deadline_at <= perdure.clock() and s.deadline_at is not null
         and (r.status <> 'RUNNING' or r.lease_token <> s.lease_token
-          or r.locked_until - coalesce(w.lease_ms, 30000) * interval '1 ms' >= s.deadline_at)
+          or r.lease_expires_at - coalesce(w.lease_ms, 30000) * interval '1 ms' >= s.deadline_at)
       order by s.deadline_at limit $1) d
   ),
   locked as materialized (
     select r.run_id, r.status, r.lease_token, r.finished_at,
-      r.locked_until - coalesce((select w.lease_ms from perdure.workers w where w.worker_id = r.locked_by), 30000)
+      r.lease_expires_at - coalesce((select w.lease_ms from perdure.workers w where w.worker_id = r.leased_by), 30000)
         * interval '1 ms' as renewed_at
     from perdure.workflow_runs r
     where r.run_id in (select run_id from late)
@@ -60,7 +60,7 @@ const EXPIRE_STEPS = defineStatement(
   taken as (
     update perdure.workflow_runs r
     set status = 'PENDING', available_at = perdure.clock(), yield_reason = 'STEP_TIMEOUT', attempt = r.attempt + 1,
-      locked_by = null, locked_until = null, updated_at = perdure.clock()
+      leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from stuck k
     where r.run_id = k.run_id
     returning r.run_id, r.namespace, r.task_queue

@@ -12,7 +12,7 @@ const NEXT_EXPIRY = defineStatement(
   'next_expiry',
   // Of attempts only deadlines to come: one that has passed is the sweep's, or waits for a sign of life or the end of a lease.
   `select (extract(epoch from least(
-      (select min(r.locked_until) from perdure.workflow_runs r where r.status = 'RUNNING'),
+      (select min(r.lease_expires_at) from perdure.workflow_runs r where r.status = 'RUNNING'),
       (select min(r.deadline_at) from perdure.workflow_runs r where r.deadline_at is not null and r.finished_at is null),
       (select min(s.deadline_at) from perdure.step_runs s where s.deadline_at > perdure.clock())
     ) - perdure.clock()) * 1000)::float8 as due_in_ms`,

@@ -85,7 +85,7 @@ export async function awaitResult(
   const run = { runId, workflowId, workflowType };
   for (;;) {
     const answer = await awaitOnce(context, run, patience);
-    if (answer.finished) return outputOf(answer, workflowType, codec);
+    if (answer.ended) return outputOf(answer, workflowType, codec);
     if (patience.remainingMs <= 0) throw new AwaitTimeoutError(run, patience.timeoutMs);
   }
 }

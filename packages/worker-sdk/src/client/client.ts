@@ -100,7 +100,7 @@ export class Client {
     patience.signal?.throwIfAborted();
     const request = await startRequest(this.#context, workflow, input, options, startPatience(patience));
     const executed = await this.#executeOnce(request, patience);
-    if (executed?.finished) return outputOf(executed, request.workflowType, this.#context.codec) as Output;
+    if (executed?.ended) return outputOf(executed, request.workflowType, this.#context.codec) as Output;
     const run = executed ?? (await this.#start(request, patience));
     return (await awaitResult(this.#context, run, request.workflowType, patience)) as Output;
   }

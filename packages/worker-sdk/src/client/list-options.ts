@@ -11,7 +11,7 @@ export interface ListOptions {
   readonly workflowType?: string;
   readonly taskQueue?: string;
   readonly workflowId?: string;
-  readonly version?: string;
+  readonly build?: string;
   readonly createdAfter?: Date;
   readonly createdBefore?: Date;
   /** Runs fetched with one call, 1 to 1,000; default 100. */
@@ -23,7 +23,7 @@ const KNOWN: readonly (keyof ListOptions)[] = [
   'workflowType',
   'taskQueue',
   'workflowId',
-  'version',
+  'build',
   'createdAfter',
   'createdBefore',
   'pageSize',
@@ -40,7 +40,7 @@ export function listRequest(namespace: string, options: ListOptions): MessageIni
     workflowType: options.workflowType ?? '',
     taskQueue: options.taskQueue ?? '',
     workflowId: options.workflowId ?? '',
-    version: options.version ?? '',
+    build: options.build ?? '',
     pageSize: options.pageSize ?? 100,
     ...(createdAfter === undefined ? {} : { createdAfter: timestampMessage(createdAfter) }),
     ...(createdBefore === undefined ? {} : { createdBefore: timestampMessage(createdBefore) }),

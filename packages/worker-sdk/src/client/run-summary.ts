@@ -13,7 +13,7 @@ export interface RunSummary {
   readonly workflowType: string;
   readonly namespace: string;
   readonly taskQueue: string;
-  readonly version: string;
+  readonly build: string;
   readonly status: RunStatus;
   readonly attempt: number;
   readonly priority: number;
@@ -37,7 +37,7 @@ export function runSummary(run: WorkflowRun, codec: Codec): RunSummary {
     workflowType: run.workflowType,
     namespace: run.namespace,
     taskQueue: run.taskQueue,
-    version: run.version,
+    build: run.build,
     status: RunStatusNumber[run.status] as RunStatus,
     attempt: run.attempt,
     priority: run.priority,

@@ -32,7 +32,7 @@ export interface WorkerOptions {
   /** How long a run stays with a worker that has gone silent, 1 s to 10 min; default 30 s. */
   readonly leaseDuration?: Duration;
   /** The build that runs here, for people; at most 255 bytes. */
-  readonly version?: string;
+  readonly build?: string;
   /** For people; default `<host>:<pid>`. */
   readonly identity?: string;
   /** Default {@link devalueCodec}. Clients and workers of a workflow must use the same. */
@@ -53,7 +53,7 @@ export interface ResolvedWorkerOptions {
   readonly limits: Readonly<Record<string, number>>;
   readonly leaseMs: number;
   readonly warmRuns: number;
-  readonly version: string;
+  readonly build: string;
   readonly identity: string;
   readonly codec: Codec;
   readonly shutdownGraceMs: number;
@@ -71,7 +71,7 @@ const KNOWN: readonly (keyof WorkerOptions)[] = [
   'limits',
   'leaseDuration',
   'warmRuns',
-  'version',
+  'build',
   'identity',
   'codec',
   'shutdownGrace',
@@ -109,7 +109,7 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
     limits,
     leaseMs,
     warmRuns: count(options.warmRuns ?? 100, 'warmRuns', 0),
-    version: options.version ?? '',
+    build: options.build ?? '',
     identity: options.identity ?? `${hostname()}:${process.pid}`,
     codec: options.codec ?? devalueCodec,
     shutdownGraceMs: durationMs(options.shutdownGrace ?? 30_000, 'shutdownGrace'),

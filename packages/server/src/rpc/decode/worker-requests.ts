@@ -35,7 +35,7 @@ import type {
   SettleStep,
   StepKind,
   SuspendRun,
-  WaitCondition,
+  Wait,
   WorkerRef,
 } from '@perdure/store';
 import { MAX_DELAY_MS } from '@perdure/store';
@@ -63,7 +63,7 @@ export function decodeRegisterWorker(check: Checker, request: RegisterWorkerRequ
     namespace: check.namespace('namespace', request.namespace),
     taskQueue: check.id('task_queue', request.taskQueue),
     workflowTypes: decodeTypes(check, request.workflowTypes),
-    version: check.optionalId('version', request.version),
+    build: check.optionalId('build', request.build),
     identity: check.optionalId('identity', request.identity),
     slots: check.integer('slots', request.slots, 1, 10_000),
     leaseMs: check.duration('lease_duration', request.leaseDuration, DEFAULT_LEASE_MS, {
@@ -289,12 +289,12 @@ export function decodeScheduleSleep(check: Checker, request: ScheduleSleepReques
 
 export function decodeSuspendRun(check: Checker, request: SuspendRunRequest): SuspendRun {
   check.count('waits', request.waits.length, 1, MAX_WAITS);
-  const waits = request.waits.slice(0, MAX_WAITS).map((wait, index): WaitCondition => {
+  const waits = request.waits.slice(0, MAX_WAITS).map((wait, index): Wait => {
     const stepId = check.id(`waits[${index}].step_id`, wait.stepId);
-    if (wait.condition.case === undefined) {
-      check.violate(`waits[${index}].condition`, 'either timer or retry must be given.');
+    if (wait.kind.case === undefined) {
+      check.violate(`waits[${index}].kind`, 'either timer or retry must be given.');
     }
-    return { stepId, on: wait.condition.case === 'retry' ? 'RETRY' : 'TIMER' };
+    return { stepId, on: wait.kind.case === 'retry' ? 'RETRY' : 'TIMER' };
   });
   return { ...decodeLease(check, request), waits };
 }

@@ -25,12 +25,12 @@ insert into perdure.namespaces (name, description) values ('default', 'Used when
 
 create table perdure.workflow_runs (
   run_id                uuid        primary key,
-  locked_by             uuid,
+  leased_by             uuid,
   created_at            timestamptz not null,
   updated_at            timestamptz not null,
   started_at            timestamptz,
   finished_at           timestamptz,
-  locked_until          timestamptz,
+  lease_expires_at      timestamptz,
   available_at          timestamptz,
   wake_at               timestamptz,
   cancel_requested_at   timestamptz,
@@ -59,7 +59,7 @@ create table perdure.workflow_runs (
   namespace             text        not null,
   workflow_id           text        not null,
   workflow_type         text        not null,
-  version               text        not null default '',
+  build                 text        not null default '',
   task_queue            text        not null,
   request_id            text,
   cancel_reason         text,
@@ -71,7 +71,7 @@ create table perdure.workflow_runs (
   output_encoding       text,
   failure               jsonb,
   constraint leased_iff_running check (
-    (status = 'RUNNING') = (locked_by is not null) and (status = 'RUNNING') = (locked_until is not null)),
+    (status = 'RUNNING') = (leased_by is not null) and (status = 'RUNNING') = (lease_expires_at is not null)),
   constraint available_iff_pending check ((status = 'PENDING') = (available_at is not null)),
   constraint finished_iff_terminal check (
     (finished_at is not null) = (status in ('COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'))),
@@ -101,10 +101,10 @@ create unique index workflow_runs_workflow_id on perdure.workflow_runs (namespac
 create index workflow_runs_claimable on perdure.workflow_runs (namespace, task_queue, suspect, priority desc, available_at)
   where status = 'PENDING';
 -- Whether a worker holds a suspect. Nearly always empty.
-create index workflow_runs_suspects on perdure.workflow_runs (locked_by) where status = 'RUNNING' and suspect;
+create index workflow_runs_suspects on perdure.workflow_runs (leased_by) where status = 'RUNNING' and suspect;
 -- Wake-ups.
 create index workflow_runs_wake on perdure.workflow_runs (wake_at) where wake_at is not null;
--- Leases: as many rows as the fleet has busy slots. Not on locked_until, so that a renewal is a heap-only update.
+-- Leases: as many rows as the fleet has busy slots. Not on lease_expires_at, so that a renewal is a heap-only update.
 create index workflow_runs_running on perdure.workflow_runs (namespace, task_queue) where status = 'RUNNING';
 -- Timeouts.
 create index workflow_runs_deadline on perdure.workflow_runs (deadline_at)
@@ -180,7 +180,7 @@ create table perdure.workers (
   namespace          text        not null,
   task_queue         text        not null,
   workflow_types     text[]      not null,
-  version            text        not null default '',
+  build              text        not null default '',
   identity           text        not null default '',
   slots              integer     not null check (slots >= 1),
   lease_ms           integer     not null check (lease_ms >= 1000),

@@ -28,8 +28,8 @@ export function unknownVerdict(statement: string, verdict: string): never {
 }
 
 /** Who held a run when a row was read. */
-export function holderOf(row: { readonly locked_by: string | null; readonly lease_token: number }): RunHolder | null {
-  return row.locked_by === null ? null : { workerId: row.locked_by, leaseToken: row.lease_token };
+export function holderOf(row: { readonly leased_by: string | null; readonly lease_token: number }): RunHolder | null {
+  return row.leased_by === null ? null : { workerId: row.leased_by, leaseToken: row.lease_token };
 }
 
 const MAX_ROUNDS = 10;

@@ -33,7 +33,7 @@ const CLAIM_RUNS = defineStatement(
     -- LATERAL with LIMIT, so that it is looked up by key: an anti-join was planned as a scan of all leased runs.
     left join lateral (
       select x.run_id from perdure.workflow_runs x
-      where x.locked_by = s.worker_id and x.status = 'RUNNING' and x.suspect limit 1
+      where x.leased_by = s.worker_id and x.status = 'RUNNING' and x.suspect limit 1
     ) held on true
     where s.status = 'ONLINE' and s.nth = 1 and held.run_id is null
   ),
@@ -69,8 +69,8 @@ const CLAIM_RUNS = defineStatement(
   ),
   claimed as (
     update perdure.workflow_runs r
-    set status = 'RUNNING', lease_token = r.lease_token + 1, locked_by = s.worker_id,
-      locked_until = perdure.clock() + s.lease_ms * interval '1 ms', available_at = null,
+    set status = 'RUNNING', lease_token = r.lease_token + 1, leased_by = s.worker_id,
+      lease_expires_at = perdure.clock() + s.lease_ms * interval '1 ms', available_at = null,
       started_at = coalesce(r.started_at, perdure.clock()),
       execution_deadline_at = case when r.execution_timeout_ms > 0
         then coalesce(r.execution_deadline_at, perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
@@ -78,7 +78,7 @@ const CLAIM_RUNS = defineStatement(
     from given g
     join slot s using (ord)
     where r.run_id = g.run_id
-    returning s.ord as slot_ord, s.lease_ms, r.run_id, r.workflow_id, r.workflow_type, r.version, r.lease_token, r.attempt,
+    returning s.ord as slot_ord, s.lease_ms, r.run_id, r.workflow_id, r.workflow_type, r.build, r.lease_token, r.attempt,
       r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.input,
       r.input_encoding
   )
@@ -93,7 +93,7 @@ type Row = Pick<
   | 'run_id'
   | 'workflow_id'
   | 'workflow_type'
-  | 'version'
+  | 'build'
   | 'lease_token'
   | 'attempt'
   | 'retries'
@@ -141,7 +141,7 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
             namespace: claim.namespace,
             workflowId: row.workflow_id,
             workflowType: row.workflow_type,
-            version: row.version,
+            build: row.build,
             leaseToken: row.lease_token,
             attempt: row.attempt,
             retries: row.retries,

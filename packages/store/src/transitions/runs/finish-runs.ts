@@ -23,7 +23,7 @@ const COMPLETE_RUNS = defineStatement(
   `with finished as (
     update perdure.workflow_runs r
     set status = 'COMPLETED', output = c.output, output_encoding = c.output_encoding, failure = null,
-      locked_by = null, locked_until = null, finished_at = perdure.clock(), updated_at = perdure.clock()
+      leased_by = null, lease_expires_at = null, finished_at = perdure.clock(), updated_at = perdure.clock()
     from unnest($1::uuid[], $2::text[], $3::int[], $4::bytea[], $5::text[])
       as c(run_id, namespace, lease_token, output, output_encoding)
     where r.run_id = c.run_id and r.namespace = c.namespace and r.lease_token = c.lease_token and r.status = 'RUNNING'
@@ -54,7 +54,7 @@ const FINISH_RUNS = defineStatement(
   finished as (
     update perdure.workflow_runs r
     set status = j.end_status, output = j.output, output_encoding = j.output_encoding, failure = j.failure,
-      locked_by = null, locked_until = null, finished_at = perdure.clock(), updated_at = perdure.clock()
+      leased_by = null, lease_expires_at = null, finished_at = perdure.clock(), updated_at = perdure.clock()
     from judged j
     where j.verdict = 'finish' and r.run_id = j.run_id
     returning r.run_id

@@ -39,7 +39,7 @@ const RELEASE_RUNS = defineStatement(
         select 1 from perdure.step_runs s
         where s.run_id = r.run_id and s.lease_token = r.lease_token and s.status = 'COMPLETED' and s.attempt_key = 0
       ) then 0 else r.lost_leases end,
-      locked_by = null, locked_until = null, updated_at = perdure.clock()
+      leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from judged j
     where j.verdict = 'release' and r.run_id = j.run_id
     returning r.run_id

@@ -34,16 +34,16 @@ const START_RUNS = defineStatement(
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[],
       $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::int[], $14::bytea[], $15::text[], $16::uuid[],
       $17::int[], $18::uuid[])
-      with ordinality as t(run_id, namespace, workflow_id, workflow_type, task_queue, priority, version, request_id,
+      with ordinality as t(run_id, namespace, workflow_id, workflow_type, task_queue, priority, build, request_id,
         reuse_policy, start_delay_ms, run_timeout_ms, execution_timeout_ms, max_lost_leases, input, input_encoding,
         worker_id, lease_ms, fresh_run_id, ord)
   ),
   started as (
-  insert into perdure.workflow_runs (run_id, namespace, workflow_id, workflow_type, task_queue, priority, version,
-      request_id, status, yield_reason, available_at, wake_at, lease_token, locked_by, locked_until, started_at,
+  insert into perdure.workflow_runs (run_id, namespace, workflow_id, workflow_type, task_queue, priority, build,
+      request_id, status, yield_reason, available_at, wake_at, lease_token, leased_by, lease_expires_at, started_at,
       run_deadline_at, execution_deadline_at, execution_timeout_ms, max_lost_leases, created_at, updated_at, input,
       input_encoding)
-    select c.run_id, c.namespace, c.workflow_id, c.workflow_type, c.task_queue, c.priority, c.version, c.request_id,
+    select c.run_id, c.namespace, c.workflow_id, c.workflow_type, c.task_queue, c.priority, c.build, c.request_id,
       case when c.start_delay_ms > 0 then 'SLEEPING' when w.worker_id is not null then 'RUNNING' else 'PENDING' end,
       case when c.start_delay_ms > 0 then 'START_DELAY' end,
       case when c.start_delay_ms = 0 and w.worker_id is null then perdure.clock() end,
@@ -69,14 +69,14 @@ const START_RUNS = defineStatement(
                 where x.namespace = c.namespace and x.workflow_id = c.workflow_id)))))
     order by c.ord
     on conflict do nothing
-    returning run_id, locked_by
+    returning run_id, leased_by
   )
   select 0 as ord, true as started, perdure.clock() as now
   union all
   select c.ord::int, s.run_id is not null, null
   from command c
   left join started s on s.run_id = c.run_id
-  where s.run_id is null or s.locked_by is distinct from c.worker_id`,
+  where s.run_id is null or s.leased_by is distinct from c.worker_id`,
 );
 
 const LOCK_WORKFLOW_IDS = defineStatement(
@@ -212,7 +212,7 @@ async function insertOnce(
     textArray(starts, ({ command }) => command.workflowType),
     textArray(starts, ({ command }) => command.taskQueue),
     plainArray(starts, ({ command }) => command.priority),
-    textArray(starts, ({ command }) => command.version),
+    textArray(starts, ({ command }) => command.build),
     textArray(starts, ({ command }) => command.requestId),
     plainArray(starts, ({ command }) => command.reusePolicy),
     plainArray(starts, ({ command }) => command.startDelayMs),
@@ -249,7 +249,7 @@ function claimOf(command: StartRun, slot: StartSlot, now: Date): ClaimedRun {
       namespace: command.namespace,
       workflowId: command.workflowId,
       workflowType: command.workflowType,
-      version: command.version,
+      build: command.build,
       leaseToken: 1,
       attempt: 1,
       retries: 0,

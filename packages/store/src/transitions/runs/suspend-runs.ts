@@ -60,7 +60,7 @@ const SUSPEND_RUNS = defineStatement(
   suspended as (
     update perdure.workflow_runs r
     set status = 'SLEEPING', yield_reason = 'SUSPEND', wake_at = j.wake_at, waits = j.waits, lost_leases = 0,
-      locked_by = null, locked_until = null, updated_at = perdure.clock()
+      leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from judged j
     where j.verdict = 'suspend' and r.run_id = j.run_id
     returning r.run_id

@@ -21,7 +21,7 @@ const SCHEDULE_SLEEPS = defineStatement(
       with ordinality as t(run_id, namespace, lease_token, step_id, seq, duration_ms, until, uncancellable, attempt_number, ord)
   ),
   judged as (
-    select c.*, l.locked_by, p.kind as recorded_kind, p.seq as recorded_seq, p.fires_at as recorded_fires_at,
+    select c.*, l.leased_by, p.kind as recorded_kind, p.seq as recorded_seq, p.fires_at as recorded_fires_at,
       p.attempt_number as previous, coalesce(p.status, 'none') as recorded_status,
       coalesce(${FENCE_VERDICT}, case
         when not p.is_cut and (p.kind <> 'SLEEP' or p.seq <> c.seq) then 'step_mismatch'
@@ -38,7 +38,7 @@ const SCHEDULE_SLEEPS = defineStatement(
   scheduled as (
     insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, counted_attempt, max_counted_attempts,
       lease_token, worker_id, started_at, fires_at)
-    select j.run_id, j.step_id, j.attempt_number, j.seq, 'SLEEP', 'RUNNING', true, 1, 1, j.lease_token, j.locked_by, perdure.clock(),
+    select j.run_id, j.step_id, j.attempt_number, j.seq, 'SLEEP', 'RUNNING', true, 1, 1, j.lease_token, j.leased_by, perdure.clock(),
       coalesce(j.until, perdure.clock() + j.duration_ms * interval '1 ms')
     from judged j
     -- Reading the count makes the insert wait for the update: both touch the same unique index.

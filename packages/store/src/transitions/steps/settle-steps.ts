@@ -29,7 +29,7 @@ const SETTLE_STEPS = defineStatement(
       with ordinality as t(run_id, namespace, lease_token, step_id, seq, kind, attempt_number, status, event_seq, ord)
   ),
   judged as (
-    select c.*, l.locked_by, p.kind as recorded_kind, p.seq as recorded_seq, p.status as recorded_status,
+    select c.*, l.leased_by, p.kind as recorded_kind, p.seq as recorded_seq, p.status as recorded_status,
       p.attempt_number as previous, p.finished_at as recorded_finished_at,
       coalesce(${FENCE_VERDICT}, case
         when c.status = 'CANCELLED' and l.cancel_requested_at is null then 'cancel_not_requested'
@@ -52,7 +52,7 @@ const SETTLE_STEPS = defineStatement(
   inserted as (
     insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, counted_attempt, max_counted_attempts,
       lease_token, worker_id, started_at, finished_at, fires_at, event_seq)
-    select j.run_id, j.step_id, coalesce(j.previous, 0) + 1, j.seq, j.kind, 'CANCELLED', true, 1, 0, j.lease_token, j.locked_by,
+    select j.run_id, j.step_id, coalesce(j.previous, 0) + 1, j.seq, j.kind, 'CANCELLED', true, 1, 0, j.lease_token, j.leased_by,
       perdure.clock(), perdure.clock(), case when j.kind = 'SLEEP' then perdure.clock() end, j.event_seq
     from judged j
     -- Reading the count makes the insert wait for the update: both touch the same unique index.
