@@ -67,7 +67,7 @@ describe('diagnosis', () => {
     const { explanation, reapersAlive } = await perdure.workflows.describeRun({ namespace, runId: delayed.runId });
     expect([reapersAlive, explanation]).toEqual([0, expect.stringContaining('No reaper is running to wake it.')]);
     const lost = await perdure.workflows.describeRun({ namespace, runId: claimed.runId });
-    expect(lost.explanation).toContain('No reaper is running to take the run back.');
+    expect(lost.explanation).toContain('No reaper is running to reclaim the run.');
     expect(lost.worker?.workerId).toBe(worker.workerId);
     // Other namespaces are not concerned.
     expect(await perdure.admin.diagnose({})).toMatchObject({ overdueSleepers: 0n, expiredLeases: 0n });
@@ -142,7 +142,7 @@ describe('diagnosis', () => {
     const { runId } = await perdure.workflows.startWorkflow({ workflowType: 'broken', taskQueue });
     await perdure.workflows.awaitRun({ runId });
     expect((await perdure.workflows.describeRun({ runId })).explanation).toBe(
-      "Step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 1 of 3; not retried: stopOn or retryOn of its retry policy rules it out.",
+      "Step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 1 of 3; not retried, because of stopOn or retryOn in its retry policy.",
     );
   });
 });

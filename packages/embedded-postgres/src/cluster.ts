@@ -56,7 +56,7 @@ function run(program: string, account: Account | undefined, args: readonly strin
     const said = `${result.stderr ?? ''}${result.stdout ?? ''}`.trim().split('\n').slice(-8).join('\n');
     throw new EmbeddedPostgresError(
       'not_started',
-      `PostgreSQL's data folder could not be made (${program}): ${said || result.error?.message}`,
+      `The data folder of PostgreSQL could not be created (${program}): ${said || result.error?.message}`,
       { cause: result.error },
     );
   }

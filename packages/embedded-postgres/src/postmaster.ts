@@ -58,7 +58,7 @@ export async function startPostmaster(options: PostmasterOptions): Promise<Child
       if (ended === undefined) child.kill('SIGKILL');
       throw new EmbeddedPostgresError(
         'not_started',
-        `PostgreSQL did not start: ${ended ?? 'it was not ready in time'}. The end of ${logFile}:\n${tail(logFile)}`,
+        `PostgreSQL did not start: ${ended ?? 'it was not ready within 120 s'}. The end of ${logFile}:\n${tail(logFile)}`,
       );
     }
     await delay(LOOK_MS);

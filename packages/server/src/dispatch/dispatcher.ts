@@ -49,7 +49,7 @@ export class Dispatcher {
   async poll(request: Poll): Promise<PollResult> {
     if (this.#stopped) throw shuttingDown();
     if (this.#waiting >= this.#options.maxWaitingPolls) {
-      throw overloaded(`${this.#options.maxWaitingPolls} polls wait already`);
+      throw overloaded(`${this.#options.maxWaitingPolls} polls are waiting`);
     }
     const group = this.#groupOf(request);
     let end: (result: PollResult) => void = () => undefined;

@@ -102,7 +102,7 @@ export class EndWaiters {
     try {
       for (const runId of await finishedAmong(this.#db, [...this.#waiters.keys()])) this.ended(runId);
     } catch (error) {
-      this.#log.debug({ event: 'end_look_failed', err: error });
+      this.#log.debug({ event: 'end_read_failed', err: error });
     } finally {
       this.#looking = false;
     }

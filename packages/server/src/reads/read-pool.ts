@@ -57,7 +57,7 @@ export class ReadPool {
   #turn(call: Pick<Call, 'aborted'>): Promise<void> {
     if (this.#waiting.length >= this.#options.maxQueued) this.#forgetGone();
     if (this.#waiting.length >= this.#options.maxQueued) {
-      throw overloaded(`${this.#options.maxQueued} reads wait already`);
+      throw overloaded(`${this.#options.maxQueued} reads are queued`);
     }
     return new Promise((begin, refuse) => this.#waiting.push({ call, begin, refuse }));
   }
@@ -83,4 +83,4 @@ export class ReadPool {
 }
 
 /** Nobody hears it. */
-const gone = () => overloaded('the caller did not wait for its read');
+const gone = () => overloaded('the caller left before its read began');

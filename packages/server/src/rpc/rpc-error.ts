@@ -30,7 +30,7 @@ export interface RpcErrorDetails {
 
 /** Longest message, in characters: unary calls carry it twice in their trailers, which clients limit to some 16 KiB. */
 const MAX_MESSAGE_LENGTH = 2_000;
-/** Of a request's violations so many bytes are listed; the rest is counted. */
+/** Most bytes of violations that an error lists; the rest are counted. */
 const MAX_VIOLATION_BYTES = 4_096;
 const MAX_VIOLATIONS_MESSAGE_BYTES = 1_024;
 
@@ -73,7 +73,7 @@ export function invalidArgument(violations: readonly FieldViolation[], unlisted 
   const named = withinBytes(listed, MAX_VIOLATIONS_MESSAGE_BYTES);
   const total = violations.length + unlisted;
   const sentences = named.map(({ field, description }) => `${field}: ${description}`);
-  if (named.length < total) sentences.push(`There are ${total - named.length} more violations.`);
+  if (named.length < total) sentences.push(`${total - named.length} more violations are not listed.`);
   return new RpcError(StatusCode.INVALID_ARGUMENT, ErrorReason.INVALID_FIELD, sentences.join(' '), {
     violations: listed,
     ...(listed.length < total ? { metadata: { violations: String(total) } } : {}),
@@ -107,7 +107,7 @@ export function shuttingDown(): RpcError {
   return new RpcError(
     StatusCode.UNAVAILABLE,
     ErrorReason.SHUTTING_DOWN,
-    'The server is going down. Call again; another server or its successor answers.',
+    'The server is stopping. Repeat the call; another server or the next process answers.',
     { retryAfterMs: 250 },
   );
 }

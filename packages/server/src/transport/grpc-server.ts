@@ -175,7 +175,7 @@ function checked(request: Message | Undecodable, method: DescMethod): Message {
   if (!(request instanceof Undecodable)) return request;
   const why = request.cause instanceof Error ? request.cause.message : String(request.cause);
   throw invalidArgument([
-    { field: '(message)', description: `must be a ${method.input.typeName}; got bytes that are not: ${why}` },
+    { field: '(message)', description: `must be a ${method.input.typeName}; the bytes could not be decoded: ${why}` },
   ]);
 }
 

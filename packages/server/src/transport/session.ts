@@ -112,7 +112,11 @@ export class SessionStream {
       frame = fromBinary(SessionRequestSchema, bytes);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      this.#fail(invalidArgument([{ field: '(frame)', description: `must be a SessionRequest: ${why}` }]));
+      this.#fail(
+        invalidArgument([
+          { field: '(frame)', description: `must be a SessionRequest; the bytes could not be decoded: ${why}` },
+        ]),
+      );
       return;
     }
     for (const callId of frame.cancelledCallIds) this.#abort(callId);
@@ -130,7 +134,7 @@ export class SessionStream {
       return;
     }
     if (this.#calls.size >= MAX_CALLS) {
-      this.#answer(callId, errorAnswer(overloaded(`${MAX_CALLS} calls of this session have no answer yet`)));
+      this.#answer(callId, errorAnswer(overloaded(`${MAX_CALLS} calls of this session are unanswered`)));
       return;
     }
     const call = new CallState();
@@ -233,7 +237,7 @@ export class SessionStream {
   }
 
   #failUnread(): void {
-    this.#fail(overloaded(`${this.#unwrittenBytes} bytes of answers wait for a peer that does not read them`));
+    this.#fail(overloaded(`${this.#unwrittenBytes} bytes of answers are waiting for a peer that does not read them`));
   }
 
   #fail({ message, code }: RpcError): void {
@@ -261,7 +265,9 @@ function decodeRequest(method: DescMethod, bytes: Uint8Array) {
     return fromBinary(method.input, bytes);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    throw invalidArgument([{ field: 'request', description: `must be a ${method.input.typeName}: ${why}` }]);
+    throw invalidArgument([
+      { field: 'request', description: `must be a ${method.input.typeName}; the bytes could not be decoded: ${why}` },
+    ]);
   }
 }
 

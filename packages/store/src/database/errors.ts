@@ -49,7 +49,9 @@ export function classifyError(error: unknown): unknown {
   const code = codeOf(error);
   const message = error instanceof Error ? error.message : String(error);
   if (code === '57014' && /statement timeout/.test(message)) {
-    return new StatementTimeoutError('PostgreSQL ended the statement: it ran too long.', { cause: error });
+    return new StatementTimeoutError('PostgreSQL ended the statement because it exceeded its timeout.', {
+      cause: error,
+    });
   }
   if (CONNECTION_CODES.has(code) || /^(08|53|57P|25006|58)/.test(code) || code === '57014') {
     return new DatabaseUnavailableError(`PostgreSQL is unavailable (${code}): ${message}`, { cause: error });

@@ -11,8 +11,7 @@ const registry = new Map<string, Statement>();
  * The name is put in front as a comment: it is what pg_stat_activity and the database's log show.
  */
 export function defineStatement(name: string, text: string): Statement {
-  if (registry.has(name))
-    throw new Error(`Two statements are named '${name}'; every statement needs a name of its own.`);
+  if (registry.has(name)) throw new Error(`Two statements are named '${name}'; every statement needs its own name.`);
   const statement = { name, text: `/* perdure:${name} */ ${text}` };
   registry.set(name, statement);
   return statement;

@@ -213,7 +213,7 @@ export class Worker {
 
   #drainRequested(): void {
     if (this.#state !== 'running') return;
-    this.#log.info({ event: 'drain_asked_for', workerId: this.workerId });
+    this.#log.info({ event: 'drain_requested', workerId: this.workerId });
     void this.shutdown();
   }
 
