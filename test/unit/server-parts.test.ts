@@ -43,7 +43,7 @@ describe('configuration', () => {
       return [];
     })();
     expect(problems).toHaveLength(4);
-    expect(problems.join(' ')).toContain('0 to 65535');
+    expect(problems.join(' ')).toContain('must be between 0 and 65535; got');
     expect(() =>
       loadConfig(serverOptions, { env: { ...env, PERDURE_MAX_PAYLOAD_BYTES: '4194304' }, relations: serverRelations }),
     ).toThrow(/max-frame-bytes/);
