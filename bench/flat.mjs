@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { startEmbeddedPostgres } from '@perdure/embedded-postgres';
 import {
   claimRuns,
-  finishRuns,
+  endRuns,
   migrate,
   openDatabase,
   recordSteps,
@@ -65,7 +65,7 @@ async function measure({ db, workerId }, samples) {
     const records = runs.map(({ runId, leaseToken }) => recordCommand(runId, leaseToken, 1, null));
     await timed(times.record, () => recordSteps(db, records));
     const ends = runs.map(({ runId, leaseToken }) => finishCommand(runId, leaseToken));
-    await timed(times.finish, () => finishRuns(db, ends));
+    await timed(times.finish, () => endRuns(db, ends));
   }
   return times;
 }

@@ -3,7 +3,7 @@ import {
   claimRuns,
   type Database,
   deleteRuns,
-  finishRuns,
+  endRuns,
   type LeaseRef,
   openDatabase,
   registerWorkers,
@@ -48,7 +48,7 @@ describe('deleting runs', () => {
   };
   const endedWith = async (steps: number): Promise<string> => {
     const lease = await leased();
-    await finishRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
+    await endRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
     await database.sql`
       insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, counted_attempt, lease_token,
         started_at, finished_at)

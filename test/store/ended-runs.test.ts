@@ -1,8 +1,8 @@
 import {
   beginSteps,
+  endRuns,
   expireRuns,
   expireSteps,
-  finishRuns,
   type LeaseRef,
   nextExpiryMs,
   releaseRuns,
@@ -45,9 +45,9 @@ describe('a run that ends while an attempt begins', () => {
         startCommand({ namespace, workflowId: workflowId as string, reusePolicy, taskQueue: 'elsewhere' }),
       ]);
     },
-    fails: (lease) => finishRuns(store.db, [{ ...lease, end: 'FAILED', failure: FAILURE }]),
+    fails: (lease) => endRuns(store.db, [{ ...lease, end: 'FAILED', failure: FAILURE }]),
     'completes with something open': (lease) =>
-      finishRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]),
+      endRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]),
     'is given back': (lease) => releaseRuns(store.db, [{ ...lease, delayMs: 3_600_000, reason: '' }]),
   };
   for (const [name, end] of Object.entries(ends)) {
@@ -104,7 +104,7 @@ describe('a run that ends while an attempt begins', () => {
     const liars = await Promise.all(Array.from({ length: 20 }, () => leaseOne()));
     for (const lease of liars) await store.begin(lease, { timeoutMs: 100 });
     for (const lease of liars) {
-      await finishRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
+      await endRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
     }
     await store.database.advanceClock(1_000);
     await expireSteps(store.db, { limit: 5 });

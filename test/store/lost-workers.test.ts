@@ -1,8 +1,8 @@
 import {
   cancelRuns,
   completeSteps,
+  endRuns,
   expireSteps,
-  finishRuns,
   type LeaseRef,
   reclaimLeases,
   releaseRuns,
@@ -36,7 +36,7 @@ describe('runs whose worker was lost', () => {
     return items[0] as T;
   };
   const end = (leases: readonly LeaseRef[]) =>
-    finishRuns(
+    endRuns(
       store.db,
       leases.map((lease) => ({ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true })),
     );
@@ -256,7 +256,7 @@ async function simulate(
       const done = worker.held.filter(({ endsAt }) => endsAt <= now).map(({ lease }) => lease);
       worker.held = worker.held.filter(({ endsAt }) => endsAt > now);
       if (done.length > 0) {
-        await finishRuns(
+        await endRuns(
           store.db,
           done.map((lease) => ({ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false })),
         );

@@ -84,7 +84,7 @@ describe('statements', () => {
     begin_steps: [],
     complete_steps: [],
     fail_steps: [],
-    finish_runs: [],
+    end_runs: [],
     suspend_runs: [],
     schedule_sleeps: [],
     renew_leases: [],

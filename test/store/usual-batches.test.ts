@@ -1,7 +1,7 @@
 import {
   claimRuns,
   type Database,
-  finishRuns,
+  endRuns,
   type LeaseRef,
   openDatabase,
   recordSteps,
@@ -80,12 +80,12 @@ describe('usual batches with something unusual among them', () => {
     const [first, second, third] = (await lease(3)) as [LeaseRef, LeaseRef, LeaseRef];
     const complete = { end: 'COMPLETED' as const, output: null, hasOpenSteps: false };
     const failure = { type: 'Error', message: 'x', reason: 'APPLICATION' as never };
-    const outcomes = await finishRuns(db, [
+    const outcomes = await endRuns(db, [
       { ...first, ...complete },
       { ...second, ...complete, leaseToken: second.leaseToken + 1 },
       { ...third, end: 'FAILED', failure },
     ]);
-    expect(outcomes.map(({ kind }) => kind)).toEqual(['already_finished', 'lease_lost', 'finished']);
+    expect(outcomes.map(({ kind }) => kind)).toEqual(['already_ended', 'lease_lost', 'ended']);
     const statusOf = async ({ runId }: LeaseRef) =>
       (await database.sql`select status from perdure.workflow_runs where run_id = ${runId}`)[0]?.status;
     expect([await statusOf(first), await statusOf(second), await statusOf(third)]).toEqual([

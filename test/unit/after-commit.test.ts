@@ -58,17 +58,17 @@ describe('what follows a commit', () => {
   it('the end of a run is told with its result by the command that wrote it, and without by a repeat', () => {
     const completed = { ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false } as const;
     const none = { output: null, failure: null, cancelReason: null };
-    expect(after.afterFinish(completed, { kind: 'finished' })).toEqual([
+    expect(after.afterEnd(completed, { kind: 'ended' })).toEqual([
       { kind: 'ended', runId: 'r', end: { ...none, status: 'COMPLETED' } },
     ]);
-    expect(after.afterFinish({ ...lease, end: 'FAILED', failure }, { kind: 'finished' })).toEqual([
+    expect(after.afterEnd({ ...lease, end: 'FAILED', failure }, { kind: 'ended' })).toEqual([
       { kind: 'ended', runId: 'r', end: { ...none, status: 'FAILED', failure } },
     ]);
     // Why it was cancelled is in the database alone.
     const ended = [{ kind: 'ended', runId: 'r' }];
-    expect(after.afterFinish({ ...lease, end: 'CANCELLED' }, { kind: 'finished' })).toEqual(ended);
-    expect(after.afterFinish(completed, { kind: 'already_finished' })).toEqual(ended);
-    expect(after.afterFinish(completed, { kind: 'lease_lost' })).toEqual([]);
+    expect(after.afterEnd({ ...lease, end: 'CANCELLED' }, { kind: 'ended' })).toEqual(ended);
+    expect(after.afterEnd(completed, { kind: 'already_ended' })).toEqual(ended);
+    expect(after.afterEnd(completed, { kind: 'lease_lost' })).toEqual([]);
   });
 
   it('a run that is given back is runnable at once or wakes after its delay', () => {

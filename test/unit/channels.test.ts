@@ -1,9 +1,9 @@
 import {
-  decodeFinished,
+  decodeEnded,
   decodeNotices,
   decodeTimers,
   decodeWakeup,
-  encodeFinished,
+  encodeEnded,
   encodeNotices,
   encodeTimers,
   encodeWakeup,
@@ -70,8 +70,8 @@ describe('notifications between servers', () => {
   it('carry the id of every run that has ended, in order', () =>
     fc.assert(
       fc.property(fc.array(fc.uuid(), { maxLength: 1_000 }), (runIds) => {
-        const payloads = sized(encodeFinished({ from, runIds }));
-        expect(payloads.flatMap((payload) => decodeFinished(payload)?.runIds ?? [])).toEqual(runIds);
+        const payloads = sized(encodeEnded({ from, runIds }));
+        expect(payloads.flatMap((payload) => decodeEnded(payload)?.runIds ?? [])).toEqual(runIds);
         // Full, but for the last one.
         expect(payloads.length).toBeLessThanOrEqual(Math.ceil(runIds.length / 190));
       }),
@@ -90,7 +90,7 @@ describe('notifications between servers', () => {
   it('that others send on our channels are ignored', () =>
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.json()), (payload) => {
-        for (const decode of [decodeWakeup, decodeNotices, decodeFinished]) {
+        for (const decode of [decodeWakeup, decodeNotices, decodeEnded]) {
           const note = decode(payload);
           if (note !== undefined) expect(typeof note.from).toBe('string');
         }

@@ -144,7 +144,7 @@ describe('a waiting poll', () => {
       'expire',
       'drop',
       'release',
-      'looked',
+      'onQueueEmpty',
       'accept',
     );
     fc.assert(
@@ -174,7 +174,7 @@ describe('a waiting poll', () => {
           } else if (name === 'claimed' || name === 'empty' || name === 'failed') {
             if (underWay > 0) give(name);
           } else if (name === 'conclude') passedOn.push(...poll.conclude());
-          else poll[name as 'expire' | 'drop' | 'release' | 'looked']();
+          else poll[name as 'expire' | 'drop' | 'release' | 'onQueueEmpty']();
           if (poll.ended) expect(underWay).toBe(0);
           expect(results).toHaveLength(poll.ended ? 1 : 0);
         };

@@ -4,11 +4,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { announceReaper, type Database, retireReaper } from '@perdure/store';
 import type { Logger } from 'pino';
 
-/** How often a reaper says that it is alive, in ms. */
+/** How often a reaper announces that it is alive, in ms. */
 const ANNOUNCE_MS = 2_000;
-/** A stop waits no longer than this for a database that does not answer, in ms. */
+/** Longest time that a stop waits for a database that does not answer, in ms. */
 const RETIRE_MS = 1_000;
-/** A loop that has not come round for this long beyond its longest sleep is stuck, in ms. */
+/** A loop that did not complete a round for this long beyond its longest sleep is stuck, in ms. */
 const STUCK_AFTER_MS = 10_000;
 
 interface AnnouncementOptions {
@@ -18,11 +18,11 @@ interface AnnouncementOptions {
   readonly maxSleepMs: number;
 }
 
-/** Tells the database that this reaper is alive, for as long as its loop comes round: a stuck one falls silent. */
+/** Announces in the database that this reaper is alive, while its loop makes progress: a stuck reaper becomes silent. */
 export class Announcement {
   readonly #options: AnnouncementOptions;
   readonly #timer: NodeJS.Timeout;
-  #lookedAtMs = performance.now();
+  #lastRoundAtMs = performance.now();
   #announcing: Promise<void> | undefined;
 
   constructor(options: AnnouncementOptions) {
@@ -31,12 +31,12 @@ export class Announcement {
     this.#announce();
   }
 
-  /** The loop has looked at everything once. */
-  looked(): void {
-    this.#lookedAtMs = performance.now();
+  /** The loop has completed a round. */
+  onRound(): void {
+    this.#lastRoundAtMs = performance.now();
   }
 
-  /** Takes the reaper off the list. */
+  /** Removes this reaper from the list of reapers. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
     await Promise.race([this.#retire(), delay(RETIRE_MS, undefined, { ref: false })]);
@@ -49,7 +49,7 @@ export class Announcement {
 
   #announce(): void {
     const { db, reaperId, maxSleepMs } = this.#options;
-    if (this.#announcing !== undefined || performance.now() - this.#lookedAtMs > maxSleepMs + STUCK_AFTER_MS) return;
+    if (this.#announcing !== undefined || performance.now() - this.#lastRoundAtMs > maxSleepMs + STUCK_AFTER_MS) return;
     this.#announcing = announceReaper(db, { reaperId, identity: `${hostname()}:${process.pid}` })
       .catch((error) => this.#warn('announce_failed', error))
       .finally(() => {

@@ -1,6 +1,6 @@
 import { type ConfigOf, databaseOptions, defineOptions, logOptions } from '@perdure/config';
 
-/** Everything that can be set about a reaper. */
+/** The options of a reaper. */
 export const reaperOptions = defineOptions({
   ...databaseOptions,
   batchSize: {

@@ -18,22 +18,22 @@ import type { ReaperConfig } from './config.js';
 import { type SweepContext, sweepExpired, sweepSleepers } from './sweeps.js';
 
 export interface Reaper {
-  /** Lets the sweep under way finish, then ends all connections. */
+  /** Waits for the current sweep, then ends all connections. */
   stop(): Promise<void>;
 }
 
-/** Sleepers that fall due within this time of each other are woken together. */
+/** Sleeping runs that fall due within this time of each other are woken together. */
 const MIN_PERIOD_MS = 5;
-/** Leases and deadlines are looked at no more often than this, in ms. */
+/** Shortest time between two sweeps of leases and deadlines, in ms. */
 const MIN_EXPIRY_PERIOD_MS = 100;
 const RETRY_MAX_MS = 2_000;
 
 /**
- * Starts a reaper: wakes due sleepers, takes back expired leases, ends what is past its deadline, marks silent workers.
- * Any number of them may run; each sweep locks what it takes with SKIP LOCKED. It holds no state: a kill at any moment
- * loses nothing, since each sweep is one statement.
+ * Starts a reaper: wakes due runs, reclaims expired leases, ends runs and attempts past their deadline, marks silent workers
+ * OFFLINE. Any number of reapers may run; each sweep locks its rows with SKIP LOCKED. A reaper holds no state: a kill at any
+ * moment loses nothing, because each sweep is one statement.
  *
- * Between looks it sleeps until the next due time that it knows of, a hint from a server, or `maxSleepMs`.
+ * Between sweeps it sleeps until the next due time that it knows, a notification from a server, or `maxSleepMs`.
  */
 export function startReaper(config: ReaperConfig, options: { readonly logger?: Logger } = {}): Reaper {
   const log = options.logger ?? createLogger({ name: 'perdure-reaper', level: config.logLevel });
@@ -50,7 +50,7 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
   let stopped = false;
   let expiryAtMs = 0;
 
-  const hintExpiry = (inMs: number) => {
+  const expiresIn = (inMs: number) => {
     expiryAtMs = Math.min(expiryAtMs, performance.now() + Math.max(inMs, 0));
     alarm.setIn(inMs);
   };
@@ -62,7 +62,7 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
       onPayload: (payload) => {
         const note = decodeTimers(payload);
         if (note?.wakeInMs != null) alarm.setIn(note.wakeInMs);
-        if (note?.expiryInMs != null) hintExpiry(note.expiryInMs);
+        if (note?.expiryInMs != null) expiresIn(note.expiryInMs);
       },
       onListening: () => alarm.ring(),
       onInterrupted: (error) => log.warn({ event: 'listen_interrupted', message: error.message }),
@@ -88,18 +88,18 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
     while (!stopped) {
       try {
         const sleepMs = await look();
-        announcement.looked();
+        announcement.onRound();
         if (failedAtMs !== undefined) {
           log.info({ event: 'database_available', outageMs: Math.round(performance.now() - failedAtMs) });
         }
         failedAtMs = undefined;
         retryMs = 0;
         if (!stopped) await alarm.sleep(sleepMs);
-        // Hints may come in a stream; they must not turn into a look each.
+        // Notifications may come in a stream; not each one may cause a sweep.
         if (!stopped) await delay(MIN_PERIOD_MS);
       } catch (error) {
         if (stopped) return;
-        // Of an outage only the beginning and the end are news.
+        // Log only the beginning and the end of an outage.
         if (!(error instanceof DatabaseUnavailableError)) log.error({ event: 'sweep_failed', err: error });
         else if (failedAtMs === undefined) {
           failedAtMs = performance.now();

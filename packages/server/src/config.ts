@@ -1,6 +1,6 @@
 import { type ConfigOf, databaseOptions, defineOptions, logOptions } from '@perdure/config';
 
-/** Everything that can be set about a server. */
+/** The options of a server. */
 export const serverOptions = defineOptions({
   ...databaseOptions,
   host: {
@@ -102,7 +102,7 @@ export const serverOptions = defineOptions({
     flag: 'max-payload-bytes',
     default: 2 * 1024 * 1024,
     min: 1024,
-    // Three of them and a memo page are one answer at most; workers and clients read answers of 16 MiB.
+    // An answer has at most three payloads and a memo page; workers and clients read answers of 16 MiB.
     max: 4 * 1024 * 1024,
     unit: 'bytes',
     description: 'Largest input, output or detail',

@@ -251,17 +251,17 @@ export type SuspendRunOutcome =
   | { readonly kind: 'not_suspended'; readonly readyStepIds: readonly string[]; readonly cancelRequested: boolean }
   | { readonly kind: 'unknown_wait'; readonly stepIds: readonly string[] };
 
-export type FinishRun = LeaseRef &
+export type EndRun = LeaseRef &
   (
     | { readonly end: 'COMPLETED'; readonly output: Payload | null; readonly hasOpenSteps: boolean }
     | { readonly end: 'FAILED'; readonly failure: Failure }
     | { readonly end: 'CANCELLED' }
   );
-export type FinishRunOutcome =
+export type EndRunOutcome =
   | FenceOutcome
   /** CANCELLED without a requested cancel. */
   | { readonly kind: 'cancel_not_requested' }
-  | { readonly kind: 'finished' | 'already_finished' };
+  | { readonly kind: 'ended' | 'already_ended' };
 
 export interface RetryRunAttempt extends LeaseRef {
   readonly failure: Failure;

@@ -4,7 +4,7 @@ export function payloadBytes(payload: Payload | null): number {
   return payload === null ? 0 : payload.data.byteLength;
 }
 
-/** Roughly: its texts and details, and those of its causes. */
+/** Approximate size: texts and details of a failure and its causes. */
 export function failureBytes(failure: Failure): number {
   let bytes = 0;
   for (let next: Failure | undefined = failure; next !== undefined; next = next.cause) {

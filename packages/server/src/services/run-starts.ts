@@ -11,7 +11,7 @@ import { RpcError } from '../rpc/rpc-error.js';
 import { answering } from './answering.js';
 import { awaitRun } from './await-run.js';
 
-/** How runs start: one, one with its result, many. */
+/** RPCs that start runs: one, one with its result, many. */
 export function runStarts(
   context: ServerContext,
 ): Pick<Handlers<typeof WorkflowService>, 'startWorkflow' | 'executeWorkflow' | 'startWorkflows'> {
@@ -50,7 +50,7 @@ function runStarted(command: StartRun, outcome: StartRunOutcome): Started {
   }
 }
 
-/** One run's own outcome: what it is refused for concerns none of the others. */
+/** The outcome of one start: its refusal does not affect the others. */
 async function startOutcome(
   command: StartRun,
   outcome: Promise<StartRunOutcome> | undefined,

@@ -11,7 +11,7 @@ export function failureOf(log: Logger, method: string, error: unknown): RpcError
   if (known !== undefined) {
     // Decoding accepted the value, so an operator should know. Payloads are sent as bytes, which PostgreSQL does not quote.
     if (error instanceof DataError) log.warn({ event: 'value_refused', method, message: error.message });
-    // An outage of the database is logged once, by the watch, not once per call.
+    // The watch logs an outage of the database once; calls do not.
     else log.debug({ event: 'call_refused', method, code: known.code, reason: ErrorReason[known.reason] });
     return known;
   }

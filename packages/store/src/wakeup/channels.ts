@@ -8,7 +8,7 @@ import type { QueueRef } from '../sweeps/queues.js';
 /** Queues that got claimable runs, and news for workers. Heard by servers. */
 export const WAKEUP_CHANNEL = 'perdure_wakeup';
 /** Runs that ended. Heard by servers. */
-export const FINISHED_CHANNEL = 'perdure_finished';
+export const ENDED_CHANNEL = 'perdure_ended';
 /** Something falls due soon. Heard by reapers. */
 export const TIMERS_CHANNEL = 'perdure_timers';
 
@@ -31,7 +31,7 @@ export interface NoticesNote {
   readonly from: string;
   readonly notices: readonly WorkerNotice[];
 }
-export interface FinishedNote {
+export interface EndedNote {
   readonly from: string;
   readonly runIds: readonly string[];
 }
@@ -91,7 +91,7 @@ function isNotice(value: unknown): value is WorkerNotice {
 }
 
 /** @returns as many payloads as the size limit takes */
-export function encodeFinished(note: FinishedNote): string[] {
+export function encodeEnded(note: EndedNote): string[] {
   return inChunks(
     note.runIds.map((runId) => `"${runId}"`),
     (items) => `{"from":"${note.from}","runs":[${items}]}`,
@@ -99,7 +99,7 @@ export function encodeFinished(note: FinishedNote): string[] {
 }
 
 /** @returns the note, or undefined when the payload is not one of ours */
-export function decodeFinished(payload: string): FinishedNote | undefined {
+export function decodeEnded(payload: string): EndedNote | undefined {
   const note = parse(payload) as { from?: unknown; runs?: unknown } | undefined;
   if (typeof note?.from !== 'string' || !Array.isArray(note.runs)) return undefined;
   return { from: note.from, runIds: note.runs.filter((runId: unknown) => typeof runId === 'string') };

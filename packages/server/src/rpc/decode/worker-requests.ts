@@ -20,8 +20,8 @@ import type {
 import type {
   BeginStep,
   CompleteStep,
+  EndRun,
   FailStep,
-  FinishRun,
   LeaseRef,
   MemoCursor,
   MemoCut,
@@ -53,7 +53,7 @@ const MAX_EVENT_SEQ = MAX_INT32 - 1;
 const MAX_TYPES = 1_000;
 const MAX_LEASES = 10_000;
 const MAX_WAITS = 10_000;
-/** Kinds whose body a worker executes; the others have calls of their own. */
+/** Kinds whose body a worker executes; the others have their own calls. */
 const BODY_KINDS: readonly StepKind[] = ['FUNCTION', 'TRANSACTION', 'VERSION'];
 
 export function decodeRegisterWorker(check: Checker, request: RegisterWorkerRequest): RegisterWorker {
@@ -85,7 +85,7 @@ export function decodeWorkerRef(
 
 export interface PollRequest extends WorkerRef {
   readonly taskQueue: string;
-  /** Empty: all that the worker registered. */
+  /** Empty: all types that the worker registered. */
   readonly workflowTypes: readonly string[];
   readonly waitMs: number;
   readonly maxRuns: number;
@@ -147,7 +147,7 @@ export function decodeGetMemo(check: Checker, request: GetMemoRequest): MemoRequ
   return { lease, cursor: cursor ?? { entries: 0, bytes: 0 } };
 }
 
-/** A memo's order holds for one lease. */
+/** The order of a memo holds for one lease. */
 export const memoScope = (lease: LeaseRef): unknown => ['memo', lease.namespace, lease.runId, lease.leaseToken];
 
 export interface Heartbeat {
@@ -198,7 +198,7 @@ export function decodeBeginStep(check: Checker, request: BeginStepRequest): Begi
   };
 }
 
-/** A completion that carries its beginning: what every step comes as, so nothing is copied from other decoders' results. */
+/** A completion with its beginning: the most common call, so it copies nothing from the results of other decoders. */
 export function decodeRecordStep(check: Checker, request: CompleteStepRequest, begin: StepBegin): RecordStep {
   return {
     namespace: check.namespace('namespace', request.namespace),
@@ -299,7 +299,7 @@ export function decodeSuspendRun(check: Checker, request: SuspendRunRequest): Su
   return { ...decodeLease(check, request), waits };
 }
 
-export function decodeCompleteWorkflow(check: Checker, request: CompleteWorkflowRequest): FinishRun {
+export function decodeCompleteWorkflow(check: Checker, request: CompleteWorkflowRequest): EndRun {
   return {
     ...decodeLease(check, request),
     end: 'COMPLETED',
@@ -308,12 +308,12 @@ export function decodeCompleteWorkflow(check: Checker, request: CompleteWorkflow
   };
 }
 
-export function decodeConfirmCancel(check: Checker, request: LeaseFields): FinishRun {
+export function decodeConfirmCancel(check: Checker, request: LeaseFields): EndRun {
   return { ...decodeLease(check, request), end: 'CANCELLED' };
 }
 
 export type FailWorkflow =
-  | { readonly kind: 'fail'; readonly command: FinishRun }
+  | { readonly kind: 'fail'; readonly command: EndRun }
   | { readonly kind: 'retry'; readonly command: RetryRunAttempt };
 
 export function decodeFailWorkflow(check: Checker, request: FailWorkflowRequest): FailWorkflow {

@@ -21,7 +21,7 @@ const MAX_STARTS = 500;
 const DEFAULT_MAX_LOST_LEASES = 10;
 const MAX_LOST_LEASES = 1_000;
 
-/** @param path of the message in the request, with a dot at its end, or empty */
+/** @param path of the message in the request, ending with a dot, or empty */
 export function decodeStart(check: Checker, request: StartWorkflowRequest, path = ''): StartRun {
   const namespace = check.namespace(`${path}namespace`, request.namespace);
   const givenId = check.optionalId(`${path}request_id`, request.requestId);
@@ -92,7 +92,7 @@ export function decodeRunRef(
     : { namespace, runId: null, workflowId: check.id('workflow_id', request.workflowId) };
 }
 
-/** The caller's own words for a run, for messages. */
+/** The run as the caller named it, for messages. */
 export const refText = (ref: RunRef): string => ref.runId ?? ref.workflowId ?? '';
 
 export function decodeActOnRun(

@@ -12,7 +12,7 @@ export function durationOf(ms: number): Duration {
   return create(DurationSchema, { seconds: BigInt(seconds), nanos: Math.round((ms - seconds * 1000) * 1_000_000) });
 }
 
-/** For optional fields: nothing instead of `undefined` when there is no date. */
+/** For optional fields: an empty object, not `undefined`, when there is no date. */
 export function optionalTimestamp<Key extends string>(key: Key, date: Date | null): { [K in Key]?: Timestamp } {
   return date === null ? {} : ({ [key]: timestampOf(date) } as { [K in Key]?: Timestamp });
 }

@@ -43,7 +43,7 @@ interface Row {
 async function retire<Outcome>(
   db: Database,
   commands: readonly WorkerRef[],
-  forGood: boolean,
+  deregister: boolean,
   outcomeOf: (row: Row) => Outcome,
 ): Promise<Outcome[]> {
   return inRounds(
@@ -53,7 +53,7 @@ async function retire<Outcome>(
       const rows = await db.query<Row>(RETIRE_WORKERS, [
         plainArray(round, (command) => command.workerId),
         textArray(round, (command) => command.namespace),
-        forGood,
+        deregister,
       ]);
       return rows.map(outcomeOf);
     },
