@@ -6,7 +6,7 @@ import type { Account } from './account.js';
 import { copyForAccount } from './binaries-copy.js';
 import { EmbeddedPostgresError } from './embedded-postgres-error.js';
 
-/** Where the programs of one PostgreSQL lie. */
+/** Paths of the programs of a PostgreSQL. */
 export interface Binaries {
   readonly initdb: string;
   readonly postgres: string;
@@ -22,9 +22,9 @@ const PACKAGES: Readonly<Record<string, string>> = {
 
 /**
  * Finds the PostgreSQL of this platform's npm package and makes sure that the account can execute it. Programs installed
- * below a folder that only root may enter are copied to where others can execute them.
+ * below a folder that only root may enter are copied to a place where other accounts can execute them.
  *
- * @throws {EmbeddedPostgresError} when there is no package for the platform, or it was not installed
+ * @throws {EmbeddedPostgresError} when there is no package for the platform, or it is not installed
  */
 export function findBinaries(account: Account | undefined): Binaries {
   const root = packageRoot();
@@ -71,7 +71,7 @@ function binariesIn(root: string): Binaries {
   };
 }
 
-/** npm packages hold no symbolic links; the package's install script makes them, unless scripts are turned off. */
+/** npm packages cannot have symbolic links; the package's install script makes them, unless scripts are turned off. */
 function linkLibraries(root: string): void {
   const list = join(root, 'native', 'pg-symlinks.json');
   if (!existsSync(list)) return;

@@ -10,8 +10,8 @@ export const SUPERUSER = 'perdure';
 export const DATABASE = 'perdure';
 
 /**
- * Makes the data folder, once: a cluster with a password of its own and the database. It is made beside its place and
- * moved there when complete, so a kill in the middle leaves nothing half-made.
+ * Makes the data folder, once: a cluster with its own password and the database. It is made beside its place and moved there
+ * when it is complete, so a kill at any moment leaves nothing half-made.
  *
  * @returns the superuser's password
  */

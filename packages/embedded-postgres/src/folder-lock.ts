@@ -6,7 +6,7 @@ import { EmbeddedPostgresError } from './embedded-postgres-error.js';
  * Takes a folder for this process. The lock of a process that has ended is taken over.
  *
  * @returns releases the folder
- * @throws {EmbeddedPostgresError} when another living process has it
+ * @throws {EmbeddedPostgresError} when another living process uses it
  */
 export function lockFolder(folder: string): () => void {
   const lockFile = join(folder, 'owner.pid');
@@ -15,7 +15,7 @@ export function lockFolder(folder: string): () => void {
   try {
     for (let tries = 0; ; tries++) {
       try {
-        // A link is made or refused in one step, and the file is complete when it appears.
+        // A link is created or refused in one step, and the file is complete when it appears.
         linkSync(mine, lockFile);
         return () => rmSync(lockFile, { force: true });
       } catch (error) {

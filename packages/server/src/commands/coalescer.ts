@@ -211,7 +211,7 @@ export class Coalescer<Command, Outcome> {
     this.#pump();
   }
 
-  /** Never throws, and calls one callback of each entry once, whatever the callbacks do. */
+  /** Never throws, and calls one callback of each entry once, even when a callback throws. */
   async #settle(batch: readonly Entry<Command, Outcome>[]): Promise<void> {
     let outcomes: readonly Outcome[];
     try {

@@ -72,7 +72,7 @@ export class Wakeups {
     if (this.#peers) this.#options.notifier?.ended([runId]);
   }
 
-  /** Sends a notice to a worker, at whatever server it waits. */
+  /** Sends a notice to a worker, at any server. */
   notice(notice: WorkerNotice): void {
     const waitsHere = this.#options.notices.push(notice);
     if (!waitsHere && this.#peers) this.#options.notifier?.notice(notice);

@@ -4,7 +4,7 @@ import { LATEST_SCHEMA_VERSION } from '../schema/migrate.js';
 import type { Database } from './database.js';
 import { codeOf, DatabaseUnavailableError } from './errors.js';
 
-/** What keeps a process from working on its database. */
+/** Why a process cannot use its database. */
 export type DatabaseProblem = 'unavailable' | 'refused' | 'not_migrated';
 
 /** The database cannot be used; the message says why and what to do. */
@@ -21,9 +21,9 @@ export class DatabaseNotReadyError extends Error {
 const LOOK_MS = 250;
 
 export interface DatabaseWait {
-  /** How long to wait at most, in ms; 0 looks once. */
+  /** Longest wait, in ms; 0 checks once. */
   readonly waitMs: number;
-  /** Called once, with the reason, when it is not ready at the first look. */
+  /** Called once, with the reason, when the database is not ready at the first check. */
   readonly onWaiting?: (problem: DatabaseNotReadyError) => void;
   /** Ends the wait with the signal's reason. */
   readonly signal?: AbortSignal;
@@ -31,9 +31,9 @@ export interface DatabaseWait {
 
 /**
  * Waits until the database answers and has the schema that this build needs. A wrong password, role or database name
- * does not get better by waiting, so it is thrown at once.
+ * is thrown at once, because waiting does not help.
  *
- * @throws {DatabaseNotReadyError} when it is not ready within `waitMs`
+ * @throws {DatabaseNotReadyError} when the database is not ready within `waitMs`
  */
 export async function waitForDatabase(db: Database, { waitMs, onWaiting, signal }: DatabaseWait): Promise<void> {
   const untilMs = performance.now() + waitMs;

@@ -1,12 +1,12 @@
 /**
- * Says what keeps the runs of a namespace from moving, and what has failed. For people who ask now and then: every count
- * stops at a limit, so that a look costs a bounded time.
+ * Finds out why runs of a namespace do not move, and which have failed. For occasional use by people: every count stops at a
+ * limit, so that the time is bounded.
  */
 import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { Diagnosis } from './queries.js';
 
-/** What is late by less than this is on its way, in ms. */
+/** Lateness below this is normal, in ms. */
 const LATE_MS = 5_000;
 
 const LATE_RUNS = defineStatement(

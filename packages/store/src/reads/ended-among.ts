@@ -1,4 +1,4 @@
-/** Which of these runs have ended: one look for everyone who waits for a result. */
+/** Which of these runs have ended: one statement for all callers that wait for a result. */
 import type { Reader } from '../database/database.js';
 import { plainArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';

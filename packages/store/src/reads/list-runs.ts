@@ -1,6 +1,6 @@
 /**
- * Lists and counts runs. Newest first by run id, which is what pages go on after: a run is never skipped or repeated by
- * runs that come or change meanwhile.
+ * Lists and counts runs. The order is newest first by run id, and a page continues after a run id: runs that are started or change
+ * meanwhile never cause a skipped or repeated run.
  */
 import type { Parameter, Reader } from '../database/database.js';
 import { textArray } from '../database/literals.js';

@@ -1,4 +1,4 @@
-/** How runs ended, if they have: what someone who waits for a result wants to know. */
+/** How runs ended, if they have: what a caller that waits for a result needs. */
 
 import type { Reader } from '../database/database.js';
 import { plainArray, textArray } from '../database/literals.js';
@@ -38,13 +38,13 @@ interface Row {
 export interface FoundRun {
   readonly runId: string;
   readonly workflowId: string;
-  /** Null while it goes on. */
+  /** Null while the run is open. */
   readonly end: RunEnd | null;
 }
 
 /**
  * @param maxBytes of outputs and failures in all
- * @returns what was found, or null, per run, in their order; the first is never deferred
+ * @returns the run, or null, for each id, in their order; the first is never deferred
  */
 export async function readRunEnds(
   db: Reader,

@@ -1,6 +1,6 @@
 /**
- * Ends runs past their total or execution timeout as FAILED, in whatever open status they are. The error with which their
- * last attempt ended, if one did, is kept as the cause.
+ * Ends runs past their run timeout or execution timeout as FAILED, in any open status. The error of their last attempt, if there
+ * is one, is kept as the cause.
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';

@@ -1,17 +1,17 @@
 /**
- * Fails attempts past their deadline and takes their runs back at once.
+ * Fails attempts past their deadline and reclaims their runs at once.
  *
  * Workers enforce a step's timeout themselves; the deadline here is that plus a grace. An attempt has timed out when its
- * worker has renewed the lease since the deadline and still has not ended it: the worker lives, but is stuck. Its lease is
- * not trusted further: the run becomes claimable, and the fence refuses whatever the stuck worker still sends. Whether
- * another attempt follows is decided by the code's policy when the run continues. A worker that has been silent since before
- * the deadline may be dead, and a dead worker uses up no try (decision 0004): its attempts are left to the end of the lease.
+ * worker has renewed the lease since the deadline and still has not ended it: the worker is alive, but stuck. Its lease is no
+ * longer trusted: the run becomes claimable, and the fence refuses everything that the stuck worker still sends. The retry policy
+ * in the code decides whether another attempt follows, when the run continues. A worker that has been silent since before the
+ * deadline may be dead, and a dead worker uses up no counted attempt (decision 0004): its attempts wait for the end of the lease.
  *
- * Deadlines that mean nothing any more are closed on the way, so that they are never in the way of others: an attempt of an
- * ended run is CANCELLED, one that an earlier lease left open is WORKER_LOST; the runs are not touched.
+ * Attempts whose deadline no longer matters are closed too, so that they do not delay others: an attempt of an ended run becomes
+ * CANCELLED, one that an earlier lease left open WORKER_LOST; the runs are not changed.
  *
- * Race closed: the worker completes the late attempt before the run is locked. The update then finds it ended, and neither
- * the run nor its other attempts are touched.
+ * Race closed: the worker completes the late attempt before the run is locked. The update then finds it ended, and changes
+ * neither the run nor its other attempts.
  *
  * Lock order: the runs first, by id, as everywhere.
  */
@@ -65,7 +65,7 @@ const EXPIRE_STEPS = defineStatement(
     where r.run_id = k.run_id
     returning r.run_id, r.namespace, r.task_queue
   ),
-  -- Once all late attempts are failed: what is still open did not run past its own timeout.
+  -- After all late attempts are failed: an attempt that is still open is not past its own timeout.
   lost as materialized (
     select t.*, perdure.lose_open_steps(t.run_id,
       'The run was taken from its worker because another attempt ran past its timeout.') as closed
@@ -74,7 +74,7 @@ const EXPIRE_STEPS = defineStatement(
   select namespace, task_queue, count(*)::int as runs from lost group by namespace, task_queue`,
 );
 
-/** @returns how many runs were taken back, and in which queues */
+/** @returns how many runs were reclaimed, and in which queues */
 export async function expireSteps(
   db: Database,
   { limit }: { readonly limit: number },

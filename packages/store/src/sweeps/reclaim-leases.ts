@@ -1,17 +1,17 @@
 /**
- * Takes runs back whose lease has expired: attempt + 1, open attempts closed as WORKER_LOST.
+ * Reclaims runs whose lease has expired: attempt + 1, open attempts closed as WORKER_LOST.
  *
  * The first loss makes the run claimable at once; further ones in a row, with no step completed under the lost lease,
- * wait for a backoff that doubles. So that a run that kills every worker cannot do so for ever, and its neighbours do not
- * pay for it, a loss counts towards `max_lost_leases` only for the run that had lost the most workers before, among all
- * that were lost with this one (decision 0014); the one that reaches the limit ends as FAILED. All of this holds for a run
- * that is being cancelled too: its clean-up has not ended, so it is not CANCELLED.
+ * wait for a backoff that doubles. A run that kills every worker must not do so forever, and its neighbours must not be blamed: a
+ * loss counts towards `max_lost_leases` only for the run that had lost the most workers before, among all that were lost with this
+ * worker (decision 0014). A run that reaches the limit ends as FAILED. The same holds for a run that is being cancelled: its
+ * clean-up has not ended, so it does not become CANCELLED.
  *
- * Runs of one worker may expire in different sweeps: those that it still holds are looked at here, those that were taken
- * before are remembered in its own row.
+ * Runs of one worker may expire in different sweeps: this statement reads those that it still holds; its row remembers those that
+ * were reclaimed before.
  *
- * After an outage the leases of live workers have expired only because there was no server to renew them at. Nothing is
- * taken until a server has been alive for `serverGraceMs` without a gap.
+ * After an outage, leases of live workers have expired only because no server could renew them. So no lease is reclaimed until a
+ * server has been alive for `serverGraceMs` without a gap.
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
@@ -106,13 +106,13 @@ interface Row {
 }
 
 export interface ReclaimOptions {
-  /** Runs in this sweep at the most. */
+  /** Most runs in this sweep. */
   readonly limit: number;
   /** Backoff after the second loss in a row, in ms. */
   readonly backoffMs: number;
   /** Longest backoff, in ms. */
   readonly maxBackoffMs: number;
-  /** How long a server must have been alive, in ms; 0: do not look at servers. */
+  /** How long a server must have been alive, in ms; 0: servers are not checked. */
   readonly serverGraceMs: number;
 }
 

@@ -1,6 +1,6 @@
 /**
- * Marks workers OFFLINE that were silent for longer than their lease (but at least `minSilenceMs`), and forgets those that
- * have been OFFLINE for a day.
+ * Marks workers OFFLINE that were silent for longer than their lease (at least `minSilenceMs`), and deletes those that have been
+ * OFFLINE for a day.
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';

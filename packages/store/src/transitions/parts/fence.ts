@@ -1,9 +1,10 @@
 /**
- * The fence, written once. Every transition that a worker asks for begins with LOCKED_RUNS and judges with FENCE_VERDICT:
+ * The fence, written once. Transitions of workers begin with LOCKED_RUNS and judge with FENCE_VERDICT; the plain UPDATE of
+ * `end-runs` fences in its WHERE instead:
  *
  * - All runs of the batch are locked in run id order before anything is read or written, so two batches never deadlock.
- * - The token is compared on the locked row version. Whoever raises the token or takes the run away must lock the same
- *   row, so nothing can slip between the check and the write.
+ * - The token is compared on the locked row version. Every statement that raises the token or takes the run away must lock the
+ *   same row, so nothing can happen between the check and the write.
  * - Parameters: $1 run ids, $2 namespaces, $3 lease tokens, one element per command, in the order of the commands.
  *
  * What the lock does not give: other tables are read with the statement's snapshot, which may be older than the lock.

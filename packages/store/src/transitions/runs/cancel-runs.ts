@@ -1,10 +1,10 @@
 /**
- * Asks runs to end.
+ * Requests that runs are cancelled.
  *
- * A run that no worker has ever held has nothing to clean up and is CANCELLED here. Any other gets the request written
- * on it: a sleeper becomes claimable at once, and its code sees the cancel when a worker goes on with it; a running one
- * is told by the answers to its worker's calls. Once this is acknowledged no new step begins, because beginning one
- * locks the same row. Asking twice changes nothing; a run that ended otherwise is refused.
+ * A run that was never claimed has nothing to clean up and becomes CANCELLED here. For any other run the request is recorded: a
+ * sleeping run becomes claimable at once, and its code sees the cancel when a worker continues it; the worker of a running one learns
+ * of it from the answers to its calls. Once this is acknowledged no new step begins, because beginning a step locks the same row.
+ * A second request changes nothing; a run that ended in another way is refused.
  */
 import type { CancelRun, CancelRunOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';

@@ -1,16 +1,15 @@
 /**
  * Leases runs to waiting slots, many at once.
  *
- * The runs are picked in order of (priority, age) with SKIP LOCKED, so any number of servers claim side by side without
- * waiting for or seeing each other's picks. Whether a worker may get runs is read in the same statement, so none is handed
- * to a worker whose draining or deregistration was acknowledged. Every claim raises the lease token; whatever was sent
- * under an earlier one is refused from then on.
+ * The runs are claimed in order of (priority, age) with SKIP LOCKED, so any number of servers claim in parallel without waiting for
+ * each other. Whether a worker may get runs is read in the same statement, so no run is leased to a worker whose drain or
+ * deregistration was acknowledged. Every claim raises the lease token; calls with an earlier token are refused from then on.
  *
- * A suspect - a run that lost its worker at least twice in a row and may be what kills them - is leased only to a worker
- * that holds no other suspect, so that one death tells which run is to blame (decision 0014). Two claims for one worker at
- * the same moment may each give it one; then its death counts against neither.
+ * A suspect (a run that lost its worker at least twice in a row and may be the cause) is leased only to a worker that holds no
+ * other suspect, so that a dead worker shows which run is the cause (decision 0014). Two claims for one worker at the same moment
+ * may each lease it a suspect; then its death counts for neither.
  *
- * A run that comes into the queue while the statement runs may be missed by it; the caller claims again on a wake-up.
+ * The statement may miss a run that becomes claimable while it runs; the caller claims again on a wake-up.
  */
 import type { ClaimOutcome, ClaimRuns } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -127,7 +126,7 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
     textArray(claim.workflowTypes),
     plainArray(claim.slots, (slot) => slot.workerId),
   ]);
-  // A run's first lease finds nothing recorded: no need to look.
+  // The first lease of a run has no memo to read.
   const advanced = rows.filter((row) => row.run_id !== null && row.lease_token > 1).map((row) => row.run_id);
   const memos = await readMemos(db, advanced, limits);
   return rows.map((row) => {

@@ -84,7 +84,7 @@ function isFastPath(command: EndRun): command is FastPathEnd {
   return command.end === 'COMPLETED' && !command.hasOpenSteps;
 }
 
-/** @returns false when not all were written: some may be, and some may not */
+/** @returns false when not all were written; some may have been */
 async function completeRuns(db: Database, commands: readonly FastPathEnd[]): Promise<boolean> {
   // In the order in which every other statement locks runs.
   const sorted = [...commands].sort((a, b) => (a.runId < b.runId ? -1 : 1));

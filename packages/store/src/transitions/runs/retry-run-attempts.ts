@@ -1,11 +1,11 @@
 /**
- * Ends the present attempt of a run with an error and lets another attempt follow after a delay.
+ * Ends the present attempt of a run with an error; another attempt follows after a delay.
  *
- * The memo is cut at the failure to which the attempt goes back. What the code had asked for before it (up to `cut.seq`) stays
- * memoized, except that failures delivered from there on are executed again: their `next_retry_at` is set. What it asked for
- * afterwards - in a catch, in a finally - is taken back: the rows stay as history, the next attempt may take another way.
- * Without a cut everything is kept. The execution timeout starts anew with the next claim. A run whose cancel
- * was asked for becomes claimable at once. A repeat under the same lease answers like the first time until the next claim.
+ * The memo is cut at the failure that caused the error. Steps that the code had begun before it (up to `cut.seq`) keep their
+ * outcomes, except that failures delivered from there on are executed again: their `next_retry_at` is set. Steps that it began
+ * later, in a catch or finally for example, are taken back: the rows stay as history, and the next attempt may take another way.
+ * Without a cut the memo stays as it is. The execution timeout starts again with the next claim. A run that is being cancelled
+ * becomes claimable at once. A repeat under the same lease is answered like the first call until the next claim.
  */
 import type { RetryRunAttempt, RetryRunAttemptOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -32,8 +32,8 @@ const RETRY_RUN_ATTEMPTS = defineStatement(
     from command c
     left join locked l on l.run_id = c.run_id
   ),
-  -- One update for all rows of the run: a statement may change a row once. Step timers that stay keep running; attempts that are
-  -- open are lost with the attempt of the run.
+  -- One update for all rows of the run, because a statement may change a row once. Timers that stay keep running; open attempts are
+  -- lost with the attempt of the run.
   steps as (
     update perdure.step_runs s
     set is_cut = t.is_cut,

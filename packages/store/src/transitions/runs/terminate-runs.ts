@@ -1,9 +1,9 @@
 /**
- * Ends runs at once, whoever holds them; a worker that does learns it from LEASE_LOST. Open attempts and timers become
- * CANCELLED. Terminating twice changes nothing; a run that ended otherwise is refused.
+ * Ends runs at once, even leased ones; their worker learns it from LEASE_LOST. Open attempts and timers become CANCELLED. A second
+ * termination changes nothing; a run that ended in another way is refused.
  *
  * Race closed: an attempt or timer that begins while this waits for the run's lock is not in this statement's snapshot.
- * `cancel_open_steps` looks with a snapshot of its own once the lock is held, so it finds that one too.
+ * `cancel_open_steps` reads with its own snapshot after the lock is taken, so it finds that one too.
  */
 import type { TerminateRun, TerminateRunOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';

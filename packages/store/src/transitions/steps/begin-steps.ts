@@ -1,10 +1,9 @@
 /**
  * Records that attempts begin.
  *
- * An attempt n may begin when it is the step's first, or when attempt n-1 FAILED with another attempt to follow, or when
- * attempt n-1 was left open by an earlier lease (its worker was lost and the reaper has not come by): that one is closed
- * here as WORKER_LOST, so at most one attempt is ever open. A repeat of a begin that was recorded under the same lease
- * answers with the recorded time.
+ * An attempt n may begin when it is the step's first, or when attempt n-1 FAILED and is retried, or when attempt n-1 was
+ * left open by an earlier lease (its worker was lost and the reaper has not closed it): that one is closed here as WORKER_LOST, so at
+ * most one attempt is ever open. A repeat of a begin that was recorded under the same lease is answered with the recorded time.
  *
  * Races closed: a replaced lease (fence); a cancel that was acknowledged before (read from the locked run); the same
  * attempt begun twice at once (unique keys; the loser is judged again).

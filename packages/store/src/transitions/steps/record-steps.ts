@@ -4,9 +4,9 @@
  *
  * A crash before the commit leaves nothing: the body is executed again, as after a crash between body and completion.
  *
- * The usual batch holds first attempts that nothing stands against. It is one plain INSERT, which answers with how many rows
- * it wrote: nothing is looked up per command, and nothing per command is sent back. Only when it wrote fewer rows than there
- * are commands is every command of the batch judged; those that were written are then found as recorded already.
+ * The fast path is a batch of first attempts without conflicts. It is one plain INSERT, which answers with the number of rows it
+ * wrote: it looks nothing up for each command and returns nothing for each command. Only when it wrote fewer rows than there are
+ * commands, every command of the batch is judged; those that were written are then found as already recorded.
  *
  * Races closed: a replaced lease (fence); the same attempt recorded twice at once (unique keys; the loser is judged again).
  */
@@ -19,7 +19,7 @@ import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRo
 import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
 import { IS_MISMATCH, latestAttempt, MAY_COME_NEXT, replaceLatest } from '../parts/recorded.js';
 
-/** A step without an attempt has no row for the unique index of latest attempts to refuse. */
+/** A step without an attempt has no row, so the primary key (which allows one latest attempt) accepts it. */
 const RECORD_FIRST_ATTEMPTS = defineStatement(
   'record_first_attempts',
   `with ${LOCKED_RUNS},
@@ -125,7 +125,7 @@ export async function recordSteps(db: Database, commands: readonly RecordStep[])
   );
 }
 
-/** @returns the time of all of them; undefined when not all were written: some may be, and some may not */
+/** @returns the time of all of them; undefined when not all were written; some may have been */
 async function recordFirstAttempts(db: Database, commands: readonly RecordStep[]): Promise<Date | undefined> {
   const [row] = await db.query<{ written: number; finished_at: Date }>(RECORD_FIRST_ATTEMPTS, [
     ...fenceParameters(commands),

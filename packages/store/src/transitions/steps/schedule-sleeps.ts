@@ -1,8 +1,8 @@
 /**
  * Starts durable timers. A timer is a step of kind SLEEP whose one attempt is open until it fires.
  *
- * A repeat - also by a later lease that replays the code - answers with the first one's time; the timer is never moved. Only a
- * timer that a run-level retry has cut is scheduled anew, as the step's next attempt.
+ * A repeat, also by a later lease that replays the code, is answered with the time of the first call; a timer is never moved. Only
+ * a timer that a run-level retry has cut is scheduled again, as the step's next attempt.
  */
 import type { ScheduleSleep, ScheduleSleepOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';

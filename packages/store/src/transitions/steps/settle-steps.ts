@@ -1,13 +1,13 @@
 /**
- * Records the final outcome of steps that no body will produce: those that a cancel request ends, begun or not, and those
- * whose recorded failure - lost with the worker, or timed out - the code's policy makes final, and those whose outcome a
- * run-level retry has taken back and whose body must not be executed again: the outcome is adopted under its new place.
+ * Records the final outcome of steps without executing their bodies: steps that a cancel request ends, begun or not; steps whose
+ * recorded failure (lost with the worker, or timed out) the retry policy makes final; and steps whose outcome a run-level retry has
+ * taken back and whose body must not be executed again: the outcome is delivered again at a new place.
  *
- * What the code is told must be recorded before it is told, with its place in the order of results: a replay would
- * otherwise tell it something else, or the same in another order.
+ * An outcome must be recorded, with its place in the order of results, before it is delivered to the code: otherwise a replay could
+ * deliver another outcome, or another order.
  *
- * A repeat under the same lease and with the same place answers with the recorded time. An attempt whose body is at work under
- * this lease is refused: its outcome is recorded by CompleteStep or FailStep.
+ * A repeat under the same lease and with the same place is answered with the recorded time. An attempt whose body is running
+ * under this lease is refused: CompleteStep or FailStep records its outcome.
  *
  * Races closed: a replaced lease (fence); another outcome of the same step (the update repeats the status; the loser is
  * judged again).

@@ -1,6 +1,6 @@
 /**
- * Puts workers on the list, or brings one back under its id: one row per worker id, whatever happens in between. A request
- * to drain holds for as long as the worker has not deregistered.
+ * Registers workers, or registers them again under their id: one row per worker id. A request to drain stays in force until the
+ * worker has deregistered.
  */
 import type { RegisterWorker, RegisterWorkerOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
