@@ -244,7 +244,7 @@ describe('bad input', () => {
     return undefined;
   };
 
-  it('has a case for every RPC that has a field', () => {
+  it('every RPC that has a field has a case of bad input', () => {
     const covered = new Set(cases.map(([service, method]) => `${service.name}.${method}`));
     const all = [WorkflowService, WorkerService, AdminService].flatMap((service) =>
       (service.methods as readonly DescMethod[])
@@ -264,7 +264,7 @@ describe('bad input', () => {
     },
   );
 
-  it('names every field that is wrong, not only the first', async () => {
+  it('a refusal names every wrong field, not only the first', async () => {
     const error = await refusal(perdure.workflows.startWorkflow({ priority: 1_000, namespace: 'X' }));
     expect(error.violations.map(({ field }) => field).sort()).toEqual([
       'namespace',
@@ -274,7 +274,7 @@ describe('bad input', () => {
     ]);
   });
 
-  it('lists so many violations as fit an answer, over unary calls too, and counts the rest', async () => {
+  it('a refusal lists as many violations as fit an answer, over unary calls too, and counts the rest', async () => {
     const unary = new Connection({ address: perdure.server.grpcAddress, session: false });
     const bad = '\u0001'.repeat(300);
     const runs = Array.from({ length: 200 }, () => ({ workflowType: bad, taskQueue: bad, workflowId: bad }));
@@ -291,7 +291,7 @@ describe('bad input', () => {
     }
   });
 
-  it('what is not there is NOT_FOUND and says so', async () => {
+  it('what does not exist is NOT_FOUND, with a message that says so', async () => {
     const { workflows } = perdure;
     for (const call of [
       () => workflows.getRun({ runId }),
@@ -346,7 +346,7 @@ describe('bad input', () => {
     client.close();
   });
 
-  it('random mutations of valid requests never end in INTERNAL, and the server goes on', async () => {
+  it('random mutations of valid requests never end in INTERNAL, and the server continues', async () => {
     const client = new grpc.Client(perdure.server.grpcAddress, grpc.credentials.createInsecure());
     let seed = 42;
     const random = (below: number) => {
@@ -377,7 +377,7 @@ describe('bad input', () => {
     expect((await perdure.admin.getServerInfo({})).version).not.toBe('');
   }, 60_000);
 
-  it('a message beyond the frame limit is refused, and the connection goes on', async () => {
+  it('a message beyond the frame limit is refused, and the connection stays open', async () => {
     const huge = { data: new Uint8Array(8 * 1024 * 1024), encoding: '' };
     const error = await refusal(perdure.workflows.startWorkflow({ workflowType: 'w', taskQueue: 'q', input: huge }));
     expect(error.status).toBe('RESOURCE_EXHAUSTED');

@@ -50,7 +50,7 @@ describe('concurrency', () => {
     expect(count.total).toBe(60);
   });
 
-  it('limits per type hold under a burst, and other types go on', async () => {
+  it('limits per type hold under a burst, and other types continue', async () => {
     const taskQueue = newQueue();
     const rare = countingWorkflow('rare');
     const common = countingWorkflow('common');
@@ -143,7 +143,7 @@ describe('concurrency', () => {
     await other.stop();
   });
 
-  it('everything works, slower, without notifications', async () => {
+  it('everything works without notifications, but slower', async () => {
     const polling = await startPerdure({
       server: { wakeup: 'poll', pollFallbackMs: 50 },
       reaper: { wakeup: 'poll', maxSleepMs: 50 },
@@ -165,7 +165,7 @@ describe('concurrency', () => {
     await plain.stop();
   });
 
-  it('a worker drains: it finishes what it runs and takes nothing new', async () => {
+  it('a draining worker continues its runs and takes no new ones', async () => {
     const taskQueue = newQueue();
     let release: () => void = () => undefined;
     const definition = workflow('drained', async (ctx) => {
@@ -190,7 +190,7 @@ describe('concurrency', () => {
     expect((await second.get()).status).toBe('PENDING');
   });
 
-  it('a worker that is drained from outside shuts down by itself', async () => {
+  it('a worker that is drained from outside shuts down', async () => {
     const taskQueue = newQueue();
     const definition = workflow('w', async () => 1);
     const worker = await perdure.startWorker({ taskQueue, workflows: [definition], leaseDuration: '1s' });
@@ -198,7 +198,7 @@ describe('concurrency', () => {
     await worker.run();
   });
 
-  it('a worker that must go gives its runs back at once', async () => {
+  it('a worker whose grace has passed gives its runs back at once', async () => {
     const taskQueue = newQueue();
     const definition = workflow('w', async (ctx) => {
       await ctx.step('hold', () => new Promise(() => undefined));

@@ -28,7 +28,7 @@ describe('diagnosis', () => {
     return { workerId, claim };
   };
 
-  it('lists a reaper while it runs, and not after it has stopped', async () => {
+  it('a reaper is listed while it runs, and not after it has stopped', async () => {
     expect((await perdure.admin.getServerInfo({})).reapers).toEqual([]);
     const reaper = perdure.startReaper();
     const [info] = await until('the reaper to announce itself', async () => {
@@ -40,7 +40,7 @@ describe('diagnosis', () => {
     expect((await perdure.admin.getServerInfo({})).reapers).toEqual([]);
   });
 
-  it('takes a reaper for dead once it has been silent for 10 s', async () => {
+  it('a reaper counts as dead once it has been silent for 10 s', async () => {
     await perdure.database.sql`insert into perdure.reapers values
       (${uuid()}, 'dead:1', perdure.clock() - interval '1 h', perdure.clock() - interval '11 s'),
       (${uuid()}, 'live:1', perdure.clock() - interval '1 h', perdure.clock() - interval '9 s')`;
@@ -49,7 +49,7 @@ describe('diagnosis', () => {
     await perdure.database.sql`delete from perdure.reapers`;
   });
 
-  it('counts overdue sleepers and lost leases, which nobody takes back without a reaper', async () => {
+  it('overdue sleeping runs and expired leases are counted, and stay without a reaper', async () => {
     await perdure.admin.createNamespace({ name: 'late' });
     const namespace = 'late';
     expect(await perdure.admin.diagnose({ namespace })).toMatchObject({ overdueSleepers: 0n, expiredLeases: 0n });
@@ -73,7 +73,7 @@ describe('diagnosis', () => {
     expect(await perdure.admin.diagnose({})).toMatchObject({ overdueSleepers: 0n, expiredLeases: 0n });
   });
 
-  it('names queues without workers and types that no worker online has', async () => {
+  it('a diagnosis names queues without workers and types that no worker online has', async () => {
     await perdure.admin.createNamespace({ name: 'idle' });
     const namespace = 'idle';
     const taskQueue = 'served';
@@ -109,7 +109,7 @@ describe('diagnosis', () => {
     expect((await perdure.admin.diagnose({ namespace, recent: { seconds: 86_400n } })).failed).toHaveLength(1);
   });
 
-  it('a namespace that does not exist is NOT_FOUND for every list, also when only empty', async () => {
+  it('every list of a namespace that does not exist is NOT_FOUND, and of an empty one is empty', async () => {
     const namespace = 'nowhere';
     const calls: Promise<unknown>[] = [
       perdure.admin.diagnose({ namespace }),

@@ -124,7 +124,7 @@ describe('leases', () => {
     expect((await getRun(first.runId)).leaseToken).toBe(second.leaseToken);
   });
 
-  it('ReleaseRun keeps the reason, for those who ask why the run does not move', async () => {
+  it('ReleaseRun keeps the reason, and describe shows it', async () => {
     const { worker, runId } = await startOne();
     const run = await worker.claim();
     const reason = 'Its input cannot be decoded: unexpected token';
@@ -159,7 +159,7 @@ describe('leases', () => {
     expect(attempts[0]?.heartbeat).toBeUndefined();
   });
 
-  it('every acknowledged write may be repeated and answers like the first time', async () => {
+  it('every acknowledged write may be repeated and is answered like the first call', async () => {
     const { worker } = await startOne();
     const run = await worker.claim();
     const began = await perdure.workers.beginStep(begin(run, 's'));
@@ -236,7 +236,7 @@ describe('leases', () => {
     });
   });
 
-  it('recovers the run of a worker that died: lease cleared, open attempt closed, attempt + 1', async () => {
+  it('the run of a dead worker is reclaimed: lease cleared, open attempt closed, attempt + 1', async () => {
     const { worker, runId } = await startOne();
     const first = await worker.claim();
     await perdure.workers.beginStep(begin(first, 's'));
@@ -318,7 +318,7 @@ describe('leases', () => {
     await crowd.stop();
   });
 
-  it('heartbeats keep a lease for as long as they come', async () => {
+  it('heartbeats keep a lease for as long as they arrive', async () => {
     const { worker, runId } = await startOne();
     const run = await worker.claim();
     const endMs = performance.now() + 2_500;
@@ -342,7 +342,7 @@ describe('leases', () => {
     expect(claimed.every(({ leaseToken }) => leaseToken === 1)).toBe(true);
   });
 
-  it('a poll whose client has gone is not handed a run', async () => {
+  it('a poll whose client has left gets no run', async () => {
     const { worker } = await startOne();
     await perdure.workers.completeWorkflow(fenceOf(await worker.claim()));
     const controller = new AbortController();

@@ -15,7 +15,7 @@ describe('servers that die, with real processes', () => {
   });
   afterAll(() => perdure.stop());
 
-  it('a run whose leased start was committed, but never reached its worker, is executed once its lease is over', async () => {
+  it('a run whose leased start was committed but never reached its worker is executed after its lease has expired', async () => {
     const [grpcPort, httpPort] = [await freePort(), await freePort()];
     const dying = startPerdureProcess(['server', '--grpc-port', String(grpcPort), '--http-port', String(httpPort)], {
       DATABASE_URL: perdure.database.url,

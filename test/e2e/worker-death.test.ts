@@ -49,7 +49,7 @@ describe('workers that die, with real processes', () => {
     return { taskQueue, startWorker, notes, noted };
   };
 
-  it('an orphan is recovered after SIGKILL: finished steps are not executed again, and the worker turns OFFLINE', async () => {
+  it('the run of a killed worker continues: ended steps are not executed again, and the worker becomes OFFLINE', async () => {
     const { taskQueue, startWorker, noted } = setUp();
     const first = await startWorker();
     const handle = await perdure.client.start<number, number>('held', 60_000, { taskQueue });
@@ -86,7 +86,7 @@ describe('workers that die, with real processes', () => {
     expect(second.child.exitCode).toBeNull();
   });
 
-  it('a zombie that wakes past its lease changes nothing and its body is aborted', async () => {
+  it('a stopped worker that continues past its lease changes nothing, and its body is aborted', async () => {
     const { taskQueue, startWorker, noted } = setUp();
     const zombie = await startWorker();
     const handle = await perdure.client.start<number, number>('held', 1_500, { taskQueue });
@@ -109,7 +109,7 @@ describe('workers that die, with real processes', () => {
     expect(await perdure.client.execute<number, number>('five', 1, { taskQueue, timeout: '20s' })).toBe(10);
   });
 
-  it('a zombie that was stopped between steps begins no further body', async () => {
+  it('a worker that was stopped between steps past its lease begins no further body', async () => {
     const { taskQueue, startWorker, notes } = setUp();
     const zombie = await startWorker();
     const handle = await perdure.client.start<number, number>('many', 1_500, { taskQueue });
@@ -124,7 +124,7 @@ describe('workers that die, with real processes', () => {
     expect(notes()).toHaveLength(before);
   }, 60_000);
 
-  it('a zombie that was stopped while it waited for runs begins none that ended meanwhile', async () => {
+  it('a worker that was stopped while it waited for runs begins none that ended meanwhile', async () => {
     const { taskQueue, startWorker, notes, noted } = setUp();
     const zombie = await startWorker();
     zombie.child.kill('SIGSTOP');
@@ -155,7 +155,7 @@ describe('workers that die, with real processes', () => {
     expect(program.output()).toContain('told to go');
   });
 
-  it('SIGTERM drains: the run finishes, the process ends with 0, nothing is lost', async () => {
+  it('SIGTERM drains a worker: its run ends, the process exits with 0, nothing is lost', async () => {
     const { taskQueue, startWorker } = setUp();
     const worker = await startWorker();
     const handle = await perdure.client.start<number, number>('held', 1_000, { taskQueue });

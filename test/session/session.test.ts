@@ -105,7 +105,7 @@ describe('sessions', () => {
     }
   });
 
-  it('frames that come twice, in another order and after a break change nothing twice', async () => {
+  it('frames that arrive twice, in another order and after a break change nothing twice', async () => {
     const { run } = await leasedRun();
     const first = open();
     first.send(beginCall(1, run), completeCall(2, run));
@@ -271,7 +271,7 @@ describe('sessions', () => {
     await proxy.close();
   }, 90_000);
 
-  it('cut all at once, again and again', async () => {
+  it('connections that are all cut at once, repeatedly, cost time, not results', async () => {
     const proxy = await startTcpProxy(perdure.server.grpcAddress);
     await runThrough(proxy.address, async () => {
       for (let n = 0; n < 15; n++) {
@@ -296,7 +296,7 @@ describe('sessions', () => {
     return worker;
   };
 
-  it('an execute whose connection is cut is one run all the same', async () => {
+  it('an execute whose connection is cut starts one run only', async () => {
     const proxy = await startTcpProxy(perdure.server.grpcAddress);
     const taskQueue = `q-${uuid()}`;
     const definition = workflow('double', (ctx, n: number) =>
@@ -324,7 +324,7 @@ describe('sessions', () => {
     await proxy.close();
   }, 90_000);
 
-  it('a server that goes down ends its sessions once their calls are answered, and workers go on elsewhere', async () => {
+  it('a stopping server ends its sessions when their calls are answered, and workers continue at another server', async () => {
     const other = await perdure.startServer({ drainMs: 60_000 });
     const beganMs = performance.now();
     await runThrough(`${other.grpcAddress},${perdure.server.grpcAddress}`, async () => {
@@ -335,7 +335,7 @@ describe('sessions', () => {
     expect(performance.now() - beganMs).toBeLessThan(40_000);
   }, 90_000);
 
-  it('an execute at a server that goes down is awaited at another', async () => {
+  it('an execute at a stopping server is awaited at another one', async () => {
     const other = await perdure.startServer({ drainMs: 10_000 });
     const taskQueue = `q-${uuid()}`;
     const client = new Client({ address: `${other.grpcAddress},${perdure.server.grpcAddress}` });
@@ -353,7 +353,7 @@ describe('sessions', () => {
     await worker.shutdown(0);
   }, 60_000);
 
-  it('falls back to unary calls where streams are refused', async () => {
+  it('clients and workers fall back to unary calls where streams are refused', async () => {
     const server = new grpc.Server();
     const refused: string[] = [];
     // A proxy that knows unary calls only: it passes them on and answers streams with UNIMPLEMENTED.

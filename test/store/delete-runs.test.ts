@@ -64,7 +64,7 @@ describe('deleting runs', () => {
     return row;
   };
 
-  it('takes a batch of any number of runs and steps, and answers each command', async () => {
+  it('a batch of deletions takes any number of runs and steps, and answers each command', async () => {
     const runIds = [await endedWith(3), await endedWith(12_000), await endedWith(0), await endedWith(10_000)];
     const kept = await endedWith(2);
     const [first, ...others] = runIds as [string, ...string[]];
@@ -79,7 +79,7 @@ describe('deleting runs', () => {
     expect(await rowsOf([kept])).toEqual({ runs: 1, steps: 2 });
   });
 
-  it('leaves no step of a run that began one and ended while the deletion waited for its lock', async () => {
+  it('a deletion leaves no step of a run that began one and ended while the deletion waited for its lock', async () => {
     const lease = await leased();
     const { runId } = lease;
     let deletion: Promise<readonly { kind: string }[]> | undefined;

@@ -57,7 +57,7 @@ describe('slots for runs that start', () => {
     return { taskQueue: queue.taskQueue, calls, results };
   };
 
-  it('of a caller that goes meanwhile lead to another poll of the worker, or the run is given back', async () => {
+  it('a run leased to a caller that has left goes to another poll of its worker, or is given back', async () => {
     const { taskQueue, calls, results } = await waitingWorker(2);
     const starts = [startOf(taskQueue), startOf(taskQueue)];
     const reservation = dispatcher.reserve(starts);
@@ -75,7 +75,7 @@ describe('slots for runs that start', () => {
     expect(new Set([...handedIds, ...givenBack])).toEqual(new Set(starts.map(({ runId }) => runId)));
   });
 
-  it('are free again when the statement fails', async () => {
+  it('slots reserved for starts are free again when the statement fails', async () => {
     const { taskQueue, results } = await waitingWorker(1);
     dispatcher.reserve([startOf(taskQueue)]).settle([]);
     const starts = [startOf(taskQueue)];
@@ -86,7 +86,7 @@ describe('slots for runs that start', () => {
     expect(undeliverable).toEqual([]);
   });
 
-  it('are not taken while something may wait in the queue', async () => {
+  it('no slots are reserved for starts while the queue may have runs', async () => {
     const { taskQueue, results } = await waitingWorker(1);
     const first = startOf(taskQueue);
     await startRuns(db, [first]);

@@ -51,7 +51,7 @@ describe('a run that ends while an attempt begins', () => {
     'is given back': (lease) => releaseRuns(store.db, [{ ...lease, delayMs: 3_600_000, reason: '' }]),
   };
   for (const [name, end] of Object.entries(ends)) {
-    it(`and ${name} keeps no attempt open, whichever comes first`, async () => {
+    it(`a run that begins an attempt and ${name} keeps no attempt open, in either order`, async () => {
       let begun = 0;
       for (let round = 0; round < ROUNDS; round++) {
         const lease = await leaseOne();
@@ -66,7 +66,7 @@ describe('a run that ends while an attempt begins', () => {
     });
   }
 
-  it('closes an attempt that was begun after the end had looked, and before it had the lock', async () => {
+  it('the end of a run closes an attempt that began after its snapshot and before its lock', async () => {
     const lease = await leaseOne();
     let ending: Promise<unknown> = Promise.resolve();
     await store.db.transaction(async (transaction) => {
@@ -83,7 +83,7 @@ describe('a run that ends while an attempt begins', () => {
     expect(await store.attempts(lease.runId)).toEqual({ 's/1': 'CANCELLED' });
   });
 
-  it('at its deadline keeps no attempt open, and keeps the error of its last attempt as the cause', async () => {
+  it('a run that ends at its deadline keeps no attempt open, and keeps the error of its last attempt as the cause', async () => {
     await store.start(1, { runTimeoutMs: 1_000 });
     const [lease] = await store.claim(workerId);
     if (lease === undefined) throw new Error('There was nothing to claim.');
@@ -99,7 +99,7 @@ describe('a run that ends while an attempt begins', () => {
     });
   });
 
-  it('and leaves attempts open all the same does not keep others from timing out, nor the reaper awake', async () => {
+  it('attempts that ended runs left open do not delay the timeouts of others, and do not keep the reaper awake', async () => {
     // What a worker does that says nothing is open although something is.
     const liars = await Promise.all(Array.from({ length: 20 }, () => leaseOne()));
     for (const lease of liars) await store.begin(lease, { timeoutMs: 100 });

@@ -447,7 +447,7 @@ describe('state × command', () => {
       });
     }
 
-    it(`${name} of a run that is not there, with a stale token and of another namespace changes nothing`, async () => {
+    it(`${name} of a run that does not exist, with an old token or of another namespace changes nothing`, async () => {
       const lease = await inState('RUNNING');
       const before = await snapshot(lease.runId);
       const [missing] = await run(db, { ...lease, runId: uuid() });

@@ -65,7 +65,7 @@ describe('statements', () => {
     await database.drop();
   });
 
-  it('can all be prepared', async () => {
+  it('every statement can be prepared', async () => {
     expect(allStatements().length).toBeGreaterThan(30);
     for (const { name, text } of allStatements()) {
       await database.sql.unsafe(`prepare "t_${name}" as ${text}`).catch((error: Error) => {

@@ -52,7 +52,7 @@ describe('usual batches with something unusual among them', () => {
   const rows = async (runId: string) =>
     (await database.sql`select count(*)::int as n from perdure.step_runs where run_id = ${runId}`)[0]?.n;
 
-  it('steps: a stale lease and a repeat are told so, and their neighbours are recorded', async () => {
+  it('in a batch of steps an old lease and a repeat get their own outcome, and the others are recorded', async () => {
     const [first, second, third] = (await lease(3)) as [LeaseRef, LeaseRef, LeaseRef];
     const stepOf = (ref: LeaseRef, stepId: string) => ({
       ...ref,
@@ -76,7 +76,7 @@ describe('usual batches with something unusual among them', () => {
     expect(await rows(first.runId)).toBe(2);
   });
 
-  it('ends: the same, with a failure among them', async () => {
+  it('in a batch of ends an old lease, a repeat and a failure get their own outcome, and the others end their runs', async () => {
     const [first, second, third] = (await lease(3)) as [LeaseRef, LeaseRef, LeaseRef];
     const complete = { end: 'COMPLETED' as const, output: null, hasOpenSteps: false };
     const failure = { type: 'Error', message: 'x', reason: 'APPLICATION' as never };
@@ -95,7 +95,7 @@ describe('usual batches with something unusual among them', () => {
     ]);
   });
 
-  it('starts: a repeat and an unknown namespace leave their neighbours, and no slot is used twice', async () => {
+  it('in a batch of starts a repeat and an unknown namespace do not affect the others, and no slot is used twice', async () => {
     const [fresh, repeat, nowhere] = [startOf(), startOf(), { ...startOf(), namespace: 'nowhere' }];
     await startRuns(db, [repeat]);
     const slot = { workerId, leaseMs: 30_000 };

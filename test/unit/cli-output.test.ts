@@ -69,12 +69,12 @@ describe('times', () => {
     ['Europe/Berlin', '2026-11-23 20:41:04+01:00'],
     ['Asia/Kolkata', '2026-11-24 01:11:04+05:30'],
     ['America/New_York', '2026-11-23 14:41:04-05:00'],
-  ])('are local and carry their offset: %s', (zone, text) => {
+  ])('times are shown in local time with their offset: %s', (zone, text) => {
     vi.stubEnv('TZ', zone);
     expect(timeText(at('2026-11-23T19:41:04.900Z'))).toBe(text);
   });
 
-  it('are told with their distance, before and after', () => {
+  it('times are shown with their distance in the past and in the future', () => {
     vi.stubEnv('TZ', 'UTC');
     const now = at('2026-11-23T20:00:00Z');
     expect(timeFromText(at('2026-11-23T20:50:54Z'), now)).toBe('2026-11-23 20:50:54Z (in 50.9 min)');
@@ -154,7 +154,7 @@ describe('checksOf', () => {
   const problems = (given: Findings) =>
     checksOf(given).flatMap(({ id, status }) => (status === 'ok' ? [] : [`${id} ${status}`]));
 
-  it('finds nothing where all is well', () => {
+  it('doctor reports no problems when there are none', () => {
     expect(problems(findings())).toEqual([]);
   });
 

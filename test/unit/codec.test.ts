@@ -97,7 +97,7 @@ describe('values that JSON keeps', () => {
     }
   };
 
-  it('travel as JSON exactly when JSON gives back an equal value', () => {
+  it('a value is encoded as JSON exactly when JSON returns an equal value', () => {
     fc.assert(
       fc.property(fc.oneof(fc.jsonValue(), anyValue), (value) => {
         let encoded: ReturnType<Codec['encode']>;
@@ -115,7 +115,7 @@ describe('values that JSON keeps', () => {
     );
   });
 
-  it('are the same bytes that another language writes and reads', () => {
+  it('a value encoded as JSON has the bytes that another language writes and reads', () => {
     const samples: [unknown, string][] = [
       [{ who: 'you', n: [1, 2.5, null, true] }, '{"who":"you","n":[1,2.5,null,true]}'],
       ['Zürich \ud83d\ude00 \ud800', '"Zürich \ud83d\ude00 \\ud800"'],
@@ -143,7 +143,7 @@ describe('values that JSON keeps', () => {
     ['an object without a prototype', Object.assign(Object.create(null), { a: 1 })],
     ['the same object twice', repeated()],
     ['the same object twice among many', Array.from({ length: 20 }, () => ({})).concat([repeated() as never])],
-  ])('are others: %s does not travel as JSON, and comes back', (_, value) => {
+  ])('%s is not encoded as JSON, and is decoded to an equal value', (_, value) => {
     const encoded = devalueCodec.encode(value);
     expect(encoded.encoding).toBe('json/devalue');
     expect(devalueCodec.decode(encoded)).toStrictEqual(value);
@@ -183,7 +183,7 @@ describe('values that cannot be encoded', () => {
     [jsonCodec, [-0], '[0] is -0. Allowed are'],
     [jsonCodec, repeated(), 'used twice'],
     [jsonCodec, cyclic(), '.self is a reference to an object around it'],
-  ])('are refused with their place and their kind: %#', (codec, value, message) => {
+  ])('a value that cannot be encoded is refused with its place and its kind: %#', (codec, value, message) => {
     expect(() => codec.encode(value)).toThrow(TypeError);
     expect(() => codec.encode(value)).toThrow(message);
   });

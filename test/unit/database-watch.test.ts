@@ -23,14 +23,14 @@ function watched() {
 }
 
 describe('database watch', () => {
-  it('is available after a good probe, and says nothing of it', async () => {
+  it('the database is available after a successful probe, and nothing is logged', async () => {
     const { watch, changes, events } = watched();
     await watch.start();
     expect([watch.available, changes, events()]).toEqual([true, [true], []]);
     await watch.stop();
   });
 
-  it('takes one broken connection for no outage, but tells of the statement', async () => {
+  it('one broken connection is not an outage, but the failed statement is logged', async () => {
     const { watch, database, changes, events } = watched();
     await watch.start();
     database.failures = 1;
@@ -40,7 +40,7 @@ describe('database watch', () => {
     await watch.stop();
   });
 
-  it('logs the beginning and the end of an outage once, however long it is and however much fails in it', async () => {
+  it('the beginning and the end of an outage are logged once, for any length and number of failures', async () => {
     const { watch, database, changes, events } = watched();
     await watch.start();
     database.failures = 20;
@@ -53,7 +53,7 @@ describe('database watch', () => {
     await watch.stop();
   });
 
-  it('says nothing after it was stopped', async () => {
+  it('a stopped watch logs nothing', async () => {
     const { watch, database, changes } = watched();
     database.failures = Number.POSITIVE_INFINITY;
     const started = watch.start();

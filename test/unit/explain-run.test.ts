@@ -138,14 +138,14 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     "Worker web-3:4711 is executing step 's' (attempt 1 of 3, for 30 s). It was last seen 8 s ago; its lease expires in 2 s.",
   ],
   [
-    'A lost lease is told with the last sign of life, and a reaper is promised only when one is alive.',
+    'A lost lease is explained with when its worker was last seen, and a reaper is promised only when one is alive.',
     run({ ...running, leaseExpiresAt: inMs(-12_000) }),
     facts({ holder: worker({ lastSeenAt: inMs(-22_000) }) }),
     WaitReason.LEASE_EXPIRED,
     'Worker web-3:4711 (build b7) did not renew its lease, which expired 12 s ago; it was last seen 22 s ago. A reaper will reclaim the run.',
   ],
   [
-    'A lost lease without any reaper says that nobody takes the run back.',
+    'A lost lease without a reaper says that no reaper will reclaim the run.',
     run({ ...running, leaseExpiresAt: inMs(-12_000) }),
     facts({ reapersAlive: 0 }),
     WaitReason.LEASE_EXPIRED,
@@ -201,7 +201,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     "It sleeps in 'nap'; that was due 55 s ago. No reaper is running to wake it.",
   ],
   [
-    'An overdue sleep beside reapers says that they are behind.',
+    'An overdue sleep with reapers alive says that they are late.',
     run({ status: 'SLEEPING', yieldReason: 'SUSPEND', wakeAt: inMs(-55_000) }),
     facts(),
     WaitReason.TIMER,
@@ -271,7 +271,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     "Step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 1 of 3; not retried, because of stopOn or retryOn in its retry policy.",
   ],
   [
-    'A terminal error is said to rule a retry out itself.',
+    'A terminal error is given as the reason why there was no retry.',
     run({ status: 'FAILED', ...ended, failure: failure({ type: 'TerminalError', nonRetryable: true }) }),
     facts({
       failedSteps: [step({ status: 'FAILED', failure: failure({ type: 'TerminalError', nonRetryable: true }) })],
