@@ -23,7 +23,7 @@ describe('what the code of a run is told', () => {
     steps.map((step) => `${step.stepId}/${step.attemptNumber} ${StepStatus[step.status]}${step.isCut ? ' cut' : ''}`);
   /** As if the worker that holds the run had died. */
   const loseLease = (runId: string) =>
-    perdure.database.sql`update perdure.workflow_runs set locked_until = perdure.clock() - interval '1 s'
+    perdure.database.sql`update perdure.workflow_runs set lease_expires_at = perdure.clock() - interval '1 s'
       where run_id = ${runId} and status = 'RUNNING'`;
 
   it('a step that was lost with its worker and is executed at most once fails at the same place in every replay', async () => {
