@@ -90,7 +90,7 @@ describe('diagnosis', () => {
     ]);
   });
 
-  it('counts the runs that failed within the time asked for, by type, and names the newest', async () => {
+  it('a diagnosis counts the runs that failed within the requested time, by type, and names the newest', async () => {
     await perdure.admin.createNamespace({ name: 'failing' });
     const namespace = 'failing';
     const taskQueue = `q-${uuid()}`;

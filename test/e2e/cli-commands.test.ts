@@ -374,7 +374,7 @@ describe('commands', () => {
   });
 });
 
-describe('perdure doctor where nobody is there', () => {
+describe('perdure doctor without workers', () => {
   let perdure: TestPerdure;
   beforeAll(async () => {
     perdure = await startPerdure({ reaper: false });

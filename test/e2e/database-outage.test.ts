@@ -111,7 +111,7 @@ describe('outages of PostgreSQL, with real processes', () => {
     expect(server.child.exitCode ?? reaper.child.exitCode).toBeNull();
   }, 60_000);
 
-  it('a server that waits for its database ends with 0 when it is told to', async () => {
+  it('a server that waits for its database exits with 0 on a signal', async () => {
     const waiting = startPerdureProcess(['server', '--grpc-port', '0', '--http-port', '0'], {
       DATABASE_URL: `postgres://127.0.0.1:${await freePort()}/none`,
     });

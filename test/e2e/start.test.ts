@@ -92,7 +92,7 @@ describe('what starts a part', () => {
     expect(await server.ended()).toBe(0);
   });
 
-  it('help of a part shows its options, whichever way it is asked for', async () => {
+  it('help of a part shows its options, in every form of the command', async () => {
     expect((await perdure(['help', 'server'])).output).toContain('--grpc-port');
     expect((await perdure(['reaper', '--help'])).output).toContain('--max-sleep');
   });

@@ -15,16 +15,16 @@ import { fitColumns } from '../../packages/cli/dist/output/table.js';
 import { timeFromText, timeText } from '../../packages/cli/dist/output/time.js';
 
 describe('fitColumns', () => {
-  it('changes nothing while there is room', () => {
+  it('columns are not changed while there is room', () => {
     expect(fitColumns([{ width: 10, min: 5 }, { width: 10 }], 22)).toEqual([10, 10]);
   });
 
-  it('cuts the widest column that may be cut, down to its least width', () => {
+  it('the widest column that may be cut is cut, down to its least width', () => {
     expect(fitColumns([{ width: 30, min: 5 }, { width: 20, min: 5 }, { width: 10 }], 44)).toEqual([15, 15, 10]);
     expect(fitColumns([{ width: 30, min: 5 }, { width: 36 }], 10)).toEqual([5, 36]);
   });
 
-  it('leaves columns out in their order when cutting is not enough, and gives the room back', () => {
+  it('columns are omitted in their order when cutting is not enough, and the others get the room', () => {
     const columns = [
       { width: 36 },
       { width: 20, min: 12 },
@@ -48,14 +48,14 @@ describe('stackFrames', () => {
     '    at async /app/src/perdure.ts:9:1',
   ].join('\n');
 
-  it("shows the author's own frames", () => {
+  it("stacks show the author's own frames", () => {
     expect(stackFrames(stack, false)).toEqual([
       '    at charge (file:///app/src/orders.ts:5:145)',
       '    at async /app/src/perdure.ts:9:1',
     ]);
   });
 
-  it('shows all of them when asked', () => {
+  it('stacks show all frames on request', () => {
     expect(stackFrames(stack, true)).toHaveLength(6);
   });
 });

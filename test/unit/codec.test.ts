@@ -21,7 +21,7 @@ const anyValue = fc.anything({
 });
 
 describe.each(Object.entries(codecs))('codec %s', (_, codec) => {
-  it('gives back exactly what was put in', () => {
+  it('a codec returns exactly the value that was encoded', () => {
     fc.assert(
       fc.property(anyValue, (value) => {
         let encoded: ReturnType<Codec['encode']>;
@@ -39,7 +39,7 @@ describe.each(Object.entries(codecs))('codec %s', (_, codec) => {
     );
   });
 
-  it('keeps texts of any kind', () => {
+  it('a codec keeps every text', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (text) => {
         expect(codec.decode(codec.encode([text, `${text}\ud800`]))).toEqual([text, `${text}\ud800`]);
@@ -47,7 +47,7 @@ describe.each(Object.entries(codecs))('codec %s', (_, codec) => {
     );
   });
 
-  it('keeps bytes, typed arrays, Buffers, errors and cycles', () => {
+  it('a codec keeps bytes, typed arrays, Buffers, errors and cycles', () => {
     const cyclic: Record<string, unknown> = { n: 2 ** 53 + 1, zero: -0 };
     cyclic.self = cyclic;
     const back = codec.decode(codec.encode(cyclic)) as typeof cyclic;
@@ -66,7 +66,7 @@ describe.each(Object.entries(codecs))('codec %s', (_, codec) => {
     expect((error.error.cause as Error).message).toBe('c');
   });
 
-  it('refuses functions and class instances, and pollutes no prototype', () => {
+  it('a codec refuses functions and class instances, and pollutes no prototype', () => {
     expect(() => codec.encode({ f: () => 1 })).toThrow();
     expect(() => codec.encode(new (class Money {})())).toThrow();
     for (const json of [
@@ -82,7 +82,7 @@ describe.each(Object.entries(codecs))('codec %s', (_, codec) => {
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
   });
 
-  it('refuses an encoding that it does not know', () => {
+  it('a codec refuses an unknown encoding', () => {
     expect(() => codec.decode({ data: new Uint8Array(), encoding: 'mystery' })).toThrow(/mystery/);
   });
 });
