@@ -251,7 +251,7 @@ describe('commands', () => {
     expect((await cli(`run result ${id}`)).exitCode).toBe(1);
     const described = (await cli('run describe declined-1')).output;
     expect(described).toContain(
-      "Step 'charge' failed with CardDeclined: limit ⏎ reached (caused by Error [ECONNREFUSED]: connect refused). It was attempt 1 of 3; not retried:",
+      "Step 'charge' failed with CardDeclined: limit ⏎ reached (caused by Error [ECONNREFUSED]: connect refused). It was attempt 1 of 3; not retried, because",
     );
     expect(described).not.toContain('step-body');
     expect(described).toContain("details { tenant: 't1' }");
