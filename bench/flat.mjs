@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { startEmbeddedPostgres } from '@perdure/embedded-postgres';
 import {
   claimRuns,
-  finishRuns,
+  endRuns,
   migrate,
   openDatabase,
   recordSteps,
@@ -39,7 +39,7 @@ async function openNamed(name) {
   await migrate({ url: url.href });
   const db = openDatabase({ url: url.href });
   const workerId = crypto.randomUUID();
-  await registerWorkers(db, [{ ...QUEUE, workerId, version: '', identity: '', slots: 100, leaseMs: 30_000 }]);
+  await registerWorkers(db, [{ ...QUEUE, workerId, build: '', identity: '', slots: 100, leaseMs: 30_000 }]);
   const sql = postgres(url.href, { max: 1, onnotice: () => undefined });
   return { db, sql, workerId, times: { start: [], claim: [], record: [], finish: [] }, turns: [] };
 }
@@ -65,7 +65,7 @@ async function measure({ db, workerId }, samples) {
     const records = runs.map(({ runId, leaseToken }) => recordCommand(runId, leaseToken, 1, null));
     await timed(times.record, () => recordSteps(db, records));
     const ends = runs.map(({ runId, leaseToken }) => finishCommand(runId, leaseToken));
-    await timed(times.finish, () => finishRuns(db, ends));
+    await timed(times.finish, () => endRuns(db, ends));
   }
   return times;
 }

@@ -50,7 +50,7 @@ export async function ownLimit(databaseUrl) {
   const slot = { workerId: randomUUID(), leaseMs: 600_000 };
   const taskQueue = `limit-${slot.workerId}`;
   await registerWorkers(db, [
-    { ...slot, namespace, taskQueue, workflowTypes: ['limit'], version: '', identity: '', slots: 1_000 },
+    { ...slot, namespace, taskQueue, workflowTypes: ['limit'], build: '', identity: '', slots: 1_000 },
   ]);
   const runs = Array.from({ length: 2 * Math.max(...SIZES) }, () => startCommand(taskQueue, 'limit'));
   await startRuns(

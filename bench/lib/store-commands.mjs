@@ -15,7 +15,7 @@ export function startCommand(taskQueue, workflowType) {
     input: null,
     requestId: null,
     priority: 0,
-    version: '',
+    build: '',
     reusePolicy: 'ALLOW',
     startDelayMs: 0,
     runTimeoutMs: 0,

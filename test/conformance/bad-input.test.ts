@@ -50,7 +50,7 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
   [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', reusePolicy: 99 }, 'reuse_policy'],
   [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', maxLostLeases: 1_001 }, 'max_lost_leases'],
   [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', requestId: 'r'.repeat(300) }, 'request_id'],
-  [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', version: '\n' }, 'version'],
+  [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', build: '\n' }, 'build'],
   [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', namespace: 'Nope!' }, 'namespace'],
   [
     WorkflowService,
@@ -217,7 +217,7 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
     'until',
   ],
   [WorkerService, 'suspendRun', { ...lease, waits: [] }, 'waits'],
-  [WorkerService, 'suspendRun', { ...lease, waits: [{ stepId: 's' }] }, 'waits[0].condition'],
+  [WorkerService, 'suspendRun', { ...lease, waits: [{ stepId: 's' }] }, 'waits[0].kind'],
   [WorkerService, 'completeWorkflow', { ...lease, output: tooBig }, 'output.data'],
   [WorkerService, 'failWorkflow', { ...lease }, 'failure'],
   [WorkerService, 'failWorkflow', { ...lease, failure, cut: { seq: 1 } }, 'cut'],
@@ -256,7 +256,7 @@ describe('bad input', () => {
     return undefined;
   };
 
-  it('has a case for every RPC that has a field', () => {
+  it('every RPC that has a field has a case of bad input', () => {
     const covered = new Set(cases.map(([service, method]) => `${service.name}.${method}`));
     const all = [WorkflowService, WorkerService, AdminService].flatMap((service) =>
       (service.methods as readonly DescMethod[])
@@ -276,7 +276,7 @@ describe('bad input', () => {
     },
   );
 
-  it('names every field that is wrong, not only the first', async () => {
+  it('a refusal names every wrong field, not only the first', async () => {
     const error = await refusal(perdure.workflows.startWorkflow({ priority: 1_000, namespace: 'X' }));
     expect(error.violations.map(({ field }) => field).sort()).toEqual([
       'namespace',
@@ -286,7 +286,7 @@ describe('bad input', () => {
     ]);
   });
 
-  it('lists so many violations as fit an answer, over unary calls too, and counts the rest', async () => {
+  it('a refusal lists as many violations as fit an answer, over unary calls too, and counts the rest', async () => {
     const unary = new Connection({ address: perdure.server.grpcAddress, session: false });
     const bad = '\u0001'.repeat(300);
     const runs = Array.from({ length: 200 }, () => ({ workflowType: bad, taskQueue: bad, workflowId: bad }));
@@ -294,7 +294,7 @@ describe('bad input', () => {
       const error = await refusal(unary.service(WorkflowService).startWorkflows({ runs }));
       expect(error).toMatchObject({ status: 'INVALID_ARGUMENT', reason: 'INVALID_FIELD' });
       expect(error.violations[0]?.field).toBe('runs[0].workflow_id');
-      expect(error.message).toMatch(/There are \d+ more violations\.$/);
+      expect(error.message).toMatch(/\d+ more violations are not listed\.$/);
       expect(error.message.length).toBeLessThan(2_000);
       expect(JSON.stringify(error.violations).length).toBeLessThan(10_000);
       expect(error.metadata.violations).toBe('1200');
@@ -303,7 +303,7 @@ describe('bad input', () => {
     }
   });
 
-  it('what is not there is NOT_FOUND and says so', async () => {
+  it('what does not exist is NOT_FOUND, with a message that says so', async () => {
     const { workflows } = perdure;
     for (const call of [
       () => workflows.getRun({ runId }),
@@ -358,7 +358,7 @@ describe('bad input', () => {
     client.close();
   });
 
-  it('random mutations of valid requests never end in INTERNAL, and the server goes on', async () => {
+  it('random mutations of valid requests never end in INTERNAL, and the server continues', async () => {
     const client = new grpc.Client(perdure.server.grpcAddress, grpc.credentials.createInsecure());
     let seed = 42;
     const random = (below: number) => {
@@ -389,7 +389,7 @@ describe('bad input', () => {
     expect((await perdure.admin.getServerInfo({})).version).not.toBe('');
   }, 60_000);
 
-  it('a message beyond the frame limit is refused, and the connection goes on', async () => {
+  it('a message beyond the frame limit is refused, and the connection stays open', async () => {
     const huge = { data: new Uint8Array(8 * 1024 * 1024), encoding: '' };
     const error = await refusal(perdure.workflows.startWorkflow({ workflowType: 'w', taskQueue: 'q', input: huge }));
     expect(error.status).toBe('RESOURCE_EXHAUSTED');

@@ -43,7 +43,7 @@ describe('a client without a server', () => {
     return { lines, connection, client: new Client({ connection, logger }) };
   };
 
-  it('says once where it looked and what to start, and ends with the same sentence within its timeout', async () => {
+  it('a client without a server says once where it looked and what to start, and ends with the same sentence within its timeout', async () => {
     const address = await freeAddress();
     const { client, connection, lines } = connect(address);
     const { error, tookMs } = await failing(client.execute(hello, 'you', { taskQueue: 'q', timeout: '3s' }));
@@ -58,7 +58,7 @@ describe('a client without a server', () => {
     connection.close();
   });
 
-  it('ends within its timeout also where everything is swallowed', async () => {
+  it('a client whose packets are swallowed ends within its timeout', async () => {
     const sockets = new Set<Socket>();
     const server = createServer((socket) => sockets.add(socket));
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -83,15 +83,15 @@ describe('a client without a server', () => {
     ['localhost', 'localhost:7300'],
     ['127.0.0.1:7300,db', 'db:7300'],
     ['::1', '[::1]:7300'],
-  ])('recognises the address %s at once and suggests %s', (address, suggestion) => {
+  ])('a client refuses the address %s at once and suggests %s', (address, suggestion) => {
     expect(() => new Client({ address })).toThrow(`Did you mean "${suggestion}"?`);
   });
 
-  it.each(['', 'a b:1', 'host:0', 'host:70000'])('refuses the address %j', (address) => {
+  it.each(['', 'a b:1', 'host:0', 'host:70000'])('a client refuses the address %j', (address) => {
     expect(() => new Connection({ address })).toThrow(/must be host:port/);
   });
 
-  it('says after close() that it was closed, for later calls and for those under way', async () => {
+  it('a closed client says that it was closed, for later and for open calls', async () => {
     const client = new Client({ address: await freeAddress() });
     const underWay = failing(client.start(hello, 'x', { taskQueue: 'q' }));
     client.close();
@@ -109,7 +109,7 @@ describe('a client', () => {
   });
   afterAll(() => perdure.stop());
 
-  it.each([3, 5])('refuses an input of %s MiB before it is sent', async (mib) => {
+  it.each([3, 5])('a client refuses an input of %s MiB before it is sent', async (mib) => {
     const { error, tookMs } = await failing(
       perdure.client.start(hello, 'x'.repeat(mib * 1024 * 1024), { taskQueue: 'q' }),
     );
@@ -120,7 +120,7 @@ describe('a client', () => {
     expect(tookMs).toBeLessThan(5_000);
   });
 
-  it('gives the same error when the server refuses the size, however low its limit is', async () => {
+  it('the error is the same when the server refuses the size, for any limit', async () => {
     const server = await perdure.startServer({ maxPayloadBytes: 2_048 });
     const connection = new Connection({ address: server.grpcAddress, session });
     const client = new Client({ connection });
@@ -135,7 +135,7 @@ describe('a client', () => {
     connection.close();
   });
 
-  it('never repeats a message that is too large for gRPC itself', async () => {
+  it('a client never repeats a message that is too large for gRPC itself', async () => {
     const { error, tookMs } = await failing(
       perdure.workflows.startWorkflow({
         workflowType: 'x',
@@ -163,7 +163,7 @@ describe('a client', () => {
     [{ maxLostLeases: 0 }, 'maxLostLeases must be a whole number from 1 to 1,000; got 0.'],
     [{ startDelay: 'soon' }, 'startDelay must be'],
     [{ runTimeout: -1 }, 'runTimeout must be'],
-  ])('refuses the start options %j', async (options, message) => {
+  ])('a client refuses the start options %j', async (options, message) => {
     const { error } = await failing(
       perdure.client.start(hello, 'you', { taskQueue: 'q', ...options } as unknown as StartOptions),
     );
@@ -171,7 +171,7 @@ describe('a client', () => {
     expect(error.message).toContain(message);
   });
 
-  it('refuses mistyped options of the client, of a list and of a result', async () => {
+  it('unknown options of a client, a list and a result are refused', async () => {
     expect(() => new Client({ adress: 'x' } as never)).toThrow(
       "A client has no option 'adress'; did you mean 'address'?",
     );
@@ -184,13 +184,13 @@ describe('a client', () => {
     expect(error.message).toContain("did you mean 'timeout'?");
   });
 
-  it.each([[], ['you']])('says what is missing when the options are: %j', async (...given) => {
+  it.each([[], ['you']])('a start says what is missing when the options are: %j', async (...given) => {
     const start = perdure.client.start as (...all: unknown[]) => Promise<unknown>;
     const { error } = await failing(start.call(perdure.client, hello, ...given));
     expect(error.message).toContain('must be an object with a taskQueue');
   });
 
-  it('names the workflow id by the request id when none is given', async () => {
+  it('the workflow id is the request id when none is given', async () => {
     const requestId = uuid();
     const handle = await perdure.client.start(hello, 'you', { taskQueue: 'q', requestId });
     expect(handle.workflowId).toBe(requestId);
@@ -243,7 +243,7 @@ describe('a client', () => {
     expect((await failing(handle.result({ signal: controller.signal }))).error).toBe(reason);
   });
 
-  it('a timeout says which run goes on, and also when the server is gone meanwhile', async () => {
+  it('a timeout names the run that continues, even when the server is stopped meanwhile', async () => {
     const proxy = await startTcpProxy(perdure.server.grpcAddress);
     const connection = new Connection({ address: proxy.address, session });
     const client = new Client({ connection, logger: { warn: () => undefined } as never });
@@ -262,7 +262,7 @@ describe('a client', () => {
     await proxy.close();
   });
 
-  it('a worker refuses what is no workflow', () => {
+  it('a worker refuses a value that is not a workflow', () => {
     const options = { taskQueue: 'q', connection: perdure.connection };
     expect(() => new Worker({ ...options, workflows: [(async () => 1) as never] })).toThrow(
       /workflows\[0\] is a function.*workflow\('name', async \(ctx, input\) => …\)/,

@@ -57,7 +57,7 @@ describe('concurrency', () => {
     expect(count.total).toBe(60);
   });
 
-  it('limits per type hold under a burst, and other types go on', async () => {
+  it('limits per type hold under a burst, and other types continue', async () => {
     const taskQueue = newQueue();
     const rare = countingWorkflow('rare', 2);
     const common = countingWorkflow('common', 3);
@@ -140,13 +140,13 @@ describe('concurrency', () => {
       expect((await noticed).cancelRequested).toMatchObject([{ runId }]);
       const awaiting = perdure.workflows.awaitRun({ runId, wait: { seconds: 20n } });
       await workers.completeWorkflow({ runId, leaseToken: run?.leaseToken ?? 0 });
-      expect((await awaiting).finished).toBe(true);
+      expect((await awaiting).ended).toBe(true);
     }
     connection.close();
     await other.stop();
   });
 
-  it('everything works, slower, without notifications', async () => {
+  it('everything works without notifications, but slower', async () => {
     const polling = await startPerdure({
       server: { wakeup: 'poll', pollFallbackMs: 50 },
       reaper: { wakeup: 'poll', maxSleepMs: 50 },
@@ -168,7 +168,7 @@ describe('concurrency', () => {
     await plain.stop();
   });
 
-  it('a worker drains: it finishes what it runs and takes nothing new', async () => {
+  it('a draining worker continues its runs and takes no new ones', async () => {
     const taskQueue = newQueue();
     let release: () => void = () => undefined;
     const definition = workflow('drained', async (ctx) => {
@@ -196,7 +196,7 @@ describe('concurrency', () => {
     expect((await second.get()).status).toBe('PENDING');
   });
 
-  it('a worker that is drained from outside shuts down by itself', async () => {
+  it('a worker that is drained from outside shuts down', async () => {
     const taskQueue = newQueue();
     const definition = workflow('w', async () => 1);
     const worker = await perdure.startWorker({ taskQueue, workflows: [definition], leaseDuration: '1s' });
@@ -204,7 +204,7 @@ describe('concurrency', () => {
     await worker.run();
   });
 
-  it('a worker that must go gives its runs back at once', async () => {
+  it('a worker whose grace has passed gives its runs back at once', async () => {
     const taskQueue = newQueue();
     const definition = workflow('w', async (ctx) => {
       await ctx.step('hold', () => new Promise(() => undefined));

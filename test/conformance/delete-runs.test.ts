@@ -11,7 +11,7 @@ describe('deleting runs', () => {
   });
   afterAll(() => perdure.stop());
 
-  it('removes an ended run with its history, and frees its workflow id and request id', async () => {
+  it('a deletion removes an ended run with its history, and frees its workflow id and request id', async () => {
     const taskQueue = `q-${uuid()}`;
     const definition = workflow('w', async (ctx) => ctx.step('s', async () => 'x'));
     await perdure.startWorker({ taskQueue, workflows: [definition] });
@@ -37,7 +37,7 @@ describe('deleting runs', () => {
     expect(await refusal(again.get())).toMatchObject({ reason: 'RUN_NOT_FOUND' });
   });
 
-  it('refuses an open run and changes nothing of it', async () => {
+  it('a deletion of an open run is refused and changes nothing', async () => {
     const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue: `q-${uuid()}` }));
     const before = await perdure.workflows.getRun({ runId });
     const error = await refusal(perdure.workflows.deleteRun({ runId }));

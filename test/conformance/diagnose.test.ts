@@ -28,7 +28,7 @@ describe('diagnosis', () => {
     return { workerId, claim };
   };
 
-  it('lists a reaper while it runs, and not after it has stopped', async () => {
+  it('a reaper is listed while it runs, and not after it has stopped', async () => {
     expect((await perdure.admin.getServerInfo({})).reapers).toEqual([]);
     const reaper = perdure.startReaper();
     const [info] = await until('the reaper to announce itself', async () => {
@@ -40,7 +40,7 @@ describe('diagnosis', () => {
     expect((await perdure.admin.getServerInfo({})).reapers).toEqual([]);
   });
 
-  it('takes a reaper for dead once it has been silent for 10 s', async () => {
+  it('a reaper counts as dead once it has been silent for 10 s', async () => {
     await perdure.database.sql`insert into perdure.reapers values
       (${uuid()}, 'dead:1', perdure.clock() - interval '1 h', perdure.clock() - interval '11 s'),
       (${uuid()}, 'live:1', perdure.clock() - interval '1 h', perdure.clock() - interval '9 s')`;
@@ -49,7 +49,7 @@ describe('diagnosis', () => {
     await perdure.database.sql`delete from perdure.reapers`;
   });
 
-  it('counts overdue sleepers and lost leases, which nobody takes back without a reaper', async () => {
+  it('overdue sleeping runs and expired leases are counted, and stay without a reaper', async () => {
     await perdure.admin.createNamespace({ name: 'late' });
     const namespace = 'late';
     expect(await perdure.admin.diagnose({ namespace })).toMatchObject({ overdueSleepers: 0n, expiredLeases: 0n });
@@ -67,13 +67,13 @@ describe('diagnosis', () => {
     const { explanation, reapersAlive } = await perdure.workflows.describeRun({ namespace, runId: delayed.runId });
     expect([reapersAlive, explanation]).toEqual([0, expect.stringContaining('No reaper is running to wake it.')]);
     const lost = await perdure.workflows.describeRun({ namespace, runId: claimed.runId });
-    expect(lost.explanation).toContain('No reaper is running to take the run back.');
+    expect(lost.explanation).toContain('No reaper is running to reclaim the run.');
     expect(lost.worker?.workerId).toBe(worker.workerId);
     // Other namespaces are not concerned.
     expect(await perdure.admin.diagnose({})).toMatchObject({ overdueSleepers: 0n, expiredLeases: 0n });
   });
 
-  it('names queues without workers and types that no worker online has', async () => {
+  it('a diagnosis names queues without workers and types that no worker online has', async () => {
     await perdure.admin.createNamespace({ name: 'idle' });
     const namespace = 'idle';
     const taskQueue = 'served';
@@ -90,7 +90,7 @@ describe('diagnosis', () => {
     ]);
   });
 
-  it('counts the runs that failed within the time asked for, by type, and names the newest', async () => {
+  it('a diagnosis counts the runs that failed within the requested time, by type, and names the newest', async () => {
     await perdure.admin.createNamespace({ name: 'failing' });
     const namespace = 'failing';
     const taskQueue = `q-${uuid()}`;
@@ -109,7 +109,7 @@ describe('diagnosis', () => {
     expect((await perdure.admin.diagnose({ namespace, recent: { seconds: 86_400n } })).failed).toHaveLength(1);
   });
 
-  it('a namespace that does not exist is NOT_FOUND for every list, also when only empty', async () => {
+  it('every list of a namespace that does not exist is NOT_FOUND, and of an empty one is empty', async () => {
     const namespace = 'nowhere';
     const calls: Promise<unknown>[] = [
       perdure.admin.diagnose({ namespace }),
@@ -142,7 +142,7 @@ describe('diagnosis', () => {
     const { runId } = await perdure.workflows.startWorkflow({ workflowType: 'broken', taskQueue });
     await perdure.workflows.awaitRun({ runId });
     expect((await perdure.workflows.describeRun({ runId })).explanation).toBe(
-      "Step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 1 of 3; not retried: stopOn or retryOn of its retry policy rules it out.",
+      "Step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 1 of 3; not retried, because of stopOn or retryOn in its retry policy.",
     );
   });
 });

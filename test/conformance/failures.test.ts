@@ -73,7 +73,7 @@ describe('errors that a client sees', () => {
       }),
     );
 
-  it('name workflow, ids, step, error name and code, and keep classes, causes and only the frames of the author', async () => {
+  it('the error of a failed run names workflow, ids, step, error name and code, and keeps classes, causes and only the frames of the author', async () => {
     const error = await run('declined');
     expect(error.message).toBe(
       `Workflow 'failing' (id '${error.workflowId}', run ${error.runId}) failed in step 'charge': TypeError [card_declined]: declined`,
@@ -86,7 +86,7 @@ describe('errors that a client sees', () => {
     for (const stack of [error.stack, error.cause.stack]) expect(stack).not.toMatch(/worker-sdk|node:/);
   });
 
-  it('name the step also when the code wraps its error', async () => {
+  it('the error of a failed run names the step even when the code wraps its error', async () => {
     const error = await run('declined', wrapping);
     expect(error.message).toMatch(/ failed in step 'charge': no order$/);
     expect((error.cause.cause as Error).message).toBe('declined');
@@ -111,21 +111,21 @@ describe('errors that a client sees', () => {
     expect(input.message).toMatch(/^The input of workflow 'failing' cannot be recorded: it is a symbol\./);
   });
 
-  it('say a size once', async () => {
+  it('an error about a size names the size once', async () => {
     expect((await run('large')).message.match(/The result of step/g)).toHaveLength(1);
   });
 
-  it('are instances of RetryableError again', async () => {
+  it('a RetryableError comes back as an instance of its class', async () => {
     const { cause } = await run('later');
     expect(cause).toBeInstanceOf(RetryableError);
     expect(cause).toMatchObject({ code: 'E' });
   });
 
-  it('exist also when what was thrown cannot be read', async () => {
+  it('a thrown value that cannot be read is recorded as an error', async () => {
     expect((await run('hostile')).cause.message).toContain('cannot be read');
   });
 
-  it('are encrypted by a codec that encrypts: the database has a placeholder, and who has the key has all', async () => {
+  it('an encrypting codec encrypts errors: the database has placeholders, and the key reads everything', async () => {
     const codec = aesGcmCodec({ keys: { k1: randomBytes(32) }, activeKey: 'k1' });
     const queue = `q-${uuid()}`;
     const secret = workflow('secret', async (ctx, name: string) => {

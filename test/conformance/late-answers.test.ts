@@ -28,7 +28,7 @@ describe('answers that come late', () => {
     return { worker, logged: (event: string) => lines.filter((line) => line.includes(`"event":"${event}"`)) };
   };
 
-  it('a run that comes with a poll whose answer took longer than the lease starts only when it is still held', async () => {
+  it('a run whose poll was answered later than its lease lasts starts only when it is still held', async () => {
     const taskQueue = `q-${uuid()}`;
     const bodies: string[] = [];
     const charge = (who: string) =>
@@ -60,7 +60,7 @@ describe('answers that come late', () => {
     await stalled.worker.shutdown(0);
   });
 
-  it('a run that comes late, but is still held, starts after a renewal, with the cancel that the renewal tells of', async () => {
+  it('a run that arrives late but is still held starts after a renewal, with the cancel that the renewal reports', async () => {
     const taskQueue = `q-${uuid()}`;
     const stall = gate();
     const seen: string[] = [];
@@ -93,7 +93,7 @@ describe('answers that come late', () => {
     await until('the answer to be on its way', () => held === 1);
     await handle.cancel('enough');
     await until('the lease to be over', async () => {
-      const rows = await patient.database.sql<{ over: boolean }[]>`select locked_until < perdure.clock() as over
+      const rows = await patient.database.sql<{ over: boolean }[]>`select lease_expires_at < perdure.clock() as over
         from perdure.workflow_runs where run_id = ${handle.runId}`;
       return rows[0]?.over;
     });
@@ -105,7 +105,7 @@ describe('answers that come late', () => {
     await patient.stop();
   });
 
-  it('a run that is kept in memory goes on only when it is still held, also when a cancel comes with the same answers', async () => {
+  it('a run in memory continues only when it is still held, even when a cancel arrives with the same answers', async () => {
     const taskQueue = `q-${uuid()}`;
     const bodies: string[] = [];
     const napper = (who: string) =>
@@ -146,7 +146,7 @@ describe('answers that come late', () => {
     await stalled.worker.shutdown(0);
   });
 
-  it('a heartbeat that finds a run completed, before the worker has heard so, reports no lost lease', async () => {
+  it('a heartbeat that finds a run completed before the worker knows it reports no lost lease', async () => {
     const taskQueue = `q-${uuid()}`;
     const definition = workflow('quick', async () => 'done');
     const stall = gate();

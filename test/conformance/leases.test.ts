@@ -98,7 +98,7 @@ describe('leases', () => {
     SuspendRun: (run) =>
       perdure.workers.suspendRun({
         ...fenceOf(run),
-        waits: [{ stepId: 'timer', condition: { case: 'timer', value: {} } }],
+        waits: [{ stepId: 'timer', kind: { case: 'timer', value: {} } }],
       }),
     CompleteWorkflow: (run) => perdure.workers.completeWorkflow({ ...fenceOf(run), output: payload('stale') }),
     FailWorkflow: (run) => perdure.workers.failWorkflow({ ...fenceOf(run), failure: failure('stale') }),
@@ -130,7 +130,7 @@ describe('leases', () => {
     expect((await getRun(first.runId)).leaseToken).toBe(second.leaseToken);
   });
 
-  it('ReleaseRun keeps the reason, for those who ask why the run does not move', async () => {
+  it('ReleaseRun keeps the reason, and describe shows it', async () => {
     const { worker, runId } = await startOne();
     const run = await worker.claim();
     const reason = 'Its input cannot be decoded: unexpected token';
@@ -149,7 +149,7 @@ describe('leases', () => {
 
   it('RecordHeartbeat reports a stale lease as lost and renews the others', async () => {
     const { first, second } = await relapsed();
-    const untilBefore = (await getRun(second.runId)).lockedUntil;
+    const untilBefore = (await getRun(second.runId)).leaseExpiresAt;
     const { worker } = await startOne();
     const other = await worker.claim();
     const beat = await perdure.workers.recordHeartbeat({
@@ -160,12 +160,12 @@ describe('leases', () => {
       ],
     });
     expect(beat.leases.map(({ renewed }) => renewed)).toEqual([false, true]);
-    expect((await getRun(second.runId)).lockedUntil).toEqual(untilBefore);
+    expect((await getRun(second.runId)).leaseExpiresAt).toEqual(untilBefore);
     const { attempts } = await perdure.workflows.listStepAttempts({ runId: first.runId, stepId: 'open' });
     expect(attempts[0]?.heartbeat).toBeUndefined();
   });
 
-  it('every acknowledged write may be repeated and answers like the first time', async () => {
+  it('every acknowledged write may be repeated and is answered like the first call', async () => {
     const { worker } = await startOne();
     const run = await worker.claim();
     const began = await perdure.workers.beginStep(begin(run, 's'));
@@ -181,7 +181,7 @@ describe('leases', () => {
     };
     const scheduled = await perdure.workers.scheduleSleep(sleep);
     expect((await perdure.workers.scheduleSleep(sleep)).firesAt).toEqual(scheduled.firesAt);
-    const waits = [{ stepId: 'nap', condition: { case: 'timer' as const, value: {} } }];
+    const waits = [{ stepId: 'nap', kind: { case: 'timer' as const, value: {} } }];
     const suspended = await perdure.workers.suspendRun({ ...fenceOf(run), waits });
     expect(suspended.suspended).toBe(true);
     expect((await perdure.workers.suspendRun({ ...fenceOf(run), waits })).wakeAt).toEqual(suspended.wakeAt);
@@ -242,7 +242,7 @@ describe('leases', () => {
     });
   });
 
-  it('recovers the run of a worker that died: lease cleared, open attempt closed, attempt + 1', async () => {
+  it('the run of a dead worker is reclaimed: lease cleared, open attempt closed, attempt + 1', async () => {
     const { worker, runId } = await startOne();
     const first = await worker.claim();
     await perdure.workers.beginStep(begin(first, 's'));
@@ -273,7 +273,7 @@ describe('leases', () => {
     });
     expect(run.failure?.reason).toBe(FailureReason.TOO_MANY_LOST_LEASES);
     expect(run.attempt).toBeGreaterThanOrEqual(3);
-    expect(run.lockedBy).toBe('');
+    expect(run.leasedBy).toBe('');
   });
 
   it('an attempt that a live worker does not end past its timeout is failed, and the run goes to another worker', async () => {
@@ -305,7 +305,7 @@ describe('leases', () => {
     await quiet.workflows.startWorkflows({ runs: Array.from({ length: 6 }, () => startRequest()) });
     await quiet.database.sql`update perdure.workflow_runs set lost_leases = 2, counted_losses = 0`;
     const nap = { stepId: 'nap', seq: 1, when: { case: 'duration' as const, value: { seconds: 60n } } };
-    const waits = [{ stepId: 'nap', condition: { case: 'timer' as const, value: {} } }];
+    const waits = [{ stepId: 'nap', kind: { case: 'timer' as const, value: {} } }];
     const delay = { seconds: 60n };
     const givingUp: ((run: LeasedRun) => Promise<unknown>)[] = [
       (run) => quiet.workers.completeWorkflow(fenceOf(run)),
@@ -343,7 +343,7 @@ describe('leases', () => {
       leased.slice(0, 30).map(async (run) => {
         const nap = { stepId: 'nap', seq: 1, when: { case: 'duration' as const, value: { seconds: 300n } } };
         await crowd.workers.scheduleSleep({ ...fenceOf(run), ...nap });
-        const waits = [{ stepId: 'nap', condition: { case: 'timer' as const, value: {} } }];
+        const waits = [{ stepId: 'nap', kind: { case: 'timer' as const, value: {} } }];
         await crowd.workers.suspendRun({ ...fenceOf(run), waits });
       }),
     );
@@ -357,7 +357,7 @@ describe('leases', () => {
     await crowd.stop();
   });
 
-  it('heartbeats keep a lease for as long as they come', async () => {
+  it('heartbeats keep a lease for as long as they arrive', async () => {
     const { worker, runId } = await startOne();
     const run = await worker.claim();
     for (let n = 0; n < 5; n++) {
@@ -386,7 +386,7 @@ describe('leases', () => {
     expect(claimed.every(({ leaseToken }) => leaseToken === 1)).toBe(true);
   });
 
-  it('a poll whose client has gone is not handed a run', async () => {
+  it('a poll whose client has left gets no run', async () => {
     const { worker } = await startOne();
     await perdure.workers.completeWorkflow(fenceOf(await worker.claim()));
     const controller = new AbortController();

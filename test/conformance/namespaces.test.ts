@@ -11,14 +11,14 @@ describe('namespaces', () => {
   });
   afterAll(() => perdure.stop());
 
-  it('can be added once and are listed', async () => {
+  it('a namespace can be created once and is listed', async () => {
     const { namespaces } = await perdure.admin.listNamespaces({});
     expect(namespaces.map(({ name }) => name)).toEqual(['default', 'other']);
     const again = await refusal(perdure.admin.createNamespace({ name: 'other' }));
     expect(again).toMatchObject({ status: 'ALREADY_EXISTS', reason: 'NAMESPACE_ALREADY_EXISTS' });
   });
 
-  it('one that is not there is NOT_FOUND for starts and registrations', async () => {
+  it('starts and registrations in a namespace that does not exist are NOT_FOUND', async () => {
     const start = perdure.workflows.startWorkflow(startRequest({ namespace: 'nowhere' }));
     expect((await refusal(start)).reason).toBe('NAMESPACE_NOT_FOUND');
     const register = perdure.workers.registerWorker({
@@ -32,7 +32,7 @@ describe('namespaces', () => {
     expect(outcomes[0]?.result.case).toBe('error');
   });
 
-  it('nothing of one can be seen or changed from another, on any RPC', async () => {
+  it('no RPC sees or changes anything of another namespace', async () => {
     const taskQueue = `q-${uuid()}`;
     const worker = await registerRawWorker(perdure, taskQueue);
     const workflowId = uuid();
@@ -68,7 +68,7 @@ describe('namespaces', () => {
       perdure.workers.settleStep({ ...lease, stepId: 's', seq: 1, kind: 1, attemptNumber: 1, status: 3, eventSeq: 1 }),
       perdure.workers.observeCancel({ ...lease, eventSeq: 1 }),
       perdure.workers.scheduleSleep({ ...lease, stepId: 'y', seq: 4, when: { case: 'duration', value: {} } }),
-      perdure.workers.suspendRun({ ...lease, waits: [{ stepId: 'nap', condition: { case: 'timer', value: {} } }] }),
+      perdure.workers.suspendRun({ ...lease, waits: [{ stepId: 'nap', kind: { case: 'timer', value: {} } }] }),
       perdure.workers.completeWorkflow(lease),
       perdure.workers.failWorkflow({ ...lease, failure: failure() }),
       perdure.workers.failWorkflow({ ...lease, failure: failure(), retryAfter: {} }),
@@ -108,7 +108,7 @@ describe('namespaces', () => {
     expect(after.currentSteps).toEqual(before.currentSteps);
   });
 
-  it('the same workflow id, request id and queue live side by side in two namespaces', async () => {
+  it('two namespaces may use the same workflow id, request id and queue', async () => {
     const taskQueue = `q-${uuid()}`;
     const request = { taskQueue, workflowId: uuid(), requestId: uuid() };
     const here = await perdure.workflows.startWorkflow(startRequest(request));

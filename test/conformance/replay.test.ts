@@ -152,7 +152,7 @@ describe('replay', () => {
     expect((await handle.get()).error?.name).toBe('NonDeterminismError');
   });
 
-  it('replays a history of 1,000 steps', async () => {
+  it('a history of 1,000 steps is replayed', async () => {
     const taskQueue = `q-${uuid()}`;
     let executions = 0;
     const definition = workflow('long', async (ctx) => {
@@ -172,7 +172,7 @@ describe('replay', () => {
     expect(executions).toBe(1_000);
   }, 180_000);
 
-  it('carries out 1,000 parallel branches, and replays them', async () => {
+  it('1,000 parallel branches are executed and replayed', async () => {
     const taskQueue = `q-${uuid()}`;
     const definition = workflow('wide', async (ctx) => {
       const values = await Promise.all(Array.from({ length: 1_000 }, (_, n) => ctx.step(`b${n}`, () => n)));

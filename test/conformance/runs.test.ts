@@ -47,12 +47,12 @@ describe('runs', () => {
   const attemptsOf = async (runId: string, stepId: string) =>
     (await perdure.workflows.listStepAttempts({ runId, stepId })).attempts;
 
-  it('happy path with output', async () => {
+  it('a run completes with its output', async () => {
     const { output } = await execute(async (_, name) => `Hello ${name}`, 'you');
     expect(output).toBe('Hello you');
   });
 
-  it('several chained steps, each executed once', async () => {
+  it('chained steps are executed once each', async () => {
     const executed: string[] = [];
     const { output, handle } = await execute(async (ctx) => {
       let value = 1;
@@ -75,7 +75,7 @@ describe('runs', () => {
     ]);
   });
 
-  it('keeps what JSON loses', async () => {
+  it('values that JSON would change are kept', async () => {
     const value = {
       date: new Date(0),
       big: 2n ** 70n,
@@ -108,7 +108,7 @@ describe('runs', () => {
     expect(error?.cause.stack).toContain('runs.test');
   });
 
-  it('fails clearly on throwing what is no Error, and on messages that the database cannot hold', async () => {
+  it('a run that throws a value other than an Error, or a message that the database cannot hold, fails clearly', async () => {
     expect((await execute(async () => Promise.reject('just text'))).error?.cause.message).toBe('just text');
     expect((await execute(async () => Promise.reject({ a: 1 }))).error?.cause.message).toContain('{"a":1}');
     const nul = await execute(async () => Promise.reject(new Error('a\u0000b\ud800')));
@@ -117,7 +117,7 @@ describe('runs', () => {
     expect(Buffer.byteLength(long.error?.cause.message ?? '')).toBeLessThanOrEqual(65_536);
   });
 
-  it('retries until success with one attempt row each', async () => {
+  it('a step is retried until it succeeds, with one row for each attempt', async () => {
     let tries = 0;
     const { output, handle } = await execute(async (ctx) =>
       ctx.step(
@@ -146,7 +146,7 @@ describe('runs', () => {
     ]);
   });
 
-  it('stops when the tries are used up, and the code may catch the error and go on', async () => {
+  it('retries stop at maxAttempts, and the code may catch the error and continue', async () => {
     const { output, handle } = await execute(async (ctx) => {
       try {
         await ctx.step(
@@ -186,7 +186,7 @@ describe('runs', () => {
     }
   });
 
-  it('respects the backoff of steps and an explicit time of the next try', async () => {
+  it('retries respect the backoff of the policy and an explicit time of the next attempt', async () => {
     let tries = 0;
     const code = async (ctx: WorkflowContext) => {
       await ctx.step(
@@ -238,7 +238,7 @@ describe('runs', () => {
     expect(aborted).toBeInstanceOf(StepTimeoutError);
   });
 
-  it('a silent step fails by its heartbeat timeout, and the next try resumes from the last detail', async () => {
+  it('a silent step fails by its heartbeat timeout, and the next attempt resumes from the last detail', async () => {
     const { output, handle } = await execute(async (ctx) =>
       ctx.step(
         'chunks',
@@ -280,7 +280,7 @@ describe('runs', () => {
     expect(new Set(keys).size).toBe(4);
   });
 
-  it('the run-level retry policy applies, waits, and executes the failed step again but not the finished ones', async () => {
+  it('a retry of the run waits, and executes the failed step again but not the completed ones', async () => {
     const executed: string[] = [];
     const taskQueue = `q-${uuid()}`;
     const definition = workflow(
@@ -309,7 +309,7 @@ describe('runs', () => {
     expect((await attemptsOf(handle.runId, 'failing')).map(({ attemptNumber }) => attemptNumber)).toEqual([1, 2, 3]);
   });
 
-  it('validates inputs on both sides and gives the code what the schema makes of them', async () => {
+  it('inputs are validated on both sides, and the code gets the output of the schema', async () => {
     const taskQueue = `q-${uuid()}`;
     const definition = workflow(
       'typed',
@@ -371,7 +371,7 @@ describe('runs', () => {
     expect(output?.[6]).toContain('nested');
   });
 
-  it('a run that is not done by its timeout FAILs with that reason, and its code is told', async () => {
+  it('a run that has not ended by its timeout FAILs with that reason, and its code sees it', async () => {
     const taskQueue = `q-${uuid()}`;
     const definition = workflow('slow', async (ctx) => {
       await ctx.sleep('1h');

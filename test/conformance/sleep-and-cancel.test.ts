@@ -29,7 +29,7 @@ describe('sleep and cancel', () => {
     });
     const { suspended } = await perdure.workers.suspendRun({
       ...fenceOf(run),
-      waits: [{ stepId: 'nap', condition: { case: 'timer', value: {} } }],
+      waits: [{ stepId: 'nap', kind: { case: 'timer', value: {} } }],
     });
     expect(suspended).toBe(true);
     return { worker, runId, run };
@@ -106,7 +106,7 @@ describe('sleep and cancel', () => {
     expect(error.retryAfterMs).toBeGreaterThan(50_000);
   });
 
-  it('a suspension whose timer is due already is not one', async () => {
+  it('a suspension whose timer is already due keeps the lease', async () => {
     const worker = await registerRawWorker(perdure, newQueue());
     await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
     const run = await worker.claim();
@@ -118,7 +118,7 @@ describe('sleep and cancel', () => {
     });
     const answer = await perdure.workers.suspendRun({
       ...fenceOf(run),
-      waits: [{ stepId: 'nap', condition: { case: 'timer', value: {} } }],
+      waits: [{ stepId: 'nap', kind: { case: 'timer', value: {} } }],
     });
     expect(answer).toMatchObject({ suspended: false, readyStepIds: ['nap'] });
   });
@@ -159,7 +159,7 @@ describe('sleep and cancel', () => {
     expect(await handle.result({ timeout: '10s' })).toBe('kept');
   });
 
-  it('cancel ends a run at once that no worker has touched; twice is idempotent', async () => {
+  it('a cancel ends a run that was never claimed at once, and a repeat changes nothing', async () => {
     const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue: newQueue() }));
     expect((await perdure.workflows.cancelRun({ runId, reason: 'no need' })).status).toBe(RunStatus.CANCELLED);
     expect((await perdure.workflows.cancelRun({ runId })).status).toBe(RunStatus.CANCELLED);
@@ -178,7 +178,7 @@ describe('sleep and cancel', () => {
     }
   });
 
-  it('cancel wakes a sleeper, whose code sees it and cleans up', async () => {
+  it('a cancel wakes a sleeping run, whose code sees it and cleans up', async () => {
     const taskQueue = newQueue();
     const cleaned: string[] = [];
     const definition = workflow('sleeping', async (ctx) => {
@@ -228,7 +228,7 @@ describe('sleep and cancel', () => {
     expect(begun).toEqual(['long']);
   });
 
-  it('after an acknowledged cancel the server lets no step begin but those of clean-up', async () => {
+  it('after an acknowledged cancel the server refuses new steps, except those of clean-up', async () => {
     const worker = await registerRawWorker(perdure, newQueue());
     const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
     const run = await worker.claim();
@@ -243,14 +243,14 @@ describe('sleep and cancel', () => {
     expect(await statusOf(runId)).toBe(RunStatus.CANCELLED);
   });
 
-  it('a cancel that was not asked for cannot be confirmed', async () => {
+  it('a cancel that was not requested cannot be confirmed', async () => {
     const worker = await registerRawWorker(perdure, newQueue());
     await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
     const run = await worker.claim();
     expect((await refusal(perdure.workers.confirmCancel(fenceOf(run)))).reason).toBe('WRONG_RUN_STATE');
   });
 
-  it('a run that finishes in spite of a cancel is COMPLETED', async () => {
+  it('a run that completes in spite of a cancel is COMPLETED', async () => {
     const worker = await registerRawWorker(perdure, newQueue());
     const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
     const run = await worker.claim();
@@ -259,7 +259,7 @@ describe('sleep and cancel', () => {
     expect(await statusOf(runId)).toBe(RunStatus.COMPLETED);
   });
 
-  it('terminate ends a run in any open state, and its worker learns by its lease', async () => {
+  it('terminate ends a run in any open status, and its worker loses its lease', async () => {
     const worker = await registerRawWorker(perdure, newQueue());
     const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
     const run = await worker.claim();
@@ -277,7 +277,7 @@ describe('sleep and cancel', () => {
     expect(await statusOf(sleeping.runId)).toBe(RunStatus.TERMINATED);
   });
 
-  it('of complete, cancel, terminate and fail at once exactly one decides', async () => {
+  it('when complete, cancel, terminate and fail race, exactly one decides', async () => {
     for (let round = 0; round < 40; round++) {
       const worker = await registerRawWorker(perdure, newQueue());
       const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));

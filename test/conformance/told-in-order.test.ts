@@ -10,7 +10,7 @@ import { until } from '../support/until.js';
 const once = { retry: { maxAttempts: 1 } } as const;
 const HOUR_MS = 3_600_000;
 
-describe('what the code of a run is told', () => {
+describe('what the code of a run sees', () => {
   let perdure: TestPerdure;
   beforeAll(async () => {
     perdure = await startPerdure({ reaper: { maxSleepMs: 50, reclaimBackoffMs: 0, maxReclaimBackoffMs: 0 } });
@@ -23,7 +23,7 @@ describe('what the code of a run is told', () => {
     steps.map((step) => `${step.stepId}/${step.attemptNumber} ${StepStatus[step.status]}${step.isCut ? ' cut' : ''}`);
   /** As if the worker that holds the run had died. */
   const loseLease = (runId: string) =>
-    perdure.database.sql`update perdure.workflow_runs set locked_until = perdure.clock() - interval '1 s'
+    perdure.database.sql`update perdure.workflow_runs set lease_expires_at = perdure.clock() - interval '1 s'
       where run_id = ${runId} and status = 'RUNNING'`;
 
   it('a step that was lost with its worker and is executed at most once fails at the same place in every replay', async () => {
@@ -99,7 +99,7 @@ describe('what the code of a run is told', () => {
     expect(cleanedUp).toEqual(['refund', 'moved', 'notify']);
   });
 
-  it('clean-up of a cancelled run that waits gives the run back and calls nothing', async () => {
+  it('clean-up that waits suspends the cancelled run, without further calls', async () => {
     const own = await startPerdure({ reaper: { maxSleepMs: 50 } });
     const taskQueue = newQueue();
     const counted = countCalls(own.connection);
@@ -188,7 +188,7 @@ describe('what the code of a run is told', () => {
     await handle.result({ timeout: '20s' });
   });
 
-  it('a retry of the run takes back what followed the failure, and the good way is another', async () => {
+  it('a retry of the run takes back the steps after the failure, and may take another way', async () => {
     const taskQueue = newQueue();
     let fails = true;
     const definition = workflow('retried', { retry: { maxAttempts: 3, initial: 1 } }, async (ctx) => {
@@ -224,7 +224,7 @@ describe('what the code of a run is told', () => {
     ]);
   });
 
-  it('a retry of the run executes all steps again that failed together, also when the error does not name them', async () => {
+  it('a retry of the run executes all steps again that failed together, even when the error does not name them', async () => {
     const taskQueue = newQueue();
     let isDown = true;
     const executed = new Map<string, number>();
@@ -306,7 +306,7 @@ describe('what the code of a run is told', () => {
     await until('the worker to be free again', () => worker.running === 0);
   });
 
-  it('what no retry could mend fails at once: times too far ahead, names that are no text, nested steps', async () => {
+  it('errors that no retry can mend fail at once: times too far ahead, names that are not text, nested steps', async () => {
     const taskQueue = newQueue();
     let nested = 0;
     const definition = workflow('wrong', async (ctx) => {

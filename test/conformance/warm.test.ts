@@ -23,7 +23,7 @@ describe('suspended runs that are kept in memory', () => {
     await until('the worker to be free', () => worker.running === 0);
   };
 
-  it('go on where they stand: the code is executed once, and so is each body', async () => {
+  it('a suspended run in memory continues without a replay: the code and each body are executed once', async () => {
     const taskQueue = newQueue();
     let executions = 0;
     const bodies: string[] = [];
@@ -48,7 +48,7 @@ describe('suspended runs that are kept in memory', () => {
     expect(run?.leaseToken).toBe(4);
   });
 
-  it('make room for others, and are replayed then', async () => {
+  it('suspended runs that are evicted are replayed', async () => {
     const taskQueue = newQueue();
     let executions = 0;
     const bodies = new Map<number, number>();
@@ -68,7 +68,7 @@ describe('suspended runs that are kept in memory', () => {
     expect(executions).toBe(5 + 3);
   });
 
-  it('are of no use once another worker has held the run', async () => {
+  it('a suspended run in memory is replayed once another worker has held the run', async () => {
     const taskQueue = newQueue();
     const bodies = new Map<string, number>();
     const definition = workflow('wanderer', async (ctx) => {
@@ -96,7 +96,7 @@ describe('suspended runs that are kept in memory', () => {
     expect(bodies.size).toBe(160);
   });
 
-  it('see what happened meanwhile in the order in which a replay sees it', async () => {
+  it('a suspended run in memory sees results in the order in which a replay sees them', async () => {
     const taskQueue = newQueue();
     const seen: string[][] = [];
     const definition = workflow('timers', async (ctx) => {
@@ -123,7 +123,7 @@ describe('suspended runs that are kept in memory', () => {
     expect(new Set(seen[0])).toEqual(new Set(['a', 'b', 'c', 'd']));
   });
 
-  it('hear of a cancel and clean up', async () => {
+  it('a suspended run in memory sees a cancel and cleans up', async () => {
     const taskQueue = newQueue();
     let executions = 0;
     const cleaned: string[] = [];
@@ -201,7 +201,7 @@ describe('suspended runs that are kept in memory', () => {
     expect([tries, executions]).toEqual([3, 1]);
   });
 
-  it('are forgotten when their code moves by itself, and replayed', async () => {
+  it('a suspended run whose code moves is removed from memory and replayed', async () => {
     const taskQueue = newQueue();
     const [itsOwn, moved] = [gate(), gate()];
     let executions = 0;
@@ -283,7 +283,7 @@ describe('suspended runs that are kept in memory', () => {
     await sleepy.stop();
   });
 
-  it('are not kept when their code went on before they heard of their suspension', async () => {
+  it('a run is not kept in memory when its code continued before the answer to its suspension', async () => {
     const taskQueue = newQueue();
     let executions = 0;
     const [late, moved] = [gate(), gate()];
@@ -310,7 +310,7 @@ describe('suspended runs that are kept in memory', () => {
     await worker.shutdown(0);
   });
 
-  it('are not kept when their code ended before they heard of their suspension', async () => {
+  it('a run is not kept in memory when its code ended before the answer to its suspension', async () => {
     const taskQueue = newQueue();
     let executions = 0;
     const [late, ended] = [gate(), gate()];
@@ -335,7 +335,7 @@ describe('suspended runs that are kept in memory', () => {
     await worker.shutdown(0);
   });
 
-  it('are not kept when that is not wanted', async () => {
+  it('with warmRuns 0 no suspended run is kept in memory', async () => {
     const taskQueue = newQueue();
     let executions = 0;
     const definition = workflow('cold', async (ctx) => {
@@ -349,7 +349,7 @@ describe('suspended runs that are kept in memory', () => {
     expect(executions).toBe(2);
   });
 
-  it('are replayed when a step was settled otherwise meanwhile', async () => {
+  it('a suspended run in memory is replayed when a step got another outcome meanwhile', async () => {
     const taskQueue = newQueue();
     let executions = 0;
     let tries = 0;

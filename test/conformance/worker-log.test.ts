@@ -34,7 +34,7 @@ describe('a worker', () => {
   };
   const nothing = workflow('nothing', async () => undefined);
 
-  it('logs one line for a run that fails: what it was, where, and why; and its own name in every line', async () => {
+  it('a worker logs one line for a failed run with its type, step and error, and its own name in every line', async () => {
     const taskQueue = `q-${uuid()}`;
     const declined = workflow('pay', async (ctx) => {
       await ctx.step(
@@ -109,7 +109,7 @@ describe('a worker', () => {
     await worker.shutdown(0);
   });
 
-  it('whose registration is refused is over: start and run reject with the reason, shutdown returns', async () => {
+  it('a worker whose registration is refused ends: start and run reject with the reason, shutdown returns', async () => {
     const options = { workflows: [nothing], connection: perdure.connection, namespace: 'nowhere' };
     const { worker } = newWorker(options);
     const refusal: unknown = await worker.start().catch((error: unknown) => error);
@@ -121,7 +121,7 @@ describe('a worker', () => {
     await expect(other.worker.run()).rejects.toMatchObject({ reason: 'NAMESPACE_NOT_FOUND' });
   });
 
-  it('refuses a grace for its shutdown that is no time, and goes on', async () => {
+  it('a worker refuses an invalid grace for its shutdown, and continues', async () => {
     const taskQueue = `q-${uuid()}`;
     const { worker } = newWorker({ taskQueue, workflows: [nothing], connection: perdure.connection });
     await worker.start();
@@ -133,7 +133,7 @@ describe('a worker', () => {
     await worker.run();
   });
 
-  it('whose connection is closed early shuts down all the same', async () => {
+  it('a worker whose connection is closed early still shuts down', async () => {
     const connection = new Connection({ address: perdure.server.grpcAddress });
     const { worker, logged } = newWorker({ workflows: [nothing], connection });
     await worker.start();
@@ -143,7 +143,7 @@ describe('a worker', () => {
     expect(logged('connection_closed')).toHaveLength(1);
   });
 
-  it('gives a run that it cannot decode back for longer each time', async () => {
+  it('a worker that cannot decode a run gives it back for longer each time', async () => {
     const taskQueue = `q-${uuid()}`;
     const { worker } = newWorker({ taskQueue, workflows: [nothing], connection: perdure.connection });
     await worker.start();

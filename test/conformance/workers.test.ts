@@ -39,7 +39,7 @@ describe('workers', () => {
     expect(error).toMatchObject({ status: 'FAILED_PRECONDITION', reason: 'WORKER_NOT_REGISTERED' });
   });
 
-  it('refuses another queue, another namespace and types that were not registered', async () => {
+  it('a poll for another queue, another namespace or unregistered types is refused', async () => {
     const taskQueue = newQueue();
     const { workerId } = await registerRawWorker(perdure, taskQueue);
     expect((await refusal(perdure.workers.pollActivity({ workerId, taskQueue: newQueue() }))).reason).toBe(
@@ -62,7 +62,7 @@ describe('workers', () => {
     expect((await b.claim()).workflowType).toBe('b');
   });
 
-  it('deregistration clears the worker and refuses its polls', async () => {
+  it('a deregistered worker is OFFLINE and its polls are refused', async () => {
     const worker = await registerRawWorker(perdure, newQueue());
     const waiting = worker.poll(20_000);
     await worker.waiting();
@@ -75,7 +75,7 @@ describe('workers', () => {
     );
   });
 
-  it('a draining worker finishes what it runs and takes nothing new', async () => {
+  it('a draining worker keeps its runs and gets no new ones', async () => {
     const worker = await registerRawWorker(perdure, newQueue());
     await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
     const run = await worker.claim();
@@ -92,7 +92,7 @@ describe('workers', () => {
     await perdure.workers.completeWorkflow(fenceOf(run));
   });
 
-  it('missed heartbeats turn a worker OFFLINE, and heartbeats keep one ONLINE', async () => {
+  it('a worker without heartbeats becomes OFFLINE, and heartbeats keep a worker ONLINE', async () => {
     const taskQueue = newQueue();
     const silent = await registerRawWorker(perdure, taskQueue, ['w'], 60_000);
     const alive = await registerRawWorker(perdure, taskQueue, ['w'], 60_000);
@@ -108,7 +108,7 @@ describe('workers', () => {
     expect(await statusOf(silent.workerId)).toBe(WorkerStatus.ONLINE);
   });
 
-  it('a request to drain holds while the worker is silent, and also when it comes during the silence', async () => {
+  it('a request to drain stays in force while the worker is silent, even when it arrives during the silence', async () => {
     const taskQueue = newQueue();
     const drained = await registerRawWorker(perdure, taskQueue, ['w'], 1_000);
     const silent = await registerRawWorker(perdure, taskQueue, ['w'], 1_000);
@@ -128,7 +128,7 @@ describe('workers', () => {
     }
   });
 
-  it('queues show what is in them', async () => {
+  it('a list of queues shows their runs and workers', async () => {
     const worker = await registerRawWorker(perdure, newQueue());
     await perdure.workflows.startWorkflows({
       runs: [startRequest({ taskQueue: worker.taskQueue }), startRequest({ taskQueue: worker.taskQueue })],
@@ -148,7 +148,7 @@ describe('workers', () => {
         return (await perdure.admin.getServerInfo({})).listeningWorkers === workers;
       });
 
-    it('tell of a cancel, a termination and a drain at once', async () => {
+    it('notices report a cancel, a termination and a drain at once', async () => {
       const worker = await registerRawWorker(perdure, newQueue());
       const { taskQueue, workerId } = worker;
       const hold = async () => {
@@ -175,7 +175,7 @@ describe('workers', () => {
       expect((await drain).drain).toBe(true);
     });
 
-    it('come to the worker that holds the run, and to nobody in another namespace', async () => {
+    it('notices reach the worker that holds the run, and no worker of another namespace', async () => {
       const namespace = `n-${uuid()}`.slice(0, 40);
       await perdure.admin.createNamespace({ name: namespace });
       const holder = await registerRawWorker(perdure, newQueue());
@@ -201,7 +201,7 @@ describe('workers', () => {
       for (const error of await Promise.all(untold)) expect(error.status).toBe('CANCELLED');
     });
 
-    it('a second call takes over from the first', async () => {
+    it('a second AwaitNotices ends the first', async () => {
       const { workerId } = await registerRawWorker(perdure, newQueue());
       const first = perdure.workers.awaitNotices({ workerId, wait });
       const second = perdure.workers.awaitNotices({ workerId, wait: { nanos: 300_000_000 } });
@@ -215,7 +215,7 @@ describe('workers', () => {
     const start = (taskQueue: string, count: number) =>
       perdure.workflows.startWorkflows({ runs: Array.from({ length: count }, () => startRequest({ taskQueue })) });
 
-    it('bring what is there, and not more than was asked for', async () => {
+    it('a poll for many runs returns the claimable runs, at most as many as requested', async () => {
       const taskQueue = newQueue();
       const { workerId } = await registerRawWorker(perdure, taskQueue);
       await start(taskQueue, 7);
@@ -225,7 +225,7 @@ describe('workers', () => {
       expect(new Set([...first.runs, ...second.runs].map(({ runId }) => runId)).size).toBe(7);
     });
 
-    it('that wait get runs as they start, leased with the start', async () => {
+    it('waiting polls get runs that are leased as they start', async () => {
       const taskQueue = newQueue();
       const { workerId } = await registerRawWorker(perdure, taskQueue);
       const waiting = perdure.workers.pollActivity({ workerId, taskQueue, wait, maxRuns: 10 });
@@ -236,12 +236,12 @@ describe('workers', () => {
       for (const run of runs) {
         expect(run).toMatchObject({ leaseToken: 1, attempt: 1, memo: [], leaseDuration: { seconds: 30n } });
         const found = await perdure.workflows.getRun({ runId: run.runId });
-        expect(found.run).toMatchObject({ leaseToken: 1, lockedBy: workerId });
+        expect(found.run).toMatchObject({ leaseToken: 1, leasedBy: workerId });
         expect(run.startedAt).toEqual(run.now);
       }
     });
 
-    it('of several workers share what starts', async () => {
+    it('waiting polls of several workers share the runs that start', async () => {
       const taskQueue = newQueue();
       const workers = await Promise.all([1, 2, 3].map(() => registerRawWorker(perdure, taskQueue)));
       const polls = workers.map(({ workerId }) =>
@@ -253,7 +253,7 @@ describe('workers', () => {
       expect(counts).toEqual([10, 10, 10]);
     });
 
-    it('of a worker that drains get none, also when they waited already', async () => {
+    it('polls of a draining worker get no runs, even when they were waiting before', async () => {
       const taskQueue = newQueue();
       const { workerId } = await registerRawWorker(perdure, taskQueue);
       const waiting = perdure.workers.pollActivity({ workerId, taskQueue, wait, maxRuns: 10 });
@@ -264,10 +264,10 @@ describe('workers', () => {
       const { outcomes } = await start(taskQueue, 1);
       const runId = outcomes[0]?.result.case === 'started' ? outcomes[0].result.value.runId : '';
       expect((await refusal(waiting)).reason).toBe('WORKER_DRAINING');
-      expect((await perdure.workflows.getRun({ runId })).run).toMatchObject({ leaseToken: 0, lockedBy: '' });
+      expect((await perdure.workflows.getRun({ runId })).run).toMatchObject({ leaseToken: 0, leasedBy: '' });
     });
 
-    it('answer in pieces when inputs are large', async () => {
+    it('a poll answers with fewer runs when inputs are large', async () => {
       const taskQueue = newQueue();
       const { workerId } = await registerRawWorker(perdure, taskQueue);
       const input = { data: new Uint8Array(1_500_000), encoding: 'bytes' };

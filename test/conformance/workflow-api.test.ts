@@ -15,7 +15,7 @@ describe('workflow API', () => {
   const bytes = (size: number) => ({ data: new Uint8Array(size).fill(7), encoding: 'bytes' });
   const newQueue = () => `q-${uuid()}`;
 
-  it('start returns a run id, and the run is PENDING before a worker comes', async () => {
+  it('start returns a run id, and the run is PENDING until it is claimed', async () => {
     const { runId, created } = await perdure.workflows.startWorkflow(startRequest({ workflowId: 'order-1' }));
     expect(created).toBe(true);
     const { run } = await perdure.workflows.getRun({ runId });
@@ -25,7 +25,7 @@ describe('workflow API', () => {
     expect(byWorkflowId.run?.runId).toBe(runId);
   });
 
-  it('returns inputs and ids exactly as they came', async () => {
+  it('inputs and ids are returned exactly as they were sent', async () => {
     const workflowId = 'Ärger 🙂 ‮rtl é vs é';
     const data = Uint8Array.from({ length: 256 }, (_, index) => index);
     const { runId } = await perdure.workflows.startWorkflow(
@@ -37,7 +37,7 @@ describe('workflow API', () => {
     expect(Buffer.from(run?.input?.data ?? []).equals(Buffer.from(data))).toBe(true);
   });
 
-  it('keeps an empty payload apart from none', async () => {
+  it('an empty payload is distinguished from an absent one', async () => {
     const empty = await perdure.workflows.startWorkflow(
       startRequest({ input: { data: new Uint8Array(), encoding: 'e' } }),
     );
@@ -46,7 +46,7 @@ describe('workflow API', () => {
     expect((await perdure.workflows.getRun({ runId: none.runId })).run?.input).toBeUndefined();
   });
 
-  it('takes an input at the limit and refuses one beyond it', async () => {
+  it('an input at the limit is accepted, and one beyond it is refused', async () => {
     const limit = 2 * 1024 * 1024;
     await perdure.workflows.startWorkflow(startRequest({ input: bytes(limit) }));
     const error = await refusal(perdure.workflows.startWorkflow(startRequest({ input: bytes(limit + 1) })));
@@ -56,7 +56,7 @@ describe('workflow API', () => {
     expect(error.message).toContain(String(limit + 1));
   });
 
-  it('a repeated request id returns the same run also with another workflow id, and tells whose it is', async () => {
+  it('a repeated request id returns the same run even with another workflow id, and names the workflow id of the run', async () => {
     const old = uuid({ msecs: Date.now() - 48 * 3_600_000 });
     for (const requestId of [uuid(), old, `text-${uuid()}`]) {
       const first = await perdure.workflows.startWorkflow(startRequest({ requestId, workflowId: `a-${requestId}` }));
@@ -65,7 +65,7 @@ describe('workflow API', () => {
     }
   });
 
-  it('a repeated request id returns the same run, also after it has ended', async () => {
+  it('a repeated request id returns the same run even after it has ended', async () => {
     for (const requestId of [uuid(), 'my-own-id']) {
       const request = startRequest({ requestId, input: payload(1) });
       const first = await perdure.workflows.startWorkflow(request);
@@ -185,7 +185,7 @@ describe('workflow API', () => {
     expect(error.violations[0]?.field).toBe('page_token');
   });
 
-  it('describe says that nobody polls the queue', async () => {
+  it('describe says that no worker polls the queue', async () => {
     const taskQueue = newQueue();
     const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue }));
     const nobody = await perdure.workflows.describeRun({ runId });
@@ -206,32 +206,32 @@ describe('workflow API', () => {
     const worker = await registerRawWorker(perdure, taskQueue);
     const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue }));
     const early = await perdure.workflows.awaitRun({ runId, wait: { nanos: 50_000_000 } });
-    expect(early.finished).toBe(false);
+    expect(early.ended).toBe(false);
     const waiting = perdure.workflows.awaitRun({ runId, wait: { seconds: 20n } });
     await perdure.workers.completeWorkflow({ ...fenceOf(await worker.claim()), output: payload('done') });
     // Its wait would end after 20 s without the end.
     const late = await waiting;
-    expect(late).toMatchObject({ finished: true });
+    expect(late).toMatchObject({ ended: true });
     expect(late.output?.data).toEqual(payload('done').data);
   });
 
-  it('execute starts a run once and tells its end, or that it goes on', async () => {
+  it('execute starts a run once and returns its end, or that it continues', async () => {
     const taskQueue = newQueue();
     const worker = await registerRawWorker(perdure, taskQueue);
     const start = startRequest({ taskQueue, workflowId: uuid(), requestId: uuid() });
     const early = await perdure.workflows.executeWorkflow({ start, wait: { nanos: 50_000_000 } });
-    expect(early).toMatchObject({ finished: false, created: true, workflowId: start.workflowId });
+    expect(early).toMatchObject({ ended: false, created: true, workflowId: start.workflowId });
 
     const waiting = perdure.workflows.executeWorkflow({ start, wait: { seconds: 20n } });
     const run = await worker.claim();
     expect(run.runId).toBe(early.runId);
     await perdure.workers.completeWorkflow({ ...fenceOf(run), output: payload('done') });
     const told = await waiting;
-    expect(told).toMatchObject({ finished: true, created: false, runId: run.runId, status: RunStatus.COMPLETED });
+    expect(told).toMatchObject({ ended: true, created: false, runId: run.runId, status: RunStatus.COMPLETED });
     expect(told.output?.data).toEqual(payload('done').data);
 
     const again = await perdure.workflows.executeWorkflow({ start, wait: {} });
-    expect(again).toMatchObject({ finished: true, created: false, runId: run.runId });
+    expect(again).toMatchObject({ ended: true, created: false, runId: run.runId });
     const other = perdure.workflows.executeWorkflow({
       start: startRequest({
         taskQueue,
@@ -244,7 +244,7 @@ describe('workflow API', () => {
     expect((await refusal(other)).status).toBe('ALREADY_EXISTS');
   });
 
-  it('execute tells of a run that was cancelled or terminated', async () => {
+  it('execute returns that a run was cancelled or terminated', async () => {
     const taskQueue = newQueue();
     for (const act of ['cancelRun', 'terminateRun'] as const) {
       const workflowId = uuid();
@@ -288,7 +288,7 @@ describe('workflow API', () => {
     expect(seen).toContain('s:2');
   });
 
-  it('says what server it is', async () => {
+  it('a server describes itself', async () => {
     const info = await perdure.admin.getServerInfo({});
     expect(info).toMatchObject({ schemaVersion: 1, durable: true, maxPayloadBytes: 2 * 1024 * 1024 });
   });

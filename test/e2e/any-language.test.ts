@@ -41,11 +41,11 @@ describe.skipIf(!hasPython && process.env.CI === undefined)('the documented work
 
   const execute = (input: unknown) => perdure.client.execute('greet', input, { taskQueue, timeout: '25s' });
 
-  it('reads the input that the TypeScript client wrote, and its result is read by it', async () => {
+  it('the worker in Python reads the input of the TypeScript client, which reads its result', async () => {
     expect(await execute({ who: 'Zoë', n: [1, 2] }), output).toEqual({ text: 'Hello Zoë', loud: 'HELLO ZOË' });
   });
 
-  it('fails a run whose code raises, with the error of Python', async () => {
+  it('the worker in Python fails a run whose code raises, with the error of Python', async () => {
     const error = (await execute({ n: 1 }).catch((thrown: unknown) => thrown)) as WorkflowFailedError;
     expect(error).toBeInstanceOf(WorkflowFailedError);
     expect(error.cause.name).toBe('KeyError');
@@ -53,7 +53,7 @@ describe.skipIf(!hasPython && process.env.CI === undefined)('the documented work
     expect(unread.cause.message).toContain('json/devalue');
   });
 
-  it('survives calls that are refused: about a run, and of its polls', async () => {
+  it('the worker in Python tolerates refused calls about a run, and refused polls', async () => {
     // The step's result is accepted; the output, which has it twice, is too large.
     await perdure.client.start('greet', { who: 'x'.repeat(1_200_000) }, { taskQueue });
     await until('the refusal', () => output.includes('output.data: must be at most'));

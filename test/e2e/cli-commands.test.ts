@@ -117,7 +117,7 @@ describe('commands', { timeout: 120_000 }, () => {
       );
     });
     const workflows = [patient, again, greet, fail, nap, declined, retrying, busy];
-    await perdure.startWorker({ taskQueue: 'q', workflows, version: 'b7', identity: 'web-3:4711' });
+    await perdure.startWorker({ taskQueue: 'q', workflows, build: 'b7', identity: 'web-3:4711' });
   });
   afterAll(() => perdure.stop());
 
@@ -246,12 +246,12 @@ describe('commands', { timeout: 120_000 }, () => {
     await cli(`run terminate ${id}`);
   });
 
-  it('a failed run is told by its step, with causes and without the frames of the SDK', async () => {
+  it('a failed run is shown with its step and causes, without the frames of the SDK', async () => {
     const id = await startOne('declined', '--workflow-id declined-1');
     expect((await cli(`run result ${id}`)).exitCode).toBe(1);
     const described = (await cli('run describe declined-1')).output;
     expect(described).toContain(
-      "Step 'charge' failed with CardDeclined: limit ⏎ reached (caused by Error [ECONNREFUSED]: connect refused). It was attempt 1 of 3; not retried:",
+      "Step 'charge' failed with CardDeclined: limit ⏎ reached (caused by Error [ECONNREFUSED]: connect refused). It was attempt 1 of 3; not retried, because",
     );
     expect(described).not.toContain('step-body');
     expect(described).toContain("details { tenant: 't1' }");
@@ -309,7 +309,7 @@ describe('commands', { timeout: 120_000 }, () => {
     await cli(`run terminate ${id}`);
   });
 
-  it('json leaves out nothing that is 0 or false, and counts have no row for the total', async () => {
+  it('json omits nothing that is 0 or false, and counts have no row for the total', async () => {
     const workers = JSON.parse((await cli('worker list -o json')).output) as Record<string, unknown>[];
     expect(workers[0]).toMatchObject({ build: 'b7', running: 0, status: 'ONLINE' });
     const counts = JSON.parse((await cli('run count -o json')).output) as { status: string }[];
@@ -360,7 +360,7 @@ describe('commands', { timeout: 120_000 }, () => {
   });
 
   // The last one, since it moves the clock.
-  it('watch tells of each status of an attempt once, also when the next attempt makes it an earlier one', async () => {
+  it('watch shows each status of an attempt once, even when a later attempt has begun', async () => {
     const id = await startOne('patient');
     await until('the first attempt to fail', async () => {
       const { steps } = await perdure.workflows.getHistory({ runId: id });
@@ -376,14 +376,14 @@ describe('commands', { timeout: 120_000 }, () => {
   });
 });
 
-describe('perdure doctor where nobody is there', () => {
+describe('perdure doctor without workers', () => {
   let perdure: TestPerdure;
   beforeAll(async () => {
     perdure = await startPerdure({ reaper: false });
   });
   afterAll(() => perdure.stop());
 
-  it('reports what does not move and why, for people and for programs', async () => {
+  it('perdure doctor reports which runs do not move and why, for people and for programs', async () => {
     const nap = workflow('nap', async (ctx) => ctx.sleep('nap', '1m'));
     const broken = workflow('broken', async () => {
       throw new Error('no');

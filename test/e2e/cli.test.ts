@@ -38,14 +38,14 @@ describe('perdure on the command line', { timeout: 120_000 }, () => {
   const startOne = async (type: string, more = '') =>
     (await cli(`run start ${type} -q q -o ids ${more}`)).output.trim();
 
-  it('starts a run, waits for it and prints its output', async () => {
+  it('run start --wait starts a run, waits for it and prints its output', async () => {
     const { exitCode, output } = await cli(`run start greet -q q --input '"you"' --wait`);
     expect([exitCode, output.trim()]).toEqual([0, "'Hello you'"]);
     const json = await cli(`run start greet -q q --input '"you"' --wait -o json`);
     expect(JSON.parse(json.output)).toMatchObject({ value: 'Hello you' });
   });
 
-  it('a failed run is exit code 1, with the error and its attempts', async () => {
+  it('a failed run causes exit code 1 and is printed with its error and attempts', async () => {
     const id = await startOne('fail');
     const { exitCode, output } = await cli(`run result ${id}`);
     expect(exitCode).toBe(1);
@@ -54,7 +54,7 @@ describe('perdure on the command line', { timeout: 120_000 }, () => {
     expect(attempts.output.match(/FAILED/g)).toHaveLength(2);
   });
 
-  it('cancels and terminates, also ids from stdin', async () => {
+  it('run cancel and run terminate also read ids from stdin', async () => {
     const ids = [await startOne('nap'), await startOne('nap')];
     await until(
       'both to sleep',
@@ -68,7 +68,7 @@ describe('perdure on the command line', { timeout: 120_000 }, () => {
     expect((await cli(`run cancel ${third}`)).exitCode).toBe(5);
   });
 
-  it('deletes ended runs, also ids from stdin, and refuses open ones without stopping at them', async () => {
+  it('run delete deletes ended runs, also with ids from stdin, and refuses open ones without stopping', async () => {
     const ended = [await startOne('nap'), await startOne('nap')];
     for (const id of ended) await cli(`run terminate ${id}`);
     const open = await startOne('nap');

@@ -57,7 +57,7 @@ describe('outages of PostgreSQL, with real processes', () => {
     });
   const [SERVING, NOT_SERVING] = [1, 2];
 
-  it('an outage costs few connections and few log lines, readiness tells of it, and its end is logged', async () => {
+  it('an outage causes few connections and few log lines, readiness reports it, and its end is logged', async () => {
     expect([await probe('/healthz'), await probe('/readyz'), await serving()]).toEqual([200, 200, SERVING]);
     const taskQueue = `q-${uuid()}`;
     const connection = new Connection({ address: grpcAddress });
@@ -100,7 +100,7 @@ describe('outages of PostgreSQL, with real processes', () => {
     connection.close();
   }, 60_000);
 
-  it('a restart of PostgreSQL is survived in the same way', async () => {
+  it('a restart of PostgreSQL causes few connections and few log lines', async () => {
     const { port } = new URL(postgres.url);
     const before = lines(server);
     await postgres.stop();
@@ -111,7 +111,7 @@ describe('outages of PostgreSQL, with real processes', () => {
     expect(server.child.exitCode ?? reaper.child.exitCode).toBeNull();
   }, 60_000);
 
-  it('a server that waits for its database ends with 0 when it is told to', async () => {
+  it('a server that waits for its database exits with 0 on a signal', async () => {
     const waiting = startPerdureProcess(['server', '--grpc-port', '0', '--http-port', '0'], {
       DATABASE_URL: `postgres://127.0.0.1:${await freePort()}/none`,
     });

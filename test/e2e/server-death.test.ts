@@ -15,7 +15,7 @@ describe('servers that die, with real processes', () => {
   });
   afterAll(() => perdure.stop());
 
-  it('a run whose leased start was committed, but never reached its worker, is executed once its lease is over', async () => {
+  it('a run whose leased start was committed but never reached its worker is executed after its lease has expired', async () => {
     const [grpcPort, httpPort] = [await freePort(), await freePort()];
     const dying = startPerdureProcess(['server', '--grpc-port', String(grpcPort), '--http-port', String(httpPort)], {
       DATABASE_URL: perdure.database.url,
@@ -47,7 +47,7 @@ describe('servers that die, with real processes', () => {
     proxy.blackHole = true;
     const { runId } = await client.start(once, undefined, { taskQueue });
     const { run: leased } = await perdure.workflows.getRun({ runId });
-    expect(leased).toMatchObject({ status: RunStatus.RUNNING, leaseToken: 1, lockedBy: worker.workerId, attempt: 1 });
+    expect(leased).toMatchObject({ status: RunStatus.RUNNING, leaseToken: 1, leasedBy: worker.workerId, attempt: 1 });
     await dying.kill('SIGKILL');
     await proxy.close();
 

@@ -41,7 +41,7 @@ describe('what starts a part', () => {
     ['dev --ephemeral --http-port'],
     ['server --database-url postgres://x@127.0.0.1:9/x --grpc-port'],
     ['server --database-url postgres://x@127.0.0.1:9/x --grpc-port 0 --http-port'],
-  ])('%s names the port that is taken, before it does anything else', async (command) => {
+  ])('%s names a port that is in use, before it does anything else', async (command) => {
     const told = `error Port ${port} is taken on 127.0.0.1. Stop what listens there, or choose another port.`;
     expect(await failure([...command.split(' '), port])).toEqual({ exitCode: 2, last: told });
   });
@@ -92,14 +92,14 @@ describe('what starts a part', () => {
     expect(await server.ended()).toBe(0);
   });
 
-  it('help of a part shows its options, whichever way it is asked for', async () => {
+  it('help of a part shows its options, in every form of the command', async () => {
     expect((await perdure(['help', 'server'])).output).toContain('--grpc-port');
     expect((await perdure(['reaper', '--help'])).output).toContain('--max-sleep');
   });
 });
 
 describe('perdure dev', () => {
-  it('finds free ports also when several start at once, says how to reach it, and keeps only what it says', async () => {
+  it('perdure dev finds free ports even when several start at once, prints its address, and keeps only what it prints', async () => {
     const devs = [1, 2].map(() => startPerdureProcess(['dev', '--ephemeral']));
     const running = await Promise.all(
       devs.map(async (dev) => {
@@ -128,7 +128,7 @@ describe('perdure dev', () => {
     }
   }, 120_000);
 
-  it('logs JSON with level names and ISO times', async () => {
+  it('perdure dev logs JSON with level names and ISO times', async () => {
     const server = startPerdureProcess([
       'reaper',
       '--database-url',

@@ -51,7 +51,7 @@ describe('workers that die, with real processes', () => {
     return { taskQueue, startWorker, notes, noted, letGo, hold };
   };
 
-  it('an orphan is recovered after SIGKILL: finished steps are not executed again, and the worker turns OFFLINE', async () => {
+  it('the run of a killed worker continues: ended steps are not executed again, and the worker becomes OFFLINE', async () => {
     const { taskQueue, startWorker, noted } = setUp();
     const first = await startWorker();
     const handle = await perdure.client.start<undefined, number>('held', undefined, { taskQueue });
@@ -143,7 +143,7 @@ describe('workers that die, with real processes', () => {
     expect(notes()).toHaveLength(before + 5);
   }, 60_000);
 
-  it('a zombie that was stopped while it waited for runs begins none that ended meanwhile', async () => {
+  it('a worker that was stopped while it waited for runs begins none that ended meanwhile', async () => {
     const { taskQueue, startWorker, notes, noted } = setUp();
     const zombie = await startWorker();
     zombie.child.kill('SIGSTOP');

@@ -116,7 +116,7 @@ async function fetchNodes(): Promise<typeof nodes> {
 }
 
 describe('the tarballs', () => {
-  it('hold code, README and LICENSE, and nothing that helps only here', async () => {
+  it('the tarballs have code, README and LICENSE, and nothing that is useful only in this repository', async () => {
     expect(tarballs.size).toBeGreaterThanOrEqual(12);
     for (const [name, tarball] of tarballs) {
       const files = (await mustExecute('tar', ['-tzf', tarball], { cwd: root })).trim().split('\n');
@@ -128,7 +128,7 @@ describe('the tarballs', () => {
     }
   });
 
-  it('say where they come from and what they need, and name no workspace', () => {
+  it('the packages name their repository and dependencies, and no workspace', () => {
     for (const name of tarballs.keys()) {
       const text = readFileSync(join(app, 'node_modules', name, 'package.json'), 'utf8');
       expect(JSON.parse(text)).toMatchObject({
@@ -146,17 +146,17 @@ describe('the tarballs', () => {
 });
 
 describe('a project made by npm create perdure', () => {
-  it('runs its workflow with npm run dev', async () => {
+  it('a new project runs its workflow with npm run dev', async () => {
     await until('the first run to complete', () => /completed with: Hello, world!/.test(devOutput), 60_000);
     expect(devOutput).toContain('Delivered: Hello, world!');
     expect(existsSync(join(app, '.perdure/perdure.log'))).toBe(true);
   });
 
-  it('passes its test with npm test', async () => {
+  it('a new project passes its test with npm test', async () => {
     expect(await npm(['test'])).toMatch(/Tests +1 passed/);
   });
 
-  it('starts runs from another terminal, and the command line sees them', async () => {
+  it('a new project starts runs from another terminal, and the command line sees them', async () => {
     expect(
       await mustExecute('npm', ['run', 'greet', '--', 'Ada'], { cwd: app, env: { PERDURE_ADDRESS: address } }),
     ).toContain('Hello, Ada!');
@@ -167,7 +167,7 @@ describe('a project made by npm create perdure', () => {
     expect(JSON.parse(list).length).toBeGreaterThanOrEqual(2);
   });
 
-  it('builds to plain JavaScript', async () => {
+  it('a new project builds to plain JavaScript', async () => {
     await npm(['run', 'build']);
     expect((await node(['dist/greet.js', 'Build'])).output).toContain('Hello, Build!');
   });
@@ -200,7 +200,7 @@ describe('a project made by npm create perdure', () => {
 });
 
 describe('the packages', () => {
-  it('can be required, imported and executed by every supported version of Node', async () => {
+  it('the packages can be required, imported and executed by every supported version of Node', async () => {
     const script = `
       import * as sdk from 'perdure';
       import * as server from 'perdure/server';
@@ -215,7 +215,7 @@ describe('the packages', () => {
     }
   });
 
-  it('can be bundled into one file, as CommonJS and as an ES module', async () => {
+  it('the packages can be bundled into one file, as CommonJS and as an ES module', async () => {
     await mustExecute(process.execPath, ['bundle.mjs'], { cwd: app });
     // Without the packages: the bundle stands alone.
     for (const file of ['client.cjs', 'greet.mjs']) {
@@ -229,7 +229,7 @@ describe('the packages', () => {
     }
   });
 
-  it('are added to a CommonJS project by perdure init, which overwrites nothing', async () => {
+  it('perdure init adds Perdure to a CommonJS project and overwrites nothing', async () => {
     const project = join(root, 'existing');
     mkdirSync(join(project, 'src'), { recursive: true });
     const before = { name: 'existing', type: 'commonjs', scripts: { dev: 'mine' }, dependencies: { tsx: '*' } };
@@ -259,7 +259,7 @@ describe('the packages', () => {
     expect(again).toEqual({ exitCode: 2, output: expect.stringContaining('is not empty') });
   });
 
-  it('stop with one Ctrl-C, which npm and the terminal both deliver', async () => {
+  it('perdure dev stops with one Ctrl-C, which npm and the terminal both deliver', async () => {
     process.kill(-(dev.pid as number), 'SIGINT');
     await once(dev, 'exit');
     await until('PostgreSQL to have stopped', () => !existsSync(join(app, '.perdure/postgres/data/postmaster.pid')));
@@ -269,7 +269,7 @@ describe('the packages', () => {
     expect(log).toBeTruthy();
   });
 
-  it('work for clients and workers without the optional parts, and name what a command misses', async () => {
+  it('clients and workers work without the optional parts, and a command names the missing part', async () => {
     for (const part of ['server', 'embedded-postgres'])
       rmSync(join(app, 'node_modules/@perdure', part), { recursive: true });
     expect((await node(['-e', "console.log(typeof require('perdure').Worker)"])).output).toBe('function\n');

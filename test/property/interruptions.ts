@@ -76,7 +76,7 @@ export function interrupting(options: InterruptionsOptions): Connection {
     await Promise.allSettled(renewals);
     if (how === 'given_back') await real.releaseRun({ runId, leaseToken }).catch(() => undefined);
     else {
-      await sql`update perdure.workflow_runs set locked_until = perdure.clock() - interval '1 s'
+      await sql`update perdure.workflow_runs set lease_expires_at = perdure.clock() - interval '1 s'
         where run_id = ${runId} and lease_token = ${leaseToken} and status = 'RUNNING'`;
     }
   };

@@ -40,7 +40,7 @@ describe('fail-over between servers', () => {
     },
   );
 
-  it('a start at a connection that has fallen silent is made at the next address within seconds', async () => {
+  it('a start over a silent connection is made at the next address within seconds', async () => {
     const proxy = await startTcpProxy(perdure.server.grpcAddress);
     const client = new Client({ address: `${proxy.address},${perdure.server.grpcAddress}` });
     await client.start(hello, 'a', { taskQueue: `q-${uuid()}` });
@@ -51,7 +51,7 @@ describe('fail-over between servers', () => {
     await proxy.close();
   });
 
-  it('a worker whose server falls silent keeps its runs: it renews their leases at another server', async () => {
+  it('a worker whose server is silent keeps its runs: it renews their leases at another server', async () => {
     const proxy = await startTcpProxy(perdure.server.grpcAddress);
     const taskQueue = `q-${uuid()}`;
     let finish = () => {};
@@ -78,7 +78,7 @@ describe('fail-over between servers', () => {
     );
     const expiry = async () => {
       const [row] = await perdure.database.sql<{ at: Date }[]>`
-        select locked_until as at from perdure.workflow_runs where run_id = ${handle.runId}`;
+        select lease_expires_at as at from perdure.workflow_runs where run_id = ${handle.runId}`;
       return row?.at.getTime() ?? 0;
     };
     proxy.blackHole = true;
@@ -117,7 +117,7 @@ describe('when a server is left', () => {
   const at = (status: string, reason: string, failuresInARow = 1, isSilent = false) =>
     leavesServer({ error: { status, reason } as never, failuresInARow, isSilent });
 
-  it('at once when it is gone, goes down or is silent; at the second failure when it is late or without its database', () => {
+  it('a client leaves a server at once when it cannot be reached, stops or is silent; at the second failure when it is slow or without its database', () => {
     expect(at('UNAVAILABLE', '')).toBe(true);
     expect(at('UNAVAILABLE', 'SHUTTING_DOWN')).toBe(true);
     expect(at('DEADLINE_EXCEEDED', '', 1, true)).toBe(true);
@@ -128,7 +128,7 @@ describe('when a server is left', () => {
     for (const reason of ['OVERLOADED', 'LEASE_LOST', 'INTERNAL']) expect(at('UNKNOWN', reason, 9)).toBe(false);
   });
 
-  it('sessions end where streams are refused or swallowed, and never where the server has answered', () => {
+  it('sessions are given up where streams are refused or swallowed, and never where the server has answered', () => {
     const failure = {
       error: { status: 'UNAVAILABLE', reason: '' },
       heard: false,

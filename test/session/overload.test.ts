@@ -42,7 +42,7 @@ describe('a server with more calls than its queues hold', () => {
     };
   };
 
-  it('answers each of 9,000 commands of one run once while their queue is full, and goes on', async () => {
+  it('a server with a full queue answers each of 9,000 commands of one run once, and continues', async () => {
     const worker = await registerRawWorker(perdure, `q-${uuid()}`);
     await perdure.workflows.startWorkflow(startRequest({ taskQueue: worker.taskQueue }));
     const run = await worker.claim();
@@ -82,7 +82,7 @@ describe('a server with more calls than its queues hold', () => {
     expect((await perdure.workflows.getRun({ runId: run.runId })).run?.finishedAt).toBeDefined();
   });
 
-  it('starts all runs of a batch or none', async () => {
+  it('an overloaded server starts all runs of a batch or none', async () => {
     const taskQueue = `q-${uuid()}`;
     const batch = (size: number) =>
       perdure.workflows.startWorkflows({ runs: Array.from({ length: size }, () => startRequest({ taskQueue })) });
@@ -98,7 +98,7 @@ describe('a server with more calls than its queues hold', () => {
     expect((await batch(150)).outcomes).toHaveLength(150);
   });
 
-  it('refuses what would queue more bytes than it may, carries out the rest, and then takes more', async () => {
+  it('commands beyond the limit of queued bytes are refused, the others are carried out, and later ones are accepted', async () => {
     const taskQueue = `q-${uuid()}`;
     const input = payload('x'.repeat(1.5 * MIB));
     const start = () => perdure.workflows.startWorkflow(startRequest({ taskQueue, input }));

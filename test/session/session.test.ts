@@ -106,7 +106,7 @@ describe('sessions', () => {
     }
   });
 
-  it('frames that come twice, in another order and after a break change nothing twice', async () => {
+  it('frames that arrive twice, in another order and after a break change nothing twice', async () => {
     const { run } = await leasedRun();
     const first = open();
     first.send(beginCall(1, run), completeCall(2, run));
@@ -296,7 +296,7 @@ describe('sessions', () => {
     await proxy.close();
   }, 90_000);
 
-  it('cut all at once, again and again', async () => {
+  it('connections that are all cut at once, repeatedly, cost time, not results', async () => {
     const proxy = await startTcpProxy(perdure.server.grpcAddress);
     await runThrough(proxy.address, async ({ bodies, isOver }) => {
       for (let n = 0; n < 15; n++) {
@@ -322,7 +322,7 @@ describe('sessions', () => {
     return worker;
   };
 
-  it('an execute whose connection is cut is one run all the same', async () => {
+  it('an execute whose connection is cut starts one run only', async () => {
     const proxy = await startTcpProxy(perdure.server.grpcAddress);
     const taskQueue = `q-${uuid()}`;
     const definition = workflow('double', (ctx, n: number) =>
@@ -379,7 +379,7 @@ describe('sessions', () => {
     await worker.shutdown(0);
   }, 60_000);
 
-  it('falls back to unary calls where streams are refused', async () => {
+  it('clients and workers fall back to unary calls where streams are refused', async () => {
     const server = new grpc.Server();
     const refused: string[] = [];
     // A proxy that knows unary calls only: it passes them on and answers streams with UNIMPLEMENTED.

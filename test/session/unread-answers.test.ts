@@ -82,7 +82,7 @@ describe('answers that the peer of a session does not read', () => {
   };
   const numbers = (count: number) => Array.from({ length: count }, (_, n) => n + 1);
 
-  it('make the server read no further calls, until the peer reads', async () => {
+  it('with unread answers the server reads no further calls until the peer reads', async () => {
     limits = { pauseBytes: MIB, stallMs: 60_000, endBytes: 1_000 * MIB };
     const session = open();
     // One after the other, so that the first answers wait before the last calls are read.
@@ -106,7 +106,7 @@ describe('answers that the peer of a session does not read', () => {
     await until('both sessions to be over', () => over === 2);
   });
 
-  it('end the session when the peer reads nothing for long', async () => {
+  it('a session ends when its peer reads no answers for long', async () => {
     limits = { pauseBytes: MIB, stallMs: 200, endBytes: 1_000 * MIB };
     const session = open();
     session.call(...numbers(20));
@@ -119,7 +119,7 @@ describe('answers that the peer of a session does not read', () => {
     expect(session.state.answers).toBeLessThan(20);
   });
 
-  it('end the session at once when there are too many', async () => {
+  it('a session ends at once when there are too many unread answers', async () => {
     limits = { pauseBytes: MIB, stallMs: 60_000, endBytes: 8 * MIB };
     const session = open();
     session.call(...numbers(20));

@@ -50,7 +50,7 @@ describe('the announcement of a reaper', () => {
     for (let n = 1; n <= 3; n++) {
       await pass(1_999);
       expect(sent).toBe(n);
-      announcement.looked();
+      announcement.onRound();
       await pass(1);
       expect(sent).toBe(n + 1);
     }
@@ -65,7 +65,7 @@ describe('the announcement of a reaper', () => {
     for (let n = 0; n < 10; n++) await pass(2_000);
     // At 2, 4, 6, 8 and 10 s.
     expect(sent).toBe(6);
-    announcement.looked();
+    announcement.onRound();
     await pass(2_000);
     expect(sent).toBe(7);
     await announcement.stop();

@@ -80,7 +80,7 @@ describe('connections to PostgreSQL', () => {
     expect(await settings(false)).toMatchObject({ enable_seqscan: 'on', statement_timeout: '0' });
   });
 
-  it('a statement that runs longer than the statement timeout is ended by PostgreSQL, and is no outage', async () => {
+  it('a statement that exceeds the statement timeout is ended by PostgreSQL, and is not an outage', async () => {
     let troubles = 0;
     const opened = openDatabase({ url: database.url, statementTimeoutMs: 100, onUnavailable: () => troubles++ });
     await expect(opened.query(SLOW, [])).rejects.toBeInstanceOf(StatementTimeoutError);
@@ -106,7 +106,7 @@ describe('connections to PostgreSQL', () => {
     });
     afterAll(() => new Promise((resolve) => peer.close(resolve)));
 
-    it('a statement fails with one connection, instead of dialling for ever', async () => {
+    it('a statement to a peer that closes at once fails with one connection, instead of dialling forever', async () => {
       const lost = openDatabase({ url });
       const since = accepted;
       await expect(lost.query(ONE, [])).rejects.toBeInstanceOf(DatabaseUnavailableError);
@@ -114,7 +114,7 @@ describe('connections to PostgreSQL', () => {
       await lost.close();
     });
 
-    it('a listener waits longer and longer between its tries and tells of the interruption once', async () => {
+    it('a listener whose peer closes at once waits longer between its attempts and reports the interruption once', async () => {
       const lost = openDatabase({ url });
       const since = accepted;
       const interruptions: Error[] = [];
@@ -134,7 +134,7 @@ describe('connections to PostgreSQL', () => {
     });
   });
 
-  it('a listener that was cut listens again by itself, and hears what is sent then', async () => {
+  it('a listener whose connection was cut listens again, and gets later notifications', async () => {
     const { hostname, port } = new URL(database.url);
     const proxy = await startTcpProxy(`${hostname}:${port}`);
     const url = new URL(database.url);

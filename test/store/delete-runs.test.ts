@@ -3,7 +3,7 @@ import {
   claimRuns,
   type Database,
   deleteRuns,
-  finishRuns,
+  endRuns,
   type LeaseRef,
   openDatabase,
   registerWorkers,
@@ -25,7 +25,7 @@ describe('deleting runs', () => {
   beforeAll(async () => {
     database = await createDatabase();
     db = openDatabase({ url: database.url });
-    const worker = { workerId, namespace, taskQueue: 'q', workflowTypes: ['w'], version: '', identity: '' };
+    const worker = { workerId, namespace, taskQueue: 'q', workflowTypes: ['w'], build: '', identity: '' };
     await registerWorkers(db, [{ ...worker, slots: 1, leaseMs: 30_000 }]);
   });
   afterAll(async () => {
@@ -47,7 +47,7 @@ describe('deleting runs', () => {
   };
   const endedWith = async (steps: number): Promise<string> => {
     const lease = await leased();
-    await finishRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
+    await endRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
     await database.sql`
       insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, counted_attempt, lease_token,
         started_at, finished_at)
@@ -63,7 +63,7 @@ describe('deleting runs', () => {
     return row;
   };
 
-  it('takes a batch of any number of runs and steps, and answers each command', async () => {
+  it('a batch of deletions takes any number of runs and steps, and answers each command', async () => {
     const runIds = [await endedWith(3), await endedWith(12_000), await endedWith(0), await endedWith(10_000)];
     const kept = await endedWith(2);
     const [first, ...others] = runIds as [string, ...string[]];
@@ -78,7 +78,7 @@ describe('deleting runs', () => {
     expect(await rowsOf([kept])).toEqual({ runs: 1, steps: 2 });
   });
 
-  it('leaves no step of a run that began one and ended while the deletion waited for its lock', async () => {
+  it('a deletion leaves no step of a run that began one and ended while the deletion waited for its lock', async () => {
     const lease = await leased();
     const { runId } = lease;
     let deletion: Promise<readonly { kind: string }[]> | undefined;

@@ -38,7 +38,7 @@ describe('slots for runs that start', () => {
   const waitingWorker = async (polls: number) => {
     const queue = { namespace: 'default', taskQueue: `q-${uuid()}`, workflowTypes: ['w'] };
     const workerId = uuid();
-    await registerWorkers(db, [{ ...queue, workerId, version: '', identity: '', slots: 10, leaseMs: 30_000 }]);
+    await registerWorkers(db, [{ ...queue, workerId, build: '', identity: '', slots: 10, leaseMs: 30_000 }]);
     const calls = Array.from({ length: polls }, () => new CallState());
     const results: ReturnType<Dispatcher['poll']>[] = [];
     for (const call of calls) {
@@ -49,7 +49,7 @@ describe('slots for runs that start', () => {
     return { taskQueue: queue.taskQueue, calls, results };
   };
 
-  it('of a caller that goes meanwhile lead to another poll of the worker, or the run is given back', async () => {
+  it('a run leased to a caller that has left goes to another poll of its worker, or is given back', async () => {
     const { taskQueue, calls, results } = await waitingWorker(2);
     const starts = [startOf(taskQueue), startOf(taskQueue)];
     const reservation = dispatcher.reserve(starts);
@@ -67,7 +67,7 @@ describe('slots for runs that start', () => {
     expect(new Set([...handedIds, ...givenBack])).toEqual(new Set(starts.map(({ runId }) => runId)));
   });
 
-  it('are free again when the statement fails', async () => {
+  it('slots reserved for starts are free again when the statement fails', async () => {
     const { taskQueue, results } = await waitingWorker(1);
     dispatcher.reserve([startOf(taskQueue)]).settle([]);
     const starts = [startOf(taskQueue)];

@@ -34,9 +34,9 @@ describe('those who wait for runs to end', () => {
     wait('a');
     wait('b');
     expect(waiters.waiting).toBe(2);
-    waiters.ended('a', DONE);
-    waiters.ended('a', DONE);
-    waiters.ended('nobody waits for it');
+    waiters.onEnded('a', DONE);
+    waiters.onEnded('a', DONE);
+    waiters.onEnded('nobody waits for it');
     expect(told).toEqual([
       ['a', DONE],
       ['a', DONE],
@@ -49,7 +49,7 @@ describe('those who wait for runs to end', () => {
     wait('a');
     first.cancel();
     first.cancel();
-    waiters.ended('a');
+    waiters.onEnded('a');
     expect(told).toEqual([['a', undefined]]);
     expect(waiters.waiting).toBe(0);
   });
@@ -69,21 +69,21 @@ describe('those who wait for runs to end', () => {
 
   it('look at once when something may have been missed, and trust no run to be open any more', async () => {
     const [ended, open] = (await store.start(2)) as [string, string];
-    waiters.starting({ runId: open, namespace: 'default', workflowId: open });
+    waiters.onStarting({ runId: open, namespace: 'default', workflowId: open });
     expect(waiters.openRun(open)).toEqual({ namespace: 'default', workflowId: open });
     wait(ended);
     await terminate(ended);
-    waiters.doubt();
+    waiters.resync();
     await until('the look', () => told.length > 0);
     expect(told).toEqual([[ended, undefined]]);
     expect(waiters.openRun(open)).toBeUndefined();
   });
 
   it('remember what was started here as open until it ends or does not start, and not without bound', () => {
-    const start = (runId: string) => waiters.starting({ runId, namespace: 'n', workflowId: runId });
+    const start = (runId: string) => waiters.onStarting({ runId, namespace: 'n', workflowId: runId });
     for (const runId of ['ended', 'not started', 'open']) start(runId);
-    waiters.ended('ended');
-    waiters.notStarted('not started');
+    waiters.onEnded('ended');
+    waiters.onNotStarted('not started');
     expect(['ended', 'not started'].map((runId) => waiters.openRun(runId))).toEqual([undefined, undefined]);
     expect(waiters.openRun('open')).toBeDefined();
     for (let n = 0; n < 20_000; n++) start(`r${n}`);

@@ -2,9 +2,9 @@ import {
   type BeginStep,
   beginSteps,
   cancelRuns,
+  endRuns,
   expireRuns,
   expireSteps,
-  finishRuns,
   type LeaseRef,
   nextExpiryMs,
   releaseRuns,
@@ -48,15 +48,15 @@ describe('a run that ends while an attempt begins', () => {
         startCommand({ namespace, workflowId: workflowId as string, reusePolicy, taskQueue: 'elsewhere' }),
       ]);
     },
-    fails: (lease) => finishRuns(store.db, [{ ...lease, end: 'FAILED', failure: FAILURE }]),
+    fails: (lease) => endRuns(store.db, [{ ...lease, end: 'FAILED', failure: FAILURE }]),
     'completes with something open': (lease) =>
-      finishRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]),
+      endRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]),
     'is attempted anew': (lease) =>
       retryRunAttempts(store.db, [{ ...lease, failure: FAILURE, retryAfterMs: 3_600_000, cut: null }]),
     'is given back': (lease) => releaseRuns(store.db, [{ ...lease, delayMs: 3_600_000, reason: '' }]),
   };
   for (const [name, end] of Object.entries(ends)) {
-    it(`and ${name} keeps no attempt open, whichever comes first`, async () => {
+    it(`a run that begins an attempt and ${name} keeps no attempt open, in either order`, async () => {
       let begun = 0;
       for (let round = 0; round < ROUNDS; round++) {
         const lease = await leaseOne();
@@ -115,7 +115,7 @@ describe('a run that ends while an attempt begins', () => {
     const retry = { ...lease, failure: FAILURE, retryAfterMs: 3_600_000, cut: null };
     expect(await retryRunAttempts(store.db, [retry])).toEqual([{ kind: 'retrying', taskQueue: 'q', delayed: false }]);
     expect((await store.run(lease.runId)).status).toBe('PENDING');
-    await finishRuns(
+    await endRuns(
       store.db,
       (await store.claim(workerId)).map((claimed) => ({ ...claimed, end: 'CANCELLED' })),
     );
@@ -137,12 +137,12 @@ describe('a run that ends while an attempt begins', () => {
     });
   });
 
-  it('and leaves attempts open all the same does not keep others from timing out, nor the reaper awake', async () => {
+  it('attempts that ended runs left open do not delay the timeouts of others, and do not keep the reaper awake', async () => {
     // What a worker does that says nothing is open although something is.
     const liars = await Promise.all(Array.from({ length: 20 }, () => leaseOne()));
     for (const lease of liars) await store.begin(lease, { timeoutMs: 100 });
     for (const lease of liars) {
-      await finishRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
+      await endRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
     }
     await store.database.advanceClock(1_000);
     await expireSteps(store.db, { limit: 5 });

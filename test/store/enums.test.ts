@@ -34,7 +34,7 @@ describe('the values of a closed set are the same', () => {
     workers_status_check: ['workers', WORKER_STATUSES],
   } as const;
   for (const [constraint, [table, values]] of Object.entries(checks)) {
-    it(`in the code and in ${constraint} of the schema`, async () => {
+    it(`the code and ${constraint} of the schema have the same values`, async () => {
       expect(await allowedBy(table, constraint)).toEqual([...values].sort());
     });
   }
@@ -47,7 +47,7 @@ describe('the values of a closed set are the same', () => {
     ['FailureReason', FailureReason, FAILURE_REASONS],
   ] as const;
   for (const [name, protocol, values] of enums) {
-    it(`in the code and in the enum ${name} of the protocol`, () => {
+    it(`the code and the enum ${name} of the contract have the same values`, () => {
       const names = Object.values(protocol).filter((value) => typeof value === 'string' && value !== 'UNSPECIFIED');
       expect(names.sort()).toEqual([...values].sort());
     });

@@ -27,7 +27,7 @@ describe('starts that share workflow ids', () => {
 
   const startOf = (workflowId: string, more: Partial<StartRun> = {}) => startCommand({ workflowId, ...more });
 
-  it('however many of a batch share an id, they cost two statements and get one run', async () => {
+  it('any number of starts of a batch that share a workflow id cost two statements and get one run', async () => {
     const starts = Array.from({ length: 500 }, () => startOf('hot'));
     statements = 0;
     const outcomes = await startRuns(db, starts);

@@ -40,12 +40,12 @@ describe('array literals come to PostgreSQL as they were given:', () => {
   const holds = <T>(arbitrary: fc.Arbitrary<T>, check: (value: T) => Promise<void>) =>
     fc.assert(fc.asyncProperty(arbitrary, check), { numRuns: 150 });
 
-  it('text, with whatever an array treats specially', () =>
+  it('text with all characters that are special in an array reaches PostgreSQL unchanged', () =>
     holds(listOf(text), async (items) => {
       expect(await readBack('text', textArray(items))).toEqual(items);
     }));
 
-  it('numbers and booleans', async () => {
+  it('numbers and booleans reach PostgreSQL unchanged', async () => {
     await holds(listOf(fc.integer()), async (items) => {
       expect(await readBack('int', plainArray(items))).toEqual(items);
     });
@@ -57,25 +57,25 @@ describe('array literals come to PostgreSQL as they were given:', () => {
     });
   });
 
-  it('UUIDs', () =>
+  it('UUIDs reach PostgreSQL unchanged', () =>
     holds(listOf(fc.uuid()), async (items) => {
       expect(await readBack('uuid', plainArray(items))).toEqual(items);
     }));
 
-  it('bytes, also those of a view into a larger buffer', () =>
+  it('bytes reach PostgreSQL unchanged, also those of a view into a larger buffer', () =>
     holds(listOf(fc.tuple(fc.uint8Array(), fc.nat(3))), async (items) => {
       const views = items.map((item) => (item === null ? null : item[0].subarray(Math.min(item[1], item[0].length))));
       const read = await readBack<Uint8Array | null>('bytea', byteaArray(views));
       expect(read.map(hexOf)).toEqual(views.map(hexOf));
     }));
 
-  it('JSON documents', () =>
+  it('JSON documents reach PostgreSQL unchanged', () =>
     holds(listOf(fc.record({ text, nested: fc.array(text), number: fc.integer() })), async (items) => {
       const read = await readBack<unknown>('jsonb', jsonArray(items));
       expect(read.map((value) => (typeof value === 'string' ? JSON.parse(value) : value))).toEqual(items);
     }));
 
-  it('times, to the millisecond', () =>
+  it('times reach PostgreSQL exact to the millisecond', () =>
     holds(
       listOf(fc.date({ min: new Date('1000-01-01'), max: new Date('9999-12-31'), noInvalidDate: true })),
       async (items) => {

@@ -1,8 +1,8 @@
 import {
   cancelRuns,
   completeSteps,
+  endRuns,
   expireSteps,
-  finishRuns,
   type LeaseRef,
   reclaimLeases,
   releaseRuns,
@@ -36,13 +36,13 @@ describe('runs whose worker was lost', () => {
     return items[0] as T;
   };
   const end = (leases: readonly LeaseRef[]) =>
-    finishRuns(
+    endRuns(
       store.db,
       leases.map((lease) => ({ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true })),
     );
 
   describe('and that are being cancelled', () => {
-    it('wait for the backoff, and FAIL at the limit: their clean-up has not ended', async () => {
+    it('runs that are being cancelled wait for the backoff after a lost worker, and FAIL at the limit', async () => {
       const runId = one(await store.start(1, { maxLostLeases: 3 }));
       one(await store.claim(await store.register()));
       await cancelRuns(store.db, [{ namespace: 'default', runId, reason: '' }]);
@@ -72,7 +72,7 @@ describe('runs whose worker was lost', () => {
       return { runId, lease };
     };
 
-    it('keep the try, when the worker has been silent since before the deadline', async () => {
+    it('an attempt past its deadline is not counted when its worker has been silent since before the deadline', async () => {
       const { runId } = await beginOne();
       await store.database.advanceClock(TIMEOUT_MS + 1_000);
       expect((await expireSteps(store.db, { limit: 10 })).taken).toBe(0);
@@ -84,7 +84,7 @@ describe('runs whose worker was lost', () => {
       await end(await store.claim(await store.register()));
     });
 
-    it('use up the try, when the worker has renewed the lease since and still has not ended the attempt', async () => {
+    it('an attempt past its deadline is counted when its worker has renewed the lease since', async () => {
       const { runId, lease } = await beginOne();
       await store.database.advanceClock(TIMEOUT_MS - 1_000);
       await renewLeases(store.db, [lease]);
@@ -97,7 +97,7 @@ describe('runs whose worker was lost', () => {
       await end(await store.claim(await store.register()));
     });
 
-    it('are not held up by workers that fell silent, however many', async () => {
+    it('timeouts of live workers are not delayed by any number of silent workers', async () => {
       const workerId = await store.register({ leaseMs: LEASE_MS });
       await store.start(20);
       const silent = await store.claim(workerId, 20);
@@ -124,7 +124,7 @@ describe('runs whose worker was lost', () => {
       return runIds;
     };
 
-    it('are leased one at a time to a worker, beside runs that are none', async () => {
+    it('suspects are leased to a worker one at a time, beside other runs', async () => {
       const suspects = await makeSuspects(3);
       const others = await store.start(4);
       const workerId = await store.register();
@@ -140,7 +140,7 @@ describe('runs whose worker was lost', () => {
       await end([...second, ...third]);
     });
 
-    it('alone are counted when their worker is lost, their neighbours are not', async () => {
+    it('a lost worker is counted for its suspect alone, not for other runs', async () => {
       const suspect = one(await makeSuspects(1));
       const others = await store.start(3);
       const workerId = await store.register();
@@ -151,7 +151,7 @@ describe('runs whose worker was lost', () => {
       await end(await store.claim(await store.register(), 10));
     });
 
-    it('are told apart from their neighbours also when the leases end one after the other', async () => {
+    it('suspects are distinguished from other runs even when the leases expire one after the other', async () => {
       const suspect = one(await makeSuspects(1));
       const workerId = await store.register();
       one(await store.claim(workerId, 1));
@@ -169,7 +169,7 @@ describe('runs whose worker was lost', () => {
       await end(await store.claim(await store.register(), 10));
     });
 
-    it('that complete a step are none any more, also when the run is then given back', async () => {
+    it('a suspect that completes a step is no longer one, even when the run is then given back', async () => {
       const runId = one(await makeSuspects(1));
       const lease = one(await store.claim(await store.register()));
       await store.begin(lease);
@@ -180,7 +180,7 @@ describe('runs whose worker was lost', () => {
     });
   });
 
-  it('a run that kills every worker FAILs, and none beside it does, whatever their number, times and order', async () => {
+  it('a run that kills every worker FAILs, and no run beside it does, for any number, times and order', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.record({
@@ -256,7 +256,7 @@ async function simulate(
       const done = worker.held.filter(({ endsAt }) => endsAt <= now).map(({ lease }) => lease);
       worker.held = worker.held.filter(({ endsAt }) => endsAt > now);
       if (done.length > 0) {
-        await finishRuns(
+        await endRuns(
           store.db,
           done.map((lease) => ({ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false })),
         );

@@ -6,9 +6,9 @@ import {
   completeSteps,
   type Database,
   deleteRuns,
+  endRuns,
   failSteps,
   findRuns,
-  finishRuns,
   type LeaseRef,
   observeCancels,
   openDatabase,
@@ -188,33 +188,33 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
     },
   },
   completeRun: {
-    run: (db, lease) => finishRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]),
+    run: (db, lease) => endRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]),
     expected: {
       PENDING: 'lease_lost',
-      RUNNING: 'finished',
+      RUNNING: 'ended',
       SLEEPING: 'lease_lost',
       WOKEN: 'lease_lost',
-      COMPLETED: 'already_finished',
+      COMPLETED: 'already_ended',
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
     },
   },
   failRun: {
-    run: (db, lease) => finishRuns(db, [{ ...lease, end: 'FAILED', failure }]),
+    run: (db, lease) => endRuns(db, [{ ...lease, end: 'FAILED', failure }]),
     expected: {
       PENDING: 'lease_lost',
-      RUNNING: 'finished',
+      RUNNING: 'ended',
       SLEEPING: 'lease_lost',
       WOKEN: 'lease_lost',
       COMPLETED: 'lease_lost',
-      FAILED: 'already_finished',
+      FAILED: 'already_ended',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
     },
   },
   confirmCancel: {
-    run: (db, lease) => finishRuns(db, [{ ...lease, end: 'CANCELLED' }]),
+    run: (db, lease) => endRuns(db, [{ ...lease, end: 'CANCELLED' }]),
     expected: {
       PENDING: 'lease_lost',
       RUNNING: 'cancel_not_requested',
@@ -222,7 +222,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       WOKEN: 'lease_lost',
       COMPLETED: 'lease_lost',
       FAILED: 'lease_lost',
-      CANCELLED: 'already_finished',
+      CANCELLED: 'already_ended',
       TERMINATED: 'lease_lost',
     },
   },
@@ -312,7 +312,7 @@ const CHANGES = new Set([
   'failed',
   'scheduled',
   'suspended',
-  'finished',
+  'ended',
   'retrying',
   'released',
   'renewed',
@@ -335,7 +335,7 @@ describe('state × command', () => {
         namespace,
         taskQueue: 'q',
         workflowTypes: ['w'],
-        version: '',
+        build: '',
         identity: '',
         slots: 1,
         leaseMs: 30_000,
@@ -396,14 +396,14 @@ describe('state × command', () => {
         await database.sql`update perdure.workflow_runs set status = 'PENDING', wake_at = null, waits = null, available_at = now(), task_queue = 'elsewhere' where run_id = ${runId}`;
         break;
       case 'COMPLETED':
-        await finishRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]);
+        await endRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]);
         break;
       case 'FAILED':
-        await finishRuns(db, [{ ...lease, end: 'FAILED', failure }]);
+        await endRuns(db, [{ ...lease, end: 'FAILED', failure }]);
         break;
       case 'CANCELLED':
         await cancelRuns(db, [{ namespace, runId, reason: '' }]);
-        await finishRuns(db, [{ ...lease, end: 'CANCELLED' }]);
+        await endRuns(db, [{ ...lease, end: 'CANCELLED' }]);
         break;
       case 'TERMINATED':
         await terminateRuns(db, [{ namespace, runId, reason: '' }]);
@@ -430,7 +430,7 @@ describe('state × command', () => {
       });
     }
 
-    it(`${name} of a run that is not there, with a stale token and of another namespace changes nothing`, async () => {
+    it(`${name} of a run that does not exist, with an old token or of another namespace changes nothing`, async () => {
       const lease = await inState('RUNNING');
       const before = await snapshot(lease.runId);
       const [missing] = await run(db, { ...lease, runId: uuid() });

@@ -29,7 +29,7 @@ describe('equal request ids are one start, whenever they come', () => {
     'a text': () => `order-${v4()}`,
   };
   for (const [name, idOf] of Object.entries(ids)) {
-    it(`as ${name}, and again hours, a day and weeks later`, async () => {
+    it(`a request id that is ${name} is one start, also when repeated hours, a day and weeks later`, async () => {
       const nowMs = Date.now();
       const requestId = idOf(nowMs);
       const [first] = await runIdsOf(startOf(requestId, nowMs));
@@ -40,7 +40,7 @@ describe('equal request ids are one start, whenever they come', () => {
       }
     });
 
-    it(`as ${name}, also with another workflow id, whose run is told, and at the same moment`, async () => {
+    it(`a request id that is ${name} is one start, also with another workflow id and at the same moment`, async () => {
       const nowMs = Date.now();
       const requestId = idOf(nowMs);
       const commands = Array.from({ length: 8 }, (_, n) =>
@@ -55,7 +55,7 @@ describe('equal request ids are one start, whenever they come', () => {
     });
   }
 
-  it('while the request id grows old between two servers whose clocks differ by an hour', async () => {
+  it('a request id that ages between two servers whose clocks differ by an hour is one start', async () => {
     for (let ageHours = 21; ageHours < 27; ageHours += 0.25) {
       const nowMs = Date.now();
       const requestId = uuid({ msecs: nowMs - ageHours * HOUR_MS });
@@ -65,7 +65,7 @@ describe('equal request ids are one start, whenever they come', () => {
     }
   });
 
-  it('in any spelling of a UUID, and not across namespaces', async () => {
+  it('a request id is one start in any spelling of a UUID, and not across namespaces', async () => {
     const requestId = uuid({ msecs: Date.now() - 48 * HOUR_MS });
     const [first] = await runIdsOf(startOf(requestId, Date.now()));
     const upper = startOf(requestId.toUpperCase(), Date.now(), { workflowId: 'other' });
@@ -73,7 +73,7 @@ describe('equal request ids are one start, whenever they come', () => {
     expect(startIdentity('a', requestId).freshRunId).not.toBe(startIdentity('b', requestId).freshRunId);
   });
 
-  it('but starts without one that share a workflow id are one open run, however many a batch holds', async () => {
+  it('starts without a request id that share a workflow id are one open run, for any number in a batch', async () => {
     const input = (n: number) => ({ data: new Uint8Array([n]), encoding: 'x' });
     const commands = Array.from({ length: 300 }, (_, n) =>
       startCommand({ workflowId: 'hot', input: n === 7 ? input(1) : input(0) }),

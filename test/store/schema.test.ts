@@ -11,7 +11,7 @@ describe('schema', () => {
   });
   afterAll(() => database.drop());
 
-  it('is exactly what the golden file says', async () => {
+  it('the schema is exactly what the golden file says', async () => {
     // Names are shown with their schema whatever the search path of the tests' user is.
     const lines = await database.sql.begin(async (sql) => {
       await sql`set local search_path = pg_catalog`;
@@ -39,7 +39,7 @@ describe('schema', () => {
     await expect(`${lines.join('\n')}\n`).toMatchFileSnapshot('schema.golden.txt');
   });
 
-  it('is migrated by one of many processes that try at once, and by none a second time', async () => {
+  it('of many processes that migrate the schema at once one does it, and none a second time', async () => {
     const admin = postgres(inject('adminUrl'), { max: 1, onnotice: () => undefined });
     const name = `perdure_migrate_${process.pid}`;
     await admin.unsafe(`create database ${name}`);

@@ -46,7 +46,7 @@ describe('statements', () => {
     database = await createDatabase();
     db = openDatabase({ url: database.url });
     await database.sql.unsafe(`
-      insert into perdure.workflow_runs (run_id, created_at, updated_at, finished_at, wake_at, locked_by, locked_until, available_at,
+      insert into perdure.workflow_runs (run_id, created_at, updated_at, finished_at, wake_at, leased_by, lease_expires_at, available_at,
         lease_token, max_lost_leases, status, namespace, workflow_id, workflow_type, task_queue)
       select gen_random_uuid(), now(), now(), case when k = 'done' then now() end, case when k = 'sleep' then now() + interval '1 day' end,
         case when k = 'run' then gen_random_uuid() end, case when k = 'run' then now() + interval '1 minute' end, case when k = 'wait' then now() end,
@@ -65,7 +65,7 @@ describe('statements', () => {
     await database.drop();
   });
 
-  it('can all be prepared', async () => {
+  it('every statement can be prepared', async () => {
     expect(allStatements().length).toBeGreaterThan(30);
     for (const { name, text } of allStatements()) {
       await database.sql.unsafe(`prepare "t_${name}" as ${text}`).catch((error: Error) => {
@@ -84,7 +84,7 @@ describe('statements', () => {
     begin_steps: [],
     complete_steps: [],
     fail_steps: [],
-    finish_runs: [],
+    end_runs: [],
     suspend_runs: [],
     schedule_sleeps: [],
     renew_leases: [],
@@ -175,7 +175,7 @@ describe('statements', () => {
         namespace: 'default',
         taskQueue: 'q',
         workflowTypes: ['w'],
-        version: '',
+        build: '',
         identity: '',
         slots: 9,
         leaseMs: 30_000,
@@ -229,7 +229,7 @@ describe('statements', () => {
       `{${id}}`,
     ]);
     const plan = lines.map((line) => line['QUERY PLAN']).join('\n');
-    expect(plan).toMatch(/using workflow_runs_suspects on .*\n\s+Index Cond: \(locked_by = /);
+    expect(plan).toMatch(/using workflow_runs_suspects on .*\n\s+Index Cond: \(leased_by = /);
     expect(plan).not.toContain('workflow_runs_running');
     await early.close();
     await empty.drop();
@@ -247,7 +247,7 @@ describe('statements', () => {
         namespace: 'default',
         taskQueue: 'hot',
         workflowTypes: ['w'],
-        version: '',
+        build: '',
         identity: '',
         slots: 1,
         leaseMs: 30_000,

@@ -1,7 +1,7 @@
 import {
   claimRuns,
   type Database,
-  finishRuns,
+  endRuns,
   type LeaseRef,
   openDatabase,
   recordSteps,
@@ -22,7 +22,7 @@ describe('usual batches with something unusual among them', () => {
   beforeAll(async () => {
     database = await createDatabase();
     db = openDatabase({ url: database.url });
-    await registerWorkers(db, [{ ...queue, workerId, version: '', identity: '', slots: 10, leaseMs: 30_000 }]);
+    await registerWorkers(db, [{ ...queue, workerId, build: '', identity: '', slots: 10, leaseMs: 30_000 }]);
   });
   afterAll(async () => {
     await db.close();
@@ -45,7 +45,7 @@ describe('usual batches with something unusual among them', () => {
   const rows = async (runId: string) =>
     (await database.sql`select count(*)::int as n from perdure.step_runs where run_id = ${runId}`)[0]?.n;
 
-  it('steps: a stale lease and a repeat are told so, and their neighbours are recorded', async () => {
+  it('in a batch of steps an old lease and a repeat get their own outcome, and the others are recorded', async () => {
     const [first, second, third] = (await lease(3)) as [LeaseRef, LeaseRef, LeaseRef];
     const stepOf = (ref: LeaseRef, stepId: string) => ({
       ...ref,
@@ -69,16 +69,16 @@ describe('usual batches with something unusual among them', () => {
     expect(await rows(first.runId)).toBe(2);
   });
 
-  it('ends: the same, with a failure among them', async () => {
+  it('in a batch of ends an old lease, a repeat and a failure get their own outcome, and the others end their runs', async () => {
     const [first, second, third] = (await lease(3)) as [LeaseRef, LeaseRef, LeaseRef];
     const complete = { end: 'COMPLETED' as const, output: null, hasOpenSteps: false };
     const failure = { type: 'Error', message: 'x', reason: 'APPLICATION' as never };
-    const outcomes = await finishRuns(db, [
+    const outcomes = await endRuns(db, [
       { ...first, ...complete },
       { ...second, ...complete, leaseToken: second.leaseToken + 1 },
       { ...third, end: 'FAILED', failure },
     ]);
-    expect(outcomes.map(({ kind }) => kind)).toEqual(['already_finished', 'lease_lost', 'finished']);
+    expect(outcomes.map(({ kind }) => kind)).toEqual(['already_ended', 'lease_lost', 'ended']);
     const statusOf = async ({ runId }: LeaseRef) =>
       (await database.sql`select status from perdure.workflow_runs where run_id = ${runId}`)[0]?.status;
     expect([await statusOf(first), await statusOf(second), await statusOf(third)]).toEqual([

@@ -45,7 +45,7 @@ export async function openTestStore(): Promise<TestStore> {
     },
     async register({ workerId = uuid(), leaseMs = 30_000, slots = 100 } = {}) {
       await registerWorkers(db, [
-        { ...QUEUE, workflowTypes: [...QUEUE.workflowTypes], workerId, version: '', identity: '', slots, leaseMs },
+        { ...QUEUE, workflowTypes: [...QUEUE.workflowTypes], workerId, build: '', identity: '', slots, leaseMs },
       ]);
       return workerId;
     },
@@ -94,7 +94,7 @@ export function startCommand(more: Partial<StartRun> = {}): StartRun {
     input: null,
     requestId: null,
     priority: 0,
-    version: '',
+    build: '',
     reusePolicy: 'ALLOW',
     startDelayMs: 0,
     runTimeoutMs: 0,

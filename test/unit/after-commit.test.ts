@@ -12,7 +12,7 @@ const start = {
   input: null,
   requestId: null,
   priority: 0,
-  version: '',
+  build: '',
   reusePolicy: 'ALLOW',
   startDelayMs: 0,
   runTimeoutMs: 0,
@@ -22,7 +22,7 @@ const start = {
 const failure = { type: 'Error', message: 'm', reason: 'APPLICATION' } as const;
 
 describe('what follows a commit', () => {
-  it('a run that was started is runnable, unless it is delayed or leased already', () => {
+  it('a started run is runnable, unless it is delayed or already leased', () => {
     const started = { kind: 'started', runId: 'r', delayed: false, claim: null } as const;
     expect(after.afterStart(start, started)).toEqual([{ kind: 'runnable', queue: start, workflowType: 't' }]);
     expect(after.afterStart(start, { ...started, claim: {} as never })).toEqual([]);
@@ -35,7 +35,7 @@ describe('what follows a commit', () => {
     expect(after.afterStart(later, { kind: 'namespace_not_found' })).toEqual([]);
   });
 
-  it('a step with a timeout expires, but one that had begun before tells nobody again', () => {
+  it('a begun step with a timeout announces its deadline, a repeated begin does not', () => {
     const step = { ...lease, stepId: 's', seq: 1, stepKind: 'FUNCTION', attemptNumber: 1, countedAttempt: 1 } as const;
     const begin = { ...step, maxCountedAttempts: 0, timeoutMs: 700, input: null, uncancellable: false };
     const startedAt = new Date();
@@ -57,20 +57,20 @@ describe('what follows a commit', () => {
     expect(after.afterSuspend(suspend, { kind: 'lease_lost' })).toEqual([]);
   });
 
-  it('the end of a run is told with its result by the command that wrote it, and without by a repeat', () => {
+  it('the command that ends a run announces the end with its result, a repeat announces it without', () => {
     const completed = { ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false } as const;
     const none = { output: null, failure: null, cancelReason: null };
-    expect(after.afterFinish(completed, { kind: 'finished' })).toEqual([
+    expect(after.afterEnd(completed, { kind: 'ended' })).toEqual([
       { kind: 'ended', runId: 'r', end: { ...none, status: 'COMPLETED' } },
     ]);
-    expect(after.afterFinish({ ...lease, end: 'FAILED', failure }, { kind: 'finished' })).toEqual([
+    expect(after.afterEnd({ ...lease, end: 'FAILED', failure }, { kind: 'ended' })).toEqual([
       { kind: 'ended', runId: 'r', end: { ...none, status: 'FAILED', failure } },
     ]);
     // Why it was cancelled is in the database alone.
     const ended = [{ kind: 'ended', runId: 'r' }];
-    expect(after.afterFinish({ ...lease, end: 'CANCELLED' }, { kind: 'finished' })).toEqual(ended);
-    expect(after.afterFinish(completed, { kind: 'already_finished' })).toEqual(ended);
-    expect(after.afterFinish(completed, { kind: 'lease_lost' })).toEqual([]);
+    expect(after.afterEnd({ ...lease, end: 'CANCELLED' }, { kind: 'ended' })).toEqual(ended);
+    expect(after.afterEnd(completed, { kind: 'already_ended' })).toEqual(ended);
+    expect(after.afterEnd(completed, { kind: 'lease_lost' })).toEqual([]);
   });
 
   it('a run that is given back is runnable at once or wakes after its delay', () => {
@@ -90,7 +90,7 @@ describe('what follows a commit', () => {
     ]);
   });
 
-  it('a cancel goes to the worker that holds the run, to the queue of a sleeper, or ends the run', () => {
+  it('a cancel request notifies the worker that holds the run, wakes the queue of a sleeping run, or ends the run', () => {
     const cancel = { ...run, reason: '' };
     const requested = { kind: 'requested', taskQueue: 'q' } as const;
     expect(after.afterCancel(cancel, { ...requested, status: 'RUNNING', holder })).toEqual([
@@ -105,7 +105,7 @@ describe('what follows a commit', () => {
     expect(after.afterCancel(cancel, { kind: 'run_not_found' })).toEqual([]);
   });
 
-  it('a terminated run has ended, and its worker is told that its lease is lost', () => {
+  it('a termination announces the end of the run, and notifies its worker of the lost lease', () => {
     const ended = { kind: 'ended', runId: 'r' };
     const notice = { kind: 'notice', notice: { kind: 'lease_lost', ...run, workerId: 'w', leaseToken: 3 } };
     const command = { ...run, reason: '' };

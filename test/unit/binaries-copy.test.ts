@@ -41,25 +41,25 @@ describe('the copy of PostgreSQL that another account executes', () => {
   };
   const programOf = (folder: string) => readFileSync(join(folder, 'postgres'), 'utf8');
 
-  it('is made once, for everyone to execute, and found again', () => {
+  it('the copy of PostgreSQL is made once, is executable for all accounts, and is found again', () => {
     const copy = copyForAccount(original, 'copy');
     expect([copy, programOf(copy)]).toEqual([join(temporary, 'copy'), 'ours']);
     writeFileSync(join(copy, 'mark'), '');
     expect(existsSync(join(copyForAccount(original, 'copy'), 'mark'))).toBe(true);
   });
 
-  it('is never a folder that others can write to', () => {
+  it('the copy of PostgreSQL is never a folder that other accounts can write to', () => {
     chmodSync(plant(), 0o777);
     expect(programOf(copyForAccount(original, 'copy'))).toBe('ours');
   });
 
-  it('is never a symbolic link', () => {
+  it('the copy of PostgreSQL is never a symbolic link', () => {
     const elsewhere = plant();
     symlinkSync(elsewhere, join(temporary, 'linked'));
     expect(programOf(copyForAccount(original, 'linked'))).toBe('ours');
   });
 
-  it.skipIf(process.getuid?.() !== 0)('is never a folder of another account', () => {
+  it.skipIf(process.getuid?.() !== 0)('the copy of PostgreSQL is never a folder of another account', () => {
     chownSync(plant(), 65_534, 65_534);
     expect(programOf(copyForAccount(original, 'copy'))).toBe('ours');
   });

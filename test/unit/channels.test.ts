@@ -1,9 +1,9 @@
 import {
-  decodeFinished,
+  decodeEnded,
   decodeNotices,
   decodeTimers,
   decodeWakeup,
-  encodeFinished,
+  encodeEnded,
   encodeNotices,
   encodeTimers,
   encodeWakeup,
@@ -27,7 +27,7 @@ describe('notifications between servers', () => {
     return payloads;
   };
 
-  it('name every queue once, in as many payloads as the limit takes', () =>
+  it('notifications name every queue once, in as many payloads as the limit requires', () =>
     fc.assert(
       fc.property(fc.array(fc.record({ namespace: name, taskQueue: name }), { maxLength: 300 }), (queues) => {
         const read = sized(encodeWakeup({ from, queues })).flatMap((payload) => {
@@ -41,7 +41,7 @@ describe('notifications between servers', () => {
       }),
     ));
 
-  it('carry every notice, in order', () =>
+  it('notifications carry every notice, in order', () =>
     fc.assert(
       fc.property(
         fc.array(
@@ -67,17 +67,17 @@ describe('notifications between servers', () => {
       ),
     ));
 
-  it('carry the id of every run that has ended, in order', () =>
+  it('notifications carry the id of every run that has ended, in order', () =>
     fc.assert(
       fc.property(fc.array(fc.uuid(), { maxLength: 1_000 }), (runIds) => {
-        const payloads = sized(encodeFinished({ from, runIds }));
-        expect(payloads.flatMap((payload) => decodeFinished(payload)?.runIds ?? [])).toEqual(runIds);
+        const payloads = sized(encodeEnded({ from, runIds }));
+        expect(payloads.flatMap((payload) => decodeEnded(payload)?.runIds ?? [])).toEqual(runIds);
         // Full, but for the last one.
         expect(payloads.length).toBeLessThanOrEqual(Math.ceil(runIds.length / 190));
       }),
     ));
 
-  it('carry times, and nothing else that is not one', () => {
+  it('notifications carry times, and refuse every other value', () => {
     for (const note of [
       { wakeInMs: 5, expiryInMs: null },
       { wakeInMs: null, expiryInMs: 0.5 },
@@ -87,10 +87,10 @@ describe('notifications between servers', () => {
     expect(decodeTimers('{"wakeInMs":"soon","expiryInMs":true}')).toEqual({ wakeInMs: null, expiryInMs: null });
   });
 
-  it('that others send on our channels are ignored', () =>
+  it('notifications that other programs send on the channels of Perdure are ignored', () =>
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.json()), (payload) => {
-        for (const decode of [decodeWakeup, decodeNotices, decodeFinished]) {
+        for (const decode of [decodeWakeup, decodeNotices, decodeEnded]) {
           const note = decode(payload);
           if (note !== undefined) expect(typeof note.from).toBe('string');
         }

@@ -4,7 +4,7 @@ import { ChurningMap, ChurningSet } from '@perdure/collections';
 import { describe, expect, it } from 'vitest';
 
 describe('ChurningMap', () => {
-  it('does what a Map does, over any number of writes', () => {
+  it('a ChurningMap behaves like a Map over any number of writes', () => {
     const churning = new ChurningMap<number, string>();
     const plain = new Map<number, string>();
     let seed = 1;
@@ -27,7 +27,7 @@ describe('ChurningMap', () => {
     expect([...churning]).toEqual([]);
   });
 
-  it('does not keep what was taken out of it until the next full collection', () => {
+  it('a ChurningMap does not keep removed entries until the next full collection', () => {
     const program = fileURLToPath(new URL('../dist/programs/churn.js', import.meta.url));
     const keptBytes = (kind: 'churning' | 'plain') =>
       Number(execFileSync(process.execPath, ['--expose-gc', '--max-semi-space-size=16', program, kind]));
@@ -39,7 +39,7 @@ describe('ChurningMap', () => {
 });
 
 describe('ChurningSet', () => {
-  it('keeps members once, in the order in which they came', () => {
+  it('a ChurningSet keeps members once, in the order of insertion', () => {
     const set = new ChurningSet<string>();
     for (let n = 0; n < 5_000; n++) {
       set.add(`m${n}`);

@@ -15,16 +15,16 @@ import { fitColumns } from '../../packages/cli/dist/output/table.js';
 import { timeFromText, timeText } from '../../packages/cli/dist/output/time.js';
 
 describe('fitColumns', () => {
-  it('changes nothing while there is room', () => {
+  it('columns are not changed while there is room', () => {
     expect(fitColumns([{ width: 10, min: 5 }, { width: 10 }], 22)).toEqual([10, 10]);
   });
 
-  it('cuts the widest column that may be cut, down to its least width', () => {
+  it('the widest column that may be cut is cut, down to its least width', () => {
     expect(fitColumns([{ width: 30, min: 5 }, { width: 20, min: 5 }, { width: 10 }], 44)).toEqual([15, 15, 10]);
     expect(fitColumns([{ width: 30, min: 5 }, { width: 36 }], 10)).toEqual([5, 36]);
   });
 
-  it('leaves columns out in their order when cutting is not enough, and gives the room back', () => {
+  it('columns are omitted in their order when cutting is not enough, and the others get the room', () => {
     const columns = [
       { width: 36 },
       { width: 20, min: 12 },
@@ -48,14 +48,14 @@ describe('stackFrames', () => {
     '    at async /app/src/perdure.ts:9:1',
   ].join('\n');
 
-  it("shows the author's own frames", () => {
+  it("stacks show the author's own frames", () => {
     expect(stackFrames(stack, false)).toEqual([
       '    at charge (file:///app/src/orders.ts:5:145)',
       '    at async /app/src/perdure.ts:9:1',
     ]);
   });
 
-  it('shows all of them when asked', () => {
+  it('stacks show all frames on request', () => {
     expect(stackFrames(stack, true)).toHaveLength(6);
   });
 });
@@ -69,12 +69,12 @@ describe('times', () => {
     ['Europe/Berlin', '2026-11-23 20:41:04+01:00'],
     ['Asia/Kolkata', '2026-11-24 01:11:04+05:30'],
     ['America/New_York', '2026-11-23 14:41:04-05:00'],
-  ])('are local and carry their offset: %s', (zone, text) => {
+  ])('times are shown in local time with their offset: %s', (zone, text) => {
     vi.stubEnv('TZ', zone);
     expect(timeText(at('2026-11-23T19:41:04.900Z'))).toBe(text);
   });
 
-  it('are told with their distance, before and after', () => {
+  it('times are shown with their distance in the past and in the future', () => {
     vi.stubEnv('TZ', 'UTC');
     const now = at('2026-11-23T20:00:00Z');
     expect(timeFromText(at('2026-11-23T20:50:54Z'), now)).toBe('2026-11-23 20:50:54Z (in 50.9 min)');
@@ -154,7 +154,7 @@ describe('checksOf', () => {
   const problems = (given: Findings) =>
     checksOf(given).flatMap(({ id, status }) => (status === 'ok' ? [] : [`${id} ${status}`]));
 
-  it('finds nothing where all is well', () => {
+  it('doctor reports no problems when there are none', () => {
     expect(problems(findings())).toEqual([]);
   });
 

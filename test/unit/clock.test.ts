@@ -3,7 +3,7 @@ import { monotonicClock, pause } from '../../packages/worker-sdk/dist/clock.js';
 import { ManualClock, settled } from '../support/manual-clock.js';
 
 describe('a clock', () => {
-  it('calls timers in the order in which they are due, however far it is moved at once', async () => {
+  it('a clock calls timers in the order in which they are due, however far it is moved at once', async () => {
     const clock = new ManualClock();
     const calls: string[] = [];
     const note = (name: string) => () => calls.push(`${name} at ${clock.nowMs()}`);
@@ -17,7 +17,7 @@ describe('a clock', () => {
     expect(clock.nowMs()).toBe(1_000);
   });
 
-  it('ends a pause when its time has come, or at once when the signal is aborted', async () => {
+  it('a pause ends when its time has come, or at once when its signal is aborted', async () => {
     const clock = new ManualClock();
     const abort = new AbortController();
     const ended: string[] = [];
@@ -33,7 +33,7 @@ describe('a clock', () => {
     expect(clock.nextInMs).toBeUndefined();
   });
 
-  it('takes delays that setTimeout does not', async () => {
+  it('a clock accepts delays that setTimeout does not', async () => {
     const calls: string[] = [];
     const cancel = monotonicClock.after(2 ** 40, () => calls.push('too early'));
     monotonicClock.after(Number.POSITIVE_INFINITY, () => calls.push('never'));

@@ -48,7 +48,7 @@ const texts = (outcomes: readonly PromiseSettledResult<string>[]) =>
   outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value : 'refused'));
 
 describe('coalescer', () => {
-  it('gathers commands while batches are under way, and never runs two batches with one key at once', async () => {
+  it('commands are collected while batches are in flight, and no two batches have one key at once', async () => {
     const { batches, coalescer, releaseAll } = gated();
     const first = coalescer.submit('a:1');
     await settle();
@@ -135,7 +135,7 @@ describe('coalescer', () => {
     });
   }
 
-  it('refuses commands beyond its limit with one error for all, which has no stack', async () => {
+  it('commands beyond the limit are refused with one shared error, which has no stack', async () => {
     const { coalescer, releaseAll } = gated({ maxQueued: 2, maxInFlight: 0 });
     void coalescer.submit('1');
     void coalescer.submit('2');
@@ -150,7 +150,7 @@ describe('coalescer', () => {
     await releaseAll();
   });
 
-  it('refuses commands beyond its limit of bytes until earlier ones have their outcome', async () => {
+  it('commands beyond the limit of bytes are refused until earlier ones have their outcome', async () => {
     const { coalescer, batches, releaseAll } = gated({ maxQueuedBytes: 100, bytesOf: (command) => Number(command) });
     const first = coalescer.submit('60');
     await expect(coalescer.submit('50')).rejects.toThrow(/overloaded/);
@@ -181,7 +181,7 @@ describe('coalescer', () => {
     ]);
   });
 
-  it('admits all commands of a set or none', async () => {
+  it('all commands of a set are admitted or none', async () => {
     const { coalescer, batches, releaseAll } = gated({ maxQueued: 3, maxInFlight: 1 });
     const running = coalescer.submit('a');
     await settle();
@@ -196,7 +196,7 @@ describe('coalescer', () => {
     expect(await Promise.all(larger)).toHaveLength(4);
   });
 
-  it('an exception of one callback is reported, and every command of the batch is told once', async () => {
+  it('an exception of one callback is reported, and every command of the batch gets its outcome once', async () => {
     const { coalescer, faults } = coalescerOf({ run: async (commands) => [...commands] });
     const told: string[] = [];
     for (const command of ['a', 'b', 'c']) {
@@ -216,7 +216,7 @@ describe('coalescer', () => {
     expect(await coalescer.submit('e')).toBe('e');
   });
 
-  it('a command that its batch gave no outcome fails instead of waiting for ever', async () => {
+  it('a command that gets no outcome from its batch fails instead of waiting forever', async () => {
     const { coalescer } = coalescerOf({ run: async (commands) => commands.slice(1) });
     const outcomes = await Promise.allSettled(['a', 'b'].map((command) => coalescer.submit(command)));
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);

@@ -21,7 +21,7 @@ const anyValue = fc.anything({
 });
 
 describe.each(Object.entries(codecs))('codec %s', (_, codec) => {
-  it('gives back exactly what was put in', () => {
+  it('a codec returns exactly the value that was encoded', () => {
     fc.assert(
       fc.property(anyValue, (value) => {
         let encoded: ReturnType<Codec['encode']>;
@@ -39,7 +39,7 @@ describe.each(Object.entries(codecs))('codec %s', (_, codec) => {
     );
   });
 
-  it('keeps texts of any kind', () => {
+  it('a codec keeps every text', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (text) => {
         expect(codec.decode(codec.encode([text, `${text}\ud800`]))).toEqual([text, `${text}\ud800`]);
@@ -47,7 +47,7 @@ describe.each(Object.entries(codecs))('codec %s', (_, codec) => {
     );
   });
 
-  it('keeps bytes, typed arrays, Buffers, errors and cycles', () => {
+  it('a codec keeps bytes, typed arrays, Buffers, errors and cycles', () => {
     const cyclic: Record<string, unknown> = { n: 2 ** 53 + 1, zero: -0 };
     cyclic.self = cyclic;
     const back = codec.decode(codec.encode(cyclic)) as typeof cyclic;
@@ -66,7 +66,7 @@ describe.each(Object.entries(codecs))('codec %s', (_, codec) => {
     expect((error.error.cause as Error).message).toBe('c');
   });
 
-  it('refuses functions and class instances, and pollutes no prototype', () => {
+  it('a codec refuses functions and class instances, and pollutes no prototype', () => {
     expect(() => codec.encode({ f: () => 1 })).toThrow();
     expect(() => codec.encode(new (class Money {})())).toThrow();
     for (const json of [
@@ -82,7 +82,7 @@ describe.each(Object.entries(codecs))('codec %s', (_, codec) => {
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
   });
 
-  it('refuses an encoding that it does not know', () => {
+  it('a codec refuses an unknown encoding', () => {
     expect(() => codec.decode({ data: new Uint8Array(), encoding: 'mystery' })).toThrow(/mystery/);
   });
 });
@@ -97,7 +97,7 @@ describe('values that JSON keeps', () => {
     }
   };
 
-  it('travel as JSON exactly when JSON gives back an equal value', () => {
+  it('a value is encoded as JSON exactly when JSON returns an equal value', () => {
     fc.assert(
       fc.property(fc.oneof(fc.jsonValue(), anyValue), (value) => {
         let encoded: ReturnType<Codec['encode']>;
@@ -115,7 +115,7 @@ describe('values that JSON keeps', () => {
     );
   });
 
-  it('are the same bytes that another language writes and reads', () => {
+  it('a value encoded as JSON has the bytes that another language writes and reads', () => {
     const samples: [unknown, string][] = [
       [{ who: 'you', n: [1, 2.5, null, true] }, '{"who":"you","n":[1,2.5,null,true]}'],
       ['Zürich \ud83d\ude00 \ud800', '"Zürich \ud83d\ude00 \\ud800"'],
@@ -143,7 +143,7 @@ describe('values that JSON keeps', () => {
     ['an object without a prototype', Object.assign(Object.create(null), { a: 1 })],
     ['the same object twice', repeated()],
     ['the same object twice among many', Array.from({ length: 20 }, () => ({})).concat([repeated() as never])],
-  ])('are others: %s does not travel as JSON, and comes back', (_, value) => {
+  ])('%s is not encoded as JSON, and is decoded to an equal value', (_, value) => {
     const encoded = devalueCodec.encode(value);
     expect(encoded.encoding).toBe('json/devalue');
     expect(devalueCodec.decode(encoded)).toStrictEqual(value);
@@ -183,7 +183,7 @@ describe('values that cannot be encoded', () => {
     [jsonCodec, [-0], '[0] is -0. Expected'],
     [jsonCodec, repeated(), 'used twice'],
     [jsonCodec, cyclic(), '.self is a reference to an object around it'],
-  ])('are refused with their place and their kind: %#', (codec, value, message) => {
+  ])('a value that cannot be encoded is refused with its place and its kind: %#', (codec, value, message) => {
     expect(() => codec.encode(value)).toThrow(TypeError);
     expect(() => codec.encode(value)).toThrow(message);
   });

@@ -25,14 +25,14 @@ function watched() {
 }
 
 describe('database watch', () => {
-  it('is available after a good probe, and says nothing of it', async () => {
+  it('the database is available after a successful probe, and nothing is logged', async () => {
     const { watch, changes, events } = watched();
     await watch.start();
     expect([watch.available, changes, events()]).toEqual([true, [true], []]);
     await watch.stop();
   });
 
-  it('takes one broken connection for no outage, but tells of the statement', async () => {
+  it('one broken connection is not an outage, but the failed statement is logged', async () => {
     const { watch, database, changes, events } = watched();
     await watch.start();
     database.failures = 1;

@@ -26,7 +26,7 @@ describe('sharing slots', () => {
       .map(({ workerId }) => workerId)
       .join('');
 
-  it('gives each worker an equal part, and what one cannot use to those behind it', () => {
+  it('each worker gets an equal part of the slots, and slots that it cannot use go to the next ones', () => {
     expect(shared(takers(['a', 9], ['b', 9]), 4)).toBe('aabb');
     expect(shared(takers(['a', 1], ['b', 9]), 4)).toBe('abbb');
     expect(shared(takers(['a', 2], ['a', 2], ['b', 1]), 4)).toBe('aab');
@@ -34,7 +34,7 @@ describe('sharing slots', () => {
     expect(shared([], 4)).toBe('');
   });
 
-  it('never gives more than was asked for or than a poll takes', () => {
+  it('sharing never gives more slots than requested, or than a poll takes', () => {
     const poll = fc.record({ workerId: fc.constantFrom('a', 'b', 'c', 'd'), takes: fc.nat(5) });
     fc.assert(
       fc.property(fc.array(poll), fc.nat(20), (polls, count) => {
@@ -45,7 +45,7 @@ describe('sharing slots', () => {
     );
   });
 
-  it('looks at no more polls than it takes to find a worker per slot', () => {
+  it('sharing reads no more polls than it takes to find a worker for each slot', () => {
     let looked = 0;
     const many = (function* () {
       for (let n = 0; n < 10_000; n++) {
@@ -59,7 +59,7 @@ describe('sharing slots', () => {
 });
 
 describe('what fits into an answer', () => {
-  it('is at least one run, and otherwise what stays within the limit', () => {
+  it('an answer has at least one run, and otherwise as many as fit the limit', () => {
     const claims = [claimOf(900), claimOf(900), claimOf(900)];
     expect(fitAnswer(claims, 10).fits).toEqual(claims.slice(0, 1));
     expect(fitAnswer(claims, 2_500)).toEqual({ fits: claims.slice(0, 2), rest: claims.slice(2) });
@@ -67,7 +67,7 @@ describe('what fits into an answer', () => {
     expect(fitAnswer([], 10)).toEqual({ fits: [], rest: [] });
   });
 
-  it('counts inputs, outputs, failures and heartbeat details', () => {
+  it('the size of an answer counts inputs, outputs, failures and heartbeat details', () => {
     const payload = { data: new Uint8Array(1_000), encoding: '' };
     expect(claimBytes(claimOf(1_000))).toBeGreaterThan(1_000);
     for (const part of [{ output: payload }, { heartbeat: payload }, { failure: { message: 'x'.repeat(1_000) } }]) {
@@ -83,7 +83,7 @@ describe('a waiting poll', () => {
     return { poll, results };
   };
 
-  it('ends with the first runs that come, and not while a slot is reserved', () => {
+  it('a waiting poll ends with the first runs, and not while a slot is reserved', () => {
     const { poll, results } = open();
     poll.reserve();
     poll.reserve();
@@ -96,7 +96,7 @@ describe('a waiting poll', () => {
     expect([results, poll.ended]).toEqual([[{ kind: 'claimed', claims: [claim] }], true]);
   });
 
-  it('gets a first look when its wait is over before one, and ends with it', () => {
+  it('a poll that expires before its first claim gets one claim, and ends with it', () => {
     const { poll, results } = open(5);
     poll.expire();
     expect([poll.takes, poll.free, results]).toEqual([1, 0, []]);
@@ -107,7 +107,7 @@ describe('a waiting poll', () => {
     expect(results).toEqual([{ kind: 'empty' }]);
   });
 
-  it('passes on what was claimed for a caller who has gone', () => {
+  it('runs that were claimed for a caller that has left go to other polls', () => {
     const { poll, results } = open();
     poll.reserve();
     poll.drop();
@@ -116,7 +116,7 @@ describe('a waiting poll', () => {
     expect([poll.conclude(), results]).toEqual([[claim], [{ kind: 'empty' }]]);
   });
 
-  it('passes on what does not fit into its answer', () => {
+  it('runs that do not fit the answer of a poll go to other polls', () => {
     const { poll, results } = open();
     const claims = [claimOf(3 * 1024 * 1024), claimOf(3 * 1024 * 1024)];
     for (const claim of claims) {
@@ -126,7 +126,7 @@ describe('a waiting poll', () => {
     expect([poll.conclude(), results]).toEqual([claims.slice(1), [{ kind: 'claimed', claims: claims.slice(0, 1) }]]);
   });
 
-  it('refuses what its state does not allow', () => {
+  it('a waiting poll refuses moves that its state does not allow', () => {
     const { poll } = open(1);
     expect(() => poll.give({ kind: 'empty' })).toThrow(/without a reserved slot/);
     poll.reserve();
@@ -134,7 +134,7 @@ describe('a waiting poll', () => {
     expect(() => poll.accept(claimOf())).toThrow(/not idle/);
   });
 
-  it('ends exactly once and loses no run, in whatever order things happen', () => {
+  it('a waiting poll ends exactly once and loses no run, in any order of events', () => {
     const step = fc.constantFrom(
       'reserve',
       'claimed',
@@ -144,7 +144,7 @@ describe('a waiting poll', () => {
       'expire',
       'drop',
       'release',
-      'looked',
+      'onQueueEmpty',
       'accept',
     );
     fc.assert(
@@ -174,7 +174,7 @@ describe('a waiting poll', () => {
           } else if (name === 'claimed' || name === 'empty' || name === 'failed') {
             if (underWay > 0) give(name);
           } else if (name === 'conclude') passedOn.push(...poll.conclude());
-          else poll[name as 'expire' | 'drop' | 'release' | 'looked']();
+          else poll[name as 'expire' | 'drop' | 'release' | 'onQueueEmpty']();
           if (poll.ended) expect(underWay).toBe(0);
           expect(results).toHaveLength(poll.ended ? 1 : 0);
         };

@@ -22,7 +22,7 @@ const overTheWire = (failure: Failure) => fromBinary(FailureSchema, toBinary(Fai
 const roundTrip = (thrown: unknown, codec = devalueCodec) => errorOf(codec, overTheWire(failureOf(codec, thrown)));
 
 describe('errors that are recorded', () => {
-  it('come back as instances of their classes, with code, details, causes and the errors of an aggregate', () => {
+  it('recorded errors come back as instances of their classes, with code, details, causes and the errors of an aggregate', () => {
     const cause = new RangeError('middle', { cause: new Error('root') });
     const terminal = roundTrip(new TerminalError('no', { code: 'E', details: { a: 1n }, cause })) as TerminalError;
     expect(terminal).toBeInstanceOf(TerminalError);
@@ -65,11 +65,11 @@ describe('errors that are recorded', () => {
     ['a revoked proxy', revoked()],
     ['a bigint', 1n],
     ['nothing', undefined],
-  ])('are recorded whatever was thrown: %s', (_, thrown) => {
+  ])('any thrown value is recorded as an error: %s', (_, thrown) => {
     expect(errorOf(devalueCodec, overTheWire(failureOf(devalueCodec, thrown)))).toBeInstanceOf(Error);
   });
 
-  it('stay small enough for one call, however many causes, errors and texts there are', () => {
+  it('a recorded error fits one call, for any number of causes, errors and texts', () => {
     let error = new Error('x'.repeat(300_000));
     for (let depth = 0; depth < 30; depth++) {
       const details = 'd'.repeat(200_000);
@@ -83,7 +83,7 @@ describe('errors that are recorded', () => {
     expect(roundTrip(cyclic).message).toBe('a');
   });
 
-  it("keep the author's frames and no others", () => {
+  it("a recorded error keeps the author's frames and no others", () => {
     const url = new URL('../../packages/worker-sdk/', import.meta.url);
     const stack = [
       'Error: at least',
@@ -105,7 +105,7 @@ describe('errors that are recorded', () => {
 describe('errors of a run that ended', () => {
   const run = { runId: '01a20a23-5c32-7e57-893c-47ac6424fa6a', workflowId: 'order-7', workflowType: 'order' };
 
-  it('name workflow, run, step and error, and end with one full stop', () => {
+  it('the error of an ended run names workflow, run, step and error, and ends with one full stop', () => {
     const cause = Object.assign(new TypeError('declined: limit'), { code: 'card_declined' });
     expect(new WorkflowFailedError(run, cause, 'charge').message).toBe(
       `Workflow 'order' (id 'order-7', run ${run.runId}) failed in step 'charge': TypeError [card_declined]: declined: limit`,
@@ -115,7 +115,7 @@ describe('errors of a run that ended', () => {
     expect(new WorkflowCancelledError(run, '').message).toMatch(/ was cancelled\.$/);
   });
 
-  it('name one id when nobody chose the workflow id', () => {
+  it('the error of an ended run names one id when no workflow id was chosen', () => {
     const generated = { ...run, workflowId: '01a20a23-5c32-738a-926a-38c8e556e77a' };
     expect(new AwaitTimeoutError(generated, 5).message).toBe(
       `Workflow 'order' (run ${run.runId}) did not end within 5 ms; it continues.`,
@@ -131,7 +131,7 @@ describe('errors under a codec that encrypts', () => {
   it.each([
     ['aes-gcm', aes],
     ['gzip over aes-gcm', gzipCodec({ inner: aes, minBytes: 0 })],
-  ])('%s: nothing of them is readable, and all of it comes back', (_, codec) => {
+  ])('%s: no part of an encrypted error is readable, and all of it is decoded', (_, codec) => {
     const error = new TerminalError('card 4111-1111', {
       code: 'secret-code',
       details: { name: 'Erika' },
@@ -148,7 +148,7 @@ describe('errors under a codec that encrypts', () => {
     expect(back.stack).toContain('errors.test');
   });
 
-  it('keep their reason in the clear, and say why when they cannot be read', () => {
+  it('an encrypted error keeps its reason readable, and says why it cannot be decoded', () => {
     const failure = overTheWire(failureOf(aes, new StepTimeoutError('late')));
     expect(failure.reason).toBe(FailureReason.STEP_TIMEOUT);
     const stranger = errorOf(devalueCodec, failure);

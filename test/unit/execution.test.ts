@@ -12,7 +12,7 @@ const turns = async (n = 20) => {
 };
 
 describe('delivery queue', () => {
-  it('delivers recorded results in recorded order, however the code asks', async () => {
+  it('recorded results are delivered in recorded order, for any order of requests', async () => {
     const delivered: string[] = [];
     const queue = new DeliveryQueue(['a', 'b', 'c'], () => undefined);
     for (const id of ['c', 'a', 'b']) queue.request(id, () => delivered.push(id));
@@ -21,7 +21,7 @@ describe('delivery queue', () => {
     expect(queue.replaying).toBe(false);
   });
 
-  it('delivers live results in the order in which they were sent, not acknowledged', async () => {
+  it('live results are delivered in the order in which they were sent, not acknowledged', async () => {
     const delivered: number[] = [];
     const queue = new DeliveryQueue([], () => undefined);
     const slots = [queue.reserve(), queue.reserve(), queue.reserve(), queue.reserve()];
@@ -36,7 +36,7 @@ describe('delivery queue', () => {
     expect(delivered).toEqual([2, 3, 4]);
   });
 
-  it('lets the code react to one result before it delivers the next', async () => {
+  it('the code reacts to one result before the next is delivered', async () => {
     const order: string[] = [];
     const queue = new DeliveryQueue(['a', 'b'], () => undefined);
     const react = async (id: string) => {
@@ -53,7 +53,7 @@ describe('delivery queue', () => {
     expect(order).toEqual(['delivered a', 'reacted to a', 'delivered b', 'reacted to b']);
   });
 
-  it('passes over what the code does not ask for, reports it, and delivers it when asked for later', async () => {
+  it('the delivery queue skips results that the code does not request, reports them, and delivers them when requested later', async () => {
     let quiet = 0;
     const delivered: string[] = [];
     const clock = new ManualClock();
@@ -105,7 +105,7 @@ describe('delivery queue', () => {
     expect([quiet, clock.nextInMs, queue.replaying]).toEqual([0, undefined, true]);
   });
 
-  it('delivers nothing once it is stopped', async () => {
+  it('a stopped delivery queue delivers nothing', async () => {
     const delivered: string[] = [];
     const queue = new DeliveryQueue(['a'], () => delivered.push('quiet'));
     queue.request('a', () => delivered.push('a'));
@@ -116,7 +116,7 @@ describe('delivery queue', () => {
 });
 
 describe('slot ledger', () => {
-  it('never lets polls bring more than the limits allow, and never starves a type with room', () => {
+  it('polls never bring more runs than the limits allow, and never starve a type with free slots', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 12 }),
@@ -165,7 +165,7 @@ describe('slot ledger', () => {
 });
 
 describe('seeded random', () => {
-  it('is the same for a run and different for another', () => {
+  it('seeded random values are the same for one run and different for another', () => {
     const draw = (runId: string) => {
       const random = new SeededRandom(runId);
       return [random.next(), random.uuid(), random.next()];
@@ -201,7 +201,7 @@ describe('failures', () => {
     );
   });
 
-  it('recording an error never fails, whatever was thrown', () => {
+  it('recording an error never fails, for any thrown value', () => {
     fc.assert(
       fc.property(fc.anything(), (thrown) => {
         const failure = failureOf(devalueCodec, thrown);

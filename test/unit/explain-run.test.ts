@@ -12,15 +12,15 @@ const run = (fields: Partial<Run>): Run => ({
   namespace: 'default',
   workflowId: 'w-1',
   workflowType: 'checkout',
-  version: '',
+  build: '',
   taskQueue: 'q',
   priority: 0,
   status: 'RUNNING',
   yieldReason: null,
   attempt: 1,
   leaseToken: 1,
-  lockedBy: null,
-  lockedUntil: null,
+  leasedBy: null,
+  leaseExpiresAt: null,
   availableAt: null,
   wakeAt: null,
   runDeadlineAt: null,
@@ -64,7 +64,7 @@ const worker = (fields: Partial<WorkerWithRuns> = {}): WorkerWithRuns => ({
   namespace: 'default',
   taskQueue: 'q',
   workflowTypes: ['checkout'],
-  version: 'b7',
+  build: 'b7',
   identity: 'web-3:4711',
   slots: 10,
   leaseMs: 10_000,
@@ -93,7 +93,7 @@ const failure = (fields: Partial<Failure> = {}): Failure => ({
   reason: 'APPLICATION',
   ...fields,
 });
-const running = { status: 'RUNNING', lockedBy: WORKER_ID, lockedUntil: inMs(8_000) } as const;
+const running = { status: 'RUNNING', leasedBy: WORKER_ID, leaseExpiresAt: inMs(8_000) } as const;
 const held = { holder: worker() };
 const declined = failure({ type: 'CardDeclined', code: 'card_declined', message: 'limit' });
 const ended = { finishedAt: inMs(-59_942) };
@@ -132,24 +132,24 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
   ],
   [
     'A worker that has missed renewals is said to be silent, with the end of its lease.',
-    run({ ...running, lockedUntil: inMs(2_000) }),
-    facts({ holder: worker({ version: '', lastSeenAt: inMs(-8_000) }), currentSteps: [step({})] }),
+    run({ ...running, leaseExpiresAt: inMs(2_000) }),
+    facts({ holder: worker({ build: '', lastSeenAt: inMs(-8_000) }), currentSteps: [step({})] }),
     WaitReason.EXECUTING,
-    "Worker web-3:4711 is executing step 's' (attempt 1 of 3, for 30 s). Its last sign of life was 8 s ago; its lease ends in 2 s.",
+    "Worker web-3:4711 is executing step 's' (attempt 1 of 3, for 30 s). It was last seen 8 s ago; its lease expires in 2 s.",
   ],
   [
-    'A lost lease is told with the last sign of life, and a reaper is promised only when one is alive.',
-    run({ ...running, lockedUntil: inMs(-12_000) }),
+    'A lost lease is explained with when its worker was last seen, and a reaper is promised only when one is alive.',
+    run({ ...running, leaseExpiresAt: inMs(-12_000) }),
     facts({ holder: worker({ lastSeenAt: inMs(-22_000) }) }),
     WaitReason.LEASE_EXPIRED,
-    'Worker web-3:4711 (build b7) has not renewed its lease, which ended 12 s ago; its last sign of life was 22 s ago. A reaper will take the run back.',
+    'Worker web-3:4711 (build b7) did not renew its lease, which expired 12 s ago; it was last seen 22 s ago. A reaper will reclaim the run.',
   ],
   [
-    'A lost lease without any reaper says that nobody takes the run back.',
-    run({ ...running, lockedUntil: inMs(-12_000) }),
+    'A lost lease without a reaper says that no reaper will reclaim the run.',
+    run({ ...running, leaseExpiresAt: inMs(-12_000) }),
     facts({ reapersAlive: 0 }),
     WaitReason.LEASE_EXPIRED,
-    `Worker ${WORKER_ID} has not renewed its lease, which ended 12 s ago. No reaper is running to take the run back.`,
+    `Worker ${WORKER_ID} did not renew its lease, which expired 12 s ago. No reaper is running to reclaim the run.`,
   ],
   [
     'A requested cancel is shown for as long as the run has not ended.',
@@ -201,11 +201,11 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     "It sleeps in 'nap'; that was due 55 s ago. No reaper is running to wake it.",
   ],
   [
-    'An overdue sleep beside reapers says that they are behind.',
+    'An overdue sleep with reapers alive says that they are late.',
     run({ status: 'SLEEPING', yieldReason: 'SUSPEND', wakeAt: inMs(-55_000) }),
     facts(),
     WaitReason.TIMER,
-    'It sleeps; that was due 55 s ago. The reapers are behind.',
+    'It sleeps; that was due 55 s ago. The reapers are late.',
   ],
   [
     'A retry names the error with its code on one line, its cause, and every other branch.',
@@ -268,16 +268,16 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     run({ status: 'FAILED', ...ended, failure: declined }),
     facts({ failedSteps: [step({ stepId: 'charge', status: 'FAILED', failure: declined })] }),
     WaitReason.UNSPECIFIED,
-    "Step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 1 of 3; not retried: stopOn or retryOn of its retry policy rules it out.",
+    "Step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 1 of 3; not retried, because of stopOn or retryOn in its retry policy.",
   ],
   [
-    'A terminal error is said to rule a retry out itself.',
+    'A terminal error is given as the reason why there was no retry.',
     run({ status: 'FAILED', ...ended, failure: failure({ type: 'TerminalError', nonRetryable: true }) }),
     facts({
       failedSteps: [step({ status: 'FAILED', failure: failure({ type: 'TerminalError', nonRetryable: true }) })],
     }),
     WaitReason.UNSPECIFIED,
-    "Step 's' failed with TerminalError: no good. It was attempt 1 of 3; not retried: the error rules it out.",
+    "Step 's' failed with TerminalError: no good. It was attempt 1 of 3; not retried, because the error is non-retryable.",
   ],
   [
     "A step's error in the chain of causes is named as the cause, and attempts of the run are counted.",
@@ -293,7 +293,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
       ],
     }),
     WaitReason.UNSPECIFIED,
-    "The workflow failed with OrderError: order failed, because step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 3 of 3; no attempt is left. It was the run's last of 3 attempts.",
+    "The workflow failed with OrderError: order failed, because step 'charge' failed with CardDeclined [card_declined]: limit. It was attempt 3 of 3; no attempts are left. It was the run's last of 3 attempts.",
   ],
   [
     "An error of the workflow's own code names no step.",

@@ -47,13 +47,13 @@ describe('the HTTP port', () => {
     ['half a head', 'POST /x HTTP/1.1\r\nHost: loc'],
     ['half a body', 'POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf'],
     ['an HTTP/2 preface alone', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'],
-  ])('a connection that sends %s and then no more is closed', async (_, bytes) => {
+  ])('the HTTP port closes a connection that sends %s and nothing more', async (_, bytes) => {
     const { socket, state } = open();
     socket.write(bytes);
     await until('the connection to be closed', () => state.closed, 5_000);
   });
 
-  it('a request that comes byte by byte is understood, whatever its method begins with', async () => {
+  it('the HTTP port understands a request that arrives byte by byte, for every method', async () => {
     const { socket, state } = open();
     socket.setNoDelay(true);
     for (const byte of 'PUT /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n') {
@@ -63,7 +63,7 @@ describe('the HTTP port', () => {
     expect(state.received).toMatch(/^HTTP\/1.1 405/);
   });
 
-  it('a first segment of any length tells HTTP/2 from everything else', () => {
+  it('a first segment of any length distinguishes HTTP/2 from all other requests', () => {
     const preface = 'PRI * HTTP/2.0\r\n\r\n';
     for (let length = 0; length <= preface.length; length++) {
       expect(spokenVersion(Buffer.from(preface.slice(0, length)))).toBe(length < 5 ? undefined : 'HTTP/2');
@@ -73,7 +73,7 @@ describe('the HTTP port', () => {
     }
   });
 
-  it('says that it lives, and whether it may get calls, over both versions of HTTP', async () => {
+  it('health and readiness are served over both versions of HTTP', async () => {
     expect([await get('/healthz', 'localhost'), await get('/readyz', 'localhost')]).toEqual([200, 200]);
     problem = 'The database is unavailable.';
     expect([await get('/healthz', 'localhost'), await get('/readyz?x', 'localhost')]).toEqual([200, 503]);
@@ -85,7 +85,7 @@ describe('the HTTP port', () => {
     problem = undefined;
   });
 
-  it('refuses calls under a foreign name, because a web page may have its name resolved to loopback', async () => {
+  it('a server on loopback refuses calls under a foreign host name', async () => {
     for (const host of ['evil.example', 'evil.example:80', 'localhost.evil.example', '127.0.0.1.evil.example']) {
       expect([host, await get('/perdure.v1.AdminService/GetServerInfo', host)]).toEqual([host, 403]);
     }

@@ -20,7 +20,7 @@ function gatedPool(options: { maxReads: number; maxQueued: number }) {
 }
 
 describe('read pool', () => {
-  it('begins as many reads as it has connections, the others in the order in which they came', async () => {
+  it('the read pool begins as many reads as it has connections, the others in the order of their arrival', async () => {
     const { begun, read, settle } = gatedPool({ maxReads: 2, maxQueued: 10 });
     const reads = ['a', 'b', 'c', 'd'].map((name) => read(name));
     expect(begun).toEqual(['a', 'b']);
@@ -32,7 +32,7 @@ describe('read pool', () => {
     expect(begun).toEqual(['a', 'b', 'c', 'd']);
   });
 
-  it('does not read for callers who have gone, and gives their places to others', async () => {
+  it('the read pool does not read for callers that have left, and gives their places to others', async () => {
     const { pool, begun, read, settle } = gatedPool({ maxReads: 1, maxQueued: 2 });
     const first = read('a');
     const leaving = [new CallState(), new CallState()];
@@ -50,7 +50,7 @@ describe('read pool', () => {
     expect(begun).toEqual(['a', 'b']);
   });
 
-  it('tells the caller of a read that PostgreSQL has ended that it asks for too much', async () => {
+  it('a read that PostgreSQL ends at its timeout fails with the advice to request less', async () => {
     const { read, settle } = gatedPool({ maxReads: 1, maxQueued: 1 });
     const slow = read('a');
     settle.get('a')?.reject(new StatementTimeoutError('too long'));

@@ -18,7 +18,7 @@ describe('retry decisions', () => {
     );
   });
 
-  it('never waits longer than max, whatever the try and the jitter', () => {
+  it('the delay before a retry is never longer than max, for any attempt and jitter', () => {
     fc.assert(
       fc.property(
         fc.constantFrom('fixed', 'linear', 'exponential'),
@@ -40,7 +40,7 @@ describe('retry decisions', () => {
     );
   });
 
-  it('stops after the last try, at once for 1, never for Infinity', () => {
+  it('retries stop after the last counted attempt: at once for 1, never for Infinity', () => {
     expect(decide({ maxAttempts: 3 }, 2).retry).toBe(true);
     expect(decide({ maxAttempts: 3 }, 3)).toEqual({ retry: false, why: 'exhausted' });
     expect(decide({ maxAttempts: 1 }, 1).retry).toBe(false);
@@ -57,7 +57,7 @@ describe('retry decisions', () => {
     expect(decide({}, 1, new TerminalError('t'))).toEqual({ retry: false, why: 'non_retryable' });
   });
 
-  it('an error may name its own time, as a duration or a time of day', () => {
+  it('an error may set the time of the next attempt, as a duration or a date', () => {
     expect(decide({}, 1, new RetryableError('r', { after: '2s' }))).toEqual({ retry: true, delayMs: 2_000 });
     expect(decide({}, 1, new RetryableError('r', { after: new Date(1_000_500) }))).toEqual({
       retry: true,
@@ -82,7 +82,7 @@ describe('retry decisions', () => {
     expect(() => resolveRetry(policy as RetryPolicy, 3)).toThrow(new RegExp(`retry.${field}`));
   });
 
-  it('refuses keys that it does not know and names the one that was meant', () => {
+  it('a retry policy refuses unknown keys and suggests the nearest one', () => {
     const policy = { maximumAttempts: 5 } as RetryPolicy;
     expect(() => resolveRetry(policy, 3)).toThrow("retry has no option 'maximumAttempts'; did you mean 'maxAttempts'?");
     expect(() => resolveRetry(5 as never, 3)).toThrow('retry must be an object');

@@ -19,7 +19,7 @@ const kindOf = (name: string, run: (commands: readonly string[]) => Promise<read
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 describe('the order of a run’s commands', () => {
-  it('is the order in which they came, over all kinds and any interleaving of runs, and each is answered once', async () => {
+  it('commands of a run keep their order over all kinds and any interleaving of runs, and each is answered once', async () => {
     const command = fc.record({
       run: fc.constantFrom('r1', 'r2', 'r3'),
       kind: fc.constantFrom(0, 1, 2),
@@ -61,7 +61,7 @@ describe('the order of a run’s commands', () => {
     );
   });
 
-  it('refuses at once what finds no room, and answers each of 9,000 commands of one run once', async () => {
+  it('a full queue refuses commands at once, and each of 9,000 commands of one run is answered once', async () => {
     let release: () => void = () => undefined;
     const first = kindOf('First', async (commands) => {
       await new Promise<void>((resolve) => {
@@ -83,7 +83,7 @@ describe('the order of a run’s commands', () => {
     expect(order.size).toBe(0);
   });
 
-  it('survives 20,000 waiting commands that are settled as soon as they are queued', async () => {
+  it('20,000 waiting commands that get their outcome when they are queued do not overflow the stack', async () => {
     const order = new RunOrder();
     const atOnce = (fails: boolean): Kind<string, string> => ({
       refusal: new Coalescer<string, string>({

@@ -7,7 +7,7 @@ import { Checker } from '../../packages/server/dist/rpc/decode/checker.js';
 import { decodePageToken, encodePageToken } from '../../packages/server/dist/rpc/decode/page-token.js';
 
 describe('page tokens', () => {
-  it('come back as they were, and any other text is refused', () => {
+  it('a page token is read as it was written, and any other text is refused', () => {
     fc.assert(
       fc.property(fc.string(), fc.string(), (cursor, garbage) => {
         const check = new Checker(1_000);
@@ -35,7 +35,7 @@ describe('the bytes of a failure', () => {
 describe('configuration', () => {
   const env = { DATABASE_URL: 'postgres://x:secret@y/z' };
 
-  it('takes flags over environment over defaults, and freezes the result', () => {
+  it('the configuration prefers flags to environment to defaults, and is frozen', () => {
     const config = loadConfig(serverOptions, {
       env: { ...env, PERDURE_GRPC_PORT: '1', PERDURE_DRAIN: '5s' },
       flags: { grpcPort: '2' },
@@ -44,7 +44,7 @@ describe('configuration', () => {
     expect(Object.isFrozen(config)).toBe(true);
   });
 
-  it('names every problem, the range and what came, but no secret', () => {
+  it('a configuration error names every problem, the range and the value that came, but no secret', () => {
     const problems = (() => {
       try {
         loadConfig(serverOptions, { env: { PERDURE_GRPC_PORT: '70000', PERDURE_DRAIN: 'soon', PERDURE_WAKEUP: 'x' } });
@@ -54,7 +54,7 @@ describe('configuration', () => {
       return [];
     })();
     expect(problems).toHaveLength(4);
-    expect(problems.join(' ')).toContain('0 to 65535');
+    expect(problems.join(' ')).toContain('must be between 0 and 65535; got');
     expect(() =>
       loadConfig(serverOptions, { env: { ...env, PERDURE_MAX_PAYLOAD_BYTES: '4194304' }, relations: serverRelations }),
     ).toThrow(/max-frame-bytes/);

@@ -16,7 +16,7 @@ interface Answer {
 function suspendable() {
   const clock = new ManualClock();
   const told: string[] = [];
-  const requests: { waits: { stepId: string; condition: { case: string } }[] }[] = [];
+  const requests: { waits: { stepId: string; kind: { case: string } }[] }[] = [];
   const state = { isIdle: true, answer: { suspended: true } as Answer, hold: undefined as Promise<void> | undefined };
   const memo: { stepId: string; status: StepStatus; eventSeq?: number }[] = [];
   const calls = {
@@ -68,7 +68,7 @@ describe('a suspension', () => {
     run.wait('step', 2_000, 'RETRY');
     run.suspension.onIdle();
     await settled();
-    expect(run.requests[0]?.waits.map(({ stepId, condition }) => [stepId, condition.case])).toEqual([
+    expect(run.requests[0]?.waits.map(({ stepId, kind }) => [stepId, kind.case])).toEqual([
       ['nap', 'timer'],
       ['step', 'retry'],
     ]);

@@ -17,7 +17,7 @@ const identity = { namespace: 'default', workerId: 'w' };
 const unavailable = () => new RpcError('UNAVAILABLE', 'no server');
 
 describe('a lease', () => {
-  it('is trusted for nine tenths of its duration, from when the call was sent that brought it', () => {
+  it('a lease is trusted for nine tenths of its duration, from when the call that brought it was sent', () => {
     const clock = new ManualClock();
     const lease = new Lease('r', 1, 1_000, 0, clock);
     clock.stall(899);
@@ -26,7 +26,7 @@ describe('a lease', () => {
     expect(lease.remainingMs).toBe(0);
   });
 
-  it('lets code begin while a fifth of it is left, and again after a renewal', () => {
+  it('code may begin while a fifth of its lease is left, and again after a renewal', () => {
     const clock = new ManualClock();
     const lease = new Lease('r', 1, 1_000, 0, clock);
     clock.stall(700);
@@ -37,7 +37,7 @@ describe('a lease', () => {
     expect(lease.mayBegin).toBe(true);
   });
 
-  it('is never shortened by the answer to an earlier renewal', () => {
+  it('the answer to an earlier renewal never shortens a lease', () => {
     const lease = new Lease('r', 1, 1_000, 0, new ManualClock());
     lease.renewed(500);
     lease.renewed(300);
@@ -94,7 +94,7 @@ describe('the keeper of leases', () => {
     return run satisfies Held;
   };
 
-  it('renews at its interval, and soon when the lease has been running for a while', async () => {
+  it('leases are renewed at an interval, and soon when a lease has been held for a while', async () => {
     const keeper = newKeeper();
     keeper.add(newRun('a'), false);
     await clock.advance(999);
@@ -108,13 +108,13 @@ describe('the keeper of leases', () => {
     expect(clock.nextInMs).toBeUndefined();
   });
 
-  it('tells the server that the worker is alive also when it holds nothing', async () => {
+  it('a worker without leases sends heartbeats too', async () => {
     newKeeper();
     await clock.advance(3_000);
     expect(calls.map(({ leases }) => leases)).toEqual([[], [], []]);
   });
 
-  it('drops a run as soon as its lease cannot be trusted, before it sends anything after a stall', async () => {
+  it('a run is dropped as soon as its lease cannot be trusted, before any call after a stall', async () => {
     const keeper = newKeeper();
     const run = newRun('a');
     keeper.add(run, false);
@@ -124,7 +124,7 @@ describe('the keeper of leases', () => {
     expect(calls.map(({ leases }) => leases)).toEqual([[]]);
   });
 
-  it('keeps trying while calls fail, and drops the run when its time is over', async () => {
+  it('renewals are retried while calls fail, and the run is dropped when its lease has expired', async () => {
     answer = () => Promise.reject(unavailable());
     const keeper = newKeeper();
     const run = newRun('a');
@@ -136,7 +136,7 @@ describe('the keeper of leases', () => {
     expect(run.events).toEqual(['expired']);
   });
 
-  it('drops what the server says is lost, and passes on what is to be cancelled', async () => {
+  it('runs whose lease is lost are dropped, and cancel requests are passed on', async () => {
     answer = async ({ runId }) => ({ renewed: runId !== 'lost', cancelRequested: runId === 'cancelled' });
     const keeper = newKeeper();
     const runs = ['lost', 'cancelled', 'fine'].map((runId) => newRun(runId));
@@ -145,7 +145,7 @@ describe('the keeper of leases', () => {
     expect(runs.map(({ events }) => events)).toEqual([['refused'], ['cancel'], []]);
   });
 
-  it('does not drop a run that was suspended and resumed while the answer was on its way', async () => {
+  it('a run that was suspended and resumed while an answer was delayed is not dropped', async () => {
     let open: () => void = () => undefined;
     const late = new Promise<void>((resolve) => {
       open = resolve;
@@ -169,7 +169,7 @@ describe('the keeper of leases', () => {
     expect(calls[1]?.leases).toEqual([{ runId: 'a', leaseToken: 2 }]);
   });
 
-  it('leaves a run alone that is giving its lease up itself, until its time is over', async () => {
+  it('a run that is giving its lease up is not dropped before its lease expires', async () => {
     answer = async () => ({ renewed: false, cancelRequested: false });
     const keeper = newKeeper();
     const run = newRun('a');
@@ -181,7 +181,7 @@ describe('the keeper of leases', () => {
     expect(run.events).toEqual(['expired']);
   });
 
-  it('sends at most 1,000 leases in a call', async () => {
+  it('a heartbeat has at most 1,000 leases', async () => {
     const keeper = newKeeper();
     for (let n = 0; n < 2_500; n++) keeper.add(newRun(`${n}`), false);
     await clock.advance(1_000);
@@ -190,7 +190,7 @@ describe('the keeper of leases', () => {
 
   const bytesOf = (megabytes: number) => new Uint8Array(megabytes * 1024 * 1024);
 
-  it('renews all leases before it sends any detail, and details in calls of a bounded size', async () => {
+  it('all leases are renewed before any detail is sent, and details are sent in calls of a bounded size', async () => {
     const keeper = newKeeper();
     const loud = newRun('loud');
     const quiet = newRun('quiet');
@@ -213,7 +213,7 @@ describe('the keeper of leases', () => {
     ]);
   });
 
-  it('sends details that failed again, unless the server refused them', async () => {
+  it('details whose call failed are sent again, unless the server refused them', async () => {
     const keeper = newKeeper();
     const run = newRun('a');
     run.heartbeats.record('s', 1, bytesOf(0.1), () => undefined);
@@ -229,7 +229,7 @@ describe('the keeper of leases', () => {
     expect(failures).toEqual([]);
   });
 
-  it('never rejects a flush: whoever waits for it goes on without', async () => {
+  it('a flush of details never rejects, so its callers continue', async () => {
     answer = () => Promise.reject(unavailable());
     const keeper = newKeeper();
     const run = newRun('a');
@@ -270,7 +270,7 @@ describe('claims that came late', () => {
     return { clock, late, outcomes, claim, calls: () => calls };
   };
 
-  it('begin when their lease is still held, and not otherwise, in one call for all', async () => {
+  it('claims that came late begin only when their lease is still held, checked in one call for all', async () => {
     const { late, outcomes, claim, calls } = setUp((_, { runId }) => ({
       renewed: runId === 'a',
       cancelRequested: true,
@@ -282,7 +282,7 @@ describe('claims that came late', () => {
     expect([calls(), late.size]).toEqual([1, 0]);
   });
 
-  it('are asked about again when the process stood still once more', async () => {
+  it('claims that came late are checked again when the process stalled once more', async () => {
     let stalls = 2;
     const { late, outcomes, claim, calls } = setUp((clock) => {
       if (stalls-- > 0) clock.stall(2_000);
@@ -293,7 +293,7 @@ describe('claims that came late', () => {
     expect(calls()).toBe(3);
   });
 
-  it('are given up when no server answers for as long as a lease lasts', async () => {
+  it('claims that came late are dropped when no server answers for the duration of a lease', async () => {
     const { clock, late, outcomes, claim, calls } = setUp(() => {
       throw unavailable();
     });
@@ -306,7 +306,7 @@ describe('claims that came late', () => {
     expect(clock.nextInMs).toBeUndefined();
   });
 
-  it('hear of cancels and of lost leases while they wait', async () => {
+  it('claims that came late learn of cancels and lost leases while they wait', async () => {
     const { clock, late, outcomes, claim } = setUp(() => {
       throw unavailable();
     });
@@ -349,7 +349,7 @@ describe('polls', () => {
     'that is not of the server': new Error('Channel has been shut down'),
     'that lacks a registration': new RpcError('FAILED_PRECONDITION', 'who?', { reason: 'WORKER_NOT_REGISTERED' }),
   })) {
-    it(`wait longer and longer after an error ${what}, up to a bound`, async () => {
+    it(`polls wait longer after each error ${what}, up to a bound`, async () => {
       const clock = new ManualClock();
       const sentAtMs: number[] = [];
       const polls = newPolls(clock, () => {
@@ -366,13 +366,13 @@ describe('polls', () => {
     });
   }
 
-  it('wait as long as the server asks for, and begin anew with short waits after a success', () => {
+  it('polls wait as long as the server demands, and start with short waits again after a success', () => {
     expect(pollBackoffMs(0, new RpcError('UNAVAILABLE', 'busy', { retryAfterMs: 5_000 }))).toBe(5_000);
     expect(pollBackoffMs(700, unavailable())).toBe(700);
     expect(pollBackoffMs(0, unavailable())).toBe(100);
   });
 
-  it('say of what they bring when they were sent', async () => {
+  it('a poll returns its runs with the time at which it was sent', async () => {
     const clock = new ManualClock();
     const brought: number[] = [];
     let answered = false;
@@ -393,7 +393,7 @@ describe('polls', () => {
 });
 
 describe('the listener for notices', () => {
-  it('waits after an error, and ends at once when it is stopped', async () => {
+  it('the listener for notices waits after an error, and ends at once when it is stopped', async () => {
     const clock = new ManualClock();
     let calls = 0;
     const listener = new NoticeListener({
@@ -419,7 +419,7 @@ describe('the listener for notices', () => {
 });
 
 describe('the ledger of slots', () => {
-  it('spreads free slots over polls, and asks for no type without room', () => {
+  it('free slots are spread over polls, and no poll requests a type without a free slot', () => {
     const ledger = new SlotLedger(100, ['a', 'b'], { b: 1 });
     ledger.begin('b');
     const first = ledger.openPoll();
@@ -433,7 +433,7 @@ describe('the ledger of slots', () => {
     expect(ledger.openPoll()?.types).toEqual(['a', 'b']);
   });
 
-  it('has no poll while all slots are taken, and one again when one is free', () => {
+  it('there is no poll while all slots are taken, and one again when a slot is free', () => {
     const ledger = new SlotLedger(1, ['a'], {});
     ledger.begin('a');
     expect([ledger.openPoll(), ledger.running]).toEqual([undefined, 1]);
@@ -446,7 +446,7 @@ describe('the cache of warm runs', () => {
   const newRun = (runId: string, evicted: string[]) =>
     ({ run: { runId }, forget: () => evicted.push(runId) }) as unknown as Parameters<WarmCache['put']>[0];
 
-  it('evicts the run that was suspended first when it is full, and hands each out once', () => {
+  it('a full warm cache evicts the run that was suspended first, and returns each run once', () => {
     const evicted: string[] = [];
     const cache = new WarmCache(2);
     const runs = ['a', 'b', 'c'].map((runId) => newRun(runId, evicted));
@@ -459,7 +459,7 @@ describe('the cache of warm runs', () => {
     expect(evicted).toEqual(['a', 'c']);
   });
 
-  it('counts a run anew that is suspended again', () => {
+  it('a run that is suspended again is the newest in the warm cache', () => {
     const evicted: string[] = [];
     const cache = new WarmCache(2);
     for (const runId of ['a', 'b']) cache.put(newRun(runId, evicted));
@@ -469,7 +469,7 @@ describe('the cache of warm runs', () => {
     expect(evicted).toEqual(['b']);
   });
 
-  it('keeps nothing when it has no room', () => {
+  it('a warm cache of size 0 keeps no run', () => {
     const evicted: string[] = [];
     new WarmCache(0).put(newRun('a', evicted));
     expect(evicted).toEqual(['a']);
@@ -477,11 +477,11 @@ describe('the cache of warm runs', () => {
 });
 
 describe('the backoff after faults', () => {
-  it('doubles with each fault in a row, from 5 s to 5 min', () => {
+  it('the backoff after faults doubles with each one in a row, from 5 s to 5 min', () => {
     expect([1, 2, 3, 6, 7, 100].map(faultDelayMs)).toEqual([5_000, 10_000, 20_000, 160_000, 300_000, 300_000]);
   });
 
-  it('counts each run by itself, begins anew once a run got on, and remembers a bounded number', () => {
+  it('the backoff after faults counts each run alone, restarts after progress, and remembers a bounded number of runs', () => {
     const backoff = new FaultBackoff(2);
     expect([backoff.next('a'), backoff.next('a'), backoff.next('b')]).toEqual([5_000, 10_000, 5_000]);
     backoff.forget('a');

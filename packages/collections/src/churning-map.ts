@@ -1,16 +1,16 @@
-/** Writes after which the map is made anew, and how many times its size they must be at least. */
+/** Writes after which the map is rebuilt, and the smallest multiple of its size that they must reach. */
 const RENEW_AFTER_WRITES = 1_000;
 const RENEW_AFTER_SIZES = 4;
 
 /**
- * A Map for entries that come and go all the time, such as calls that wait for an answer.
+ * A Map for entries that change all the time, such as unanswered calls.
  *
- * V8's Map replaces its table every so many writes, and the old table points to the new one. Once one of them has reached
- * the old generation, every table that follows is kept by the one before it until the next full collection, and with them
- * all that was ever in the map: every young collection then copies what has long ended. Under load that was a quarter of a
- * worker's CPU time. A new Map now and then breaks the chain; it costs less than one write in four.
+ * V8's Map replaces its table after a number of writes, and the old table points to the new one. Once one of them has reached
+ * the old generation, every later table is kept by the one before it until the next full collection, and with the
+ * tables all entries that were ever in the map: every young collection then copies dead objects. Under load that was a quarter of a
+ * worker's CPU time. A new Map from time to time breaks the chain; it costs less than one write in four.
  *
- * Iterates in the order of insertion. What is changed while somebody iterates may or may not be seen.
+ * Iterates in the order of insertion. An iteration may or may not see changes that are made during it.
  */
 export class ChurningMap<K, V> implements Iterable<[K, V]> {
   #map = new Map<K, V>();
@@ -36,7 +36,7 @@ export class ChurningMap<K, V> implements Iterable<[K, V]> {
     this.#map.set(key, value);
   }
 
-  /** @returns whether it was there */
+  /** @returns whether the entry existed */
   delete(key: K): boolean {
     return this.#map.delete(key);
   }

@@ -1,6 +1,6 @@
 import { ChurningMap } from './churning-map.js';
 
-/** A Set for members that come and go all the time; see {@link ChurningMap} for why, and for what iterating sees. */
+/** A Set for members that change all the time; {@link ChurningMap} says why, and what iterating sees. */
 export class ChurningSet<T> implements Iterable<T> {
   readonly #map = new ChurningMap<T, true>();
 
@@ -16,7 +16,7 @@ export class ChurningSet<T> implements Iterable<T> {
     this.#map.set(member, true);
   }
 
-  /** @returns whether it was there */
+  /** @returns whether the member existed */
   delete(member: T): boolean {
     return this.#map.delete(member);
   }

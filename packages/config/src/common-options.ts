@@ -1,6 +1,6 @@
 import { defineOptions } from './options.js';
 
-/** Options of every process that works on the database. */
+/** Options of every process that uses the database. */
 export const databaseOptions = defineOptions({
   databaseUrl: {
     kind: 'string',
@@ -30,7 +30,7 @@ export const databaseOptions = defineOptions({
     flag: 'wakeup',
     values: ['notify', 'poll'],
     default: 'notify',
-    description: 'How processes tell each other of work: LISTEN/NOTIFY, or polling alone',
+    description: 'How processes wake each other: LISTEN/NOTIFY, or polling only',
   },
 });
 

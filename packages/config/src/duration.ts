@@ -2,7 +2,7 @@ const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000,
 
 /**
  * @param text `500ms`, `1.5s`, `5m`, `2h`, `1d`, or a bare number of ms
- * @returns ms, or undefined when the text is no duration
+ * @returns ms, or undefined when the text is not a duration
  */
 export function parseDuration(text: string): number | undefined {
   const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?$/.exec(text.trim());

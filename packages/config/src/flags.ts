@@ -12,7 +12,7 @@ export function addOptionsTo(command: Command, options: Options): Command {
   return command;
 }
 
-/** What commander parsed, by option name; flags that were not given are absent. */
+/** The flags that commander parsed, by option name; flags that were not given are absent. */
 export function flagValues(options: Options, parsed: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const values: Record<string, unknown> = {};
   for (const [name, option] of Object.entries(options)) {

@@ -1,14 +1,14 @@
 import { formatDuration, parseDuration } from './duration.js';
 import type { ConfigOf, Option, Options } from './options.js';
 
-/** One or more options cannot be used; the message lists every one. */
+/** One or more options are invalid; the message lists every one. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   /** One sentence for each option that cannot be used. */
   readonly problems: readonly string[];
 
   constructor(problems: readonly string[]) {
-    super(`The configuration cannot be used:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`);
+    super(`The configuration is invalid:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`);
     this.problems = problems;
   }
 }
@@ -27,7 +27,7 @@ export interface ConfigSources {
  * Reads, validates and freezes the options of a process.
  *
  * @returns every option with its value: flag, else environment variable, else default
- * @throws {ConfigError} naming each option that is missing, malformed or out of range, what came and what is allowed
+ * @throws {ConfigError} names each option that is missing, malformed or out of range, with the value that came and what is expected
  */
 export function loadConfig<O extends Options>(options: O, sources: ConfigSources): ConfigOf<O> {
   const problems: string[] = [];
@@ -59,20 +59,21 @@ function read(option: Option, given: unknown): Reading {
     case 'boolean': {
       if (/^(true|1|yes|on)$/i.test(text)) return { value: true };
       if (/^(false|0|no|off)$/i.test(text)) return { value: false };
-      return { problem: `${shown} is neither true nor false.` };
+      return { problem: `must be true or false; got ${shown}.` };
     }
     case 'enum':
       return option.values.includes(text)
         ? { value: text }
-        : { problem: `${shown} is not one of ${option.values.join(', ')}.` };
+        : { problem: `expected one of: ${option.values.join(', ')}; got ${shown}.` };
     case 'integer': {
       const value = Number(text);
-      if (!Number.isInteger(value)) return { problem: `${shown} is not a whole number (${option.unit}).` };
+      if (!Number.isInteger(value)) return { problem: `must be a whole number (${option.unit}); got ${shown}.` };
       return inRange(option, value, shown, String);
     }
     case 'duration': {
       const value = parseDuration(text);
-      if (value === undefined) return { problem: `${shown} is not a duration such as 500ms, 30s, 5m or 2h.` };
+      if (value === undefined)
+        return { problem: `must be a duration, for example 500ms, 30s, 5m or 2h; got ${shown}.` };
       return inRange(option, value, shown, formatDuration);
     }
   }
@@ -85,5 +86,5 @@ function inRange(
   format: (value: number) => string,
 ): Reading {
   if (value >= option.min && value <= option.max) return { value };
-  return { problem: `${shown} is out of range; allowed is ${format(option.min)} to ${format(option.max)}.` };
+  return { problem: `must be between ${format(option.min)} and ${format(option.max)}; got ${shown}.` };
 }

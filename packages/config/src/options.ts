@@ -51,7 +51,7 @@ type ValueOf<O> = O extends { kind: 'integer' | 'duration' }
 /** The validated object that {@link Options} describe. */
 export type ConfigOf<O extends Options> = { readonly [K in keyof O]: ValueOf<O[K]> };
 
-/** Names the options of a process once; types, `--help`, docs and validation follow from it. */
+/** Defines the options of a process; types, `--help`, docs and validation come from it. */
 export function defineOptions<const O extends Options>(options: O): O {
   return Object.freeze(options);
 }

@@ -10,9 +10,9 @@ export interface Account {
 }
 
 /**
- * The account under which PostgreSQL runs: it refuses to run as root, so for root an unprivileged one.
+ * The account that PostgreSQL runs under. PostgreSQL refuses to run as root, so root needs an unprivileged account.
  *
- * @returns undefined when the present one will do
+ * @returns undefined when the present account can be used
  */
 export function serverAccount(): Account | undefined {
   if (process.getuid?.() !== 0) return undefined;
@@ -25,14 +25,14 @@ export function serverAccount(): Account | undefined {
   return { name: 'nobody', uid: 65_534, gid: 65_534 };
 }
 
-/** @throws {EmbeddedPostgresError} when the account cannot get into the folder, because one above it keeps it out */
+/** @throws {EmbeddedPostgresError} when the account cannot enter the folder, because a folder above it is closed */
 export function checkReachable(folder: string, account: Account): void {
   const { status } = spawnSync('/bin/sh', ['-c', 'cd "$0"', folder], { uid: account.uid, gid: account.gid, cwd: '/' });
   if (status !== 0) {
     throw new EmbeddedPostgresError(
       'not_accessible',
       `PostgreSQL must not run as root, and the account '${account.name}' cannot enter ${folder}: a folder above it is ` +
-        'closed to others. Choose a data folder elsewhere, for example below /var/lib, or run this as an ordinary user.',
+        'closed to others. Choose a data folder elsewhere, for example below /var/lib, or start this as an ordinary user.',
     );
   }
 }

@@ -4,15 +4,15 @@ import { join } from 'node:path';
 
 /**
  * Copies a package into the temporary folder, where every account can execute it, and finds the copy again next time. The
- * temporary folder belongs to everyone, so a folder of that name may have been planted by somebody else: only one that this
- * account made, and that nobody else can change, is executed. Otherwise the copy is a new one for this process alone.
+ * temporary folder is open to all accounts, so another one may have planted a folder of that name: only a folder that this account
+ * made, and that no other account can change, is executed. Otherwise this process makes a new copy for itself.
  *
  * @returns the folder of the copy
  */
 export function copyForAccount(root: string, name: string): string {
   const shared = join(tmpdir(), name);
   if (isOurs(shared)) return shared;
-  // Made with a name that cannot be foreseen and closed to others until it is complete.
+  // Its name cannot be guessed, and it is closed to other accounts until it is complete.
   const fresh = mkdtempSync(`${shared}.`);
   cpSync(root, fresh, { recursive: true, dereference: true });
   chmodSync(fresh, 0o755);
@@ -22,7 +22,7 @@ export function copyForAccount(root: string, name: string): string {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== 'ENOTEMPTY' && code !== 'EEXIST' && code !== 'ENOTDIR' && code !== 'EPERM') throw error;
-    // Another process was first with the shared copy, or the name is not ours.
+    // Another process made the shared copy first, or another account owns the name.
     if (isOurs(shared)) {
       rmSync(fresh, { recursive: true, force: true });
       return shared;
@@ -32,7 +32,7 @@ export function copyForAccount(root: string, name: string): string {
   return fresh;
 }
 
-/** Whether this account made the folder, and nobody else can write to it. A symbolic link is never ours. */
+/** Whether this account made the folder and no other account can write to it. A symbolic link is refused. */
 function isOurs(folder: string): boolean {
   try {
     const found = lstatSync(folder);

@@ -6,7 +6,7 @@ import type { Account } from './account.js';
 import { copyForAccount } from './binaries-copy.js';
 import { EmbeddedPostgresError } from './embedded-postgres-error.js';
 
-/** Where the programs of one PostgreSQL lie. */
+/** Paths of the programs of a PostgreSQL. */
 export interface Binaries {
   readonly initdb: string;
   readonly postgres: string;
@@ -22,9 +22,9 @@ const PACKAGES: Readonly<Record<string, string>> = {
 
 /**
  * Finds the PostgreSQL of this platform's npm package and makes sure that the account can execute it. Programs installed
- * below a folder that only root may enter are copied to where others can execute them.
+ * below a folder that only root may enter are copied to a place where other accounts can execute them.
  *
- * @throws {EmbeddedPostgresError} when there is no package for the platform, or it was not installed
+ * @throws {EmbeddedPostgresError} when there is no package for the platform, or it is not installed
  */
 export function findBinaries(account: Account | undefined): Binaries {
   const root = packageRoot();
@@ -36,7 +36,7 @@ export function findBinaries(account: Account | undefined): Binaries {
     throw new EmbeddedPostgresError(
       'not_accessible',
       `PostgreSQL must not run as root, and the account '${account.name}' cannot execute its copy in ${copy}. ` +
-        'Run this as an ordinary user, or give a DATABASE_URL.',
+        'Start this as an ordinary user, or set DATABASE_URL.',
     );
   }
   return binariesIn(copy);
@@ -48,7 +48,7 @@ function packageRoot(): string {
     throw new EmbeddedPostgresError(
       'no_binaries',
       `There is no embedded PostgreSQL for ${process.platform} on ${process.arch}. Install PostgreSQL 14 or newer and ` +
-        'give its address in DATABASE_URL.',
+        'set DATABASE_URL to its address.',
     );
   }
   try {
@@ -56,8 +56,8 @@ function packageRoot(): string {
   } catch (error) {
     throw new EmbeddedPostgresError(
       'no_binaries',
-      `The package ${name} is not installed; it is an optional dependency that the package manager left out. Install it, ` +
-        'or give a DATABASE_URL.',
+      `The package ${name} is not installed; it is an optional dependency that the package manager skipped. Install it, ` +
+        'or set DATABASE_URL.',
       { cause: error },
     );
   }
@@ -71,7 +71,7 @@ function binariesIn(root: string): Binaries {
   };
 }
 
-/** npm packages hold no symbolic links; the package's install script makes them, unless scripts are turned off. */
+/** npm packages cannot have symbolic links; the package's install script makes them, unless scripts are turned off. */
 function linkLibraries(root: string): void {
   const list = join(root, 'native', 'pg-symlinks.json');
   if (!existsSync(list)) return;

@@ -10,8 +10,8 @@ export const SUPERUSER = 'perdure';
 export const DATABASE = 'perdure';
 
 /**
- * Makes the data folder, once: a cluster with a password of its own and the database. It is made beside its place and
- * moved there when complete, so a kill in the middle leaves nothing half-made.
+ * Makes the data folder, once: a cluster with its own password and the database. It is made beside its place and moved there
+ * when it is complete, so a kill at any moment leaves nothing half-made.
  *
  * @returns the superuser's password
  */
@@ -56,7 +56,7 @@ function run(program: string, account: Account | undefined, args: readonly strin
     const said = `${result.stderr ?? ''}${result.stdout ?? ''}`.trim().split('\n').slice(-8).join('\n');
     throw new EmbeddedPostgresError(
       'not_started',
-      `PostgreSQL's data folder could not be made (${program}): ${said || result.error?.message}`,
+      `The data folder of PostgreSQL could not be created (${program}): ${said || result.error?.message}`,
       { cause: result.error },
     );
   }

@@ -1,6 +1,6 @@
 /**
- * What keeps the embedded PostgreSQL from running: another process uses the folder; the account that PostgreSQL must run
- * under cannot get at folder or programs; there are no programs for this platform; PostgreSQL itself did not start.
+ * Why the embedded PostgreSQL cannot run: another process uses the folder; the account that PostgreSQL must run under cannot
+ * use the folder or the programs; there are no programs for this platform; PostgreSQL itself did not start.
  */
 export type EmbeddedPostgresProblem = 'folder_in_use' | 'not_accessible' | 'no_binaries' | 'not_started';
 

@@ -12,13 +12,13 @@ import { type PostmasterOptions, startPostmaster, stopOrphan, stopPostmaster } f
 const REMAINS_TIMEOUT_MS = 15_000;
 
 export interface EmbeddedPostgresOptions {
-  /** Where everything is kept: data, log, password, port. Made when missing. */
+  /** Folder of data, log, password and port. Made when missing. */
   readonly folder: string;
-  /** Port on 127.0.0.1; default: the one used last in this folder when it is free, else any free one. */
+  /** Port on 127.0.0.1; default: the port used last in this folder when it is free, else any free port. */
   readonly port?: number;
   /** Settings as in postgresql.conf. */
   readonly settings?: Readonly<Record<string, string>>;
-  /** Called with what is being done; the first start takes a second or two. */
+  /** Called with the present activity; the first start takes a second or two. */
   readonly onProgress?: (what: string) => void;
 }
 
@@ -28,18 +28,18 @@ export interface EmbeddedPostgres {
   readonly port: number;
   readonly folder: string;
   readonly logFile: string;
-  /** Of the server's main process. */
+  /** Process id of the server's main process. */
   readonly pid: number;
   /** Whether the data folder was made by this start. */
   readonly created: boolean;
-  /** Stops the server, keeps the data, gives the folder free. */
+  /** Stops the server, keeps the data, releases the folder. */
   stop(): Promise<void>;
 }
 
 /**
- * Runs a real PostgreSQL of this process's own, on the loopback interface, from the binaries that npm has installed. Works
- * as root too: the server then runs under an unprivileged account. A server that a killed process left behind is ended
- * first; what it had committed is kept.
+ * Runs a real PostgreSQL for this process, on the loopback interface, from the binaries that npm has installed. This works as
+ * root too: the server then runs under an unprivileged account. A server that a killed process left behind is ended first;
+ * its committed data is kept.
  *
  * @throws {EmbeddedPostgresError} when the platform has no binaries, the folder is in use, or the server does not start
  */
@@ -63,7 +63,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     const settings = options.settings ?? {};
     const child = await startOverRemains({ program: binaries.postgres, folder, account, port, settings });
     writeFileSync(join(folder, 'port'), `${port}\n`);
-    // When this process ends without having stopped it, for example by an uncaught error.
+    // For a process that ends without stopping the server, for example by an uncaught error.
     const onExit = () => child.kill('SIGINT');
     process.once('exit', onExit);
     return {
@@ -85,7 +85,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   }
 }
 
-/** After a kill of the main process its backends take a moment to notice; until then a new one refuses to start. */
+/** After a kill of the main process its backends notice it a little later; until then a new server refuses to start. */
 async function startOverRemains(options: PostmasterOptions): Promise<ChildProcess> {
   for (const untilMs = performance.now() + REMAINS_TIMEOUT_MS; ; await delay(100)) {
     try {
@@ -103,7 +103,7 @@ async function choosePort(folder: string): Promise<number> {
   return (last > 0 ? await freePort(last) : undefined) ?? (await freePort(0)) ?? 0;
 }
 
-/** @returns the port when it can be bound; any free one for 0 */
+/** @returns the port when it can be bound; any free port for 0 */
 function freePort(port: number): Promise<number | undefined> {
   return new Promise((found) => {
     const probe = createServer();

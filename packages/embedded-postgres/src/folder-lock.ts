@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { EmbeddedPostgresError } from './embedded-postgres-error.js';
 
 /**
- * Takes a folder for this process. The lock of a process that is gone is taken over.
+ * Takes a folder for this process. The lock of a process that has ended is taken over.
  *
- * @returns gives the folder free again
- * @throws {EmbeddedPostgresError} when another living process has it
+ * @returns releases the folder
+ * @throws {EmbeddedPostgresError} when another living process uses it
  */
 export function lockFolder(folder: string): () => void {
   const lockFile = join(folder, 'owner.pid');
@@ -15,7 +15,7 @@ export function lockFolder(folder: string): () => void {
   try {
     for (let tries = 0; ; tries++) {
       try {
-        // A link is made or refused in one step, and the file is complete when it appears.
+        // A link is created or refused in one step, and the file is complete when it appears.
         linkSync(mine, lockFile);
         return () => rmSync(lockFile, { force: true });
       } catch (error) {
@@ -24,7 +24,7 @@ export function lockFolder(folder: string): () => void {
         if (owner !== undefined && owner !== process.pid && isAlive(owner)) {
           throw new EmbeddedPostgresError(
             'folder_in_use',
-            `The data folder ${folder} is in use by process ${owner}. Stop that one, or choose another folder.`,
+            `The data folder ${folder} is in use by process ${owner}. Stop that process, or choose another folder.`,
           );
         }
         rmSync(lockFile, { force: true });

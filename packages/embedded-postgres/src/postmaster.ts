@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Account } from './account.js';
 import { EmbeddedPostgresError } from './embedded-postgres-error.js';
 
-/** Recovery after a crash may have much to replay. */
+/** Long, because recovery after a crash may replay much. */
 const START_TIMEOUT_MS = 120_000;
 const STOP_TIMEOUT_MS = 15_000;
 const LOOK_MS = 10;
@@ -26,7 +26,7 @@ export async function startPostmaster(options: PostmasterOptions): Promise<Child
   const logFile = join(folder, 'postgres.log');
   const log = openSync(logFile, 'a', 0o600);
   const settings = { listen_addresses: '127.0.0.1', unix_socket_directories: '', ...options.settings };
-  // A process group of its own: Ctrl-C reaches us alone, and the server is stopped when its clients are done.
+  // Its own process group: Ctrl-C reaches this process only, which stops the server after its clients.
   const child = spawn(
     program,
     [
@@ -58,7 +58,7 @@ export async function startPostmaster(options: PostmasterOptions): Promise<Child
       if (ended === undefined) child.kill('SIGKILL');
       throw new EmbeddedPostgresError(
         'not_started',
-        `PostgreSQL did not start: ${ended ?? 'it was not ready in time'}. The end of ${logFile}:\n${tail(logFile)}`,
+        `PostgreSQL did not start: ${ended ?? 'it was not ready within 120 s'}. The end of ${logFile}:\n${tail(logFile)}`,
       );
     }
     await delay(LOOK_MS);
@@ -67,7 +67,7 @@ export async function startPostmaster(options: PostmasterOptions): Promise<Child
   return child;
 }
 
-/** Ends the server: clients are disconnected, what is committed is kept. */
+/** Ends the server: clients are disconnected, committed data is kept. */
 export async function stopPostmaster(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   child.ref();
@@ -79,7 +79,7 @@ export async function stopPostmaster(child: ChildProcess): Promise<void> {
 }
 
 /**
- * Ends a server that a process which was killed has left behind: nobody else knows of it.
+ * Ends a server that a killed process has left behind.
  *
  * @returns whether there was one
  */
@@ -97,7 +97,7 @@ export async function stopOrphan(folder: string): Promise<boolean> {
   return true;
 }
 
-/** What the server says about itself: line 1 is its pid, line 8 its state. */
+/** The server's pid file: line 1 is its pid, line 8 its state. */
 function readPid(dataFolder: string): { readonly pid: number; readonly state: string } | undefined {
   try {
     const lines = readFileSync(join(dataFolder, 'postmaster.pid'), 'utf8').split('\n');
@@ -111,7 +111,7 @@ function readPid(dataFolder: string): { readonly pid: number; readonly state: st
 
 const isReady = (dataFolder: string): boolean => readPid(dataFolder)?.state === 'ready';
 
-/** The pid may by now belong to something else, which must be left alone. */
+/** The pid may now belong to another program, which must not be touched. */
 function isPostgresOf(pid: number, dataFolder: string): boolean {
   try {
     process.kill(pid, 0);
@@ -122,7 +122,7 @@ function isPostgresOf(pid: number, dataFolder: string): boolean {
     const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
     return command.includes(dataFolder);
   } catch (error) {
-    // Without /proc the pid file alone has to do.
+    // Without /proc, trust the pid file.
     return (error as NodeJS.ErrnoException).code === 'ENOENT' && process.platform !== 'linux';
   }
 }

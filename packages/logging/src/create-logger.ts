@@ -2,9 +2,9 @@ import { createRequire } from 'node:module';
 import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino';
 
 export interface LoggerOptions {
-  /** Part of Perdure that writes, such as `perdure-server`. */
+  /** The part of Perdure that logs, for example `perdure-server`. */
   readonly name?: string;
-  /** Least severe lines to write: `trace`, `debug`, `info`, `warn`, `error` or `silent`. */
+  /** Least severe level to write: `trace`, `debug`, `info`, `warn`, `error` or `silent`. */
   readonly level: string;
   /** Append to this file, readable by its owner alone; default: standard output. */
   readonly file?: string;

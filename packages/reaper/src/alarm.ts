@@ -1,6 +1,6 @@
 import { type Clock, monotonicClock } from '@perdure/clock';
 
-/** Sleeps until the earliest of the times it was set to, or until it is rung. */
+/** Sleeps until the earliest time it was set to, or until it is rung. */
 export class Alarm {
   #dueAtMs = Number.POSITIVE_INFINITY;
   readonly #clock: Clock;
@@ -24,7 +24,7 @@ export class Alarm {
     this.setIn(0);
   }
 
-  /** Resolves when the set time has come, but after `maxMs` at the latest; then nothing is set any more. */
+  /** Resolves at the set time, or after `maxMs`; then no time is set. */
   async sleep(maxMs: number): Promise<void> {
     this.setIn(maxMs);
     await new Promise<void>((resolve) => {

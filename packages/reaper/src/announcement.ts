@@ -3,11 +3,11 @@ import { type Clock, every, monotonicClock, pause } from '@perdure/clock';
 import { announceReaper, type Database, retireReaper } from '@perdure/store';
 import type { Logger } from 'pino';
 
-/** How often a reaper says that it is alive, in ms. */
+/** How often a reaper announces that it is alive, in ms. */
 const ANNOUNCE_MS = 2_000;
-/** A stop waits no longer than this for a database that does not answer, in ms. */
+/** Longest time that a stop waits for a database that does not answer, in ms. */
 const RETIRE_MS = 1_000;
-/** A loop that has not come round for this long beyond its longest sleep is stuck, in ms. */
+/** A loop that did not complete a round for this long beyond its longest sleep is stuck, in ms. */
 const STUCK_AFTER_MS = 10_000;
 
 interface AnnouncementOptions {
@@ -18,28 +18,28 @@ interface AnnouncementOptions {
   readonly clock?: Clock;
 }
 
-/** Tells the database that this reaper is alive, for as long as its loop comes round: a stuck one falls silent. */
+/** Announces in the database that this reaper is alive, while its loop makes progress: a stuck reaper becomes silent. */
 export class Announcement {
   readonly #options: AnnouncementOptions;
   readonly #clock: Clock;
   readonly #stopTimer: () => void;
-  #lookedAtMs: number;
+  #roundAtMs: number;
   #announcing: Promise<void> | undefined;
 
   constructor(options: AnnouncementOptions) {
     this.#options = options;
     this.#clock = options.clock ?? monotonicClock;
-    this.#lookedAtMs = this.#clock.nowMs();
+    this.#roundAtMs = this.#clock.nowMs();
     this.#stopTimer = every(this.#clock, ANNOUNCE_MS, () => this.#announce());
     this.#announce();
   }
 
   /** The loop has looked at everything once. */
-  looked(): void {
-    this.#lookedAtMs = this.#clock.nowMs();
+  onRound(): void {
+    this.#roundAtMs = this.#clock.nowMs();
   }
 
-  /** Takes the reaper off the list. */
+  /** Removes this reaper from the list of reapers. */
   async stop(): Promise<void> {
     this.#stopTimer();
     const retired = new AbortController();
@@ -54,7 +54,7 @@ export class Announcement {
 
   #announce(): void {
     const { db, reaperId, maxSleepMs } = this.#options;
-    if (this.#announcing !== undefined || this.#clock.nowMs() - this.#lookedAtMs > maxSleepMs + STUCK_AFTER_MS) return;
+    if (this.#announcing !== undefined || this.#clock.nowMs() - this.#roundAtMs > maxSleepMs + STUCK_AFTER_MS) return;
     this.#announcing = announceReaper(db, { reaperId, identity: `${hostname()}:${process.pid}` })
       .catch((error) => this.#warn('announce_failed', error))
       .finally(() => {

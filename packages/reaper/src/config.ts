@@ -1,6 +1,6 @@
 import { type ConfigOf, databaseOptions, defineOptions, logOptions } from '@perdure/config';
 
-/** Everything that can be set about a reaper. */
+/** The options of a reaper. */
 export const reaperOptions = defineOptions({
   ...databaseOptions,
   batchSize: {
@@ -11,7 +11,7 @@ export const reaperOptions = defineOptions({
     min: 1,
     max: 10_000,
     unit: 'runs',
-    description: 'Runs that one sweep changes at most',
+    description: 'Most runs that one sweep changes',
   },
   maxSleepMs: {
     kind: 'duration',
@@ -20,7 +20,7 @@ export const reaperOptions = defineOptions({
     default: 2_000,
     min: 50,
     max: 60_000,
-    description: 'Longest time between two looks, when nothing falls due and no hint comes',
+    description: 'Longest time between two sweeps when nothing falls due and no wake-up comes',
   },
   reclaimBackoffMs: {
     kind: 'duration',
@@ -29,7 +29,7 @@ export const reaperOptions = defineOptions({
     default: 1_000,
     min: 0,
     max: 3_600_000,
-    description: 'Wait after the second lost lease in a row; doubles with each further one',
+    description: 'Delay of a run after its second lost lease in a row; doubles with each further one',
   },
   maxReclaimBackoffMs: {
     kind: 'duration',
@@ -38,7 +38,7 @@ export const reaperOptions = defineOptions({
     default: 60_000,
     min: 0,
     max: 86_400_000,
-    description: 'Longest wait after a lost lease',
+    description: 'Longest delay of a run after a lost lease',
   },
   serverGraceMs: {
     kind: 'duration',
@@ -48,7 +48,7 @@ export const reaperOptions = defineOptions({
     min: 0,
     max: 600_000,
     description:
-      'How long a server must have been up before expired leases are taken back, so that workers get to renew first',
+      'How long a server must have been up before expired leases are reclaimed, so that workers can renew first',
   },
   minWorkerSilenceMs: {
     kind: 'duration',
@@ -57,7 +57,7 @@ export const reaperOptions = defineOptions({
     default: 15_000,
     min: 0,
     max: 3_600_000,
-    description: 'A worker is OFFLINE after a silence of its lease duration, but at least this',
+    description: 'A worker becomes OFFLINE after a silence of its lease duration, but at least of this length',
   },
   ...logOptions,
 });
@@ -68,6 +68,6 @@ export type ReaperConfig = ConfigOf<typeof reaperOptions>;
 /** Relations between the options; for `loadConfig`. */
 export function reaperRelations(config: Readonly<Record<string, unknown>>): string[] {
   return (config.maxReclaimBackoffMs as number) < (config.reclaimBackoffMs as number)
-    ? ['--max-reclaim-backoff must not be less than --reclaim-backoff.']
+    ? ['--max-reclaim-backoff must be at least --reclaim-backoff.']
     : [];
 }

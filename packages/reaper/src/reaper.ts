@@ -18,22 +18,22 @@ import { type SweepContext, sweepExpired, sweepSleepers } from './sweeps.js';
 
 /** A running reaper. */
 export interface Reaper {
-  /** Lets the sweep under way finish, then ends all connections. */
+  /** Waits for the current sweep, then ends all connections. */
   stop(): Promise<void>;
 }
 
-/** Sleepers that fall due within this time of each other are woken together. */
+/** Sleeping runs that fall due within this time of each other are woken together. */
 const MIN_PERIOD_MS = 5;
-/** Leases and deadlines are looked at no more often than this, in ms. */
+/** Shortest time between two sweeps of leases and deadlines, in ms. */
 const MIN_EXPIRY_PERIOD_MS = 100;
 const RETRY_MAX_MS = 2_000;
 
 /**
- * Starts a reaper: wakes due sleepers, takes back expired leases, ends what is past its deadline, marks silent workers.
- * Any number of them may run; each sweep locks what it takes with SKIP LOCKED. It holds no state: a kill at any moment
- * loses nothing, since each sweep is one statement.
+ * Starts a reaper: wakes due runs, reclaims expired leases, ends runs and attempts past their deadline, marks silent workers
+ * OFFLINE. Any number of reapers may run; each sweep locks its rows with SKIP LOCKED. A reaper holds no state: a kill at any
+ * moment loses nothing, because each sweep is one statement.
  *
- * Between looks it sleeps until the next due time that it knows of, a hint from a server, or `maxSleepMs`.
+ * Between sweeps it sleeps until the next due time that it knows, a notification from a server, or `maxSleepMs`.
  */
 export function startReaper(config: ReaperConfig, options: { readonly logger?: Logger } = {}): Reaper {
   const log = options.logger ?? createLogger({ name: 'perdure-reaper', level: config.logLevel });
@@ -51,7 +51,7 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
   let stopped = false;
   let expiryAtMs = 0;
 
-  const hintExpiry = (inMs: number) => {
+  const expiresIn = (inMs: number) => {
     expiryAtMs = Math.min(expiryAtMs, clock.nowMs() + Math.max(inMs, 0));
     alarm.setIn(inMs);
   };
@@ -63,7 +63,7 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
       onPayload: (payload) => {
         const note = decodeTimers(payload);
         if (note?.wakeInMs != null) alarm.setIn(note.wakeInMs);
-        if (note?.expiryInMs != null) hintExpiry(note.expiryInMs);
+        if (note?.expiryInMs != null) expiresIn(note.expiryInMs);
       },
       onListening: () => alarm.ring(),
       onInterrupted: (error) => log.warn({ event: 'listen_interrupted', message: error.message }),
@@ -89,7 +89,7 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
     while (!stopped) {
       try {
         const sleepMs = await look();
-        announcement.looked();
+        announcement.onRound();
         if (failedAtMs !== undefined) {
           log.info({ event: 'database_available', outageMs: Math.round(clock.nowMs() - failedAtMs) });
         }
@@ -100,7 +100,7 @@ export function startReaper(config: ReaperConfig, options: { readonly logger?: L
         if (!stopped) await pause(clock, MIN_PERIOD_MS);
       } catch (error) {
         if (stopped) return;
-        // Of an outage only the beginning and the end are news.
+        // Log only the beginning and the end of an outage.
         if (!(error instanceof DatabaseUnavailableError)) log.error({ event: 'sweep_failed', err: error });
         else if (failedAtMs === undefined) {
           failedAtMs = clock.nowMs();

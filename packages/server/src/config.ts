@@ -1,6 +1,6 @@
 import { type ConfigOf, databaseOptions, defineOptions, logOptions } from '@perdure/config';
 
-/** Everything that can be set about a server. */
+/** The options of a server. */
 export const serverOptions = defineOptions({
   ...databaseOptions,
   host: {
@@ -48,7 +48,7 @@ export const serverOptions = defineOptions({
     min: 1,
     max: 100,
     unit: 'connections',
-    description: 'Database connections for lists, counts and histories, so that these never delay commands',
+    description: 'Database connections for lists, counts and histories, which never delay commands',
   },
   maxQueuedReads: {
     kind: 'integer',
@@ -58,7 +58,7 @@ export const serverOptions = defineOptions({
     min: 1,
     max: 10_000,
     unit: 'reads',
-    description: 'Lists, counts and histories that may wait for a connection; more are refused as OVERLOADED',
+    description: 'Lists, counts and histories that may wait for a connection; the excess is refused as OVERLOADED',
   },
   readTimeoutMs: {
     kind: 'duration',
@@ -67,7 +67,7 @@ export const serverOptions = defineOptions({
     default: 10_000,
     min: 100,
     max: 600_000,
-    description: 'PostgreSQL ends a list, count or history that takes longer',
+    description: 'Longest time for a list, count or history; PostgreSQL ends it then',
   },
   queryTimeoutMs: {
     kind: 'duration',
@@ -76,7 +76,7 @@ export const serverOptions = defineOptions({
     default: 30_000,
     min: 100,
     max: 600_000,
-    description: 'A statement without an answer for this long counts as a broken connection',
+    description: 'A connection whose statement has no answer for this long counts as broken',
   },
   databaseWaitMs: {
     kind: 'duration',
@@ -85,7 +85,7 @@ export const serverOptions = defineOptions({
     default: 60_000,
     min: 0,
     max: 3_600_000,
-    description: 'How long to wait at the start for the database to answer and be migrated',
+    description: 'How long to wait at the start until the database answers and is migrated',
   },
   pollFallbackMs: {
     kind: 'duration',
@@ -94,7 +94,7 @@ export const serverOptions = defineOptions({
     default: 1_000,
     min: 10,
     max: 60_000,
-    description: 'How often waiting polls look for work without a wake-up',
+    description: 'How often waiting polls look for runs without a wake-up',
   },
   maxPayloadBytes: {
     kind: 'integer',
@@ -102,7 +102,7 @@ export const serverOptions = defineOptions({
     flag: 'max-payload-bytes',
     default: 2 * 1024 * 1024,
     min: 1024,
-    // Three of them and a memo page are one answer at most; workers and clients read answers of 16 MiB.
+    // An answer has at most three payloads and a memo page; workers and clients read answers of 16 MiB.
     max: 4 * 1024 * 1024,
     unit: 'bytes',
     description: 'Largest input, output or detail',
@@ -125,7 +125,7 @@ export const serverOptions = defineOptions({
     min: 1,
     max: 1_000_000,
     unit: 'polls',
-    description: 'Long polls that may wait at once; more are refused as OVERLOADED',
+    description: 'Polls that may wait at once; the excess is refused as OVERLOADED',
   },
   maxQueuedCommands: {
     kind: 'integer',
@@ -135,7 +135,7 @@ export const serverOptions = defineOptions({
     min: 100,
     max: 1_000_000,
     unit: 'commands',
-    description: 'Commands of one kind that may wait for the database; more are refused as OVERLOADED',
+    description: 'Commands of one kind that may wait for the database; the excess is refused as OVERLOADED',
   },
   maxQueuedBytes: {
     kind: 'integer',
@@ -146,7 +146,7 @@ export const serverOptions = defineOptions({
     max: 4 * 1024 * 1024 * 1024,
     unit: 'bytes',
     description:
-      'Inputs, outputs and details of one kind of command that may wait for the database; more are refused as OVERLOADED',
+      'Inputs, outputs and details of one kind of command that may wait for the database; the excess is refused as OVERLOADED',
   },
   stepTimeoutGraceMs: {
     kind: 'duration',
@@ -164,7 +164,7 @@ export const serverOptions = defineOptions({
     default: 10_000,
     min: 0,
     max: 600_000,
-    description: 'How long calls under way may take when the server goes down',
+    description: 'How long open calls may take when the server stops',
   },
   ...logOptions,
 });

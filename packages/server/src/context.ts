@@ -9,12 +9,12 @@ import type { Registrations } from './dispatch/registrations.js';
 import type { Wakeups } from './dispatch/wakeups.js';
 import type { ReadPool } from './reads/read-pool.js';
 
-/** What the services work with. */
+/** What all services use. */
 export interface ServerContext {
   readonly config: ServerConfig;
   readonly log: Logger;
   readonly db: Database;
-  /** For lists, counts and histories: what a call reads over it never delays commands. */
+  /** For lists, counts and histories, which never delay commands. */
   readonly reads: ReadPool;
   readonly commands: Commands;
   readonly dispatcher: Dispatcher;
@@ -24,6 +24,6 @@ export interface ServerContext {
   readonly registrations: Registrations;
   readonly serverId: string;
   readonly startedAt: Date;
-  /** Aborted when the server goes down. */
+  /** Aborted when the server stops. */
   readonly stopping: AbortSignal;
 }

@@ -2,7 +2,7 @@ import { type Clock, monotonicClock } from '@perdure/clock';
 import type { Logger } from 'pino';
 
 export interface DatabaseWatchOptions {
-  /** Proves that the database does what the server needs; throws when it does not. Bounded in time by itself. */
+  /** Checks that the database does what the server needs, within a bounded time; throws when it does not. */
   readonly probe: () => Promise<void>;
   /** Called with every change, and once when the watch begins. */
   readonly onChange: (available: boolean) => void;
@@ -14,12 +14,12 @@ export interface DatabaseWatchOptions {
   readonly clock?: Clock;
 }
 
-/** Failed statements while the database is available are logged so often at most, in ms. */
+/** Shortest time between two log lines about failed statements while the database is available, in ms. */
 const TROUBLE_LOG_MS = 10_000;
 
 /**
- * Knows whether the database is available: probes it all the time, and at once when a statement had no answer. Logs the
- * beginning and the end of an outage, so that nothing else needs to log each failure.
+ * Knows whether the database is available: probes it regularly, and at once when a statement had no answer. Logs the beginning
+ * and the end of an outage, so that no other part needs to log each failure.
  */
 export class DatabaseWatch {
   readonly #options: DatabaseWatchOptions;
@@ -77,7 +77,7 @@ export class DatabaseWatch {
 
   async #look(): Promise<void> {
     try {
-      // A single broken connection is no outage: the second try goes over another one.
+      // A single broken connection is not an outage: the second probe uses another connection.
       await this.#options.probe().catch(() => this.#options.probe());
       this.#found(true, '');
     } catch (error) {

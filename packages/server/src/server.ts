@@ -39,11 +39,11 @@ export interface Server {
   readonly grpcAddress: string;
   /** `host:port` */
   readonly httpAddress: string;
-  /** Ends polls and waits, lets calls under way finish, then ends all connections. */
+  /** Ends polls and waits, waits for open calls, then ends all connections. */
   stop(): Promise<void>;
 }
 
-/** How often a server says that it is alive, in ms. */
+/** How often a server announces that it is alive, in ms. */
 const ANNOUNCE_MS = 2_000;
 
 /** Options of {@link startServer} beside its configuration. */
@@ -55,7 +55,7 @@ export interface StartServerOptions {
 }
 
 /**
- * Starts a server. Any number may share a database; none holds state, so each may be killed at any moment.
+ * Starts a server. Any number may share a database; a server holds no state, so it may be killed at any moment.
  *
  * @throws {DatabaseNotReadyError} when the database cannot be reached or is not migrated within `databaseWaitMs`
  * @throws {PortTakenError}
@@ -108,7 +108,7 @@ async function serve(
   onWatch: (watch: DatabaseWatch) => void,
 ): Promise<Server> {
   const stopping = new AbortController();
-  // Everyone who waits listens to it.
+  // Every waiting call adds a listener.
   setMaxListeners(0, stopping.signal);
   const notifier = config.wakeup === 'notify' ? new Notifier(db, log, serverId) : undefined;
   const endWaiters = new EndWaiters(db, log, config.pollFallbackMs);
@@ -121,7 +121,7 @@ async function serve(
       commands
         .releaseRun({ ...lease, delayMs: 0, reason: 'The poll that it was claimed for had gone.' })
         .catch((error) =>
-          // Its lease will expire, and the reaper takes it back.
+          // Its lease will expire, and the reaper will reclaim it.
           log.warn({ event: 'release_failed', runId: run.runId, err: error }),
         );
     },
@@ -161,7 +161,7 @@ async function serve(
   const watch = new DatabaseWatch({
     log,
     periodMs: ANNOUNCE_MS,
-    // That the server can say that it is alive proves all it needs: an answer, the schema, and the right to write.
+    // The announcement proves what a server needs: an answer, the schema, and the right to write.
     probe: async () => {
       const { servers } = await announceServer(db, { serverId, identity: `${hostname()}:${process.pid}` });
       wakeups.setPeers(servers > 1);
@@ -218,7 +218,7 @@ async function serve(
   }
 }
 
-/** Waits for the database, and says loudly when it may lose acknowledged writes. */
+/** Waits for the database, and logs an error when it may lose acknowledged writes. */
 async function databaseReady(db: Database, config: ServerConfig, log: Logger, signal?: AbortSignal): Promise<void> {
   await waitForDatabase(db, {
     waitMs: config.databaseWaitMs,

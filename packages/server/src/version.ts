@@ -1,4 +1,4 @@
 import { createRequire } from 'node:module';
 
-/** Perdure's version: that of this package. */
+/** The version of Perdure, which is that of this package. */
 export const VERSION: string = (createRequire(import.meta.url)('../package.json') as { version: string }).version;

@@ -15,19 +15,19 @@ import type {
 export type WorkflowIdReusePolicy = 'ALLOW' | 'ALLOW_IF_FAILED' | 'REJECT' | 'TERMINATE_EXISTING';
 
 export interface StartRun {
-  /** UUIDv7. A fresh request id of the caller's that is one is part of it, so the primary key refuses a repeat. */
+  /** UUIDv7. A fresh request id that is a UUIDv7 is hashed into it, so the primary key refuses a repeat. */
   readonly runId: string;
   readonly namespace: string;
   readonly workflowId: string;
   readonly workflowType: string;
   readonly taskQueue: string;
   readonly input: Payload | null;
-  /** Null when there is none or when it is part of the run id. */
+  /** Null when there is none, or when it is hashed into the run id. */
   readonly requestId: string | null;
-  /** The run id of an earlier start with the same request id, should there be one; see `startIdentity`. */
+  /** The run id that an earlier start with the same request id would have; see `startIdentity`. */
   readonly freshRunId?: string | null;
   readonly priority: number;
-  readonly version: string;
+  readonly build: string;
   readonly reusePolicy: WorkflowIdReusePolicy;
   readonly startDelayMs: number;
   /** 0: none. */
@@ -36,10 +36,10 @@ export interface StartRun {
   readonly executionTimeoutMs: number;
   readonly maxLostLeases: number;
 }
-/** `claim`: the run is leased already to the slot that was given for it. */
+/** `claim`: the run is already leased, to the slot that was given for it. */
 export type StartRunOutcome =
   | { readonly kind: 'started'; readonly runId: string; readonly delayed: boolean; readonly claim: ClaimedRun | null }
-  /** `workflowId`: that of the run, which may be another than the command's when the request ids are equal. */
+  /** `workflowId`: that of the run; with equal request ids it may differ from the command's. */
   | { readonly kind: 'existing'; readonly runId: string; readonly workflowId: string }
   | { readonly kind: 'already_exists'; readonly runId: string; readonly status: RunStatus }
   | { readonly kind: 'namespace_not_found' };
@@ -50,7 +50,7 @@ export interface ClaimSlot {
 }
 /** A free slot for a run that is about to start. */
 export interface StartSlot extends ClaimSlot {
-  /** As the worker registered it; when it has changed since, the slot is not used. */
+  /** As the worker registered it; when it has changed meanwhile, the slot is not used. */
   readonly leaseMs: number;
 }
 /** Slots that may be served together: same namespace, queue and types. */
@@ -60,14 +60,14 @@ export interface ClaimRuns {
   readonly workflowTypes: readonly string[];
   readonly slots: readonly ClaimSlot[];
 }
-/** What a worker needs to know of a run. */
+/** What a worker needs to execute a run. */
 export type RunToExecute = Pick<
   Run,
   | 'runId'
   | 'namespace'
   | 'workflowId'
   | 'workflowType'
-  | 'version'
+  | 'build'
   | 'leaseToken'
   | 'attempt'
   | 'retries'
@@ -81,7 +81,7 @@ export type RunToExecute = Pick<
 export interface ClaimedRun {
   readonly run: RunToExecute;
   readonly leaseMs: number;
-  /** The database's time of the claim. */
+  /** The database's time at the claim. */
   readonly now: Date;
   readonly memo: readonly MemoEntry[];
   readonly nextMemoCursor: MemoCursor | null;
@@ -104,7 +104,7 @@ export interface BeginStep extends LeaseRef {
   readonly attemptNumber: number;
   readonly countedAttempt: number;
   readonly maxCountedAttempts: number;
-  /** 0: none. Grace for the worker's own timer is added by the server. */
+  /** 0: none. The server adds a grace for the worker's own timer. */
   readonly timeoutMs: number;
   readonly input: Payload | null;
   readonly uncancellable: boolean;
@@ -168,9 +168,9 @@ export interface FailStep extends LeaseRef {
   readonly stepId: string;
   readonly attemptNumber: number;
   readonly failure: Failure;
-  /** Null: no attempt follows. */
+  /** Null: no other attempt follows. */
   readonly retryAfterMs: number | null;
-  /** 0 when an attempt follows. */
+  /** 0 when another attempt follows. */
   readonly eventSeq: number;
 }
 export type FailStepOutcome =
@@ -205,7 +205,7 @@ export type ScheduleSleepOutcome =
       readonly attemptNumber: number;
     };
 
-/** The final outcome of a step without a body at work. */
+/** The final outcome of a step, recorded without executing its body. */
 export interface SettleStep extends LeaseRef {
   readonly stepId: string;
   readonly seq: number;
@@ -224,7 +224,7 @@ export type SettleStepOutcome =
   | { readonly kind: 'cancel_not_requested' }
   | { readonly kind: 'settled' | 'already_settled'; readonly finishedAt: Date };
 
-/** The code learns of the cancel request. */
+/** The run's code learns of the cancel request. */
 export interface ObserveCancel extends LeaseRef {
   readonly eventSeq: number;
 }
@@ -233,12 +233,12 @@ export type ObserveCancelOutcome =
   | { readonly kind: 'cancel_not_requested' }
   | { readonly kind: 'observed' | 'already_observed' };
 
-export interface WaitCondition {
+export interface Wait {
   readonly stepId: string;
   readonly on: 'TIMER' | 'RETRY';
 }
 export interface SuspendRun extends LeaseRef {
-  readonly waits: readonly WaitCondition[];
+  readonly waits: readonly Wait[];
 }
 export type SuspendRunOutcome =
   | FenceOutcome
@@ -251,22 +251,22 @@ export type SuspendRunOutcome =
   | { readonly kind: 'not_suspended'; readonly readyStepIds: readonly string[]; readonly cancelRequested: boolean }
   | { readonly kind: 'unknown_wait'; readonly stepIds: readonly string[] };
 
-export type FinishRun = LeaseRef &
+export type EndRun = LeaseRef &
   (
     | { readonly end: 'COMPLETED'; readonly output: Payload | null; readonly hasOpenSteps: boolean }
     | { readonly end: 'FAILED'; readonly failure: Failure }
     | { readonly end: 'CANCELLED' }
   );
-export type FinishRunOutcome =
+export type EndRunOutcome =
   | FenceOutcome
-  /** CANCELLED without a requested cancel. */
+  /** CANCELLED without a cancel request. */
   | { readonly kind: 'cancel_not_requested' }
-  | { readonly kind: 'finished' | 'already_finished' };
+  | { readonly kind: 'ended' | 'already_ended' };
 
 export interface RetryRunAttempt extends LeaseRef {
   readonly failure: Failure;
   readonly retryAfterMs: number;
-  /** Null: everything recorded is kept. */
+  /** Null: the memo stays as it is. */
   readonly cut: MemoCut | null;
 }
 /** What a run-level retry takes back. */
@@ -319,7 +319,7 @@ export type CancelRunOutcome =
       readonly holder: RunHolder | null;
     };
 
-/** The worker that holds a run, so that it can be told at once. */
+/** The worker that holds a run, so that it gets a notice at once. */
 export interface RunHolder {
   readonly workerId: string;
   readonly leaseToken: number;
@@ -333,7 +333,7 @@ export interface TerminateRun {
 export type TerminateRunOutcome =
   | { readonly kind: 'run_not_found' }
   | WrongRunState
-  /** `holder`: whose lease ended with it. */
+  /** `holder`: the worker whose lease ended with it. */
   | { readonly kind: 'terminated'; readonly holder: RunHolder | null }
   | { readonly kind: 'already_terminated' };
 
@@ -342,7 +342,7 @@ export interface RegisterWorker {
   readonly namespace: string;
   readonly taskQueue: string;
   readonly workflowTypes: readonly string[];
-  readonly version: string;
+  readonly build: string;
   readonly identity: string;
   readonly slots: number;
   readonly leaseMs: number;

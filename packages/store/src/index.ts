@@ -11,8 +11,8 @@ export {
 } from './database/wait-for-database.js';
 export * from './model.js';
 export { diagnose } from './reads/diagnose.js';
+export { endedAmong } from './reads/ended-among.js';
 export { findRunState, findRuns } from './reads/find-runs.js';
-export { finishedAmong } from './reads/finished-among.js';
 export { listNamespaces, namespaceExists } from './reads/list-namespaces.js';
 export { listReapers } from './reads/list-reapers.js';
 export { countRuns, listRuns } from './reads/list-runs.js';
@@ -43,7 +43,7 @@ export {
 export { cancelRuns } from './transitions/runs/cancel-runs.js';
 export { claimRuns } from './transitions/runs/claim-runs.js';
 export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions/runs/delete-runs.js';
-export { finishRuns } from './transitions/runs/finish-runs.js';
+export { endRuns } from './transitions/runs/end-runs.js';
 export { observeCancels } from './transitions/runs/observe-cancels.js';
 export { releaseRuns } from './transitions/runs/release-runs.js';
 export { renewLeases } from './transitions/runs/renew-leases.js';

@@ -1,6 +1,6 @@
-/** What the store speaks of. Names and meanings are those of `proto/perdure/v1/types.proto`. */
+/** The store's data model. Names and meanings are those of `proto/perdure/v1/types.proto`. */
 
-/** WAITING and PAUSED are reserved: no transition leads there yet. */
+/** WAITING and PAUSED are reserved: no transition sets them yet. */
 export const RUN_STATUSES = [
   'PENDING',
   'RUNNING',
@@ -28,7 +28,7 @@ export type StepKind = (typeof STEP_KINDS)[number];
 export const WORKER_STATUSES = ['ONLINE', 'DRAINING', 'OFFLINE'] as const;
 export type WorkerStatus = (typeof WORKER_STATUSES)[number];
 
-/** How a run last left RUNNING, or why it has not been there yet. */
+/** How a run last left RUNNING, or why it was not claimed yet. */
 export const YIELD_REASONS = ['START_DELAY', 'SUSPEND', 'RELEASE', 'RUN_RETRY', 'RECLAIM', 'STEP_TIMEOUT'] as const;
 export type YieldReason = (typeof YIELD_REASONS)[number];
 
@@ -48,13 +48,13 @@ export const FAILURE_REASONS = [
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
 
-/** Opaque bytes and how their codec calls itself. */
+/** Opaque bytes and the name of their codec. */
 export interface Payload {
   readonly data: Uint8Array;
   readonly encoding: string;
 }
 
-/** A structured error as it lies in the `failure` columns (jsonb). NUL characters are replaced before they get here. */
+/** A structured error as in the `failure` columns (jsonb). NUL characters are replaced before. */
 export interface Failure {
   readonly type: string;
   readonly message: string;
@@ -64,7 +64,7 @@ export interface Failure {
   /** `data` is base64. */
   readonly details?: { readonly data: string; readonly encoding: string };
   readonly cause?: Failure;
-  /** Of an AggregateError. */
+  /** The errors of an AggregateError. */
   readonly errors?: readonly Failure[];
   readonly nonRetryable?: boolean;
   readonly stepId?: string;
@@ -77,15 +77,15 @@ export interface Run {
   readonly namespace: string;
   readonly workflowId: string;
   readonly workflowType: string;
-  readonly version: string;
+  readonly build: string;
   readonly taskQueue: string;
   readonly priority: number;
   readonly status: RunStatus;
   readonly yieldReason: YieldReason | null;
   readonly attempt: number;
   readonly leaseToken: number;
-  readonly lockedBy: string | null;
-  readonly lockedUntil: Date | null;
+  readonly leasedBy: string | null;
+  readonly leaseExpiresAt: Date | null;
   readonly availableAt: Date | null;
   readonly wakeAt: Date | null;
   readonly runDeadlineAt: Date | null;
@@ -104,7 +104,7 @@ export interface Run {
   /** Absent in lists. */
   readonly output?: Payload | null;
   readonly failure: Failure | null;
-  /** What the worker said that gave it back last. */
+  /** The reason given with the latest release. */
   readonly lastReleaseReason: string | null;
 }
 
@@ -129,7 +129,7 @@ export interface StepAttempt {
   readonly firesAt: Date | null;
   readonly deadlineAt: Date | null;
   readonly failure: Failure | null;
-  /** The payloads are absent unless asked for. */
+  /** Payloads are absent unless requested. */
   readonly input?: Payload | null;
   readonly output?: Payload | null;
   readonly heartbeat?: Payload | null;
@@ -156,7 +156,7 @@ export interface MemoEntry {
   readonly heartbeat: Payload | null;
 }
 
-/** A place in the order in which results reach a run's code. */
+/** A place in the order in which results are delivered to a run's code. */
 export interface EventPlace {
   readonly leaseToken: number;
   readonly eventSeq: number;
@@ -167,7 +167,7 @@ export interface Worker {
   readonly namespace: string;
   readonly taskQueue: string;
   readonly workflowTypes: readonly string[];
-  readonly version: string;
+  readonly build: string;
   readonly identity: string;
   readonly slots: number;
   readonly leaseMs: number;
@@ -176,7 +176,7 @@ export interface Worker {
   readonly lastSeenAt: Date;
 }
 
-/** What fences a write: the run and the token of the lease under which the writer acts. */
+/** What fences a write: the run and the lease token of the writer. */
 export interface LeaseRef {
   readonly namespace: string;
   readonly runId: string;
@@ -186,7 +186,7 @@ export interface LeaseRef {
 /** Refused by the fence; nothing was changed. */
 export type FenceOutcome = { readonly kind: 'run_not_found' } | { readonly kind: 'lease_lost' };
 
-/** Losses of its worker in a row after which a run may be what kills them; as in the column `suspect`, see decision 0014. */
+/** Lost workers in a row after which a run is a suspect, as in the column `suspect`; see decision 0014. */
 export const SUSPECT_LOSSES = 2;
 
 /** The server's own limit for timers and timeouts: 10 years, in ms. */

@@ -1,34 +1,34 @@
 import { hash } from 'node:crypto';
 import { v7, validate, version } from 'uuid';
 
-/** An older request id is not hashed into the run id, which would sort among the runs of its time. */
+/** An older request id is not hashed into the run id, because the run would sort among older runs. */
 const FRESH_MS = 23 * 3_600_000;
 /**
- * Around that age a request id is both hashed and stored, so that servers whose clocks differ by less than this still refuse
- * each other's runs.
+ * Around that age a request id is both hashed and stored, so that servers whose clocks differ by less than this still refuse a
+ * second run.
  */
 const OVERLAP_MS = 2 * 3_600_000;
 
 export interface StartIdentity {
   /** UUIDv7 for the new run. */
   readonly runId: string;
-  /** What must be remembered of the request id; null when the run id already stands for it. */
+  /** The request id to store; null when it is hashed into the run id. */
   readonly requestId: string | null;
-  /** The run id that a start with this request id got while the request id was fresh; null when it is this one or none. */
+  /** The run id that an earlier start with this request id got while the request id was fresh; null when there is no other. */
   readonly freshRunId: string | null;
 }
 
 /**
- * Chooses the id of a run to start, so that equal request ids are one start, whenever they come.
+ * Chooses the id of a run to start, so that equal request ids are one start at any time.
  *
  * A fresh request id that is a UUIDv7 becomes part of the run id: same time, and the other bits a hash of the namespace and
- * the request id. A repeated call then asks for the same primary key, and the key alone refuses a second run - no further
- * index, no race. Any other request id is stored with the run, under a unique index; a UUIDv7 that is fresh no more is looked
- * up as what it was hashed into as well. A request id only ever grows older, so these are all the ways it can have gone.
+ * the request id. A repeated call then has the same primary key, which refuses a second run: no further index, no
+ * race. Any other request id is stored with the run, under a unique index; a UUIDv7 that is no longer fresh is also looked up as the
+ * run id that it may have been hashed into. A request id only grows older, so there is no other case.
  *
  * @param namespace where the run is started
  * @param requestId as the caller sent it; empty when there is none
- * @param nowMs time by this process's clock; only used to tell how old a request id is
+ * @param nowMs time by this process's clock; only used for the age of a request id
  */
 export function startIdentity(namespace: string, requestId: string, nowMs: number = Date.now()): StartIdentity {
   if (requestId === '') return { runId: v7(), requestId: null, freshRunId: null };

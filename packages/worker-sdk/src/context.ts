@@ -14,7 +14,7 @@ export interface RunInfo {
   /** The queue whose workers execute it. */
   readonly taskQueue: string;
   /** Build that the run was started for; empty when the start named none. */
-  readonly version: string;
+  readonly build: string;
   /** Attempt of the run, from 1; rises with every run-level retry and every lost worker. */
   readonly attempt: number;
   /** When the start was committed. */

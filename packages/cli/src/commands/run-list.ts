@@ -96,7 +96,7 @@ async function showRuns(session: Session, options: ListOptions): Promise<void> {
       statuses,
       ...filterFields(options),
       workflowId: options.workflowId ?? '',
-      version: options.build ?? '',
+      build: options.build ?? '',
       pageSize: Math.min(1_000, limit - runs.length),
       pageToken,
     });

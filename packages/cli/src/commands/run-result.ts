@@ -31,7 +31,7 @@ export async function watchRun(session: Session, id: string, fullStack: boolean)
     } else if (isTable(session.output)) {
       for (const step of change.steps) if (isNew(step)) write(stepLine(step));
       if (change.run !== undefined) {
-        await names.load([change.run.lockedBy]);
+        await names.load([change.run.leasedBy]);
         write(runLine(change.run, names.of));
       }
     }
@@ -62,7 +62,7 @@ function stepLine(step: StepAttempt): string {
 
 function runLine(run: WorkflowRun, nameOf: (workerId: string) => string): string {
   const wakes = run.wakeAt === undefined ? '' : `, wakes ${timeText(run.wakeAt)}`;
-  const worker = run.lockedBy === '' ? '' : ` on worker ${safe(nameOf(run.lockedBy))}`;
+  const worker = run.leasedBy === '' ? '' : ` on worker ${safe(nameOf(run.leasedBy))}`;
   const cancel = run.cancelRequestedAt === undefined || run.finishedAt !== undefined ? '' : ', cancel requested';
   return `${timeText(run.updatedAt)}  ${pc.bold('run')} ${runStatusText(run.status)}${worker}${wakes}${cancel}`;
 }
@@ -70,7 +70,7 @@ function runLine(run: WorkflowRun, nameOf: (workerId: string) => string): string
 export async function showResult(session: Session, runId: string, fullStack: boolean): Promise<void> {
   for (;;) {
     const end = await session.workflows.awaitRun({ namespace: session.namespace, runId });
-    if (end.finished) return endOf(session, end, { quiet: false, fullStack });
+    if (end.ended) return endOf(session, end, { quiet: false, fullStack });
   }
 }
 

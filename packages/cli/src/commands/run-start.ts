@@ -72,7 +72,7 @@ export function addStart(run: Command): void {
           requestId: options.requestId ?? newUuid(),
           reusePolicy: REUSE_POLICIES[options.reusePolicy],
           priority: options.priority ?? 0,
-          version: options.build ?? '',
+          build: options.build ?? '',
           maxLostLeases: options.maxLostLeases ?? 0,
           ...(input === undefined ? {} : { input: devalueCodec.encode(input) }),
           ...(options.delay === undefined ? {} : { startDelay: options.delay }),

@@ -25,7 +25,7 @@ export class WorkerNames {
     try {
       const { worker } = await this.#session.admin.getWorker({ namespace: this.#session.namespace, workerId });
       if (worker === undefined || worker.identity === '') return workerId;
-      return worker.version === '' ? worker.identity : `${worker.identity} (${worker.version})`;
+      return worker.build === '' ? worker.identity : `${worker.identity} (${worker.build})`;
     } catch (error) {
       if (error instanceof RpcError && error.status === 'NOT_FOUND') return workerId;
       throw error;

@@ -61,16 +61,16 @@ export function describeText(described: DescribeRunResponse, fullStack: boolean)
 
 /** `web-3:4711, build b7 (01a2…); last sign of life 1.2 s ago; lease ends in 8.8 s`. */
 function workerText({ run, worker, now }: DescribeRunResponse): string | undefined {
-  if (run === undefined || run.lockedBy === '') return undefined;
-  const endsInMs = betweenMs(now, run.lockedUntil);
+  if (run === undefined || run.leasedBy === '') return undefined;
+  const endsInMs = betweenMs(now, run.leaseExpiresAt);
   const lease =
     endsInMs === undefined
       ? ''
       : endsInMs < 0
         ? `; lease ended ${spanText(-endsInMs)} ago`
         : `; lease ends in ${spanText(endsInMs)}`;
-  if (worker === undefined) return `${run.lockedBy}${lease}`;
-  const build = worker.version === '' ? '' : `, build ${safe(worker.version)}`;
+  if (worker === undefined) return `${run.leasedBy}${lease}`;
+  const build = worker.build === '' ? '' : `, build ${safe(worker.build)}`;
   const silentMs = Math.max(0, betweenMs(worker.lastSeenAt, now) ?? 0);
   return `${safe(worker.identity)}${build} (${worker.workerId}); last sign of life ${spanText(silentMs)} ago${lease}`;
 }

@@ -7,12 +7,11 @@ import { runStatusText } from './statuses.js';
 import { count, safe } from './text.js';
 import { betweenMs, spanText, timeText } from './time.js';
 
-/** A run for `-o json`: the API's JSON with nothing left out, payloads decoded, `version` named `build`. */
+/** A run for `-o json`: the API's JSON with nothing left out, payloads decoded. */
 export function runJson(run: WorkflowRun): unknown {
-  const { version, ...json } = toJson(WorkflowRunSchema, run, { alwaysEmitImplicit: true }) as Record<string, unknown>;
+  const json = toJson(WorkflowRunSchema, run, { alwaysEmitImplicit: true }) as Record<string, unknown>;
   return {
     ...json,
-    build: version,
     status: RunStatus[run.status],
     ...(run.input === undefined ? {} : { input: payloadJson(run.input) }),
     ...(run.output === undefined ? {} : { output: payloadJson(run.output) }),
@@ -35,8 +34,8 @@ export const runListView: ListView<WorkflowRun> = {
       value: (run) => spanText(betweenMs(run.createdAt, run.finishedAt)),
     },
     { title: 'ATTEMPT', align: 'right', wide: true, value: (run) => String(run.attempt) },
-    { title: 'BUILD', wide: true, value: (run) => safe(run.version) },
-    { title: 'WORKER', wide: true, value: (run) => run.lockedBy },
+    { title: 'BUILD', wide: true, value: (run) => safe(run.build) },
+    { title: 'WORKER', wide: true, value: (run) => run.leasedBy },
     { title: 'ERROR', wide: true, value: (run) => failureChain(run.failure) },
   ],
   id: (run) => run.runId,
@@ -57,7 +56,7 @@ export function runFields(run: WorkflowRun): [string, string | undefined][] {
     ['type', safe(run.workflowType)],
     ['queue', safe(run.taskQueue)],
     ['namespace', run.namespace],
-    ['build', safe(run.version)],
+    ['build', safe(run.build)],
     ['status', runStatusText(run.status)],
     ['attempt', run.attempt > 1 ? attemptsText(run) : undefined],
     ['priority', run.priority === 0 ? undefined : String(run.priority)],
@@ -66,7 +65,7 @@ export function runFields(run: WorkflowRun): [string, string | undefined][] {
     ['wakes', timeText(run.wakeAt)],
     ['run timeout', timeText(run.runDeadlineAt)],
     ['execution timeout', timeText(run.executionDeadlineAt)],
-    ['finished', timeText(run.finishedAt)],
+    ['ended', timeText(run.finishedAt)],
     ['took', spanText(betweenMs(run.createdAt, run.finishedAt))],
     ['cancel requested', timeText(run.cancelRequestedAt)],
     ['cancel reason', safe(run.cancelReason)],

@@ -114,7 +114,7 @@ export function stepText(step: StepAttempt, fullStack: boolean): string {
     ['status', stepStatusText(step)],
     ['worker', step.workerId === '' ? undefined : `${step.workerId} (lease ${step.leaseToken})`],
     ['started', timeText(step.startedAt)],
-    ['finished', timeText(step.finishedAt)],
+    ['ended', timeText(step.finishedAt)],
     ['took', spanText(betweenMs(step.startedAt, step.finishedAt))],
     ['wakes', timeText(step.firesAt)],
     ['next attempt', timeText(step.nextRetryAt)],

@@ -4,13 +4,10 @@ import { fieldsText, type ListView } from './print.js';
 import { safe } from './text.js';
 import { spanText, timeText } from './time.js';
 
-/** A worker for `-o json`: nothing left out, `version` named `build`. */
+/** A worker for `-o json`: nothing left out. */
 export function workerJson(worker: WorkerInfo): unknown {
-  const { version, ...json } = toJson(WorkerInfoSchema, worker, { alwaysEmitImplicit: true }) as Record<
-    string,
-    unknown
-  >;
-  return { ...json, build: version, status: WorkerStatus[worker.status] };
+  const json = toJson(WorkerInfoSchema, worker, { alwaysEmitImplicit: true }) as Record<string, unknown>;
+  return { ...json, status: WorkerStatus[worker.status] };
 }
 
 export const workerView: ListView<WorkerInfo> = {
@@ -21,7 +18,7 @@ export const workerView: ListView<WorkerInfo> = {
     { title: 'STATUS', value: (worker) => WorkerStatus[worker.status] ?? '' },
     { title: 'RUNNING', align: 'right', value: (worker) => `${worker.running}/${worker.slots}` },
     { title: 'LAST SEEN', dispensable: 1, value: (worker) => timeText(worker.lastSeenAt) },
-    { title: 'BUILD', wide: true, value: (worker) => safe(worker.version) },
+    { title: 'BUILD', wide: true, value: (worker) => safe(worker.build) },
     { title: 'WORKFLOWS', wide: true, value: (worker) => safe(worker.workflowTypes.join(', ')) },
   ],
   id: (worker) => worker.workerId,
@@ -37,7 +34,7 @@ export function workerText(worker: WorkerInfo): string {
     ['status', WorkerStatus[worker.status]],
     ['running', `${worker.running} of ${worker.slots} slots`],
     ['lease', spanText(msOf(worker.leaseDuration))],
-    ['build', safe(worker.version)],
+    ['build', safe(worker.build)],
     ['workflows', safe(worker.workflowTypes.join('\n'))],
     ['registered', timeText(worker.registeredAt)],
     ['last seen', timeText(worker.lastSeenAt)],

@@ -1,12 +1,12 @@
 import type { DescMessage, DescMethod, DescService, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 
-/** What a handler may know of the call beyond its request. */
+/** The call that a handler answers, beside its request. */
 export interface Call {
-  /** The caller is gone or has cancelled. */
+  /** The caller has left or cancelled. */
   readonly aborted: boolean;
-  /** For code that works with signals; made on demand. */
+  /** For code that needs a signal; created on demand. */
   readonly signal: AbortSignal;
-  /** Calls back when the caller goes, unless the call has been answered by then. Cheaper than a signal. */
+  /** Calls back when the caller leaves before the call is answered. Cheaper than a signal. */
   onAbort(listener: () => void): void;
 }
 
@@ -65,7 +65,7 @@ type HandlerOf<M> = M extends {
     ? StreamHandler<I, O>
     : never;
 
-/** One function per method of a service; the same ones serve gRPC and Connect. */
+/** One function for each method of a service; the same functions serve gRPC and Connect. */
 export type Handlers<S extends DescService> = { readonly [K in keyof S['method']]: HandlerOf<S['method'][K]> };
 
 /** A service with its handlers, types erased; for the transports. */

@@ -16,7 +16,7 @@ export type StatusCode = (typeof StatusCode)[keyof typeof StatusCode];
 export interface FieldViolation {
   /** Path in the request, for example `runs[3].workflow_id`. */
   readonly field: string;
-  /** Rule, limit and what came. */
+  /** The rule, its limit and the value that came. */
   readonly description: string;
 }
 
@@ -28,16 +28,16 @@ export interface RpcErrorDetails {
   readonly cause?: unknown;
 }
 
-/** Longest message, in characters: unary calls carry it twice in their trailers, which clients limit to some 16 KiB. */
+/** Longest message, in characters: unary calls carry it twice in their trailers, which clients limit to about 16 KiB. */
 const MAX_MESSAGE_LENGTH = 2_000;
-/** Of a request's violations so many bytes are listed; the rest is counted. */
+/** Most bytes of violations that an error lists; the rest are counted. */
 const MAX_VIOLATION_BYTES = 4_096;
 const MAX_VIOLATIONS_MESSAGE_BYTES = 1_024;
 
 /**
- * The one way for a call to fail: a status, a reason of the closed list, a sentence, and details.
+ * The only error of a call: a status, a reason of the closed list, a sentence, and details.
  *
- * It has no stack: it tells a caller about a request, and under overload refusals must cost little.
+ * It has no stack, because it is about the request of the caller, and refusals must be cheap under overload.
  */
 export class RpcError extends Error {
   override readonly name = 'RpcError';
@@ -63,24 +63,24 @@ export class RpcError extends Error {
 }
 
 /**
- * Lists violations until the answer has a reasonable size, and counts the rest.
+ * Lists violations up to a bounded size, and counts the rest.
  *
- * @param violations what is wrong, at least one
- * @param unlisted further ones that are not among them
+ * @param violations at least one
+ * @param unlisted how many more there are
  */
 export function invalidArgument(violations: readonly FieldViolation[], unlisted = 0): RpcError {
   const listed = withinBytes(violations, MAX_VIOLATION_BYTES);
   const named = withinBytes(listed, MAX_VIOLATIONS_MESSAGE_BYTES);
   const total = violations.length + unlisted;
   const sentences = named.map(({ field, description }) => `${field}: ${description}`);
-  if (named.length < total) sentences.push(`There are ${total - named.length} more violations.`);
+  if (named.length < total) sentences.push(`${total - named.length} more violations are not listed.`);
   return new RpcError(StatusCode.INVALID_ARGUMENT, ErrorReason.INVALID_FIELD, sentences.join(' '), {
     violations: listed,
     ...(listed.length < total ? { metadata: { violations: String(total) } } : {}),
   });
 }
 
-/** At least the first. */
+/** Always has the first one. */
 function withinBytes(violations: readonly FieldViolation[], maxBytes: number): readonly FieldViolation[] {
   let bytes = 0;
   const end = violations.findIndex(({ field, description }) => {
@@ -90,7 +90,7 @@ function withinBytes(violations: readonly FieldViolation[], maxBytes: number): r
   return end < 0 ? violations : violations.slice(0, Math.max(1, end));
 }
 
-/** When a refused call may be repeated, in ms. */
+/** Delay after which a refused call may be repeated, in ms. */
 const OVERLOADED_RETRY_MS = 250;
 
 /** @param what completes "The server is overloaded: …" */
@@ -107,7 +107,7 @@ export function shuttingDown(): RpcError {
   return new RpcError(
     StatusCode.UNAVAILABLE,
     ErrorReason.SHUTTING_DOWN,
-    'The server is going down. Call again; another server or its successor answers.',
+    'The server is stopping. Repeat the call; another server or the next process answers.',
     { retryAfterMs: 250 },
   );
 }

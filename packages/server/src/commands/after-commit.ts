@@ -1,11 +1,11 @@
-/** Who is told what once a command is committed. Pure: nothing here waits, sends or looks anything up. */
+/** The effects of committed commands: who is notified of what. Pure: nothing here waits, sends or reads. */
 import type {
   BeginStep,
   BeginStepOutcome,
   CancelRun,
   CancelRunOutcome,
-  FinishRun,
-  FinishRunOutcome,
+  EndRun,
+  EndRunOutcome,
   QueueRef,
   ReleaseRun,
   ReleaseRunOutcome,
@@ -33,7 +33,7 @@ export type Effect =
   | { readonly kind: 'left'; readonly runId: string }
   /** A run has ended. `end`: undefined when it has to be looked up. */
   | { readonly kind: 'ended'; readonly runId: string; readonly end?: RunEnd }
-  /** A worker is to learn of its run. */
+  /** A worker gets a notice about its run. */
   | { readonly kind: 'notice'; readonly notice: WorkerNotice };
 
 export type EffectsOf<Command, Outcome> = (command: Command, outcome: Outcome) => readonly Effect[];
@@ -60,12 +60,12 @@ export function afterSuspend({ runId }: SuspendRun, outcome: SuspendRunOutcome):
   return outcome.wakeInMs === null ? [left] : [left, { kind: 'wakes', inMs: outcome.wakeInMs }];
 }
 
-export function afterFinish(command: FinishRun, outcome: FinishRunOutcome): readonly Effect[] {
+export function afterEnd(command: EndRun, outcome: EndRunOutcome): readonly Effect[] {
   switch (outcome.kind) {
-    case 'finished':
+    case 'ended':
       return [{ kind: 'ended', runId: command.runId, ...endOf(command) }];
-    case 'already_finished':
-      // The server that wrote it first may have died before it told anybody.
+    case 'already_ended':
+      // The server that recorded the end may have died before it notified anybody.
       return [{ kind: 'ended', runId: command.runId }];
     default:
       return NONE;
@@ -108,8 +108,8 @@ export function afterTerminate(command: TerminateRun, outcome: TerminateRunOutco
   return outcome.holder === null ? [ended] : [ended, leaseNotice('lease_lost', command, outcome.holder)];
 }
 
-/** How a run ended, as far as the command tells. */
-function endOf(command: FinishRun): { readonly end?: RunEnd } {
+/** How a run ended, when the command says it. */
+function endOf(command: EndRun): { readonly end?: RunEnd } {
   const none = { output: null, failure: null, cancelReason: null };
   switch (command.end) {
     case 'COMPLETED':

@@ -4,7 +4,7 @@ import { DataError } from '@perdure/store';
 import { overloaded, type RpcError } from '../call/rpc-error.js';
 
 export interface CoalescerOptions<Command, Outcome> {
-  /** For messages. */
+  /** The RPC's name, for messages. */
   readonly name: string;
   /** One batch: an outcome per command, in their order. */
   readonly run: (commands: readonly Command[]) => Promise<readonly Outcome[]>;
@@ -12,28 +12,28 @@ export interface CoalescerOptions<Command, Outcome> {
   readonly keyOf: (command: Command) => string;
   /** Bytes of the values that a command carries; default 0 for all. */
   readonly bytesOf?: (command: Command) => number;
-  /** Told of an exception that a caller's callback threw. Must not throw itself. */
+  /** Called with an exception that a caller's callback threw. Must not throw. */
   readonly onFault: (error: unknown) => void;
   /** Most commands in a batch; default 500. */
   readonly maxBatch?: number;
   /** Most bytes in a batch, unless one command alone has more; default 8 MiB. */
   readonly maxBatchBytes?: number;
-  /** Most batches under way; default 2. */
+  /** Most batches in flight; default 2. */
   readonly maxInFlight?: number;
-  /** While a batch is under way, another one begins only with at least this many commands; default 32. */
+  /** Fewer commands than this do not start a batch beside one in flight; default 32. */
   readonly minSecondBatch?: number;
-  /** Most commands that wait for a batch; more are refused as OVERLOADED. */
+  /** Most commands that wait for a batch; the excess is refused as OVERLOADED. */
   readonly maxQueued: number;
-  /** Most bytes that wait or are under way; more are refused as OVERLOADED. Default 64 MiB. */
+  /** Most bytes waiting and in flight; the excess is refused as OVERLOADED. Default 64 MiB. */
   readonly maxQueuedBytes?: number;
   readonly clock?: Clock;
 }
 
-/** A batch that takes longer waits for a lock or a connection; new commands do not wait with it. In ms. */
+/** A batch in flight for longer is presumed blocked; new commands no longer wait for it. In ms. */
 const HANGING_MS = 50;
 const MIB = 1024 * 1024;
 
-/** A command that has its place in the queue, and who is to be told. One of the two callbacks is called, once. */
+/** An admitted command and its callbacks. Exactly one of the two is called, once. */
 export interface Admitted<Command, Outcome> {
   readonly command: Command;
   readonly bytes: number;
@@ -46,23 +46,23 @@ interface Entry<Command, Outcome> extends Admitted<Command, Outcome> {
 }
 
 /**
- * Group commit: gathers the commands of all callers for as long as earlier batches are under way, and writes them with one
- * statement. Without load a command waits for nothing but the end of the present event-loop turn; there are no timers.
+ * Group commit: collects the commands of all callers while earlier batches are in flight, and writes them with one statement.
+ * Without load a command waits only for the end of the present event-loop turn; there are no timers.
  *
- * A command is refused when it comes or not at all: what was admitted is carried out. Batches and the queue are bounded by
- * commands and by bytes; a large command that does not fit a batch lets smaller ones pass and is the first of the next.
+ * A command is refused when it arrives or never: an admitted command is carried out. Batches and the queue are bounded by
+ * commands and by bytes; a large command that does not fit a batch lets smaller ones pass and is the first of the next batch.
  *
- * A command that the database refuses for its values fails alone: its batch is split until it stands by itself.
+ * A command that the database refuses for its values fails alone: its batch is split until the command is alone.
  */
 export class Coalescer<Command, Outcome> {
-  /** Why a command is not admitted. Made once: refusing must cost less than carrying out. */
+  /** The error of a refused command. Created once, because refusing must be cheaper than carrying out. */
   readonly refusal: RpcError;
   readonly #options: Required<CoalescerOptions<Command, Outcome>>;
   readonly #keysInFlight = new ChurningMap<string, number>();
   #queue: Entry<Command, Outcome>[] = [];
-  /** Commands admitted that are in no batch yet. */
+  /** Admitted commands that are in no batch yet. */
   #waiting = 0;
-  /** Bytes of all commands admitted that have no outcome yet. */
+  /** Bytes of all admitted commands that have no outcome yet. */
   #bytes = 0;
   #inFlight = 0;
   #beganAtMs = 0;
@@ -86,7 +86,7 @@ export class Coalescer<Command, Outcome> {
 
   /**
    * @returns the command's outcome, once committed
-   * @throws {RpcError} OVERLOADED when too many commands wait; nothing was changed
+   * @throws {RpcError} OVERLOADED when too many commands are queued; nothing was changed
    */
   submit(command: Command): Promise<Outcome> {
     return new Promise((resolve, reject) => {
@@ -114,7 +114,7 @@ export class Coalescer<Command, Outcome> {
   }
 
   /**
-   * Reserves a command's place without queueing it yet; {@link enqueue} must follow.
+   * Reserves a place for a command; {@link enqueue} must follow.
    *
    * @returns undefined when there is no room: none of the callbacks is called
    */
@@ -133,7 +133,7 @@ export class Coalescer<Command, Outcome> {
     this.#schedule();
   }
 
-  /** An empty queue has room for anything, so that no size is refused for ever. */
+  /** An empty queue admits a command of any size, so that no command is refused forever. */
   #hasRoom(commands: number, bytes: number): boolean {
     const { maxQueued, maxQueuedBytes } = this.#options;
     return (
@@ -175,7 +175,7 @@ export class Coalescer<Command, Outcome> {
     }
   }
 
-  /** Takes what may run now and leaves the rest in order: a key in flight, or left behind, holds back what follows it. */
+  /** Takes the commands that may run now and leaves the rest in order: a key in flight, or left behind, holds back its later commands. */
   #takeBatch(): Entry<Command, Outcome>[] {
     const { maxBatch, maxBatchBytes } = this.#options;
     const queue = this.#queue;
@@ -214,7 +214,7 @@ export class Coalescer<Command, Outcome> {
     this.#pump();
   }
 
-  /** Never throws, and calls one callback of each entry once, whatever the callbacks do. */
+  /** Never throws, and calls one callback of each entry once, even when a callback throws. */
   async #settle(batch: readonly Entry<Command, Outcome>[]): Promise<void> {
     let outcomes: readonly Outcome[];
     try {
@@ -225,17 +225,18 @@ export class Coalescer<Command, Outcome> {
         await this.#settle(batch.slice(0, middle));
         await this.#settle(batch.slice(middle));
       } else {
-        for (const entry of batch) this.#tell(entry.onError, error);
+        for (const entry of batch) this.#notify(entry.onError, error);
       }
       return;
     }
     batch.forEach((entry, index) => {
-      if (index < outcomes.length) this.#tell(entry.onOutcome, outcomes[index] as Outcome);
-      else this.#tell(entry.onError, new Error(`A batch of ${this.#options.name} left a command without an outcome.`));
+      if (index < outcomes.length) this.#notify(entry.onOutcome, outcomes[index] as Outcome);
+      else
+        this.#notify(entry.onError, new Error(`A batch of ${this.#options.name} left a command without an outcome.`));
     });
   }
 
-  #tell<Value>(callback: (value: Value) => void, value: Value): void {
+  #notify<Value>(callback: (value: Value) => void, value: Value): void {
     try {
       callback(value);
     } catch (error) {
@@ -244,7 +245,7 @@ export class Coalescer<Command, Outcome> {
   }
 }
 
-/** A value that PostgreSQL refuses, or more than fits a string: the batch is not at fault as a whole. */
+/** A value that PostgreSQL refuses, or a text too long for a string: one command is the cause, not the whole batch. */
 function mayConcernOne(error: unknown): boolean {
   return error instanceof DataError || error instanceof RangeError;
 }

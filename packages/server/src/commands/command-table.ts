@@ -1,6 +1,6 @@
 /**
  * The commands of the hot paths: one row per kind. A new transition is one row here, with a function of after-commit.ts if
- * anybody is to be told of it.
+ * anybody is notified of it.
  */
 import {
   beginSteps,
@@ -8,9 +8,9 @@ import {
   completeSteps,
   type Database,
   deleteRuns,
+  endRuns,
   failSteps,
   findRuns,
-  finishRuns,
   observeCancels,
   type RunRef,
   readRunEnds,
@@ -30,13 +30,13 @@ import { failureBytes, payloadBytes } from './command-bytes.js';
 import { type StartHands, startLeased } from './leased-starts.js';
 
 export interface CommandKind<Command, Outcome> {
-  /** The RPC that it comes from, for messages. */
+  /** Name of the RPC, for messages. */
   readonly name: string;
-  /** Commands with equal keys are carried out in the order in which they came. */
+  /** Commands with equal keys are carried out in the order of their arrival. */
   readonly key: (command: Command) => string;
-  /** The order holds over all ordered kinds: set for what a worker does to a run that it holds. */
+  /** True for the commands of a worker about a run that it holds: their order holds over all such kinds. */
   readonly ordered?: true;
-  /** Of the values that a command carries; for kinds that carry any. */
+  /** Bytes of the values of a command; for kinds that have any. */
   readonly bytes?: (command: Command) => number;
   readonly transition: (db: Database, commands: readonly Command[], hands: StartHands) => Promise<readonly Outcome[]>;
   readonly effects?: after.EffectsOf<Command, Outcome>;
@@ -93,14 +93,14 @@ export const commandTable = {
     transition: suspendRuns,
     effects: after.afterSuspend,
   }),
-  finishRun: kind({
+  endRun: kind({
     name: 'CompleteWorkflow',
     key: byRun,
     ordered: true,
     bytes: (run) =>
       run.end === 'COMPLETED' ? payloadBytes(run.output) : run.end === 'FAILED' ? failureBytes(run.failure) : 0,
-    transition: finishRuns,
-    effects: after.afterFinish,
+    transition: endRuns,
+    effects: after.afterEnd,
   }),
   retryRunAttempt: kind({
     name: 'FailWorkflow',

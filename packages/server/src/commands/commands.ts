@@ -17,7 +17,7 @@ type Submits = {
     : never;
 };
 
-/** All commands of the hot paths: those of all callers are written together. */
+/** The commands of the hot paths; commands of all callers are written together. */
 export interface Commands extends Submits {
   /**
    * Starts all of the runs or refuses them together.
@@ -32,9 +32,9 @@ export interface CommandsOptions {
   readonly log: Logger;
   readonly wakeups: Wakeups;
   readonly dispatcher: Dispatcher;
-  /** Commands of one kind that may wait. */
+  /** Most commands of one kind that may wait. */
   readonly maxQueued: number;
-  /** Bytes of the values of one kind that may wait. */
+  /** Most bytes of values of one kind that may wait. */
   readonly maxQueuedBytes: number;
 }
 
@@ -55,7 +55,7 @@ export function createCommands(options: CommandsOptions): Commands {
         const { effects } = kind;
         if (effects !== undefined) {
           commands.forEach((command, index) => {
-            for (const effect of effects(command, outcomes[index] as Outcome)) tell(wakeups, effect, onFault);
+            for (const effect of effects(command, outcomes[index] as Outcome)) applyEffect(wakeups, effect, onFault);
           });
         }
         return outcomes;
@@ -89,7 +89,7 @@ export function createCommands(options: CommandsOptions): Commands {
   };
 }
 
-/** A batch of reads is bounded in bytes: what did not fit goes into a later one. */
+/** A batch of reads is bounded in bytes: reads that did not fit are in a later batch. */
 function untilRead<Command, Outcome>(submit: Submit<Command, Outcome>): Submit<Command, Outcome> {
   return async (command) => {
     for (;;) {
@@ -99,8 +99,8 @@ function untilRead<Command, Outcome>(submit: Submit<Command, Outcome>): Submit<C
   };
 }
 
-/** After the commit, so whatever goes wrong here changes no outcome: those who wait look by themselves in a while. */
-function tell(wakeups: Wakeups, effect: Effect, onFault: (error: unknown) => void): void {
+/** Runs after the commit, so an error here changes no outcome: waiting callers find the change with their next fallback read. */
+function applyEffect(wakeups: Wakeups, effect: Effect, onFault: (error: unknown) => void): void {
   try {
     switch (effect.kind) {
       case 'runnable':
@@ -116,7 +116,7 @@ function tell(wakeups: Wakeups, effect: Effect, onFault: (error: unknown) => voi
         wakeups.left(effect.runId);
         break;
       case 'ended':
-        wakeups.ended(effect.runId, effect.end);
+        wakeups.onEnded(effect.runId, effect.end);
         break;
       case 'notice':
         wakeups.notice(effect.notice);

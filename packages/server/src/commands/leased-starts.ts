@@ -2,31 +2,31 @@ import { type ClaimedRun, type Database, type StartRun, type StartRunOutcome, st
 import type { Dispatcher } from '../dispatch/dispatcher.js';
 import type { Wakeups } from '../dispatch/wakeups.js';
 
-/** What a start needs beside the database: the polls that wait here, and those who will await the run's end. */
+/** What a start needs beside the database: the waiting polls, and the callers that will wait for the run's end. */
 export interface StartHands {
   readonly dispatcher: Pick<Dispatcher, 'reserve'>;
-  readonly wakeups: Pick<Wakeups, 'starting' | 'notStarted'>;
+  readonly wakeups: Pick<Wakeups, 'onStarting' | 'onNotStarted'>;
 }
 
-/** Starts runs. Those that a worker waits for are leased with the statement that inserts them. */
+/** Starts runs. When a poll waits for such a run, the statement that inserts the run also leases it. */
 export async function startLeased(
   db: Database,
   starts: readonly StartRun[],
   { dispatcher, wakeups }: StartHands,
 ): Promise<readonly StartRunOutcome[]> {
   const reservation = dispatcher.reserve(starts);
-  // Before the commit: from then on anyone may end them.
-  for (const start of starts) wakeups.starting(start);
+  // Before the commit, because any server may end the runs after it.
+  for (const start of starts) wakeups.onStarting(start);
   let claims: (ClaimedRun | null)[] = [];
   try {
     const outcomes = await startRuns(db, starts, reservation.slots);
     claims = outcomes.map((outcome) => (outcome.kind === 'started' ? outcome.claim : null));
     starts.forEach(({ runId }, index) => {
-      if (outcomes[index]?.kind !== 'started') wakeups.notStarted(runId);
+      if (outcomes[index]?.kind !== 'started') wakeups.onNotStarted(runId);
     });
     return outcomes;
   } catch (error) {
-    for (const { runId } of starts) wakeups.notStarted(runId);
+    for (const { runId } of starts) wakeups.onNotStarted(runId);
     throw error;
   } finally {
     reservation.settle(claims);

@@ -2,7 +2,7 @@ import { ChurningMap } from '@perdure/collections';
 import type { RpcError } from '../call/rpc-error.js';
 import type { Admitted } from './coalescer.js';
 
-/** Carries out commands of one kind, those of one run in the order in which they are queued. */
+/** Carries out commands of one kind; commands of one run in the order in which they were queued. */
 export interface Kind<Command, Outcome> {
   readonly refusal: RpcError;
   admit(
@@ -20,21 +20,21 @@ interface Waiting {
 
 /** The commands of one run that have no outcome yet. */
 interface Lane {
-  /** Of the commands under way. */
+  /** The kind of the commands in flight. */
   kind: unknown;
   underWay: number;
-  /** Commands behind them, from `next` on. */
+  /** Later commands, from `next` on. */
   waiting: Waiting[];
   next: number;
   advancing: boolean;
 }
 
 /**
- * Keeps the order of a run's commands over all kinds: a command waits while earlier ones of another kind are under way.
+ * Keeps the order of a run's commands over all kinds: a command waits while earlier ones of another kind are in flight.
  * Without this, a completion could be written by its coalescer before the beginning that was sent before it.
  *
- * A command that waits here has its place in its kind's queue already: it counts to that queue's limits, and is not refused
- * later.
+ * A command that waits here already has its place in its kind's queue: it counts towards that queue's limits, and is not
+ * refused later.
  */
 export class RunOrder {
   readonly #lanes = new ChurningMap<string, Lane>();
@@ -46,7 +46,7 @@ export class RunOrder {
 
   /**
    * @returns the command's outcome, once committed
-   * @throws {RpcError} OVERLOADED when too many commands of the kind wait; nothing was changed
+   * @throws {RpcError} OVERLOADED when too many commands of the kind are queued; nothing was changed
    */
   submit<Command, Outcome>(runId: string, kind: Kind<Command, Outcome>, command: Command): Promise<Outcome> {
     return new Promise((resolve, reject) => {
@@ -88,7 +88,7 @@ export class RunOrder {
     const lane = this.#lanes.get(runId);
     if (lane === undefined) return;
     lane.underWay--;
-    // A loop and no recursion: commands that are settled while they are queued come back here.
+    // A loop instead of recursion: commands that get their outcome while they are queued come back here.
     if (lane.advancing) return;
     lane.advancing = true;
     while (lane.underWay === 0 && lane.next < lane.waiting.length) this.#advance(lane);
@@ -96,7 +96,7 @@ export class RunOrder {
     if (lane.underWay === 0) this.#lanes.delete(runId);
   }
 
-  /** Queues the next command and those of its kind right behind it. */
+  /** Queues the next command and those of its kind directly after it. */
   #advance(lane: Lane): void {
     lane.kind = lane.waiting[lane.next]?.kind;
     while (lane.waiting[lane.next]?.kind === lane.kind && lane.next < lane.waiting.length) {

@@ -6,7 +6,7 @@ import type { Suspects } from './suspects.js';
 import type { SlotOutcome, WaitingPoll } from './waiting-poll.js';
 
 const FIRST_CLAIM_SLOTS = 16;
-/** Bounds what one claim brings into memory: the first memo page of each run comes with it. */
+/** Bounds the memory of one claim, which has the first memo page of each run. */
 const MAX_CLAIM_SLOTS = 128;
 
 export interface ClaimGroupHost {
@@ -16,12 +16,12 @@ export interface ClaimGroupHost {
 }
 
 /**
- * Polls that may be served together: same namespace, queue and types, in order of arrival. One claim is in flight at a time;
- * whatever may have brought new runs meanwhile makes it dirty, and a dirty group claims again. So a run that is committed
- * before `wake` is called is seen by a claim that starts after it.
+ * Polls that may be served together: same namespace, queue and types, in order of arrival. One claim is in flight at a time.
+ * Anything that may have made runs claimable meanwhile marks the group dirty, and a dirty group claims again. So a run that is
+ * committed before `wake` is called is seen by a claim that starts after it.
  *
- * A group that is not dirty has looked since the last news and found nothing: its polls just wait, and a run that starts here
- * may be handed to one of them without a look at the queue.
+ * A group that is not dirty has found its queue empty since the last wake-up: its polls just wait, and a run that starts here
+ * may be leased to one of them without a claim.
  */
 export class ClaimGroup {
   readonly #db: Database;
@@ -29,7 +29,7 @@ export class ClaimGroup {
   readonly #host: ClaimGroupHost;
   readonly #polls = new ChurningSet<WaitingPoll>();
   /** Those that came since the last look: it is theirs, whether a claim has a slot for them or not. */
-  readonly #unlooked = new ChurningSet<WaitingPoll>();
+  readonly #unserved = new ChurningSet<WaitingPoll>();
   #claiming = false;
   #dirty = true;
 
@@ -39,12 +39,12 @@ export class ClaimGroup {
     this.#host = host;
   }
 
-  /** Polls in it, those in a statement under way included. */
+  /** Polls in the group, with those in a statement in flight. */
   get size(): number {
     return this.#polls.size;
   }
 
-  /** Runs that its polls have room for now, counted up to `enough`: there may be thousands of polls. */
+  /** Free slots of its polls, counted up to `enough`: there may be thousands of polls. */
   freeSlots(enough: number): number {
     let free = 0;
     for (const poll of this.#polls) {
@@ -68,24 +68,24 @@ export class ClaimGroup {
   add(poll: WaitingPoll): void {
     this.#polls.add(poll);
     if (this.#dirty) {
-      this.#unlooked.add(poll);
+      this.#unserved.add(poll);
       this.#claimUnlessClaiming();
-    } else poll.looked();
+    } else poll.onQueueEmpty();
   }
 
-  /** The poll's wait is over. */
+  /** The wait of the poll has passed. */
   expire(poll: WaitingPoll): void {
     poll.expire();
     this.#forgetIfEnded(poll);
   }
 
-  /** The poll's caller has gone. */
+  /** The caller of the poll has left. */
   drop(poll: WaitingPoll): void {
     poll.drop();
     this.#forgetIfEnded(poll);
   }
 
-  /** Ends the polls of one worker, or all; those in a statement under way end with it. */
+  /** Ends the polls of one worker, or all polls; those in a statement in flight end with it. */
   release(workerId: string | undefined): void {
     for (const poll of [...this.#polls]) {
       if (workerId !== undefined && poll.workerId !== workerId) continue;
@@ -101,19 +101,19 @@ export class ClaimGroup {
   }
 
   /**
-   * Takes slots for runs that are about to start, when nothing in the queue can be in front of them. Each must be given
-   * back with {@link settleReserved}.
+   * Reserves slots for runs that are about to start, when no run in the queue can be before them. Each must be given back
+   * with {@link settleReserved}.
    *
-   * @returns a poll per slot, at most `count`; workers get equal shares
+   * @returns a poll for each slot, at most `count`; workers get equal shares
    */
   reserve(count: number): WaitingPoll[] {
     return this.#dirty || this.#claiming ? [] : this.#take(count);
   }
 
   /**
-   * What became of reserved slots.
+   * Gives reserved slots back with their outcomes.
    *
-   * @param claims per slot the run that is leased to its worker now, or null
+   * @param claims for each slot the run that is now leased to its worker, or null
    */
   settleReserved(polls: readonly WaitingPoll[], claims: readonly (ClaimedRun | null)[]): void {
     this.#deliver(
@@ -134,21 +134,21 @@ export class ClaimGroup {
       if (polls.length === 0) break;
       this.#dirty = false;
       const outcomes = await this.#claimFor(polls);
-      // No slot was left without a run: there may be more. Otherwise the queue is empty, but for runs that others have locked.
+      // Every slot got a run, so there may be more. Otherwise the queue is empty, except for runs that other statements have locked.
       if (!outcomes.some(({ kind }) => kind === 'empty')) this.#dirty = true;
       this.#deliver(polls, outcomes);
       if (outcomes.some(({ kind }) => kind === 'failed')) break;
       slots = Math.min(slots * 2, MAX_CLAIM_SLOTS);
     }
     this.#claiming = false;
-    if (!this.#dirty) this.#looked();
+    if (!this.#dirty) this.#onQueueEmpty();
   }
 
   /** There is nothing for those either that no claim had a slot for. */
-  #looked(): void {
-    for (const poll of [...this.#unlooked]) {
-      this.#unlooked.delete(poll);
-      poll.looked();
+  #onQueueEmpty(): void {
+    for (const poll of [...this.#unserved]) {
+      this.#unserved.delete(poll);
+      poll.onQueueEmpty();
       this.#forgetIfEnded(poll);
     }
   }
@@ -182,15 +182,15 @@ export class ClaimGroup {
     });
     for (const poll of new Set(polls)) {
       const rest = poll.conclude();
-      if (poll.ended) this.#unlooked.delete(poll);
+      if (poll.ended) this.#unserved.delete(poll);
       if (poll.ended || poll.idle) this.#polls.delete(poll);
-      // To the back of the line: with fewer runs than slots, the others get their look too.
+      // To the end of the queue: with fewer runs than slots, the other polls must get their claim too.
       if (poll.idle) this.#polls.add(poll);
       for (const claim of rest) this.#redirect(poll.workerId, claim);
     }
   }
 
-  /** The lease belongs to the worker: another poll of the same worker may take the run. */
+  /** The lease belongs to the worker, so another poll of the same worker may take the run. */
   #redirect(workerId: string, claim: ClaimedRun): void {
     for (const other of this.#polls) {
       if (other.workerId === workerId && other.idle) {
@@ -205,6 +205,6 @@ export class ClaimGroup {
   #forgetIfEnded(poll: WaitingPoll): void {
     if (!poll.ended) return;
     this.#polls.delete(poll);
-    this.#unlooked.delete(poll);
+    this.#unserved.delete(poll);
   }
 }

@@ -14,7 +14,7 @@ import { Suspects } from './suspects.js';
 import { type PollResult, type PollSlots, WaitingPoll } from './waiting-poll.js';
 
 export interface Poll extends QueueRef, PollSlots {
-  /** The types that the worker has room for, without repeats. */
+  /** The types to claim, without repeats. */
   readonly workflowTypes: readonly string[];
   readonly waitMs: number;
   readonly call: Call;
@@ -22,19 +22,19 @@ export interface Poll extends QueueRef, PollSlots {
 
 export interface DispatcherOptions {
   readonly db: Database;
-  /** How often waiting polls look without a wake-up, in ms. */
+  /** How often waiting polls claim without a wake-up, in ms. */
   readonly pollFallbackMs: number;
-  /** Polls that may wait at once. */
+  /** Most polls that may wait at once. */
   readonly maxWaitingPolls: number;
-  /** Called with a run that was claimed for a poll that had gone. */
+  /** Called with a run that was claimed for a poll whose caller has left. */
   readonly onUndeliverable: (claim: ClaimedRun) => void;
   readonly clock?: Clock;
 }
 
-/** Brings waiting polls and claimable runs together. Holds nothing but the waiting callers: a kill loses no run. */
+/** Matches waiting polls and claimable runs. Its only state is the waiting callers, so a kill loses no run. */
 export class Dispatcher {
   readonly #options: DispatcherOptions;
-  /** By queue, then by the types that a poll asks for. */
+  /** By queue, then by the types of the poll. */
   readonly #queues = new Map<string, Map<string, ClaimGroup>>();
   readonly #suspects = new Suspects();
   readonly #clock: Clock;
@@ -49,13 +49,13 @@ export class Dispatcher {
   }
 
   /**
-   * @returns once there is a run, the wait is over, or the caller is gone
+   * @returns when there is a run, the wait has passed, or the caller has left
    * @throws {RpcError} OVERLOADED or SHUTTING_DOWN
    */
   async poll(request: Poll): Promise<PollResult> {
     if (this.#stopped) throw shuttingDown();
     if (this.#waiting >= this.#options.maxWaitingPolls) {
-      throw overloaded(`${this.#options.maxWaitingPolls} polls wait already`);
+      throw overloaded(`${this.#options.maxWaitingPolls} polls are waiting`);
     }
     const group = this.#groupOf(request);
     let end: (result: PollResult) => void = () => undefined;
@@ -82,7 +82,7 @@ export class Dispatcher {
    *
    * @param workflowType of these runs; undefined when not known
    * @param runs how many
-   * @returns free slots that wait for them here, counted up to so many
+   * @returns free slots that wait for them here, counted up to `runs`
    */
   wake(queue: QueueRef, workflowType?: string, runs = 0): number {
     let waiting = 0;
@@ -95,8 +95,8 @@ export class Dispatcher {
   }
 
   /**
-   * Takes free slots for runs that are about to start: as long as nothing waits in their queue, they can be leased with the
-   * same statement that inserts them.
+   * Reserves free slots for runs that are about to start: while their queue is empty, the statement that inserts them can also
+   * lease them.
    */
   reserve(starts: readonly StartRun[]): Reservation {
     const slots: (WaitingPoll | null)[] = starts.map(() => null);
@@ -149,7 +149,7 @@ export class Dispatcher {
     for (const groups of this.#queues.values()) for (const group of groups.values()) group.wake();
   }
 
-  /** Ends the polls of a worker that drains or leaves. */
+  /** Ends the polls of a worker that drains or deregisters. */
   releaseWorker(workerId: string): void {
     for (const groups of this.#queues.values()) for (const group of groups.values()) group.release(workerId);
   }
@@ -195,17 +195,17 @@ export class Dispatcher {
 
 /** Slots for a batch of starts. */
 export interface Reservation {
-  /** Per start a slot, or null. */
+  /** A slot for each start, or null. */
   readonly slots: readonly (StartSlot | null)[];
   /**
-   * Gives the slots back; to be called once.
+   * Gives the slots back; call it once.
    *
-   * @param claims per start the run, if it was leased to its slot
+   * @param claims for each start the run, if it was leased to the slot, or null
    */
   settle(claims: readonly (ClaimedRun | null)[]): void;
 }
 
-/** Places of the starts that may be handed out, by queue and type. */
+/** Indexes of the starts that may be leased, by queue and type. */
 function placesByTarget(starts: readonly StartRun[]): Map<string, number[]> {
   const byTarget = new Map<string, number[]>();
   starts.forEach((start, place) => {

@@ -1,24 +1,24 @@
 import { type Clock, every, monotonicClock } from '@perdure/clock';
 import { ChurningMap } from '@perdure/collections';
-import { type Database, finishedAmong, type RunEnd } from '@perdure/store';
+import { type Database, endedAmong, type RunEnd } from '@perdure/store';
 import type { Logger } from 'pino';
 
-/** Told when the run has ended; without `end` it has to be looked up, and when the server stops it may not have ended. */
+/** Called when the run has ended. Without `end` the caller must read it; the call may also mean that the server is stopping. */
 type OnEnd = (end: RunEnd | undefined) => void;
 
-/** A run that was started here and of whose end nobody has told. */
+/** A run started by this server whose end is not known. */
 export interface OpenRun {
   readonly namespace: string;
   readonly workflowId: string;
 }
 
-/** Runs remembered as open, at the most; some 200 bytes each. */
+/** Most runs remembered as open; about 200 bytes each. */
 const MAX_OPEN_RUNS = 20_000;
 const FORGOTTEN_AT_ONCE = 2_000;
 
 /**
- * Those who wait for runs to end. Whoever waits subscribes first and then looks, so no end falls between the two. A look is
- * not needed for a run that was started here and has not been heard of since: its end will be told, by whoever writes it.
+ * Callers that wait for runs to end. They subscribe first and read then, so no end is missed between the two. No read is needed
+ * for a run that this server started and whose end is not known: the server that records the end will notify this one.
  */
 export class EndWaiters {
   readonly #db: Database;
@@ -62,10 +62,10 @@ export class EndWaiters {
   }
 
   /** A run is about to be started here. */
-  starting({ runId, namespace, workflowId }: OpenRun & { readonly runId: string }): void {
+  onStarting({ runId, namespace, workflowId }: OpenRun & { readonly runId: string }): void {
     this.#open.set(runId, { namespace, workflowId });
     if (this.#open.size <= MAX_OPEN_RUNS) return;
-    // Many at once: finding the oldest of a map costs as much as was deleted from it before.
+    // Many at once: finding the oldest entry of a map costs as much as the deletions before it.
     let surplus = FORGOTTEN_AT_ONCE;
     for (const oldest of this.#open.keys()) {
       this.#open.delete(oldest);
@@ -73,17 +73,17 @@ export class EndWaiters {
     }
   }
 
-  notStarted(runId: string): void {
+  onNotStarted(runId: string): void {
     this.#open.delete(runId);
   }
 
-  /** @returns undefined when the run has ended, or when it is not known whether it has */
+  /** @returns undefined when the run has ended, or when that is not known */
   openRun(runId: string): OpenRun | undefined {
     return this.#open.get(runId);
   }
 
-  /** @param end how it ended; undefined when that has to be looked up */
-  ended(runId: string, end?: RunEnd): void {
+  /** @param end how it ended; undefined when the caller must read it */
+  onEnded(runId: string, end?: RunEnd): void {
     this.#open.delete(runId);
     const callbacks = this.#waiters.get(runId);
     if (callbacks === undefined) return;
@@ -91,29 +91,29 @@ export class EndWaiters {
     for (const onEnd of callbacks) onEnd(end);
   }
 
-  /** Something may have been missed. */
-  doubt(): void {
+  /** Notifications may have been missed: forget what is assumed, and read. */
+  resync(): void {
     this.#open.clear();
     void this.look();
   }
 
-  /** Looks which of the awaited runs have ended, in one statement. */
+  /** Finds out which of the awaited runs have ended, in one statement. */
   async look(): Promise<void> {
     if (this.#looking || this.#waiters.size === 0) return;
     this.#looking = true;
     try {
-      for (const runId of await finishedAmong(this.#db, [...this.#waiters.keys()])) this.ended(runId);
+      for (const runId of await endedAmong(this.#db, [...this.#waiters.keys()])) this.onEnded(runId);
     } catch (error) {
-      this.#log.debug({ event: 'end_look_failed', err: error });
+      this.#log.debug({ event: 'end_read_failed', err: error });
     } finally {
       this.#looking = false;
     }
   }
 
-  /** Lets everyone go. */
+  /** Releases all waiters. */
   stop(): void {
     this.#stopped = true;
     this.#stopFallback();
-    for (const runId of [...this.#waiters.keys()]) this.ended(runId);
+    for (const runId of [...this.#waiters.keys()]) this.onEnded(runId);
   }
 }

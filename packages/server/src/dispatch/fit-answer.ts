@@ -1,9 +1,9 @@
 import type { ClaimedRun } from '@perdure/store';
 
-/** What an entry of a memo, or a run, takes beside its payloads, in bytes. */
+/** Size of a memo entry, or of a run, without its payloads, in bytes. */
 const OVERHEAD_BYTES = 200;
 
-/** Divides runs into those that go into one answer, at least one, and the rest; order is kept. */
+/** Divides runs into those that fit one answer, at least one, and the rest; keeps the order. */
 export function fitAnswer(
   claims: readonly ClaimedRun[],
   maxBytes: number,
@@ -16,7 +16,7 @@ export function fitAnswer(
   return end < 0 ? { fits: claims, rest: [] } : { fits: claims.slice(0, end), rest: claims.slice(end) };
 }
 
-/** About what a run takes in an answer. */
+/** Approximate size of a run in an answer. */
 export function claimBytes({ run, memo }: ClaimedRun): number {
   let bytes = OVERHEAD_BYTES + (run.input?.data.byteLength ?? 0);
   for (const { output, failure, heartbeat } of memo) {

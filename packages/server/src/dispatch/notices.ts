@@ -3,9 +3,9 @@ import type { WorkerNotice, WorkerRef } from '@perdure/store';
 import type { Call } from '../call/handlers.js';
 import { shuttingDown } from '../call/rpc-error.js';
 
-/** A worker that has not waited here for so long waits elsewhere, in ms. */
+/** A worker that has not waited here for this long is assumed to be at another server, in ms. */
 const GONE_MS = 10_000;
-/** Notices kept for a worker between two calls; what comes on top is told by its heartbeats. */
+/** Most notices kept for a worker between two calls; heartbeats carry the excess. */
 const MAX_KEPT = 1_000;
 
 interface Box {
@@ -14,7 +14,7 @@ interface Box {
   leftAtMs: number;
 }
 
-/** News for workers that wait for them here. Hints: nothing depends on their arrival but time. */
+/** Notices for the workers that wait for them here. A lost notice only adds latency. */
 export class Notices {
   readonly #boxes = new Map<string, Box>();
   readonly #clock: Clock;
@@ -34,7 +34,7 @@ export class Notices {
   }
 
   /**
-   * @returns once there are notices, the wait is over, the caller is gone, or another call of the worker takes over
+   * @returns when there are notices, the wait has passed, the caller has left, or another call of the worker takes over
    * @throws {RpcError} SHUTTING_DOWN
    */
   await(worker: WorkerRef, waitMs: number, call: Call): Promise<readonly WorkerNotice[]> {
@@ -61,12 +61,12 @@ export class Notices {
     });
   }
 
-  /** @returns false when the worker does not wait here at the moment: it may be between two calls, or have gone elsewhere */
+  /** @returns false when the worker does not wait here now: it may be between two calls, or at another server */
   push(notice: WorkerNotice): boolean {
     const box = this.#boxes.get(keyOf(notice));
     if (box === undefined) return false;
     if (box.kept.length < MAX_KEPT) box.kept.push(notice);
-    // What one batch of commands brings goes out together.
+    // Notices of one batch of commands are delivered together.
     if (box.kept.length === 1) setImmediate(() => this.#flush(box));
     return box.deliver !== undefined;
   }
@@ -91,5 +91,5 @@ export class Notices {
   }
 }
 
-/** The namespace is part of the key: a worker hears of its own namespace only. */
+/** The namespace is part of the key, so a worker gets notices of its own namespace only. */
 const keyOf = (worker: WorkerRef): string => `${worker.namespace}\n${worker.workerId}`;

@@ -2,11 +2,11 @@ import { type Clock, monotonicClock } from '@perdure/clock';
 import {
   type Database,
   DatabaseUnavailableError,
-  encodeFinished,
+  ENDED_CHANNEL,
+  encodeEnded,
   encodeNotices,
   encodeTimers,
   encodeWakeup,
-  FINISHED_CHANNEL,
   type QueueRef,
   TIMERS_CHANNEL,
   WAKEUP_CHANNEL,
@@ -15,8 +15,8 @@ import {
 import type { Logger } from 'pino';
 
 /**
- * Tells other processes, in notifications of their own, outside the transactions that change runs. What comes up while one
- * is under way goes into the next: however much happens, one statement is in flight. Lost ones cost a little time only.
+ * Notifies other processes, outside the transactions that change runs. Notifications that arrive while a statement is in flight
+ * are sent by the next one, so at most one statement is in flight. A lost notification only adds latency.
  */
 export class Notifier {
   readonly #db: Database;
@@ -43,7 +43,7 @@ export class Notifier {
     void this.#send();
   }
 
-  /** To servers: a worker that waits elsewhere should hear of this. */
+  /** To servers: a notice for a worker that waits at another server. */
   notice(notice: WorkerNotice): void {
     this.#notices.push(notice);
     void this.#send();
@@ -55,7 +55,7 @@ export class Notifier {
     void this.#send();
   }
 
-  /** To reapers: something falls due that early. */
+  /** To reapers: a wake-up or deadline falls due this early. */
   due(note: { readonly wakeInMs?: number; readonly expiryInMs?: number }): void {
     const now = this.#clock.nowMs();
     if (note.wakeInMs !== undefined) this.#wakeAtMs = Math.min(this.#wakeAtMs, now + note.wakeInMs);
@@ -91,7 +91,7 @@ export class Notifier {
     }
     if (this.#endedRunIds.size > 0) {
       const runIds = [...this.#endedRunIds];
-      for (const payload of encodeFinished({ from: this.#from, runIds })) batch.push([FINISHED_CHANNEL, payload]);
+      for (const payload of encodeEnded({ from: this.#from, runIds })) batch.push([ENDED_CHANNEL, payload]);
       this.#endedRunIds = new Set();
     }
     if (this.#wakeAtMs !== Number.POSITIVE_INFINITY || this.#expiryAtMs !== Number.POSITIVE_INFINITY) {

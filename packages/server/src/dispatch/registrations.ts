@@ -1,11 +1,11 @@
 import { type Clock, monotonicClock } from '@perdure/clock';
 import { type Database, getRegistration, type Worker, type WorkerRef } from '@perdure/store';
 
-/** How long a registration is believed without a look, in ms. Claims check the status themselves. */
-const BELIEVED_MS = 5_000;
+/** How long a cached registration is trusted, in ms. Claims check the status themselves. */
+const TRUSTED_MS = 5_000;
 const MAX_ENTRIES = 10_000;
 
-/** The registrations of workers that poll here, read once in a while instead of with every poll. */
+/** A cache of the registrations of workers that poll here, so that not every poll reads one. */
 export class Registrations {
   readonly #db: Database;
   readonly #clock: Clock;
@@ -16,7 +16,7 @@ export class Registrations {
     this.#clock = clock;
   }
 
-  /** @returns the worker, or null when none with this id is registered in the namespace */
+  /** @returns the worker, or null when no worker with this id is registered in the namespace */
   get(ref: WorkerRef): Promise<Worker | null> {
     const key = `${ref.namespace}\n${ref.workerId}`;
     const now = this.#clock.nowMs();
@@ -24,13 +24,13 @@ export class Registrations {
     if (known !== undefined && known.untilMs > now) return known.worker;
     const worker = getRegistration(this.#db, ref);
     if (this.#known.size >= MAX_ENTRIES) this.#known.clear();
-    this.#known.set(key, { worker, untilMs: now + BELIEVED_MS });
+    this.#known.set(key, { worker, untilMs: now + TRUSTED_MS });
     const forgetUnlessFound = () => this.#known.delete(key);
     worker.then((found) => found?.status === 'ONLINE' || forgetUnlessFound(), forgetUnlessFound);
     return worker;
   }
 
-  /** After a change of the worker. */
+  /** To be called after a change of the worker. */
   forget(ref: WorkerRef): void {
     this.#known.delete(`${ref.namespace}\n${ref.workerId}`);
   }

@@ -1,4 +1,4 @@
-/** Of a poll, what sharing needs. */
+/** What sharing needs of a poll. */
 export interface SlotTaker {
   readonly workerId: string;
   /** Slots that it can take now. */
@@ -6,10 +6,10 @@ export interface SlotTaker {
 }
 
 /**
- * Shares slots out: each worker gets an equal part, from its oldest poll on; what one cannot use goes to those behind it.
+ * Shares slots between workers: each gets an equal part, from its oldest poll on; slots that one cannot use go to the next ones.
  *
- * @param polls in order of arrival; only as many are looked at as it takes to find a worker per slot
- * @returns a poll per slot, at most `count`
+ * @param polls in order of arrival; reads only as many as it takes to find a worker for each slot
+ * @returns a poll for each slot, at most `count`
  */
 export function shareSlots<Poll extends SlotTaker>(polls: Iterable<Poll>, count: number): Poll[] {
   const byWorker = new Map<string, Poll[]>();

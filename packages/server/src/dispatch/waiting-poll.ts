@@ -3,7 +3,7 @@ import { MAX_POLL_BYTES } from '../limits.js';
 import { fitAnswer } from './fit-answer.js';
 import type { SlotTaker } from './share-slots.js';
 
-/** What a poll ends with. */
+/** The result of a poll. */
 export type PollResult =
   | { readonly kind: 'claimed'; readonly claims: readonly ClaimedRun[] }
   | { readonly kind: 'empty' }
@@ -19,7 +19,7 @@ export type SlotOutcome =
 
 export interface PollSlots {
   readonly workerId: string;
-  /** Runs that it has room for. */
+  /** Free slots of the worker that it fills. */
   readonly maxRuns: number;
   /** The worker's lease, as registered. */
   readonly leaseMs: number;
@@ -29,16 +29,16 @@ const EMPTY: PollResult = { kind: 'empty' };
 
 /**
  * waiting: runs may be claimed for it.
- * expired: its wait is over; it ends with the statement under way, or with its first one.
- * gone: its caller has left; it must not be handed a run, and ends with the statement under way.
+ * expired: its wait has passed; it ends with the statement in flight, or with its first one.
+ * gone: its caller has left; it must not get a run, and ends with the statement in flight.
  * ended: it has been answered.
  */
 type Phase = 'waiting' | 'expired' | 'gone' | 'ended';
 
 /**
- * One long poll that waits for runs, as a state machine: slots are reserved for statements under way, each comes back with
- * an outcome, and the poll ends once, with the first runs that come or with nothing. It never ends while a slot is reserved: the
- * statement under way may bring a run for it.
+ * A poll that waits for runs, as a state machine: slots are reserved for statements in flight, each is given back with an
+ * outcome, and the poll ends once, with the first runs or without any. It never ends while a slot is reserved, because the
+ * statement in flight may lease a run to it.
  */
 export class WaitingPoll implements PollSlots, SlotTaker {
   readonly workerId: string;
@@ -47,7 +47,7 @@ export class WaitingPoll implements PollSlots, SlotTaker {
   readonly #onEnd: (result: PollResult) => void;
   #phase: Phase = 'waiting';
   #reserved = 0;
-  /** A claim has looked for it at least once, or nobody has to. */
+  /** At least one claim has run for this poll, or the queue is known to be empty. */
   #tried = false;
   #claims: ClaimedRun[] = [];
   #refusal: PollResult | undefined;
@@ -64,18 +64,18 @@ export class WaitingPoll implements PollSlots, SlotTaker {
     return this.#phase === 'ended';
   }
 
-  /** Runs that it has room for and that nothing is under way for. */
+  /** Slots that have no run and are not reserved. */
   get free(): number {
     return this.#phase === 'waiting' ? this.maxRuns - this.#reserved - this.#claims.length : 0;
   }
 
-  /** Slots that a claim may reserve: the free ones; or one, for the first look of a poll whose wait was over before it. */
+  /** Slots that a claim may reserve: the free ones; or one, for the first claim of a poll that expired before it. */
   get takes(): number {
     if (this.#phase === 'expired' && !this.#tried && this.#reserved === 0) return 1;
     return this.free;
   }
 
-  /** Waits, and no statement is under way for it. */
+  /** Waiting, and no statement is in flight for it. */
   get idle(): boolean {
     return this.#phase === 'waiting' && this.#reserved === 0;
   }
@@ -91,7 +91,7 @@ export class WaitingPoll implements PollSlots, SlotTaker {
     this.#reserved++;
   }
 
-  /** What came of a reserved slot. */
+  /** Gives a reserved slot back with its outcome. */
   give(outcome: SlotOutcome): void {
     if (this.#reserved === 0) throw this.#bug('was given an outcome without a reserved slot');
     this.#reserved--;
@@ -101,9 +101,9 @@ export class WaitingPoll implements PollSlots, SlotTaker {
   }
 
   /**
-   * To be called when all outcomes of a statement have been given: ends the poll if there is a reason.
+   * To be called when all outcomes of a statement are given: ends the poll if there is a reason.
    *
-   * @returns runs that did not go into the answer, or have lost their caller: others have to take them
+   * @returns runs that did not fit the answer, or whose caller has left: other polls must take them
    */
   conclude(): readonly ClaimedRun[] {
     if (this.#phase === 'ended' || this.#reserved > 0) return [];
@@ -129,27 +129,27 @@ export class WaitingPoll implements PollSlots, SlotTaker {
     this.#end({ kind: 'claimed', claims: [claim] });
   }
 
-  /** A look has shown that nothing waits in the queue. */
-  looked(): void {
+  /** A claim has found the queue empty. */
+  onQueueEmpty(): void {
     this.#tried = true;
     if (this.#phase === 'expired' && this.#reserved === 0) this.#end(EMPTY);
   }
 
-  /** Its wait is over. */
+  /** Its wait has passed. */
   expire(): void {
     if (this.#phase !== 'waiting') return;
     this.#phase = 'expired';
     if (this.#tried && this.#reserved === 0) this.#end(EMPTY);
   }
 
-  /** Its worker takes nothing more, or the server stops: as {@link expire}, without a first look. */
+  /** Its worker gets no more runs, or the server stops: like {@link expire}, without a first claim. */
   release(): void {
     this.#tried = true;
     if (this.#phase === 'expired' && this.#reserved === 0) this.#end(EMPTY);
     else this.expire();
   }
 
-  /** Its caller is gone. */
+  /** Its caller has left. */
   drop(): void {
     if (this.#phase === 'ended') return;
     this.#phase = 'gone';

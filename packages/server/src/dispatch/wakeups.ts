@@ -1,9 +1,9 @@
 import {
   type Database,
-  decodeFinished,
+  decodeEnded,
   decodeNotices,
   decodeWakeup,
-  FINISHED_CHANNEL,
+  ENDED_CHANNEL,
   type Listener,
   type QueueRef,
   type RunEnd,
@@ -16,8 +16,8 @@ import type { EndWaiters } from './end-waiters.js';
 import type { Notices } from './notices.js';
 import type { Notifier } from './notifier.js';
 
-/** A reaper looks at least this often by itself, in ms (its `max-sleep`, with room); what is due later needs no hint. */
-const HINT_WITHIN_MS = 5_000;
+/** A reaper sweeps at least this often without a notification, in ms (its `max-sleep`, with a margin). */
+const DUE_WITHIN_MS = 5_000;
 
 export interface WakeupsOptions {
   readonly db: Database;
@@ -26,11 +26,11 @@ export interface WakeupsOptions {
   readonly dispatcher: Dispatcher;
   readonly endWaiters: EndWaiters;
   readonly notices: Notices;
-  /** Undefined: polling alone. */
+  /** Undefined: polling only. */
   readonly notifier: Notifier | undefined;
 }
 
-/** Carries news of committed changes to those who wait: in this process at once, in others by notification. */
+/** Announces committed changes to waiting callers: in this process at once, in other processes by notification. */
 export class Wakeups {
   readonly #options: WakeupsOptions;
   readonly #listeners: Listener[];
@@ -41,13 +41,13 @@ export class Wakeups {
     this.#listeners = options.notifier === undefined ? [] : this.#listen();
   }
 
-  /** Other servers are alive, so that it makes sense to tell them. */
+  /** Whether other servers are alive and must be notified. */
   setPeers(peers: boolean): void {
     this.#peers = peers;
   }
 
   /**
-   * Runs have become claimable. Other servers are told unless the polls that wait here take them all.
+   * Runs have become claimable. Other servers are notified unless the polls that wait here take them all.
    *
    * @param workflowType of the runs; undefined when not known
    */
@@ -57,19 +57,19 @@ export class Wakeups {
   }
 
   /** A run is about to be started here. */
-  starting(run: { readonly namespace: string; readonly runId: string; readonly workflowId: string }): void {
-    this.#options.endWaiters.starting(run);
+  onStarting(run: { readonly namespace: string; readonly runId: string; readonly workflowId: string }): void {
+    this.#options.endWaiters.onStarting(run);
   }
 
-  /** Nothing came of the start, or nothing is known of it. */
-  notStarted(runId: string): void {
-    this.#options.endWaiters.notStarted(runId);
+  /** The run was not started, or that is not known. */
+  onNotStarted(runId: string): void {
+    this.#options.endWaiters.onNotStarted(runId);
   }
 
   /** @param end how; undefined when that has to be looked up */
-  ended(runId: string, end?: RunEnd): void {
+  onEnded(runId: string, end?: RunEnd): void {
     this.left(runId);
-    this.#options.endWaiters.ended(runId, end);
+    this.#options.endWaiters.onEnded(runId, end);
     if (this.#peers) this.#options.notifier?.ended([runId]);
   }
 
@@ -84,14 +84,14 @@ export class Wakeups {
     if (!waitsHere && this.#peers) this.#options.notifier?.notice(notice);
   }
 
-  /** A run wakes by itself after so many ms. */
+  /** A run is due after this many ms. */
   wakesIn(ms: number): void {
-    if (ms <= HINT_WITHIN_MS) this.#options.notifier?.due({ wakeInMs: ms });
+    if (ms <= DUE_WITHIN_MS) this.#options.notifier?.due({ wakeInMs: ms });
   }
 
-  /** A deadline passes after so many ms. */
+  /** A deadline passes after this many ms. */
   expiresIn(ms: number): void {
-    if (ms <= HINT_WITHIN_MS) this.#options.notifier?.due({ expiryInMs: ms });
+    if (ms <= DUE_WITHIN_MS) this.#options.notifier?.due({ expiryInMs: ms });
   }
 
   async stop(): Promise<void> {
@@ -114,13 +114,13 @@ export class Wakeups {
         onInterrupted,
       }),
       db.listen({
-        channel: FINISHED_CHANNEL,
+        channel: ENDED_CHANNEL,
         onPayload: (payload) => {
-          const note = decodeFinished(payload);
+          const note = decodeEnded(payload);
           if (note === undefined || note.from === serverId) return;
-          for (const runId of note.runIds) endWaiters.ended(runId);
+          for (const runId of note.runIds) endWaiters.onEnded(runId);
         },
-        onListening: () => endWaiters.doubt(),
+        onListening: () => endWaiters.resync(),
         onInterrupted,
       }),
     ];

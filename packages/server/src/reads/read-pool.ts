@@ -3,11 +3,11 @@ import type { Call } from '../call/handlers.js';
 import { invalidArgument, overloaded } from '../call/rpc-error.js';
 
 export interface ReadPoolOptions {
-  /** Connections that nothing else uses, and on which PostgreSQL ends long statements. */
+  /** Connections for reads only, on which PostgreSQL ends long statements. */
   readonly db: Database;
-  /** Reads in PostgreSQL at once: as many as there are connections, so that none waits behind another inside of the driver. */
+  /** Most reads in PostgreSQL at once: as many as there are connections, so that none waits inside the driver. */
   readonly maxReads: number;
-  /** Reads that may wait; more are refused as OVERLOADED. */
+  /** Most reads that may wait; the excess is refused as OVERLOADED. */
   readonly maxQueued: number;
 }
 
@@ -18,8 +18,8 @@ interface Waiting {
 }
 
 /**
- * Lets callers read without ever being in the way of those who write: connections of its own, a bounded queue in front of
- * them, and nothing is read for a caller who has gone meanwhile.
+ * Reads that never delay writes: separate connections with a bounded queue. Nothing is read for a caller that has left
+ * meanwhile.
  */
 export class ReadPool {
   readonly #options: ReadPoolOptions;
@@ -35,7 +35,7 @@ export class ReadPool {
     return this.#waiting.length;
   }
 
-  /** @returns the database as one call may read it */
+  /** @returns a reader for one call */
   for(call: Pick<Call, 'aborted'>): Reader {
     return { query: (statement, parameters) => this.#read(call, () => this.#options.db.query(statement, parameters)) };
   }
@@ -57,7 +57,7 @@ export class ReadPool {
   #turn(call: Pick<Call, 'aborted'>): Promise<void> {
     if (this.#waiting.length >= this.#options.maxQueued) this.#forgetGone();
     if (this.#waiting.length >= this.#options.maxQueued) {
-      throw overloaded(`${this.#options.maxQueued} reads wait already`);
+      throw overloaded(`${this.#options.maxQueued} reads are queued`);
     }
     return new Promise((begin, refuse) => this.#waiting.push({ call, begin, refuse }));
   }
@@ -82,5 +82,5 @@ export class ReadPool {
   }
 }
 
-/** Nobody hears it. */
-const gone = () => overloaded('the caller did not wait for its read');
+/** The caller never sees it. */
+const gone = () => overloaded('the caller left before its read began');

@@ -45,5 +45,5 @@ export const failureReasons = names<FailureReason>(FailureReasonNumber);
 export const failureReasonNumber: Readonly<Record<FailureReason, FailureReasonNumber>> = numbers(failureReasons);
 export const reusePolicies = names<WorkflowIdReusePolicy>(ReusePolicyNumber);
 
-/** `LEASE_LOST` and the like, as ErrorInfo carries it. */
+/** The name of a reason in ErrorInfo, for example `LEASE_LOST`. */
 export const reasonName = (reason: ErrorReason): string => ErrorReason[reason];

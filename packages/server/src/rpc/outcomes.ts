@@ -1,4 +1,4 @@
-/** The one mapping from outcomes to errors. What a caller may expect is in the message; what programs need, in the metadata. */
+/** Maps the outcomes of commands to errors. The message is for people; the metadata is for programs. */
 import { ErrorReason } from '@perdure/proto';
 import {
   DatabaseUnavailableError,
@@ -17,7 +17,7 @@ export function runNotFound(ref: string): RpcError {
   return new RpcError(
     StatusCode.NOT_FOUND,
     ErrorReason.RUN_NOT_FOUND,
-    `No run '${ref}' in this namespace. Check the id and the namespace; \`perdure run list\` shows what is there.`,
+    `There is no run '${ref}' in this namespace. Check the id and the namespace; \`perdure run list\` lists the runs.`,
     { metadata: { run: ref } },
   );
 }
@@ -27,7 +27,7 @@ export function stepNotFound(runId: string, stepId: string, attemptNumber: numbe
   return new RpcError(
     StatusCode.NOT_FOUND,
     ErrorReason.STEP_NOT_FOUND,
-    `There is no ${attempt}step '${stepId}' in run ${runId}. \`perdure run history ${runId}\` shows its steps.`,
+    `There is no ${attempt}step '${stepId}' in run ${runId}. \`perdure run history ${runId}\` lists its steps.`,
     { metadata: { run_id: runId, step_id: stepId } },
   );
 }
@@ -45,7 +45,7 @@ export function workerNotFound(workerId: string): RpcError {
   return new RpcError(
     StatusCode.NOT_FOUND,
     ErrorReason.WORKER_NOT_FOUND,
-    `No worker ${workerId} in this namespace. \`perdure worker list\` shows those that are there.`,
+    `There is no worker ${workerId} in this namespace. \`perdure worker list\` lists the workers.`,
     { metadata: { worker_id: workerId } },
   );
 }
@@ -59,7 +59,7 @@ export function fenceRefused(lease: LeaseRef, outcome: FenceOutcome): RpcError {
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.LEASE_LOST,
-    `Lease token ${lease.leaseToken} of run ${lease.runId} is not the run's current one: the lease expired, or the run was ` +
+    `Lease token ${lease.leaseToken} is not the current one of run ${lease.runId}: the lease has expired, or the run was ` +
       'given back or has ended. Nothing was changed. Drop the run and its results.',
     { metadata: { run_id: lease.runId, lease_token: String(lease.leaseToken) } },
   );
@@ -69,8 +69,8 @@ export function wrongAttempt(runId: string, stepId: string, sent: number, outcom
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.WRONG_ATTEMPT,
-    `Attempt ${sent} of step '${stepId}' (run ${runId}) cannot take this: attempt ${outcome.latestAttempt} is ` +
-      `${outcome.latestStatus}. Expected is the open attempt, or the number after a failed one that may be retried.`,
+    `Attempt ${sent} of step '${stepId}' (run ${runId}) is not open: the latest attempt is ${outcome.latestAttempt} ` +
+      `(${outcome.latestStatus}). Send the number of the open attempt, or one more than that of a failed attempt that may be retried.`,
     { metadata: { run_id: runId, step_id: stepId, latest_attempt: String(outcome.latestAttempt) } },
   );
 }
@@ -85,7 +85,7 @@ export function stepMismatch(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.STEP_MISMATCH,
     `Step '${stepId}' of run ${runId} was recorded as ${outcome.recordedKind} at position ${outcome.recordedSeq}, but the ` +
-      `code now asks for ${asked.kind} at position ${asked.seq}. Rename the step, or run the code that began the run.`,
+      `code now uses it as ${asked.kind} at position ${asked.seq}. Give the step another name, or execute the run with the code it began with.`,
     { metadata: { run_id: runId, step_id: stepId } },
   );
 }
@@ -94,7 +94,7 @@ export function cancelRequested(runId: string): RpcError {
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.CANCEL_REQUESTED,
-    `A cancel of run ${runId} was asked for, so no new step may begin but those of its clean-up.`,
+    `Run ${runId} is being cancelled, so no new step may begin, except steps of its clean-up.`,
     { metadata: { run_id: runId } },
   );
 }
@@ -103,7 +103,7 @@ export function timerNotDue(runId: string, stepId: string, remainingMs: number):
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.TIMER_NOT_DUE,
-    `Timer '${stepId}' of run ${runId} fires in ${Math.ceil(remainingMs)} ms by the database's clock.`,
+    `Timer '${stepId}' of run ${runId} is not due: it fires in ${Math.ceil(remainingMs)} ms by the database's clock.`,
     { metadata: { run_id: runId, step_id: stepId }, retryAfterMs: remainingMs },
   );
 }
@@ -128,9 +128,8 @@ export function workflowAlreadyExists(
   return new RpcError(
     StatusCode.ALREADY_EXISTS,
     ErrorReason.WORKFLOW_ALREADY_EXISTS,
-    `Workflow id '${workflowId}' belongs to run ${runId}, which is ${status} and was started with ` +
-      'another type, queue or input, or may not be followed by another run. Nothing was changed. Choose another workflow ' +
-      'id, or another reuse policy.',
+    `Workflow id '${workflowId}' is in use by run ${runId} (${status}). That run was started with another type, queue or ` +
+      'input, or the reuse policy allows no run after it. Nothing was changed. Choose another workflow id or reuse policy.',
     { metadata: { run_id: runId, workflow_id: workflowId, status } },
   );
 }
@@ -148,7 +147,7 @@ export function cancelNotRequested(runId: string): RpcError {
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.WRONG_RUN_STATE,
-    `No cancel of run ${runId} is requested, so there is none to observe, to confirm, or to end a step by.`,
+    `Run ${runId} has no cancel request to observe, to confirm, or to end a step with. Nothing was changed.`,
     { metadata: { run_id: runId } },
   );
 }
@@ -158,7 +157,7 @@ export function unknownWait(runId: string, stepIds: readonly string[]): RpcError
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.WRONG_ATTEMPT,
     `Run ${runId} cannot wait for ${named(stepIds)}: a timer wait needs a scheduled SLEEP ` +
-      'step, a retry wait a failed attempt that another one follows.',
+      'step, and a retry wait needs a failed attempt that is retried.',
     { metadata: { run_id: runId } },
   );
 }
@@ -176,13 +175,13 @@ export function workerRefused(workerId: string, kind: 'worker_not_registered' | 
     ? new RpcError(
         StatusCode.FAILED_PRECONDITION,
         ErrorReason.WORKER_DRAINING,
-        `Worker ${workerId} is draining and gets no more runs. Register again to take up work.`,
+        `Worker ${workerId} is draining and gets no new runs. Deregister it and register again to get runs.`,
         { metadata: { worker_id: workerId } },
       )
     : new RpcError(
         StatusCode.FAILED_PRECONDITION,
         ErrorReason.WORKER_NOT_REGISTERED,
-        `Worker ${workerId} is not registered in this namespace, or was taken off the list. Call RegisterWorker first.`,
+        `Worker ${workerId} is not registered in this namespace, or has been deregistered. Call RegisterWorker first.`,
         { metadata: { worker_id: workerId } },
       );
 }
@@ -192,13 +191,13 @@ export function workerMismatch(workerId: string, what: string): RpcError {
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.WORKER_MISMATCH,
-    `Worker ${workerId} ${what}. Poll for what was registered, or register again.`,
+    `Worker ${workerId} ${what}. Poll for what the worker registered, or register again.`,
     { metadata: { worker_id: workerId } },
   );
 }
 
 /**
- * What a thrown error becomes for the caller; undefined when it is a bug in Perdure.
+ * The error that the caller gets for a thrown one; undefined when that is a bug in Perdure.
  */
 export function knownFailure(error: unknown): RpcError | undefined {
   if (error instanceof RpcError) return error;
@@ -206,7 +205,7 @@ export function knownFailure(error: unknown): RpcError | undefined {
     return new RpcError(
       StatusCode.UNAVAILABLE,
       ErrorReason.DATABASE_UNAVAILABLE,
-      'The database cannot be reached. The call may or may not have been carried out; a repeat is harmless.',
+      'The database cannot be reached. The call may or may not have been carried out; repeat it.',
       { retryAfterMs: 500, cause: error },
     );
   }

@@ -21,7 +21,7 @@ export function list(items: readonly string[]): string {
   return shown.length <= 1 ? shown.join('') : `${shown.slice(0, -1).join(', ')} and ${shown.at(-1)}`;
 }
 
-/** A text of any kind on one line of bounded length. */
+/** A text on one line of bounded length. */
 export function oneLine(text: string): string {
   const line = text.trim().replace(/\s*[\r\n]+\s*/g, ' ⏎ ');
   return line.length <= MAX_MESSAGE_CHARS ? line : `${line.slice(0, MAX_MESSAGE_CHARS)} …`;
@@ -34,7 +34,7 @@ export function errorText(failure: Failure | null): string {
   return failure.cause === undefined ? own : `${own} (caused by ${errorLine(innermost(failure.cause))})`;
 }
 
-/** Without its cause. */
+/** The error without its cause. */
 export function errorLine({ type, code, message }: Failure): string {
   const name = code === undefined || code === '' ? type : `${type} [${code}]`;
   return message === '' ? name : `${name}: ${oneLine(message)}`;
@@ -42,7 +42,7 @@ export function errorLine({ type, code, message }: Failure): string {
 
 const innermost = (failure: Failure): Failure => (failure.cause === undefined ? failure : innermost(failure.cause));
 
-/** `attempt 2 of 3`; when attempts were lost with their worker, also which number counts. */
+/** `attempt 2 of 3`; when attempts were lost with their worker, also the counted number. */
 export function attemptText({ attemptNumber, countedAttempt, maxCountedAttempts }: StepAttempt): string {
   const limit = maxCountedAttempts > 0 ? ` of ${maxCountedAttempts}` : '';
   return attemptNumber === countedAttempt
@@ -53,5 +53,5 @@ export function attemptText({ attemptNumber, countedAttempt, maxCountedAttempts 
 /** `Worker web-3:4711 (build b7)`. */
 export function workerText(workerId: string | null, worker: Worker | null): string {
   if (worker === null || worker.identity === '') return `Worker ${workerId}`;
-  return worker.version === '' ? `Worker ${worker.identity}` : `Worker ${worker.identity} (build ${worker.version})`;
+  return worker.build === '' ? `Worker ${worker.identity}` : `Worker ${worker.identity} (build ${worker.build})`;
 }

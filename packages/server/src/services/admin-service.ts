@@ -41,7 +41,7 @@ export function adminService(context: ServerContext): Handlers<typeof AdminServi
         throw new RpcError(
           StatusCode.ALREADY_EXISTS,
           ErrorReason.NAMESPACE_ALREADY_EXISTS,
-          `Namespace '${command.name}' exists already; nothing was changed.`,
+          `Namespace '${command.name}' already exists. Nothing was changed.`,
           { metadata: { namespace: command.name } },
         );
       }

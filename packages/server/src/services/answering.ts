@@ -5,7 +5,7 @@ import { decode } from '../rpc/decode/decode.js';
 /**
  * A handler that carries out one command: request → command → outcome → answer.
  *
- * @param answer gives what the caller gets for the outcome, or throws why it was refused
+ * @param answer maps the outcome to the response, or throws the error of a refusal
  */
 export function answering<Request, Command, Outcome, Answer>(
   context: ServerContext,

@@ -5,11 +5,11 @@ import { refText } from '../rpc/decode/workflow-requests.js';
 import { runNotFound } from '../rpc/outcomes.js';
 
 /**
- * Waits until a run has ended. Subscribes first and looks then, so no end is missed; with no news at all the fallback look
- * of the waiters finds it.
+ * Waits until a run has ended. Subscribes first and reads then, so no end is missed; when the notification is lost, the fallback
+ * read of the waiters finds the end.
  *
- * @param waitMs how long at the most
- * @returns the run, with its end unless the wait was over, the caller gone or the server going down before that
+ * @param waitMs longest wait
+ * @returns the run; `end` is null if the wait passed, the caller left or the server stopped first
  * @throws {RpcError} RUN_NOT_FOUND
  */
 export async function awaitRun(

@@ -2,7 +2,7 @@ import { namespaceExists, type Reader } from '@perdure/store';
 import { namespaceNotFound } from '../rpc/outcomes.js';
 
 /**
- * Tells an empty namespace from one that does not exist. Reads ask only when they have nothing to show.
+ * Distinguishes an empty namespace from one that does not exist. Reads call this only when they found nothing.
  *
  * @throws {RpcError} NOT_FOUND
  */

@@ -8,10 +8,10 @@ export interface Explanation {
   readonly text: string;
 }
 
-/** What is late by less than this is on its way, in ms. */
+/** Lateness below this is normal, in ms. */
 const LATE_MS = 5_000;
 
-/** Says why a run is where it is; a pure function of what was read in one moment. */
+/** Explains why a run is not moving: a pure function of facts that were read at one moment. */
 export function explainRun(run: Run, facts: RunFacts): Explanation {
   switch (run.status) {
     case 'RUNNING':
@@ -20,7 +20,7 @@ export function explainRun(run: Run, facts: RunFacts): Explanation {
       return withCancel(run, facts, explainPending(run, facts));
     case 'SLEEPING':
       return withCancel(run, facts, explainSleeping(run, facts));
-    // Reserved: no run gets there yet.
+    // Reserved: no run has these statuses yet.
     case 'WAITING':
     case 'PAUSED':
       return withCancel(run, facts, { reason: WaitReason.UNSPECIFIED, text: `It is ${run.status}.` });
@@ -43,14 +43,14 @@ function withCancel(run: Run, { now }: RunFacts, { reason, text }: Explanation):
 
 function explainRunning(run: Run, facts: RunFacts): Explanation {
   const { now, holder } = facts;
-  const worker = workerText(run.lockedBy, holder);
-  const leaseEndsInMs = run.lockedUntil === null ? 0 : run.lockedUntil.getTime() - now.getTime();
+  const worker = workerText(run.leasedBy, holder);
+  const leaseEndsInMs = run.leaseExpiresAt === null ? 0 : run.leaseExpiresAt.getTime() - now.getTime();
   if (leaseEndsInMs < 0) {
-    const seen = holder === null ? '' : `; its last sign of life was ${ago(now, holder.lastSeenAt)}`;
-    const reaper = facts.reapersAlive > 0 ? 'A reaper will take the run back.' : `${NO_REAPER} to take the run back.`;
+    const seen = holder === null ? '' : `; it was last seen ${ago(now, holder.lastSeenAt)}`;
+    const reaper = facts.reapersAlive > 0 ? 'A reaper will reclaim the run.' : `${NO_REAPER} to reclaim the run.`;
     return {
       reason: WaitReason.LEASE_EXPIRED,
-      text: `${worker} has not renewed its lease, which ended ${span(-leaseEndsInMs)} ago${seen}. ${reaper}`,
+      text: `${worker} did not renew its lease, which expired ${span(-leaseEndsInMs)} ago${seen}. ${reaper}`,
     };
   }
   const branches = facts.currentSteps;
@@ -68,10 +68,10 @@ function explainRunning(run: Run, facts: RunFacts): Explanation {
   };
 }
 
-/** A worker that has missed renewals may be dead. */
+/** A worker that missed renewals may be dead. */
 function silenceText({ now, holder }: RunFacts, leaseEndsInMs: number): string {
   if (holder === null || leaseEndsInMs > holder.leaseMs / 2) return '';
-  return ` Its last sign of life was ${ago(now, holder.lastSeenAt)}; its lease ends in ${span(leaseEndsInMs)}.`;
+  return ` It was last seen ${ago(now, holder.lastSeenAt)}; its lease expires in ${span(leaseEndsInMs)}.`;
 }
 
 function bodyText(step: StepAttempt, now: Date): string {
@@ -111,7 +111,7 @@ function explainPending(run: Run, facts: RunFacts): Explanation {
   if (run.lostLeases >= SUSPECT_LOSSES) {
     return {
       reason: WaitReason.NO_FREE_SLOT,
-      text: `It lost its worker ${run.lostLeases} times in a row, so it waits for a free slot of a worker that executes no other run of which that is true.${waited}`,
+      text: `It lost its worker ${run.lostLeases} times in a row, and a worker executes only one such run at a time. It waits for a slot of a worker without another one.${waited}`,
     };
   }
   const able = facts.workersWithType === 1 ? '1 worker online can' : `${facts.workersWithType} workers online can`;
@@ -178,11 +178,11 @@ function explainSuspended(run: Run, facts: RunFacts, inMs: number): Explanation 
   return { reason: WaitReason.TIMER, text: `${what}; ${due('it wakes', inMs, facts)}${meanwhile}` };
 }
 
-/** What is to happen and when; when it is late, whether anybody is there to do it. */
+/** What happens next and when; when it is late, whether a reaper is alive to do it. */
 function due(what: string, inMs: number, { reapersAlive }: RunFacts): string {
   const nobody = reapersAlive > 0 ? '' : ` ${NO_REAPER} to wake it.`;
   if (inMs > -LATE_MS) return `${what} ${inTime(inMs)}.${nobody}`;
-  return `that was due ${span(-inMs)} ago.${nobody === '' ? ' The reapers are behind.' : nobody}`;
+  return `that was due ${span(-inMs)} ago.${nobody === '' ? ' The reapers are late.' : nobody}`;
 }
 
 function endText(run: Run, facts: RunFacts): string {
@@ -201,7 +201,7 @@ function endText(run: Run, facts: RunFacts): string {
   }
 }
 
-/** Names the step whose error ended the run, as far as the recorded errors tell. */
+/** Names the step whose error ended the run, when the recorded errors show it. */
 function failedText(run: Run, failedSteps: readonly StepAttempt[]): string {
   const attempts = run.retries === 0 ? '' : ` It was the run's last of ${run.retries + 1} attempts.`;
   for (let error = run.failure; error !== null; error = error.cause ?? null) {
@@ -222,10 +222,10 @@ const isSame = (a: Failure, b: Failure): boolean => a.type === b.type && a.messa
 
 function whyFinal(step: StepAttempt): string {
   const attempt = attemptText(step);
-  if (step.failure?.nonRetryable === true) return `${attempt}; not retried: the error rules it out`;
+  if (step.failure?.nonRetryable === true) return `${attempt}; not retried, because the error is non-retryable`;
   if (step.maxCountedAttempts > 0 && step.countedAttempt >= step.maxCountedAttempts)
-    return `${attempt}; no attempt is left`;
-  return `${attempt}; not retried: stopOn or retryOn of its retry policy rules it out`;
+    return `${attempt}; no attempts are left`;
+  return `${attempt}; not retried, because of stopOn or retryOn in its retry policy`;
 }
 
 const NO_REAPER = 'No reaper is running';

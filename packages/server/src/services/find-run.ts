@@ -11,7 +11,7 @@ export async function runOf({ commands }: ServerContext, ref: RunRef): Promise<R
 }
 
 /**
- * A run id is not looked up: whether such a run exists is for the command to say.
+ * A run id is not looked up: the command finds out whether the run exists.
  *
  * @throws {RpcError} RUN_NOT_FOUND for a workflow id
  */

@@ -1,9 +1,9 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { type FailWorkflowRequest, RunStatus, type SuspendRunResponseSchema, type WorkerService } from '@perdure/proto';
 import {
+  type EndRun,
+  type EndRunOutcome,
   type FenceOutcome,
-  type FinishRun,
-  type FinishRunOutcome,
   type LeaseRef,
   type ObserveCancel,
   type ObserveCancelOutcome,
@@ -26,7 +26,7 @@ import { optionalTimestamp } from '../rpc/encode/time.js';
 import { cancelNotRequested, fenceRefused, isFenceRefusal, unknownWait } from '../rpc/outcomes.js';
 import { answering } from './answering.js';
 
-/** What workers read of runs that they hold, and how such runs are given back or end. */
+/** RPCs about runs that a worker holds: their memo, and how they are given back or end. */
 export function leasedRuns(
   context: ServerContext,
 ): Pick<
@@ -51,24 +51,24 @@ export function leasedRuns(
     },
     observeCancel: answering(context, decoders.decodeObserveCancel, commands.observeCancel, cancelObserved),
     suspendRun: answering(context, decoders.decodeSuspendRun, commands.suspendRun, runSuspended),
-    completeWorkflow: answering(context, decoders.decodeCompleteWorkflow, commands.finishRun, runFinished),
+    completeWorkflow: answering(context, decoders.decodeCompleteWorkflow, commands.endRun, runEnded),
     async failWorkflow(request: FailWorkflowRequest) {
       const failing = decode(context, (check) => decoders.decodeFailWorkflow(check, request));
       if (failing.kind === 'fail') {
-        runFinished(failing.command, await commands.finishRun(failing.command));
+        runEnded(failing.command, await commands.endRun(failing.command));
         return { status: RunStatus.FAILED };
       }
       refuseIfFenced(failing.command, await commands.retryRunAttempt(failing.command));
       return { status: RunStatus.SLEEPING };
     },
-    confirmCancel: answering(context, decoders.decodeConfirmCancel, commands.finishRun, runFinished),
+    confirmCancel: answering(context, decoders.decodeConfirmCancel, commands.endRun, runEnded),
     releaseRun: answering(context, decoders.decodeReleaseRun, commands.releaseRun, runReleased),
   };
 }
 
 const ACKNOWLEDGED = shared({});
 
-function runFinished(command: FinishRun, outcome: FinishRunOutcome): typeof ACKNOWLEDGED {
+function runEnded(command: EndRun, outcome: EndRunOutcome): typeof ACKNOWLEDGED {
   if (outcome.kind === 'cancel_not_requested') throw cancelNotRequested(command.runId);
   refuseIfFenced(command, outcome);
   return ACKNOWLEDGED;

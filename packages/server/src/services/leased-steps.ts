@@ -41,7 +41,7 @@ import {
 } from '../rpc/outcomes.js';
 import { answering } from './answering.js';
 
-/** What workers record of the steps of runs that they hold. */
+/** RPCs that record the steps of runs that a worker holds. */
 export function leasedSteps(
   context: ServerContext,
 ): Pick<Handlers<typeof WorkerService>, 'beginStep' | 'completeStep' | 'failStep' | 'settleStep' | 'scheduleSleep'> {
@@ -76,13 +76,13 @@ function stepBegun(step: BeginStep, outcome: BeginStepOutcome): MessageInitShape
   }
 }
 
-type StepFinished = MessageInitShape<typeof CompleteStepResponseSchema>;
+type StepEnded = MessageInitShape<typeof CompleteStepResponseSchema>;
 
-function stepCompleted(step: CompleteStep, outcome: CompleteStepOutcome): StepFinished {
+function stepCompleted(step: CompleteStep, outcome: CompleteStepOutcome): StepEnded {
   switch (outcome.kind) {
     case 'completed':
     case 'already_completed':
-      return stepFinished(outcome);
+      return stepEnded(outcome);
     case 'wrong_attempt':
       throw wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
     case 'step_not_found':
@@ -94,7 +94,7 @@ function stepCompleted(step: CompleteStep, outcome: CompleteStepOutcome): StepFi
   }
 }
 
-function stepRecorded(step: RecordStep, outcome: RecordStepOutcome): StepFinished {
+function stepRecorded(step: RecordStep, outcome: RecordStepOutcome): StepEnded {
   switch (outcome.kind) {
     case 'recorded':
     case 'already_recorded':
@@ -104,17 +104,17 @@ function stepRecorded(step: RecordStep, outcome: RecordStepOutcome): StepFinishe
   }
 }
 
-interface Finished {
+interface EndedStep {
   readonly finishedAt: Date;
   readonly cancelRequested: boolean;
 }
 
-function stepFinished(outcome: Finished): StepFinished {
+function stepEnded(outcome: EndedStep): StepEnded {
   return { finishedAt: timestampOf(outcome.finishedAt), cancelRequested: outcome.cancelRequested };
 }
 
-/** The steps of a usual batch have one outcome. */
-const recordedAnswer = sharedPerOutcome(stepFinished);
+/** All steps of a batch on the fast path share one outcome. */
+const recordedAnswer = sharedPerOutcome(stepEnded);
 
 function stepFailed(step: FailStep, outcome: FailStepOutcome): MessageInitShape<typeof FailStepResponseSchema> {
   switch (outcome.kind) {

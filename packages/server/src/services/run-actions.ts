@@ -18,7 +18,7 @@ import { runIdOf } from './find-run.js';
 
 type Request = Parameters<typeof decodeActOnRun>[1];
 
-/** What operators and clients do to a run, by its run id or its workflow id. */
+/** RPCs that cancel, terminate or delete a run, by its run id or its workflow id. */
 export function runActions(
   context: ServerContext,
 ): Pick<Handlers<typeof WorkflowService>, 'cancelRun' | 'terminateRun' | 'deleteRun'> {
@@ -36,7 +36,7 @@ export function runActions(
   return {
     cancelRun: acting(commands.cancelRun, runCancelled),
     terminateRun: acting(commands.terminateRun, runTerminated),
-    // By run id alone: repeating the call must not delete the next older run of a workflow id.
+    // By run id only: a repeated call must not delete the next older run of a workflow id.
     deleteRun: answering(
       context,
       (check, { namespace, runId }: DeleteRunRequest) => ({

@@ -11,7 +11,7 @@ import { namespaceNotFound, valueRefused, workflowAlreadyExists } from '../rpc/o
 import { answering } from './answering.js';
 import { awaitRun } from './await-run.js';
 
-/** How runs start: one, one with its result, many. */
+/** RPCs that start runs: one, one with its result, many. */
 export function runStarts(
   context: ServerContext,
 ): Pick<Handlers<typeof WorkflowService>, 'startWorkflow' | 'executeWorkflow' | 'startWorkflows'> {
@@ -24,7 +24,7 @@ export function runStarts(
       const started = runStarted(start, await commands.startRun(start));
       const ref = { namespace: start.namespace, runId: started.runId, workflowId: null };
       const { end } = await awaitRun(context, ref, waitMs, call);
-      return { ...started, finished: end !== null, ...(end === null ? {} : runEndFields(end)) };
+      return { ...started, ended: end !== null, ...(end === null ? {} : runEndFields(end)) };
     },
 
     async startWorkflows(request) {
@@ -50,7 +50,7 @@ function runStarted(command: StartRun, outcome: StartRunOutcome): Started {
   }
 }
 
-/** One run's own outcome: what it is refused for concerns none of the others. */
+/** The outcome of one start: its refusal does not affect the others. */
 async function startOutcome(
   command: StartRun,
   outcome: Promise<StartRunOutcome> | undefined,

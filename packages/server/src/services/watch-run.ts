@@ -12,13 +12,13 @@ import { shuttingDown } from '../call/rpc-error.js';
 import type { ServerContext } from '../context.js';
 import { runMessage, stepMessage } from '../rpc/encode/model.js';
 
-/** How often a watched run is looked at, in ms. */
+/** How often a watched run is read, in ms. */
 const PERIOD_MS = 250;
-/** A change is visible that long after the time it bears at the latest: its transaction has to commit. In ms. */
+/** A change can become visible up to this long after its timestamp, because its transaction must commit first. In ms. */
 const COMMIT_MARGIN_MS = 30_000;
 const STEPS_PER_MESSAGE = 1_000;
 
-/** Yields the run with all its attempts, then what changes, until it has ended or the caller is gone. */
+/** Yields the run with all its attempts, then each change, until the run has ended or the caller has left. */
 export async function* watchRun(
   { reads, commands, endWaiters, stopping }: ServerContext,
   found: Run,
@@ -68,7 +68,7 @@ export async function* watchRun(
   }
 }
 
-/** The latest end that was seen: all of the database's clock. */
+/** The latest end of an attempt that was seen, by the database's clock. */
 function newestOf(seen: ReadonlyMap<string, string>): number {
   let newest = 0;
   for (const state of seen.values()) {
@@ -82,9 +82,9 @@ function shownRun(run: Run) {
   return runMessage(run.finishedAt === null ? { ...run, input: null, output: null } : run);
 }
 
-/** Lease renewals are no change that a watcher cares about. */
+/** Lease renewals are not reported to watchers. */
 function stateOf(run: Run): string {
-  return [run.status, run.attempt, run.leaseToken, run.lockedBy, run.wakeAt?.getTime(), run.cancelRequestedAt].join(
+  return [run.status, run.attempt, run.leaseToken, run.leasedBy, run.wakeAt?.getTime(), run.cancelRequestedAt].join(
     ' ',
   );
 }

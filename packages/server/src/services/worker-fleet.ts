@@ -10,7 +10,7 @@ import { leasedRun } from '../rpc/encode/leased-run.js';
 import { durationOf } from '../rpc/encode/time.js';
 import { namespaceNotFound, workerMismatch, workerNotFound, workerRefused } from '../rpc/outcomes.js';
 
-/** Workers come, ask for runs, stay alive, and go. */
+/** RPCs about workers: registration, polls, notices, heartbeats, drains. */
 export function workerFleet(
   context: ServerContext,
 ): Pick<
@@ -85,21 +85,21 @@ export function workerFleet(
       if (registered === null || registered.status === 'OFFLINE') {
         throw workerRefused(worker.workerId, 'worker_not_registered');
       }
-      const news = await notices.await(worker, waitMs, call);
+      const pending = await notices.await(worker, waitMs, call);
       const leases = (kind: 'cancel_requested' | 'lease_lost') =>
-        news.flatMap((notice) =>
+        pending.flatMap((notice) =>
           notice.kind === kind ? [{ runId: notice.runId, leaseToken: notice.leaseToken }] : [],
         );
       return {
         cancelRequested: leases('cancel_requested'),
         lost: leases('lease_lost'),
-        drain: news.some(({ kind }) => kind === 'drain'),
+        drain: pending.some(({ kind }) => kind === 'drain'),
       };
     },
 
     async recordHeartbeat(request) {
       const { worker, leases, steps } = decode(context, (check) => decoders.decodeHeartbeat(check, request));
-      // Leases first and whatever becomes of the worker's own row: they are what must not be late.
+      // Leases first, because they must not be late; they do not depend on the worker's own row.
       const [renewals, touched] = await Promise.all([
         Promise.all(leases.map((lease) => commands.renewLease(lease))),
         commands.touchWorker(worker),
@@ -124,7 +124,7 @@ export function workerFleet(
   };
 }
 
-/** A worker gets runs of the queue and the types that it registered for only. */
+/** A worker gets only runs of the queue and the types that it registered for. */
 function checkMatches(poll: decoders.PollRequest, worker: Worker): void {
   if (poll.taskQueue !== worker.taskQueue) {
     throw workerMismatch(poll.workerId, `registered for task queue '${worker.taskQueue}', not '${poll.taskQueue}'`);

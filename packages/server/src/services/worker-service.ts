@@ -5,7 +5,7 @@ import { leasedRuns } from './leased-runs.js';
 import { leasedSteps } from './leased-steps.js';
 import { workerFleet } from './worker-fleet.js';
 
-/** The RPCs of workers; each part has a file of its own. */
+/** The RPCs of workers; each part has its own file. */
 export function workerService(context: ServerContext): Handlers<typeof WorkerService> {
   return { ...workerFleet(context), ...leasedRuns(context), ...leasedSteps(context) };
 }

@@ -93,7 +93,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
         waitMs: decodeWait(check, request.wait),
       }));
       const { runId, workflowId, end } = await awaitRun(context, ref, waitMs, call);
-      return { finished: end !== null, runId, workflowId, ...(end === null ? {} : runEndFields(end)) };
+      return { ended: end !== null, runId, workflowId, ...(end === null ? {} : runEndFields(end)) };
     },
 
     async *watchRun(request, call) {

@@ -1,6 +1,6 @@
 import { createServer } from 'node:net';
 
-/** A port that is to be listened on belongs to another process. */
+/** The port is in use by another process. */
 export class PortTakenError extends Error {
   override readonly name = 'PortTakenError';
   readonly port: number;
@@ -12,8 +12,8 @@ export class PortTakenError extends Error {
 }
 
 /**
- * Looks whether a port can be listened on before anything else is started: a mistake is told at once and in one sentence.
- * Another process may still be faster; {@link portTaken} tells that.
+ * Checks whether a port is free before anything else is started, so that a mistake is reported at once in one sentence.
+ * Another process may still be faster; {@link portTaken} reports that.
  *
  * @throws {PortTakenError}
  */
@@ -25,7 +25,7 @@ export function checkPort(host: string, port: number): Promise<void> {
   });
 }
 
-/** The same error, or what it means when the port is taken. gRPC's library gives the system's error as a text only. */
+/** The same error, or a {@link PortTakenError} when the port is taken. gRPC's library has the system's error only as text. */
 export function portTaken(host: string, port: number, error: unknown): unknown {
   const isTaken = error instanceof Error && error.message.includes('EADDRINUSE');
   return isTaken ? new PortTakenError(host, port, { cause: error }) : error;

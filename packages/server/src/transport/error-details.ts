@@ -4,7 +4,7 @@ import type { RpcError } from '../call/rpc-error.js';
 import { durationOf } from '../rpc/encode/time.js';
 import { reasonName } from '../rpc/enums.js';
 
-/** Perdure's errors bear this domain. */
+/** The domain of Perdure's errors. */
 const DOMAIN = 'perdure';
 
 export interface ErrorDetail<Desc extends DescMessage = DescMessage> {
@@ -12,7 +12,7 @@ export interface ErrorDetail<Desc extends DescMessage = DescMessage> {
   readonly value: MessageShape<Desc>;
 }
 
-/** The standard details of an error: why, which fields, when to try again. */
+/** The standard details of an error: the reason, the wrong fields, when to retry. */
 export function errorDetails(error: RpcError): ErrorDetail[] {
   const details: ErrorDetail[] = [
     {

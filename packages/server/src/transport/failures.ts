@@ -5,13 +5,13 @@ import type { Logger } from 'pino';
 import { RpcError, StatusCode } from '../call/rpc-error.js';
 import { knownFailure } from '../rpc/outcomes.js';
 
-/** What a caller gets for whatever a handler threw; a fault of ours goes to the log under an id that the caller sees. */
+/** The error that a caller gets for what a handler threw; a bug in Perdure is logged under an id that the caller sees. */
 export function failureOf(log: Logger, method: string, error: unknown): RpcError {
   const known = knownFailure(error);
   if (known !== undefined) {
-    // Decoding has let the value pass, so somebody should know. Payloads are sent as bytes, which PostgreSQL does not quote.
+    // Decoding accepted the value, so an operator should know. Payloads are sent as bytes, which PostgreSQL does not quote.
     if (error instanceof DataError) log.warn({ event: 'value_refused', method, message: error.message });
-    // An outage of the database is logged once, by the watch, not once per call.
+    // The watch logs an outage of the database once; calls do not.
     else log.debug({ event: 'call_refused', method, code: known.code, reason: ErrorReason[known.reason] });
     return known;
   }
@@ -20,7 +20,7 @@ export function failureOf(log: Logger, method: string, error: unknown): RpcError
   return new RpcError(
     StatusCode.INTERNAL,
     ErrorReason.INTERNAL,
-    `The server failed in ${method}. Its log says why, under id ${id}.`,
+    `A bug in Perdure: the server failed in ${method}. Its log has the details under id ${id}; please report them.`,
     { metadata: { id } },
   );
 }

@@ -25,11 +25,11 @@ export interface GrpcServer {
   readonly port: number;
   /** Whether `grpc.health.v1` says SERVING. */
   setServing(serving: boolean): void;
-  /** Takes no new calls, lets those under way finish for so many ms, then ends them. */
+  /** Accepts no new calls, gives open ones this many ms, then ends them. */
   stop(graceMs: number): Promise<void>;
 }
 
-/** Stands for request bytes that are no message of the expected type: grpc-js would answer INTERNAL. */
+/** Request bytes that cannot be decoded as the expected message; grpc-js itself would answer INTERNAL. */
 class Undecodable {
   readonly cause: unknown;
   constructor(cause: unknown) {
@@ -43,7 +43,7 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
   const server = new grpc.Server({
     'grpc.max_receive_message_length': options.maxFrameBytes,
     'grpc.max_send_message_length': -1,
-    // A peer that vanished without a word must not keep polls waiting here.
+    // A peer that vanished silently must not keep polls waiting here.
     'grpc.keepalive_time_ms': 20_000,
     'grpc.keepalive_timeout_ms': 10_000,
     'grpc.max_concurrent_streams': 100_000,
@@ -94,7 +94,7 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
   };
 }
 
-/** Frames pass as bytes: the session decodes them itself. */
+/** Frames are passed as bytes, because the session decodes them itself. */
 const SESSION_DEFINITION: grpc.ServiceDefinition = {
   session: {
     path: `/${SessionService.typeName}/${SessionService.method.session.name}`,
@@ -175,7 +175,7 @@ function checked(request: Message | Undecodable, method: DescMethod): Message {
   if (!(request instanceof Undecodable)) return request;
   const why = request.cause instanceof Error ? request.cause.message : String(request.cause);
   throw invalidArgument([
-    { field: '(message)', description: `must be a ${method.input.typeName}; got bytes that are not: ${why}` },
+    { field: '(message)', description: `must be a ${method.input.typeName}; the bytes could not be decoded: ${why}` },
   ]);
 }
 

@@ -6,7 +6,7 @@ export type HttpHandler = (
   response: http.ServerResponse | http2.Http2ServerResponse,
 ) => void;
 
-/** @returns why the process must not get calls now, or undefined when it may */
+/** @returns why the process is not ready for calls, or undefined when it is ready */
 export type NotReady = () => string | undefined;
 
 /** Answers a request with text. */
@@ -21,7 +21,7 @@ export function answer(
   (response as http.ServerResponse).end(withBody ? `${text}\n` : undefined);
 }
 
-/** Puts `/healthz` (the process lives) and `/readyz` (it may get calls) in front of a handler. */
+/** Adds `/healthz` (the process is alive) and `/readyz` (it is ready for calls) to a handler. */
 export function withProbes(notReady: NotReady, next: HttpHandler): HttpHandler {
   return (request, response) => {
     const path = request.url?.split('?', 1)[0];

@@ -15,7 +15,7 @@ export interface HttpServerOptions {
   readonly maxFrameBytes: number;
   readonly bindings: readonly ServiceBinding[];
   readonly log: Logger;
-  /** What `/readyz` answers with. */
+  /** The answer of `/readyz`. */
   readonly notReady: NotReady;
   /** Default {@link HTTP_LIMITS}. */
   readonly limits?: HttpLimits;
@@ -23,7 +23,7 @@ export interface HttpServerOptions {
 
 /** How long a peer may take, in ms; then its connection is closed. */
 export interface HttpLimits {
-  /** To say which version of HTTP it speaks, and with HTTP/2 to finish the handshake. */
+  /** Until the HTTP version is known, and with HTTP/2 until the handshake is complete. */
   readonly greetingMs: number;
   /** To send the head of an HTTP/1.1 request. */
   readonly headMs: number;
@@ -38,14 +38,14 @@ const HTTP_LIMITS: HttpLimits = { greetingMs: 10_000, headMs: 20_000, requestMs:
 export interface HttpServer {
   /** The port that was bound. */
   readonly port: number;
-  /** Takes no new connections, lets calls under way finish for so many ms, then ends them. */
+  /** Accepts no new connections, gives open calls this many ms, then ends them. */
   stop(graceMs: number): Promise<void>;
 }
 
 /**
  * Serves the same handlers over Connect, gRPC-Web and gRPC for browsers and curl, with probes for orchestrators. HTTP/1.1 and
- * cleartext HTTP/2 share the port: an HTTP/2 client begins with a fixed preface, which is looked at before the connection
- * is handed on.
+ * cleartext HTTP/2 share the port: an HTTP/2 client begins with a fixed preface, which is read before the connection
+ * is passed on.
  */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const limits = options.limits ?? HTTP_LIMITS;
@@ -67,7 +67,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     },
     handler,
   );
-  // It never listens itself, and without this event it would never check how long its connections take.
+  // It never listens itself; without this event it would never check its timeouts.
   http1Server.emit('listening');
   const http2Server = http2.createServer({}, handler);
   http2Server.on('session', (session) => {
@@ -106,9 +106,9 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   };
 }
 
-/** Reads just enough to know what the peer speaks, and puts it back. */
+/** Reads just enough to know the HTTP version of the peer, and puts the bytes back. */
 function greet(socket: net.Socket, patienceMs: number, onKnown: (version: HttpVersion) => void): void {
-  // Before it is handed on nobody else listens, and an error without a listener would end the process.
+  // Until the socket is passed on there is no other listener, and an error without a listener would end the process.
   socket.on('error', () => socket.destroy());
   const timer = setTimeout(() => socket.destroy(), patienceMs);
   let read = Buffer.alloc(0);

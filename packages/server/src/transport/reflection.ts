@@ -4,7 +4,7 @@ import type { ReflectionService } from '@grpc/reflection';
 
 type PackageDefinition = ConstructorParameters<typeof ReflectionService>[0];
 
-/** The services' files, with all they import, in the form in which the reflection service takes them. */
+/** The files of the services and all their imports, in the form that the reflection service takes. */
 export function reflectionPackage(services: readonly DescService[]): PackageDefinition {
   const files = new Map<string, DescFile>();
   const add = (file: DescFile) => {

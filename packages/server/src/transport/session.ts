@@ -16,20 +16,20 @@ import { encodeAnswer } from '../rpc/encode/shared-answer.js';
 import { errorDetails } from './error-details.js';
 import { failureOf } from './failures.js';
 
-/** Calls of a session that may be without an answer. */
+/** Most unanswered calls of a session. */
 const MAX_CALLS = 10_000;
-/** Answers of more than that go out in several frames. */
+/** Answers with more bytes are sent in several frames. */
 const MAX_FRAME_BYTES = 1024 * 1024;
-/** What is reckoned for an answer beside its response, or for an error. */
+/** Estimated size of an answer without its response, or of an error, in bytes. */
 const ANSWER_OVERHEAD_BYTES = 500;
 
-/** How much a session may keep for a peer that does not read, in bytes. */
+/** Limits for the answers to a peer that does not read. */
 export interface SessionLimits {
-  /** With more unwritten answers no further calls are read until the peer has read some. */
+  /** With more bytes of unwritten answers, no further calls are read until the peer has read some. */
   readonly pauseBytes: number;
-  /** A session that is paused ends when the peer has read nothing for so long, in ms. */
+  /** A paused session ends when the peer has read nothing for this long, in ms. */
   readonly stallMs: number;
-  /** With more unwritten answers the session ends at once: calls that were read before may still answer. */
+  /** With more bytes of unwritten answers the session ends at once: earlier calls may still answer while it is paused. */
   readonly endBytes: number;
 }
 
@@ -55,7 +55,7 @@ export function sessionTargets(bindings: readonly ServiceBinding[]): SessionTarg
   );
 }
 
-/** One session: takes calls out of frames, hands them to the same handlers as unary calls, gathers answers into frames. */
+/** One session: reads calls from frames, gives them to the same handlers as unary calls, collects answers in frames. */
 export class SessionStream {
   readonly #stream: grpc.ServerDuplexStream<Buffer, Buffer>;
   readonly #targets: SessionTargets;
@@ -63,9 +63,9 @@ export class SessionStream {
   readonly #onEnd: () => void;
   readonly #calls = new ChurningMap<number, CallState>();
   #answers: MessageInitShape<typeof SessionAnswerSchema>[] = [];
-  /** Of the answers that are not written yet. */
+  /** Bytes of answers that are not written yet. */
   #unwrittenBytes = 0;
-  /** Runs while calls are not read because answers are not. */
+  /** Runs while the session is paused. */
   #stall: NodeJS.Timeout | undefined;
   readonly #limits: SessionLimits;
   #scheduled = false;
@@ -100,7 +100,7 @@ export class SessionStream {
     });
   }
 
-  /** Takes no new calls and ends once those under way are answered; the caller goes on with another server. */
+  /** Accepts no new calls and ends when the open ones are answered; the caller continues at another server. */
   drain(): void {
     this.#ended = true;
     this.#endWhenDone();
@@ -112,7 +112,11 @@ export class SessionStream {
       frame = fromBinary(SessionRequestSchema, bytes);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      this.#fail(invalidArgument([{ field: '(frame)', description: `must be a SessionRequest: ${why}` }]));
+      this.#fail(
+        invalidArgument([
+          { field: '(frame)', description: `must be a SessionRequest; the bytes could not be decoded: ${why}` },
+        ]),
+      );
       return;
     }
     for (const callId of frame.cancelledCallIds) this.#abort(callId);
@@ -130,7 +134,7 @@ export class SessionStream {
       return;
     }
     if (this.#calls.size >= MAX_CALLS) {
-      this.#answer(callId, errorAnswer(overloaded(`${MAX_CALLS} calls of this session have no answer yet`)));
+      this.#answer(callId, errorAnswer(overloaded(`${MAX_CALLS} calls of this session are unanswered`)));
       return;
     }
     const call = new CallState();
@@ -183,7 +187,7 @@ export class SessionStream {
     }
     if (this.#scheduled) return;
     this.#scheduled = true;
-    // What one turn of the event loop settles goes out as one frame.
+    // Answers of one turn of the event loop are sent as one frame.
     setImmediate(() => {
       this.#scheduled = false;
       this.#flush();
@@ -203,7 +207,7 @@ export class SessionStream {
     this.#endWhenDone();
   }
 
-  /** As many answers as go into a frame. */
+  /** As many answers as fit a frame. */
   #takeAnswers(): MessageInitShape<typeof SessionAnswerSchema>[] {
     let count = 0;
     let bytes = 0;
@@ -233,7 +237,7 @@ export class SessionStream {
   }
 
   #failUnread(): void {
-    this.#fail(overloaded(`${this.#unwrittenBytes} bytes of answers wait for a peer that does not read them`));
+    this.#fail(overloaded(`${this.#unwrittenBytes} bytes of answers are waiting for a peer that does not read them`));
   }
 
   #fail({ message, code }: RpcError): void {
@@ -261,11 +265,13 @@ function decodeRequest(method: DescMethod, bytes: Uint8Array) {
     return fromBinary(method.input, bytes);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    throw invalidArgument([{ field: 'request', description: `must be a ${method.input.typeName}: ${why}` }]);
+    throw invalidArgument([
+      { field: 'request', description: `must be a ${method.input.typeName}; the bytes could not be decoded: ${why}` },
+    ]);
   }
 }
 
-/** Under overload one error answers many calls. */
+/** Under overload, many calls get the same error object. */
 const errorAnswers = new WeakMap<RpcError, MessageInitShape<typeof SessionAnswerSchema>['outcome']>();
 
 function errorAnswer(error: RpcError): MessageInitShape<typeof SessionAnswerSchema>['outcome'] {

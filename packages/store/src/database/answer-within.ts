@@ -1,7 +1,7 @@
 /**
- * Waits for an answer, but not for ever: a black-holed connection never answers.
+ * Waits a limited time for an answer, because a black-holed connection never answers.
  *
- * @param onLate makes the error to throw after `ms`
+ * @param onLate creates the error to throw after `ms`
  */
 export async function answerWithin<T>(work: PromiseLike<T>, ms: number, onLate: () => Error): Promise<T> {
   let timer: NodeJS.Timeout | undefined;

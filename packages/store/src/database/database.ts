@@ -9,15 +9,15 @@ import { type Send, Transactions } from './transactions.js';
 export interface DatabaseOptions {
   /** Connection string; passwords in it are never logged. */
   readonly url: string;
-  /** At most so many connections for single statements, 1 to 1,000; default 10. Each listener uses one more. */
+  /** Most connections for single statements, 1 to 1,000; default 10. Each listener uses one more. */
   readonly maxConnections?: number;
-  /** At most so many more connections for transactions; default 2. They are made when the first transactions run. */
+  /** Most further connections for transactions; default 2. They are opened when the first transactions run. */
   readonly maxTransactions?: number;
   /** Default true; false behind a pooler in transaction mode that cannot keep prepared statements. */
   readonly preparedStatements?: boolean;
   /**
-   * Default true; false behind a pooler that refuses parameters which it does not know when a connection begins. Then the role
-   * should have them, see docs/operations.md.
+   * Default true; false behind a pooler that refuses startup parameters that it does not know. Then the role should have
+   * them, see docs/operations.md.
    */
   readonly startupParameters?: boolean;
   /** PostgreSQL ends a statement that runs longer than this, in ms; 0, the default: never. Needs `startupParameters`. */
@@ -26,7 +26,7 @@ export interface DatabaseOptions {
   readonly onUnavailable?: (error: DatabaseUnavailableError) => void;
   /** Shown in pg_stat_activity; default `perdure`. */
   readonly applicationName?: string;
-  /** A statement without an answer for this long counts as a broken connection, in ms, 100 to 600,000; default 30,000. */
+  /** A connection whose statement has no answer for this long counts as broken, in ms, 100 to 600,000; default 30,000. */
   readonly queryTimeoutMs?: number;
 }
 
@@ -37,14 +37,14 @@ export type Parameter = string | number | boolean | null | Uint8Array;
 export type Reader = Pick<Database, 'query'>;
 
 export interface QueryOptions {
-  /** Wait so long for the answer instead of `queryTimeoutMs`, in ms. */
+  /** Longest wait for the answer instead of `queryTimeoutMs`, in ms. */
   readonly timeoutMs?: number;
 }
 
-/** Runs statements; a pool underneath, or one transaction. */
+/** Runs statements over a pool, or in one transaction. */
 export interface Database {
   /**
-   * Runs a statement and returns its rows. Deadlocks and serialization failures are run again here.
+   * Runs a statement and returns its rows. Runs it again after a deadlock or a serialization failure.
    *
    * @throws {DatabaseUnavailableError} no connection, it broke, or no answer in time: the outcome is unknown
    * @throws {DataError} PostgreSQL refused a value
@@ -56,18 +56,18 @@ export interface Database {
   ): Promise<readonly Row[]>;
   /** Runs several statements as one transaction (READ COMMITTED: each sees what committed before it began). */
   transaction<T>(work: (db: Database) => Promise<T>): Promise<T>;
-  /** Listens on a channel over a connection of its own, for as long as it is not stopped; see {@link listenForever}. */
+  /** Listens on a channel over its own connection until it is stopped; see {@link listenForever}. */
   listen(options: Pick<ListenerOptions, 'channel' | 'onPayload' | 'onListening' | 'onInterrupted'>): Listener;
   /** Sends a notification. `payload`: at most 7,900 bytes. */
   notify(channel: string, payload: string): Promise<void>;
-  /** Ends all connections; statements under way get up to 5 s. */
+  /** Ends all connections; statements in flight get up to 5 s. */
   close(): Promise<void>;
 }
 
 /**
- * Every statement is keyed, so its plan is the same for all parameters and sizes: it is made once per connection. Without
- * this PostgreSQL plans anew for each batch, which costs more than the batch; and a plan that was made while tables were
- * empty must not scan them when they have grown.
+ * Every statement works by key, so one plan per connection is right for all parameters and sizes. Without these settings
+ * PostgreSQL plans again for each batch, which costs more than the batch; and a plan made while tables were empty must not scan
+ * them when they have grown.
  */
 const PLANNING = {
   plan_cache_mode: 'force_generic_plan',
@@ -79,7 +79,7 @@ const PLANNING = {
 const NOTIFY = defineStatement('notify', 'select pg_notify($1, $2)');
 const MAX_RERUNS = 5;
 
-/** Opens a pool. Connections are made on demand and again whenever they break. */
+/** Opens a pool. Connections are opened on demand, and again when they break. */
 export function openDatabase(options: DatabaseOptions): Database {
   const prepare = options.preparedStatements ?? true;
   const timeoutMs = options.queryTimeoutMs ?? 30_000;
@@ -169,7 +169,7 @@ function inside(
   return database;
 }
 
-/** A statement's name stands in front of its text. */
+/** The name of a statement is a comment before its text. */
 function nameOf(text: string): string {
   return /^\/\* perdure:(\w+) \*\//.exec(text)?.[1] ?? text.slice(0, 40);
 }

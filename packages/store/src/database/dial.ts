@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
 
-/** What the driver hands its socket factory: its own options, with lists of hosts. */
+/** What the driver passes to its socket factory: its own options, with lists of hosts. */
 interface DialOptions {
   readonly host: readonly string[];
   readonly port: readonly number[];
@@ -11,14 +11,14 @@ const PAUSE_MIN_MS = 50;
 const PAUSE_MAX_MS = 2_000;
 
 /**
- * Makes the driver's sockets. The driver does not count a connection that is accepted and closed before PostgreSQL has said
- * anything (a proxy whose backend is gone) as failed: it dials again at once, for ever. Here the end of such a connection is
- * an error, so the statement that wanted it fails and the driver's backoff applies. With several hosts the driver passes over errors
- * as well; then the pause is made here, once each host has been tried.
+ * Opens the driver's sockets. When a connection is accepted and closed before PostgreSQL has answered (a proxy without a backend),
+ * the driver does not count it as failed: it dials again at once, forever. Here the end of such a connection is an error, so the
+ * statement that needed it fails and the driver's backoff applies. With several hosts the driver ignores errors as well; then this
+ * code pauses after it has tried each host.
  */
 export function createDialer(): (options: DialOptions) => Promise<Socket> {
   let dialled = 0;
-  /** Connections in a row that ended before PostgreSQL said anything. */
+  /** Connections in a row that ended before PostgreSQL answered. */
   let silent = 0;
   return async ({ host: hosts, port: ports, path }) => {
     const rounds = hosts.length > 1 ? Math.floor(silent / hosts.length) : 0;
@@ -34,11 +34,11 @@ export function createDialer(): (options: DialOptions) => Promise<Socket> {
       const error = new Error(`${host}:${port} closed the connection before PostgreSQL answered.`);
       socket.destroy(Object.assign(error, { code: 'CONNECTION_CLOSED' }));
     });
-    // The driver removes all listeners when it turns to TLS and when the connection closes; a copy of this one is called then.
+    // The driver removes all listeners when it switches to TLS and when the connection closes; it then calls a copy of this one.
     socket.once('close', () => {
       silent = socket.bytesRead > 1 ? 0 : silent + 1;
     });
-    // The driver reads these for TLS and for its messages.
+    // The driver uses these for TLS and for its messages.
     return Object.assign(socket, { host, port });
   };
 }

@@ -7,16 +7,16 @@ export interface DriverOptions {
   /** Sent when a connection begins; a pooler may refuse names that it does not know. */
   readonly parameters: Readonly<Record<string, string>>;
   readonly onNotify?: (channel: string, payload: string) => void;
-  /** A connection is gone; statements sent later would go over another one. */
+  /** A connection has ended; later statements would use another one. */
   readonly onClose?: () => void;
 }
 
-/** Opens the driver's pool. Nothing is connected before the first statement. */
+/** Opens the driver's pool. It connects with the first statement. */
 export function openDriver(url: string, options: DriverOptions): postgres.Sql {
   const settings = {
     max: options.maxConnections,
     prepare: options.preparedStatements,
-    // Array parameters are literals of ours and array columns are avoided, so the driver needs no catalogue query.
+    // Perdure writes array parameters as literals and has no array columns in results, so the driver needs no catalogue query.
     fetch_types: false,
     connect_timeout: 5,
     idle_timeout: 0,

@@ -3,7 +3,7 @@ export class DatabaseUnavailableError extends Error {
   override readonly name = 'DatabaseUnavailableError';
 }
 
-/** PostgreSQL refuses a value that one of the commands carried; the others are not at fault. */
+/** PostgreSQL refuses a value of one of the commands; the others are not the cause. */
 export class DataError extends Error {
   override readonly name = 'DataError';
 }
@@ -13,10 +13,10 @@ export class StatementTimeoutError extends Error {
   override readonly name = 'StatementTimeoutError';
 }
 
-/** SQLSTATEs after which a single statement is simply run again: serialization failure and deadlock. */
+/** SQLSTATEs after which a single statement is run again: serialization failure and deadlock. */
 export const RETRYABLE_STATES: ReadonlySet<string> = new Set(['40001', '40P01']);
 
-/** The driver's own codes and those of sockets that mean: no connection, or it broke. */
+/** Codes of the driver and of sockets that mean: no connection, or it broke. */
 const CONNECTION_CODES: ReadonlySet<string> = new Set([
   'CONNECTION_CLOSED',
   'CONNECTION_ENDED',
@@ -42,14 +42,16 @@ export function codeOf(error: unknown): string {
 
 /**
  * Classifies what the driver threw: connection exceptions (class 08), operator intervention (57P), lack of resources (53),
- * a server that turned read-only under us after a fail-over (25006) → unavailable; data exceptions (22), integrity (23)
+ * a server that became read-only after a fail-over (25006) → unavailable; data exceptions (22), integrity (23)
  * and limits (54) → data; anything else stays as it is.
  */
 export function classifyError(error: unknown): unknown {
   const code = codeOf(error);
   const message = error instanceof Error ? error.message : String(error);
   if (code === '57014' && /statement timeout/.test(message)) {
-    return new StatementTimeoutError('PostgreSQL ended the statement: it ran too long.', { cause: error });
+    return new StatementTimeoutError('PostgreSQL ended the statement because it exceeded its timeout.', {
+      cause: error,
+    });
   }
   if (CONNECTION_CODES.has(code) || /^(08|53|57P|25006|58)/.test(code) || code === '57014') {
     return new DatabaseUnavailableError(`PostgreSQL is unavailable (${code}): ${message}`, { cause: error });

@@ -7,11 +7,11 @@ export interface ListenerOptions {
   readonly channel: string;
   readonly applicationName: string;
   readonly onPayload: (payload: string) => void;
-  /** Called each time listening has begun: anything may have been missed before, so look once now. */
+  /** Called each time listening begins: notifications may have been missed before, so read now. */
   readonly onListening: () => void;
-  /** Called once when the connection broke or cannot be made; the next tries follow by themselves. */
+  /** Called once when the connection broke or cannot be opened; the listener keeps trying. */
   readonly onInterrupted?: (error: Error) => void;
-  /** How often the connection proves that it is alive, in ms; default 10,000. */
+  /** How often the connection is checked, in ms; default 10,000. */
   readonly keepAliveMs?: number;
 }
 
@@ -24,9 +24,9 @@ const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 5_000;
 
 /**
- * Listens on a channel for as long as the process lives. A connection of its own, watched by a keep-alive statement: a
- * half-open one (its peer is gone without a FIN) is found within two keep-alives, and every break leads to a new LISTEN
- * with a new look. The driver's own `listen` gives up for good when the first reconnect fails, hence this.
+ * Listens on a channel for as long as the process lives, over its own connection, checked by a keep-alive statement. A half-open
+ * connection (its peer vanished without a FIN) is found within two keep-alives, and every break leads to a new LISTEN and a new
+ * read. The driver's own `listen` stops forever when the first reconnect fails.
  */
 export function listenForever(options: ListenerOptions): Listener {
   const loop = new ListenLoop(options);
@@ -64,14 +64,14 @@ class ListenLoop {
         this.#interrupted = true;
         this.#options.onInterrupted?.(error instanceof Error ? error : new Error(String(error)));
       }
-      // One that breaks as soon as it is made must not be made again and again without a pause.
+      // A connection that breaks at once must not be opened again without a pause.
       if (performance.now() - beganAtMs > RETRY_MAX_MS) retryMs = RETRY_MIN_MS;
       await this.#pause(retryMs * (0.5 + Math.random()));
       retryMs = Math.min(retryMs * 2, RETRY_MAX_MS);
     }
   }
 
-  /** One connection, from its beginning to its end. Nothing of it outlives this call. */
+  /** One connection, from its beginning to its end, which is the end of this call. */
   async #listenUntilBroken(): Promise<Error> {
     const { url, channel, applicationName, onPayload, onListening } = this.#options;
     const { signal } = this.#stopping;

@@ -8,7 +8,7 @@ const self = (value: unknown): never => value as never;
 
 type Plain = string | number | boolean | null | undefined;
 
-/** Numbers, booleans, UUIDs and names of ours: nothing that needs quotes. */
+/** Numbers, booleans, UUIDs and names of Perdure, which need no quotes. */
 export function plainArray<T = Plain>(items: readonly T[], of: (item: T) => Plain = self): string {
   let literal = '{';
   for (let i = 0; i < items.length; i++) {

@@ -8,7 +8,7 @@ export type Send = <Row extends object>(
   parameters?: readonly unknown[],
 ) => Promise<readonly Row[]>;
 
-/** A connection of one transaction at a time. When it breaks it is thrown away; another never takes its place silently. */
+/** A connection of one transaction at a time. A broken connection is discarded and never replaced silently. */
 class TransactionConnection {
   readonly #sql: postgres.Sql;
   readonly #send: Send;
@@ -25,13 +25,13 @@ class TransactionConnection {
     return this.#broken;
   }
 
-  /** @throws {DatabaseUnavailableError} the connection is gone, and with it the transaction */
+  /** @throws {DatabaseUnavailableError} the connection has ended, and the transaction with it */
   async send<Row extends object>(text: string, parameters?: readonly unknown[]): Promise<readonly Row[]> {
     if (this.#broken) throw new DatabaseUnavailableError('The connection broke in the middle of a transaction.');
     try {
       return await this.#send<Row>(this.#sql, text, parameters);
     } catch (error) {
-      // Without an SQLSTATE the connection is gone or silent: whether the transaction still lives is not known.
+      // Without an SQLSTATE the connection has ended or is silent: the state of the transaction is not known.
       if (!/^[0-9A-Z]{5}$/.test(codeOf(error)) || /^(08|57P)/.test(codeOf(error))) this.#broken = true;
       throw error;
     }
@@ -44,9 +44,9 @@ class TransactionConnection {
 }
 
 /**
- * Runs transactions, each over a connection that nothing else uses meanwhile. The driver's own `begin` sends its rollback
- * also over a connection that has closed, which throws outside of any promise and ends the process, or that has been opened again,
- * where the rest of a transaction would run without one.
+ * Runs transactions, each over a connection of its own meanwhile. The driver's own `begin` also sends its rollback over a
+ * connection that has closed, which throws outside any promise and ends the process, or over one that was opened again, where the
+ * rest of the transaction would run without a transaction.
  */
 export class Transactions {
   readonly #open: (onClose: () => void) => postgres.Sql;
@@ -71,7 +71,7 @@ export class Transactions {
       await connection.send('commit');
       return result;
     } catch (error) {
-      // A connection that cannot be rolled back is thrown away, which ends its transaction just as well.
+      // A connection that cannot be rolled back is discarded, which also ends its transaction.
       if (!connection.broken) await connection.send('rollback').catch(() => connection.end());
       throw error;
     } finally {

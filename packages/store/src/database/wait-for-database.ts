@@ -4,10 +4,10 @@ import { LATEST_SCHEMA_VERSION } from '../schema/migrate.js';
 import type { Database } from './database.js';
 import { codeOf, DatabaseUnavailableError } from './errors.js';
 
-/** What keeps a process from working on its database. */
+/** Why a process cannot use its database. */
 export type DatabaseProblem = 'unavailable' | 'refused' | 'not_migrated';
 
-/** The database cannot be worked on; the message says why and what to do. */
+/** The database cannot be used; the message says why and what to do. */
 export class DatabaseNotReadyError extends Error {
   override readonly name = 'DatabaseNotReadyError';
   readonly problem: DatabaseProblem;
@@ -21,9 +21,9 @@ export class DatabaseNotReadyError extends Error {
 const LOOK_MS = 250;
 
 export interface DatabaseWait {
-  /** How long to wait at most, in ms; 0 looks once. */
+  /** Longest wait, in ms; 0 checks once. */
   readonly waitMs: number;
-  /** Called once, with the reason, when it is not ready at the first look. */
+  /** Called once, with the reason, when the database is not ready at the first check. */
   readonly onWaiting?: (problem: DatabaseNotReadyError) => void;
   /** Ends the wait with the signal's reason. */
   readonly signal?: AbortSignal;
@@ -31,9 +31,9 @@ export interface DatabaseWait {
 
 /**
  * Waits until the database answers and has the schema that this build needs. A wrong password, role or database name
- * does not get better by waiting, so it is thrown at once.
+ * is thrown at once, because waiting does not help.
  *
- * @throws {DatabaseNotReadyError} when it is not ready within `waitMs`
+ * @throws {DatabaseNotReadyError} when the database is not ready within `waitMs`
  */
 export async function waitForDatabase(db: Database, { waitMs, onWaiting, signal }: DatabaseWait): Promise<void> {
   const untilMs = performance.now() + waitMs;
@@ -62,7 +62,7 @@ async function problemOf(db: Database): Promise<DatabaseNotReadyError | undefine
   }
 }
 
-/** What an error of the driver, or of {@link migrate}, means for the use of the database; undefined for anything else. */
+/** Whether an error of the driver, or of {@link migrate}, means that the database cannot be used; undefined when not. */
 export function databaseProblemOf(error: unknown): DatabaseNotReadyError | undefined {
   if (error instanceof DatabaseNotReadyError) return error;
   const code = codeOf(error);
@@ -74,14 +74,14 @@ export function databaseProblemOf(error: unknown): DatabaseNotReadyError | undef
   if (code === 'ERR_INVALID_URL') {
     return new DatabaseNotReadyError(
       'refused',
-      'The connection string is no URL. Expected: postgres://role:password@host:5432/database',
+      'The connection string is not a URL. Expected: postgres://role:password@host:5432/database',
     );
   }
   // A database that does not exist, a role or password that is not accepted, missing rights.
   if (code === '3D000' || code === '42501' || code.startsWith('28')) {
     return new DatabaseNotReadyError(
       'refused',
-      `PostgreSQL refuses: ${message}. Check the role, the password and the database name in the connection string.`,
+      `PostgreSQL refused the connection or the statement: ${message}. Check the role, the password and the database name in the connection string.`,
       cause,
     );
   }

@@ -1,12 +1,12 @@
 /**
- * Says what keeps the runs of a namespace from moving, and what has failed. For people who ask now and then: every count
- * stops at a limit, so that a look costs a bounded time.
+ * Finds out why runs of a namespace do not move, and which have failed. For occasional use by people: every count stops at a
+ * limit, so that the time is bounded.
  */
 import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { Diagnosis } from './queries.js';
 
-/** What is late by less than this is on its way, in ms. */
+/** Lateness below this is normal, in ms. */
 const LATE_MS = 5_000;
 
 const LATE_RUNS = defineStatement(
@@ -17,8 +17,8 @@ const LATE_RUNS = defineStatement(
     limit 100000
   ),
   leases as (
-    select r.locked_until from perdure.workflow_runs r
-    where r.namespace = $1 and r.status = 'RUNNING' and r.locked_until < perdure.clock() - $2::int * interval '1 ms'
+    select r.lease_expires_at from perdure.workflow_runs r
+    where r.namespace = $1 and r.status = 'RUNNING' and r.lease_expires_at < perdure.clock() - $2::int * interval '1 ms'
     limit 100000
   ),
   losing as (
@@ -35,7 +35,7 @@ const LATE_RUNS = defineStatement(
     (select count(*)::int from sleepers) as overdue_sleepers,
     (select extract(epoch from perdure.clock() - min(wake_at))::float8 * 1000 from sleepers) as longest_overdue_ms,
     (select count(*)::int from leases) as expired_leases,
-    (select extract(epoch from perdure.clock() - min(locked_until))::float8 * 1000 from leases) as longest_expired_ms,
+    (select extract(epoch from perdure.clock() - min(lease_expires_at))::float8 * 1000 from leases) as longest_expired_ms,
     (select count(*)::int from losing) as runs_losing_leases,
     (select coalesce(max(lost_leases), 0)::int from losing) as most_lost_leases`,
 );

@@ -30,7 +30,7 @@ const FIND_RUNS = defineStatement(
   order by r.ord`,
 );
 
-/** Without payloads: for those who look at one run again and again. */
+/** Without payloads, for callers that read one run repeatedly. */
 const FIND_RUN_STATE = defineStatement(
   'find_run_state',
   `select ${RUN_COLUMNS} from perdure.workflow_runs r where r.run_id = $1::uuid and r.namespace = $2`,

@@ -1,6 +1,6 @@
 /**
- * Lists and counts runs. Newest first by run id, which is what pages go on after: a run is never skipped or repeated by
- * runs that come or change meanwhile.
+ * Lists and counts runs. The order is newest first by run id, and a page continues after a run id: runs that are started or change
+ * meanwhile never cause a skipped or repeated run.
  */
 import type { Parameter, Reader } from '../database/database.js';
 import { textArray } from '../database/literals.js';
@@ -14,7 +14,7 @@ const FILTER = `r.namespace = $1
     and ($3::text is null or r.workflow_type = $3)
     and ($4::text is null or r.task_queue = $4)
     and ($5::text is null or r.workflow_id = $5)
-    and ($6::text is null or r.version = $6)
+    and ($6::text is null or r.build = $6)
     and ($7::timestamptz is null or r.created_at >= $7)
     and ($8::timestamptz is null or r.created_at < $8)`;
 
@@ -38,7 +38,7 @@ function filterParameters(filter: RunFilter): Parameter[] {
     filter.workflowType,
     filter.taskQueue,
     filter.workflowId,
-    filter.version,
+    filter.build,
     filter.createdAfter?.toISOString() ?? null,
     filter.createdBefore?.toISOString() ?? null,
   ];

@@ -1,4 +1,4 @@
-/** What goes on in the task queues of a namespace. Counts stop at 100,000, so that a look costs a bounded time. */
+/** The load of the task queues of a namespace. Counts stop at 100,000, so that the time is bounded. */
 import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { TaskQueueFacts } from './queries.js';

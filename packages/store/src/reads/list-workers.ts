@@ -6,11 +6,11 @@ import { defineStatement } from '../database/statement.js';
 import type { Worker, WorkerStatus } from '../model.js';
 import type { WorkerCursor, WorkerFilter, WorkerPage, WorkerWithRuns } from './queries.js';
 
-const WORKER_COLUMNS = `w.worker_id, w.namespace, w.task_queue, to_json(w.workflow_types) as workflow_types, w.version,
+const WORKER_COLUMNS = `w.worker_id, w.namespace, w.task_queue, to_json(w.workflow_types) as workflow_types, w.build,
     w.identity, w.slots, w.lease_ms, w.status, w.registered_at, w.last_seen_at`;
 
 const RUNNING_COUNT = `(select count(*)::int from perdure.workflow_runs r
-    where r.status = 'RUNNING' and r.namespace = w.namespace and r.task_queue = w.task_queue and r.locked_by = w.worker_id) as running`;
+    where r.status = 'RUNNING' and r.namespace = w.namespace and r.task_queue = w.task_queue and r.leased_by = w.worker_id) as running`;
 
 const LIST_WORKERS = defineStatement(
   'list_workers',
@@ -37,7 +37,7 @@ interface Row {
   readonly namespace: string;
   readonly task_queue: string;
   readonly workflow_types: string[];
-  readonly version: string;
+  readonly build: string;
   readonly identity: string;
   readonly slots: number;
   readonly lease_ms: number;
@@ -53,7 +53,7 @@ function workerOf(row: Row): WorkerWithRuns {
     namespace: row.namespace,
     taskQueue: row.task_queue,
     workflowTypes: row.workflow_types,
-    version: row.version,
+    build: row.build,
     identity: row.identity,
     slots: row.slots,
     leaseMs: row.lease_ms,

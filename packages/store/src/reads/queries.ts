@@ -23,13 +23,13 @@ export interface RunFilter {
   readonly workflowType: string | null;
   readonly taskQueue: string | null;
   readonly workflowId: string | null;
-  readonly version: string | null;
+  readonly build: string | null;
   readonly createdAfter: Date | null;
   readonly createdBefore: Date | null;
 }
 export interface RunPage {
   readonly runs: readonly Run[];
-  /** Run id to go on after; null on the last page. */
+  /** The next page continues after this run id; null on the last page. */
   readonly next: string | null;
 }
 
@@ -63,11 +63,11 @@ export interface RunFacts {
   readonly attempts: number;
   readonly workersOnline: number;
   readonly workersWithType: number;
-  /** The worker that holds the lease; null when none does, or when it has been forgotten. */
+  /** The worker that holds the lease; null when none does, or when its row was deleted. */
   readonly holder: WorkerWithRuns | null;
   /** The end of the latest attempt that has ended; null when none has. */
   readonly lastStepEndedAt: Date | null;
-  /** Steps that failed for good, the latest first, at most 20; empty unless the run FAILED. */
+  /** Steps whose failure is final, the latest first, at most 20; empty unless the run FAILED. */
   readonly failedSteps: readonly StepAttempt[];
   readonly reapersAlive: number;
 }
@@ -112,12 +112,12 @@ export interface Reaper {
   readonly lastSeenAt: Date;
 }
 
-/** What keeps the runs of a namespace from moving, and what has failed. Counts stop at 100,000. */
+/** Why runs of a namespace do not move, and which have failed. Counts stop at 100,000. */
 export interface Diagnosis {
-  /** Runs that should have woken more than 5 s ago. */
+  /** SLEEPING runs that have been due for more than 5 s. */
   readonly overdueSleepers: number;
   readonly longestOverdueMs: number;
-  /** Runs whose lease ended more than 5 s ago without anybody taking them back. */
+  /** RUNNING runs whose lease expired more than 5 s ago and was not reclaimed. */
   readonly expiredLeases: number;
   readonly longestExpiredMs: number;
   /** Open runs that have lost a lease since they last completed a step. */

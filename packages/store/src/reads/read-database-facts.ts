@@ -1,4 +1,4 @@
-/** What a server wants to know of its database, and tells of it. */
+/** Facts about the database that a server checks and reports. */
 import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import { SERVER_SILENCE_MS } from '../transitions/announce-servers.js';
@@ -46,7 +46,7 @@ export async function readDatabaseFacts(db: Reader): Promise<DatabaseFacts> {
   };
 }
 
-/** @returns the newest migration applied; 0 when the schema is not there at all */
+/** @returns the newest migration applied; 0 when there is no schema */
 export async function schemaVersion(db: Reader): Promise<number> {
   const [found] = await db.query<{ present: boolean }>(MIGRATIONS_EXIST, []);
   if (found?.present !== true) return 0;

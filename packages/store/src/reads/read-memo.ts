@@ -1,7 +1,7 @@
 /**
- * Reads the memo of runs: the latest attempt of each step, in the order in which results reached the workflow's code, those
- * that never did last, and among those what was cut. The order is total and does not change while a lease is held, so a page is addressed by how much
- * came before it. Sizes are summed from the stored lengths; only what goes into the page is fetched from out-of-line storage.
+ * Reads the memo of runs: the latest attempt of each step, in delivery order; entries without a delivered result come last, steps
+ * that were cut among them. The order is total and does not change while a lease is held, so a page is addressed by the number of
+ * entries before it. Sizes are summed from the stored lengths; only the entries of the page are fetched from out-of-line storage.
  *
  * Timers that fired while their run was suspended carry the lease under which it was suspended and the highest event_seq,
  * so they come after all results of that lease, in the order in which they were due.
@@ -15,13 +15,13 @@ import type { MemoPage } from './queries.js';
 import { payloadOf } from './run-row.js';
 
 export interface MemoPageLimits {
-  /** Bytes of outputs, failures and heartbeat details in one page, give or take one entry; 1 and up. */
+  /** Bytes of outputs, failures and heartbeat details in one page, exceeded by at most one entry; at least 1. */
   readonly memoPageBytes: number;
-  /** Entries in one page; 1 and up. */
+  /** Entries in one page; at least 1. */
   readonly memoPageEntries: number;
 }
 
-/** The order in which results reach the code; see above. */
+/** Delivery order; see above. */
 const DELIVERED = `s.is_cut or s.event_seq is null, s.lease_token, s.event_seq, s.fires_at, s.seq`;
 
 const READ_MEMO = defineStatement(
@@ -95,7 +95,7 @@ interface PagedRow extends Row {
 
 const START: MemoCursor = { entries: 0, bytes: 0 };
 
-/** The first page of each run's memo; runs without any step are not in the map. */
+/** The first page of each run's memo; runs without steps are not in the map. */
 export async function readMemos(
   db: Reader,
   runIds: readonly string[],
@@ -118,7 +118,7 @@ export async function readMemo(
   return { kind: 'page', page: pages.get(lease.runId) ?? { memo: [], next: null } };
 }
 
-/** What is recorded of some steps of one leased run, in the order of the memo. */
+/** The memo entries of some steps of one leased run, in the order of the memo. */
 export async function readMemoOf(
   db: Reader,
   lease: LeaseRef,

@@ -1,4 +1,4 @@
-/** How runs ended, if they have: what someone who waits for a result wants to know. */
+/** How runs ended, if they have: what a caller that waits for a result needs. */
 
 import type { Reader } from '../database/database.js';
 import { plainArray, textArray } from '../database/literals.js';
@@ -10,7 +10,7 @@ import { payloadOf } from './run-row.js';
 
 const READ_RUN_ENDS = defineStatement(
   'read_run_ends',
-  `select r.ord::int as ord, r.run_id, r.workflow_id, r.status, r.finished_at is not null as finished, r.output,
+  `select r.ord::int as ord, r.run_id, r.workflow_id, r.status, r.finished_at is not null as ended, r.output,
     r.output_encoding, r.failure, r.cancel_reason
   from (
     select c.ord, w.run_id, w.workflow_id, w.status, w.finished_at, w.output, w.output_encoding, w.failure, w.cancel_reason,
@@ -28,7 +28,7 @@ interface Row {
   readonly run_id: string | null;
   readonly workflow_id: string;
   readonly status: RunStatus;
-  readonly finished: boolean;
+  readonly ended: boolean;
   readonly output: Uint8Array | null;
   readonly output_encoding: string | null;
   readonly failure: Failure | null;
@@ -38,13 +38,13 @@ interface Row {
 export interface FoundRun {
   readonly runId: string;
   readonly workflowId: string;
-  /** Null while it goes on. */
+  /** Null while the run is open. */
   readonly end: RunEnd | null;
 }
 
 /**
  * @param maxBytes of outputs and failures in all
- * @returns what was found, or null, per run, in their order; the first is never deferred
+ * @returns the run, or null, for each id, in their order; the first is never deferred
  */
 export async function readRunEnds(
   db: Reader,
@@ -63,7 +63,7 @@ export async function readRunEnds(
 
 function foundOf(row: Row): FoundRun | null {
   if (row.run_id === null) return null;
-  const end = row.finished
+  const end = row.ended
     ? {
         status: row.status,
         output: payloadOf(row.output, row.output_encoding),

@@ -1,4 +1,4 @@
-/** What explains a run's present state beyond its own row. */
+/** What explains the present state of a run, beside its own row. */
 import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { Run } from '../model.js';
@@ -7,7 +7,7 @@ import { getWorker } from './list-workers.js';
 import type { RunFacts } from './queries.js';
 import { STEP_COLUMNS, type StepRow, stepOf } from './step-row.js';
 
-/** Heartbeat details larger than this are left out: a hundred of them must fit one answer. In bytes. */
+/** Larger heartbeat details are omitted, because a hundred of them must fit one answer. In bytes. */
 const MAX_DETAIL_BYTES = 16_384;
 
 const CURRENT_STEPS = defineStatement(
@@ -52,12 +52,12 @@ interface FactsRow {
 }
 
 export async function readRunFacts(db: Reader, run: Run): Promise<RunFacts> {
-  const { runId, namespace, taskQueue, workflowType, lockedBy } = run;
+  const { runId, namespace, taskQueue, workflowType, leasedBy } = run;
   const [facts, currentSteps, failedSteps, holder] = await Promise.all([
     db.query<FactsRow>(RUN_FACTS, [runId, namespace, taskQueue, workflowType, REAPER_SILENCE_MS]),
     db.query<StepRow>(CURRENT_STEPS, [runId, MAX_DETAIL_BYTES]),
     run.status === 'FAILED' ? db.query<StepRow>(FAILED_STEPS, [runId]) : [],
-    lockedBy === null ? null : getWorker(db, { workerId: lockedBy, namespace }),
+    leasedBy === null ? null : getWorker(db, { workerId: leasedBy, namespace }),
   ]);
   const row = facts[0];
   if (row === undefined) throw new Error("Statement 'run_facts' answered without a row.");

@@ -5,7 +5,7 @@ import type { StepAttempt } from '../model.js';
 import type { HistoryCursor, HistoryPage } from './queries.js';
 import { STEP_COLUMNS, STEP_PAYLOAD_COLUMNS, type StepRow, stepOf } from './step-row.js';
 
-/** Of the attempts that may be on a page those that fit, or the first; `is_last`: no other follows. */
+/** The attempts that fit the page, at least the first; `is_last`: no other follows. */
 const historyPage = (
   columns: string,
   bytes: string,
@@ -50,7 +50,7 @@ const GET_STEP_ATTEMPT = defineStatement(
   where s.run_id = $1::uuid and s.step_id = $2 and case when $3::int = 0 then s.attempt_key = 0 else s.attempt_number = $3::int end`,
 );
 
-/** Attempts that began or ended at or after a time; for watchers, who ask again and again. */
+/** Attempts that began or ended at or after a time; for watchers, which read repeatedly. */
 const READ_CHANGED_STEPS = defineStatement(
   'read_changed_steps',
   `select ${STEP_COLUMNS} from perdure.step_runs s
@@ -59,7 +59,7 @@ const READ_CHANGED_STEPS = defineStatement(
   limit $3::int`,
 );
 
-/** A page carries so much of payloads and failures, or a single attempt, in bytes: workers and clients read 16 MiB. */
+/** Most bytes of payloads and failures in a page, unless it has a single attempt: workers and clients read 16 MiB. */
 const MAX_HISTORY_BYTES = 4 * 1024 * 1024;
 
 /** @returns attempts in order of (seq, attempt_number) */

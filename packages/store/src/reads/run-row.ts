@@ -1,8 +1,8 @@
 import type { Failure, Payload, Run, RunStatus, YieldReason } from '../model.js';
 
 /** Columns of a run without its payloads, for a table aliased `r`. */
-export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_type, r.version, r.task_queue, r.priority,
-    r.status, r.yield_reason, r.attempt, r.lease_token, r.locked_by, r.locked_until, r.available_at, r.wake_at,
+export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_type, r.build, r.task_queue, r.priority,
+    r.status, r.yield_reason, r.attempt, r.lease_token, r.leased_by, r.lease_expires_at, r.available_at, r.wake_at,
     r.run_deadline_at, r.execution_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases, r.retries,
     r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure, r.last_release_reason`;
 
@@ -11,15 +11,15 @@ export interface RunRow {
   readonly namespace: string;
   readonly workflow_id: string;
   readonly workflow_type: string;
-  readonly version: string;
+  readonly build: string;
   readonly task_queue: string;
   readonly priority: number;
   readonly status: RunStatus;
   readonly yield_reason: YieldReason | null;
   readonly attempt: number;
   readonly lease_token: number;
-  readonly locked_by: string | null;
-  readonly locked_until: Date | null;
+  readonly leased_by: string | null;
+  readonly lease_expires_at: Date | null;
   readonly available_at: Date | null;
   readonly wake_at: Date | null;
   readonly run_deadline_at: Date | null;
@@ -46,15 +46,15 @@ export function runOf(row: RunRow): Run {
     namespace: row.namespace,
     workflowId: row.workflow_id,
     workflowType: row.workflow_type,
-    version: row.version,
+    build: row.build,
     taskQueue: row.task_queue,
     priority: row.priority,
     status: row.status,
     yieldReason: row.yield_reason,
     attempt: row.attempt,
     leaseToken: row.lease_token,
-    lockedBy: row.locked_by,
-    lockedUntil: row.locked_until,
+    leasedBy: row.leased_by,
+    leaseExpiresAt: row.lease_expires_at,
     availableAt: row.available_at,
     wakeAt: row.wake_at,
     runDeadlineAt: row.run_deadline_at,

@@ -18,7 +18,7 @@ export interface MigrateResult {
   readonly to: number;
 }
 
-/** Serialises migrations of one database; an arbitrary constant of ours. */
+/** Serialises migrations of one database; an arbitrary constant. */
 const ADVISORY_LOCK = 7_300_730_173_007_301n;
 
 /** The newest schema version that this build knows. */
@@ -26,11 +26,11 @@ export const LATEST_SCHEMA_VERSION = MIGRATIONS.at(-1)?.version ?? 0;
 
 /**
  * Brings the schema `perdure` of a database to {@link LATEST_SCHEMA_VERSION}. Any number of processes may call it at once:
- * an advisory lock lets one through at a time and the others find nothing left to do. Each migration is one transaction,
- * so a kill at any moment leaves the schema at a version, never between two. A database that is newer is left as it is.
+ * an advisory lock admits one at a time, and the others find nothing to do. Each migration is one transaction,
+ * so a kill at any moment leaves the schema at a version, never between two. A newer database is not changed.
  *
  * @returns the versions before and after
- * @throws what the driver throws when the database cannot be reached or a migration fails; the version it reached stays
+ * @throws what the driver throws when the database cannot be reached or a migration fails; migrations that were applied stay
  */
 export async function migrate({ url, onProgress }: MigrateOptions): Promise<MigrateResult> {
   const sql = openDriver(url, {
@@ -47,7 +47,7 @@ export async function migrate({ url, onProgress }: MigrateOptions): Promise<Migr
     const from = await readVersion(sql);
     for (const migration of MIGRATIONS.filter(({ version }) => version > from)) {
       onProgress?.({ version: migration.version, name: migration.name });
-      // One message, so that a connection that breaks takes the whole transaction with it. Names are constants of ours.
+      // One message, so that a broken connection ends the whole transaction. The names are constants.
       await sql.unsafe(`begin;
         ${migration.sql};
         insert into perdure.schema_migrations (version, name) values (${migration.version}, '${migration.name}');

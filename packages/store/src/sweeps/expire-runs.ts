@@ -1,6 +1,6 @@
 /**
- * Ends runs past their total or execution timeout as FAILED, in whatever open status they are. The error with which their
- * last attempt ended, if one did, is kept as the cause.
+ * Ends runs past their run timeout or execution timeout as FAILED, in any open status. The error of their last attempt, if there
+ * is one, is kept as the cause.
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
@@ -24,7 +24,7 @@ const EXPIRE_RUNS = defineStatement(
           else jsonb_build_object('type', 'ExecutionTimeoutError', 'reason', 'EXECUTION_TIMEOUT',
             'message', 'The attempt of the run did not end within its execution timeout.') end
         || case when r.failure is null then '{}'::jsonb else jsonb_build_object('cause', r.failure) end,
-      locked_by = null, locked_until = null, available_at = null, wake_at = null, waits = null
+      leased_by = null, lease_expires_at = null, available_at = null, wake_at = null, waits = null
     from due k
     where r.run_id = k.run_id
     returning r.run_id

@@ -1,17 +1,17 @@
 /**
- * Fails attempts past their deadline and takes their runs back at once.
+ * Fails attempts past their deadline and reclaims their runs at once.
  *
  * Workers enforce a step's timeout themselves; the deadline here is that plus a grace. An attempt has timed out when its
- * worker has renewed the lease since the deadline and still has not ended it: the worker lives, but is stuck. Its lease is
- * not trusted further: the run becomes claimable, and the fence refuses whatever the stuck worker still sends. Whether
- * another attempt follows is decided by the code's policy when the run continues. A worker that has been silent since before
- * the deadline may be dead, and a dead worker uses up no try (decision 0004): its attempts are left to the end of the lease.
+ * worker has renewed the lease since the deadline and still has not ended it: the worker is alive, but stuck. Its lease is no
+ * longer trusted: the run becomes claimable, and the fence refuses everything that the stuck worker still sends. The retry policy
+ * in the code decides whether another attempt follows, when the run continues. A worker that has been silent since before the
+ * deadline may be dead, and a dead worker uses up no counted attempt (decision 0004): its attempts wait for the end of the lease.
  *
- * Deadlines that mean nothing any more are closed on the way, so that they are never in the way of others: an attempt of an
- * ended run is CANCELLED, one that an earlier lease left open is WORKER_LOST; the runs are not touched.
+ * Attempts whose deadline no longer matters are closed too, so that they do not delay others: an attempt of an ended run becomes
+ * CANCELLED, one that an earlier lease left open WORKER_LOST; the runs are not changed.
  *
- * Race closed: the worker completes the late attempt before the run is locked. The update then finds it ended, and neither
- * the run nor its other attempts are touched.
+ * Race closed: the worker completes the late attempt before the run is locked. The update then finds it ended, and changes
+ * neither the run nor its other attempts.
  *
  * Lock order: the runs first, by id, as everywhere.
  */
@@ -26,15 +26,15 @@ const EXPIRE_STEPS = defineStatement(
     select distinct d.run_id from (
       select s.run_id from perdure.step_runs s
       join perdure.workflow_runs r on r.run_id = s.run_id
-      left join perdure.workers w on w.worker_id = r.locked_by
+      left join perdure.workers w on w.worker_id = r.leased_by
       where s.deadline_at <= perdure.clock() and s.deadline_at is not null
         and (r.status <> 'RUNNING' or r.lease_token <> s.lease_token
-          or r.locked_until - coalesce(w.lease_ms, 30000) * interval '1 ms' >= s.deadline_at)
+          or r.lease_expires_at - coalesce(w.lease_ms, 30000) * interval '1 ms' >= s.deadline_at)
       order by s.deadline_at limit $1) d
   ),
   locked as materialized (
     select r.run_id, r.status, r.lease_token, r.finished_at,
-      r.locked_until - coalesce((select w.lease_ms from perdure.workers w where w.worker_id = r.locked_by), 30000)
+      r.lease_expires_at - coalesce((select w.lease_ms from perdure.workers w where w.worker_id = r.leased_by), 30000)
         * interval '1 ms' as renewed_at
     from perdure.workflow_runs r
     where r.run_id in (select run_id from late)
@@ -61,12 +61,12 @@ const EXPIRE_STEPS = defineStatement(
   taken as (
     update perdure.workflow_runs r
     set status = 'PENDING', available_at = perdure.clock(), yield_reason = 'STEP_TIMEOUT', attempt = r.attempt + 1,
-      locked_by = null, locked_until = null, updated_at = perdure.clock()
+      leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from stuck k
     where r.run_id = k.run_id
     returning r.run_id, r.namespace, r.task_queue
   ),
-  -- Once all late attempts are failed: what is still open did not run past its own timeout.
+  -- After all late attempts are failed: an attempt that is still open is not past its own timeout.
   lost as materialized (
     select t.*, perdure.lose_open_steps(t.run_id,
       'The run was taken from its worker because another attempt ran past its timeout.') as closed
@@ -75,7 +75,7 @@ const EXPIRE_STEPS = defineStatement(
   select namespace, task_queue, count(*)::int as runs from lost group by namespace, task_queue`,
 );
 
-/** @returns how many runs were taken back, and in which queues */
+/** @returns how many runs were reclaimed, and in which queues */
 export async function expireSteps(
   db: Database,
   { limit }: { readonly limit: number },

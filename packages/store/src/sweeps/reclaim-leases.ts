@@ -1,17 +1,17 @@
 /**
- * Takes runs back whose lease has expired: attempt + 1, open attempts closed as WORKER_LOST.
+ * Reclaims runs whose lease has expired: attempt + 1, open attempts closed as WORKER_LOST.
  *
  * The first loss makes the run claimable at once; further ones in a row, with no step completed under the lost lease,
- * wait for a backoff that doubles. So that a run that kills every worker cannot do so for ever, and its neighbours do not
- * pay for it, a loss counts towards `max_lost_leases` only for the run that had lost the most workers before, among all
- * that were lost with this one (decision 0014); the one that reaches the limit ends as FAILED. All of this holds for a run
- * that is being cancelled too: its clean-up has not ended, so it is not CANCELLED.
+ * wait for a backoff that doubles. A run that kills every worker must not do so forever, and its neighbours must not be blamed: a
+ * loss counts towards `max_lost_leases` only for the run that had lost the most workers before, among all that were lost with this
+ * worker (decision 0014). A run that reaches the limit ends as FAILED. The same holds for a run that is being cancelled: its
+ * clean-up has not ended, so it does not become CANCELLED.
  *
- * Runs of one worker may expire in different sweeps: those that it still holds are looked at here, those that were taken
- * before are remembered in its own row.
+ * Runs of one worker may expire in different sweeps: this statement reads those that it still holds; its row remembers those that
+ * were reclaimed before.
  *
- * After an outage the leases of live workers have expired only because there was no server to renew them at. Nothing is
- * taken until a server has been alive for `serverGraceMs` without a gap.
+ * After an outage, leases of live workers have expired only because no server could renew them. So no lease is reclaimed until a
+ * server has been alive for `serverGraceMs` without a gap.
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
@@ -22,9 +22,9 @@ import { queuesOf } from './queues.js';
 const RECLAIM_LEASES = defineStatement(
   'reclaim_leases',
   `with expired as materialized (
-    select r.run_id, r.counted_losses, r.max_lost_leases, r.cancel_requested_at, r.locked_by
+    select r.run_id, r.counted_losses, r.max_lost_leases, r.cancel_requested_at, r.leased_by
     from perdure.workflow_runs r
-    where r.status = 'RUNNING' and r.locked_until < perdure.clock()
+    where r.status = 'RUNNING' and r.lease_expires_at < perdure.clock()
       and ($4::bigint = 0 or exists (
         select 1 from perdure.servers v
         where v.last_seen_at >= perdure.clock() - $5::int * interval '1 ms'
@@ -33,22 +33,22 @@ const RECLAIM_LEASES = defineStatement(
     for no key update of r skip locked
   ),
   held as (
-    select r.run_id, r.locked_by,
+    select r.run_id, r.leased_by,
       case when r.lost_leases = 0 or exists (
         select 1 from perdure.step_runs s
         where s.run_id = r.run_id and s.lease_token = r.lease_token and s.status = 'COMPLETED' and s.attempt_key = 0
       ) then 0 else r.lost_leases end as earlier
     from perdure.workflow_runs r
-    where r.status = 'RUNNING' and r.locked_by in (select locked_by from expired)
+    where r.status = 'RUNNING' and r.leased_by in (select leased_by from expired)
   ),
   compared as (
-    select run_id, earlier, rank() over (partition by locked_by order by earlier desc) as place,
-      count(*) over (partition by locked_by, earlier) as equals
+    select run_id, earlier, rank() over (partition by leased_by order by earlier desc) as place,
+      count(*) over (partition by leased_by, earlier) as equals
     from held
   ),
   loser as materialized (
     select w.worker_id, w.lost_run_losses from perdure.workers w
-    where w.worker_id in (select locked_by from expired)
+    where w.worker_id in (select leased_by from expired)
     order by w.worker_id
     for no key update
   ),
@@ -58,7 +58,7 @@ const RECLAIM_LEASES = defineStatement(
         + case when c.place = 1 and c.equals = 1 and c.earlier > coalesce(w.lost_run_losses, -1) then 1 else 0 end as counting
     from expired e
     join compared c on c.run_id = e.run_id
-    left join loser w on w.worker_id = e.locked_by
+    left join loser w on w.worker_id = e.leased_by
   ),
   judged as (
     select c.*,
@@ -69,8 +69,8 @@ const RECLAIM_LEASES = defineStatement(
   remembered as (
     update perdure.workers w
     set lost_run_losses = greatest(w.lost_run_losses, j.most)
-    from (select locked_by, max(earlier) as most from judged group by locked_by) j
-    where w.worker_id = j.locked_by
+    from (select leased_by, max(earlier) as most from judged group by leased_by) j
+    where w.worker_id = j.leased_by
     returning 1
   ),
   reclaimed as (
@@ -83,11 +83,11 @@ const RECLAIM_LEASES = defineStatement(
       failure = case when j.next_status = 'FAILED' then jsonb_build_object('type', 'TooManyLostLeasesError',
         'reason', 'TOO_MANY_LOST_LEASES', 'message', format(
           'The run lost its worker %s times in a row without completing a step in between; the last one was %s.%s',
-          j.losses, j.locked_by,
+          j.losses, j.leased_by,
           case when j.cancel_requested_at is null then '' else ' It was being cancelled; its clean-up may not be complete.' end))
         || case when r.failure is null then '{}'::jsonb else jsonb_build_object('cause', r.failure) end
         else r.failure end,
-      locked_by = null, locked_until = null, updated_at = perdure.clock()
+      leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from judged j
     where r.run_id = j.run_id
     returning r.run_id, r.namespace, r.task_queue, r.status
@@ -107,13 +107,13 @@ interface Row {
 }
 
 export interface ReclaimOptions {
-  /** Runs in this sweep at the most. */
+  /** Most runs in this sweep. */
   readonly limit: number;
   /** Backoff after the second loss in a row, in ms. */
   readonly backoffMs: number;
   /** Longest backoff, in ms. */
   readonly maxBackoffMs: number;
-  /** How long a server must have been alive, in ms; 0: do not look at servers. */
+  /** How long a server must have been alive, in ms; 0: servers are not checked. */
   readonly serverGraceMs: number;
 }
 

@@ -1,6 +1,6 @@
 /**
- * Marks workers OFFLINE that were silent for longer than their lease (but at least `minSilenceMs`), and forgets those that
- * have been OFFLINE for a day.
+ * Marks workers OFFLINE that were silent for longer than their lease (at least `minSilenceMs`), and deletes those that have been
+ * OFFLINE for a day.
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
@@ -19,7 +19,7 @@ const RETIRE_STALE_WORKERS = defineStatement(
   forgotten as (
     delete from perdure.workers w
     where w.status = 'OFFLINE' and w.last_seen_at < perdure.clock() - interval '1 day'
-      and not exists (select 1 from perdure.workflow_runs r where r.status = 'RUNNING' and r.locked_by = w.worker_id)
+      and not exists (select 1 from perdure.workflow_runs r where r.status = 'RUNNING' and r.leased_by = w.worker_id)
     returning 1
   )
   select worker_id from retired`,

@@ -1,7 +1,7 @@
 /**
- * Makes due sleepers claimable, the longest overdue first, and completes the timers they slept for.
+ * Makes due runs claimable, the longest overdue first, and completes the timers that they waited for.
  *
- * SKIP LOCKED: several reapers share the work; a run that a cancel or terminate is changing right now is left to it. A
+ * SKIP LOCKED: several reapers share the work; a run that a cancel or terminate is changing now is left to it. A
  * timer is never early: the row's own `wake_at` and `fires_at` are compared with the database's clock. The timers' result
  * order is the lease under which the run was suspended with the highest event_seq, see read-memo.
  * WAITING is reserved for runs that wait for more than time.
@@ -41,7 +41,7 @@ const WAKE_SLEEPERS = defineStatement(
 );
 
 /**
- * @param limit runs in this sweep at the most
+ * @param limit most runs in this sweep
  * @returns how many were woken, and in which queues
  */
 export async function wakeSleepers(

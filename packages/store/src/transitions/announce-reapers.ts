@@ -1,11 +1,11 @@
 /**
- * Reapers say that they are alive, so that people can be told when none is. The sweeps do not read this: each locks what
- * it takes, however many reapers there are.
+ * Reapers announce that they are alive, so that people see when none is. The sweeps do not read this: each locks its own rows, for
+ * any number of reapers.
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 
-/** A reaper is alive while its last sign of life is younger than this. */
+/** A reaper is alive while its last announcement is younger than this. */
 export const REAPER_SILENCE_MS = 10_000;
 
 const ANNOUNCE_REAPER = defineStatement(
@@ -25,7 +25,7 @@ const ANNOUNCE_REAPER = defineStatement(
 
 const RETIRE_REAPER = defineStatement('retire_reaper', 'delete from perdure.reapers where reaper_id = $1::uuid');
 
-/** Records a sign of life, and forgets reapers that have been silent for an hour. */
+/** Announces a reaper, and deletes reapers that have been silent for an hour. */
 export async function announceReaper(
   db: Database,
   reaper: { readonly reaperId: string; readonly identity: string },
@@ -33,7 +33,7 @@ export async function announceReaper(
   await db.query(ANNOUNCE_REAPER, [reaper.reaperId, reaper.identity]);
 }
 
-/** Forgets a reaper that stops. */
+/** Deletes a reaper that stops. */
 export async function retireReaper(db: Database, reaperId: string): Promise<void> {
   await db.query(RETIRE_REAPER, [reaperId]);
 }

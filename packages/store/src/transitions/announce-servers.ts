@@ -1,11 +1,11 @@
 /**
- * Servers say that they are alive. `alive_since` starts anew after a silence, so that the reaper can tell since when
- * workers have had a server to renew their leases at.
+ * Servers announce that they are alive. `alive_since` starts again after a silence, so that the reaper knows since when workers
+ * could renew their leases.
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 
-/** A server is alive while its last sign of life is younger than this. */
+/** A server is alive while its last announcement is younger than this. */
 export const SERVER_SILENCE_MS = 10_000;
 
 const ANNOUNCE_SERVER = defineStatement(
@@ -30,7 +30,7 @@ const ANNOUNCE_SERVER = defineStatement(
 
 const RETIRE_SERVER = defineStatement('retire_server', 'delete from perdure.servers where server_id = $1::uuid');
 
-/** A server that waits longer for this has no database, whatever the reason, in ms. */
+/** A server that waits longer for this counts as without a database, in ms. */
 const ANSWER_WITHIN_MS = 5_000;
 
 /** @returns how many servers are alive, this one included */
@@ -46,7 +46,7 @@ export async function announceServer(
   return { servers: row?.servers ?? 1 };
 }
 
-/** Takes a server that goes down off the list. */
+/** Deletes a server that stops. */
 export async function retireServer(db: Database, serverId: string): Promise<void> {
   await db.query(RETIRE_SERVER, [serverId]);
 }

@@ -1,4 +1,4 @@
-/** Adds namespaces; one that exists is left as it is. */
+/** Creates namespaces; an existing one is not changed. */
 import type { Database } from '../database/database.js';
 import { textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';

@@ -1,28 +1,28 @@
 /**
- * The notifications that servers and reapers send each other. All are hints: whoever misses one finds out by looking, a
- * little later. They are sent outside of transactions that change runs, because NOTIFY takes a global lock at commit.
+ * The notifications that servers and reapers send each other. A lost notification only adds latency: its receiver finds the change
+ * with its next fallback read. They are sent outside of transactions that change runs, because NOTIFY takes a global lock at commit.
  */
 import { randomUUID } from 'node:crypto';
 import type { QueueRef } from '../model.js';
 
-/** Queues that got claimable runs, and news for workers. Heard by servers. */
+/** Queues that have claimable runs, and notices for workers. Servers listen. */
 export const WAKEUP_CHANNEL = 'perdure_wakeup';
-/** Runs that ended. Heard by servers. */
-export const FINISHED_CHANNEL = 'perdure_finished';
-/** Something falls due soon. Heard by reapers. */
+/** Runs that have ended. Servers listen. */
+export const ENDED_CHANNEL = 'perdure_ended';
+/** A wake-up or deadline falls due soon. Reapers listen. */
 export const TIMERS_CHANNEL = 'perdure_timers';
 
 /** PostgreSQL refuses payloads of 8,000 bytes. */
 const MAX_PAYLOAD_BYTES = 7_900;
 
-/** Who sends: listeners leave out what they sent themselves. */
+/** Id of the sender: listeners ignore their own notifications. */
 export const newSenderId = (): string => randomUUID();
 
 export interface WakeupNote {
   readonly from: string;
   readonly queues: readonly QueueRef[];
 }
-/** What a worker should hear of before its next heartbeat. */
+/** What a worker should know before its next heartbeat. */
 export type WorkerNotice = { readonly namespace: string; readonly workerId: string } & (
   | { readonly kind: 'cancel_requested' | 'lease_lost'; readonly runId: string; readonly leaseToken: number }
   | { readonly kind: 'drain' }
@@ -31,18 +31,18 @@ export interface NoticesNote {
   readonly from: string;
   readonly notices: readonly WorkerNotice[];
 }
-export interface FinishedNote {
+export interface EndedNote {
   readonly from: string;
   readonly runIds: readonly string[];
 }
 export interface TimersNote {
-  /** Ms until a sleeper wakes; null: none of note. */
+  /** Ms until a run is due; null: no change. */
   readonly wakeInMs: number | null;
-  /** Ms until a deadline expires; null: none of note. */
+  /** Ms until a deadline passes; null: no change. */
   readonly expiryInMs: number | null;
 }
 
-/** @returns as many payloads as the size limit takes */
+/** @returns as many payloads as the size limit requires */
 export function encodeWakeup(note: WakeupNote): string[] {
   const unique = new Map(note.queues.map((queue) => [`${queue.namespace}\n${queue.taskQueue}`, queue]));
   return inChunks(
@@ -51,7 +51,7 @@ export function encodeWakeup(note: WakeupNote): string[] {
   );
 }
 
-/** @returns the note, or undefined when the payload is not one of ours */
+/** @returns the note, or undefined when the payload is not from Perdure */
 export function decodeWakeup(payload: string): WakeupNote | undefined {
   const note = parse(payload) as { from?: unknown; queues?: unknown } | undefined;
   if (typeof note?.from !== 'string' || !Array.isArray(note.queues)) return undefined;
@@ -63,7 +63,7 @@ export function decodeWakeup(payload: string): WakeupNote | undefined {
   return { from: note.from, queues };
 }
 
-/** @returns as many payloads as the size limit takes */
+/** @returns as many payloads as the size limit requires */
 export function encodeNotices(note: NoticesNote): string[] {
   return inChunks(
     note.notices.map((notice) => JSON.stringify(notice)),
@@ -71,7 +71,7 @@ export function encodeNotices(note: NoticesNote): string[] {
   );
 }
 
-/** @returns the note, or undefined when the payload is not one of ours */
+/** @returns the note, or undefined when the payload is not from Perdure */
 export function decodeNotices(payload: string): NoticesNote | undefined {
   const note = parse(payload) as { from?: unknown; notices?: unknown } | undefined;
   if (typeof note?.from !== 'string' || !Array.isArray(note.notices)) return undefined;
@@ -90,16 +90,16 @@ function isNotice(value: unknown): value is WorkerNotice {
   );
 }
 
-/** @returns as many payloads as the size limit takes */
-export function encodeFinished(note: FinishedNote): string[] {
+/** @returns as many payloads as the size limit requires */
+export function encodeEnded(note: EndedNote): string[] {
   return inChunks(
     note.runIds.map((runId) => `"${runId}"`),
     (items) => `{"from":"${note.from}","runs":[${items}]}`,
   );
 }
 
-/** @returns the note, or undefined when the payload is not one of ours */
-export function decodeFinished(payload: string): FinishedNote | undefined {
+/** @returns the note, or undefined when the payload is not from Perdure */
+export function decodeEnded(payload: string): EndedNote | undefined {
   const note = parse(payload) as { from?: unknown; runs?: unknown } | undefined;
   if (typeof note?.from !== 'string' || !Array.isArray(note.runs)) return undefined;
   return { from: note.from, runIds: note.runs.filter((runId: unknown) => typeof runId === 'string') };
@@ -109,7 +109,7 @@ export function encodeTimers(note: TimersNote): string {
   return JSON.stringify(note);
 }
 
-/** @returns the note, or undefined when the payload is not one of ours */
+/** @returns the note, or undefined when the payload is not from Perdure */
 export function decodeTimers(payload: string): TimersNote | undefined {
   const note = parse(payload) as { wakeInMs?: unknown; expiryInMs?: unknown } | undefined;
   if (note === undefined) return undefined;

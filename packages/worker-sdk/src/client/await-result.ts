@@ -49,7 +49,7 @@ export async function awaitResult(
   const run = { runId, workflowId, workflowType };
   for (;;) {
     const answer = await awaitOnce(context, run, deadline);
-    if (answer.finished) return outputOf(answer, workflowType, codec);
+    if (answer.ended) return outputOf(answer, workflowType, codec);
     if (deadline.remainingMs <= 0) throw new AwaitTimeoutError(run, deadline.timeoutMs);
   }
 }

@@ -108,7 +108,7 @@ export class Client {
     deadline.signal?.throwIfAborted();
     const request = await startRequest(this.#context, workflow, input, options, startRetries(deadline));
     const executed = await this.#executeOnce(request, deadline);
-    if (executed?.finished) return outputOf(executed, request.workflowType, this.#context.codec) as Output;
+    if (executed?.ended) return outputOf(executed, request.workflowType, this.#context.codec) as Output;
     const run = executed ?? (await this.#start(request, deadline));
     return (await awaitResult(this.#context, run, request.workflowType, deadline)) as Output;
   }

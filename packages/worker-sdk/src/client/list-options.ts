@@ -15,7 +15,7 @@ export interface ListOptions {
   /** Their workflow id: ended runs may share one. */
   readonly workflowId?: string;
   /** Build that the runs were started for. */
-  readonly version?: string;
+  readonly build?: string;
   /** Runs started at this time or later. */
   readonly createdAfter?: Date;
   /** Runs started before this time. */
@@ -29,7 +29,7 @@ const KNOWN: readonly (keyof ListOptions)[] = [
   'workflowType',
   'taskQueue',
   'workflowId',
-  'version',
+  'build',
   'createdAfter',
   'createdBefore',
   'pageSize',
@@ -46,7 +46,7 @@ export function listRequest(namespace: string, options: ListOptions): MessageIni
     workflowType: options.workflowType ?? '',
     taskQueue: options.taskQueue ?? '',
     workflowId: options.workflowId ?? '',
-    version: options.version ?? '',
+    build: options.build ?? '',
     pageSize: options.pageSize ?? 100,
     ...(createdAfter === undefined ? {} : { createdAfter: timestampOf(createdAfter) }),
     ...(createdBefore === undefined ? {} : { createdBefore: timestampOf(createdBefore) }),

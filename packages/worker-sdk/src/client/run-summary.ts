@@ -18,7 +18,7 @@ export interface RunSummary {
   /** The queue whose workers execute it. */
   readonly taskQueue: string;
   /** Build that the run was started for; empty when the start named none. */
-  readonly version: string;
+  readonly build: string;
   readonly status: RunStatus;
   /** Attempt of the run, from 1; rises with every run-level retry and every lost worker. */
   readonly attempt: number;
@@ -50,7 +50,7 @@ export function runSummary(run: WorkflowRun, codec: Codec): RunSummary {
     workflowType: run.workflowType,
     namespace: run.namespace,
     taskQueue: run.taskQueue,
-    version: run.version,
+    build: run.build,
     status: RunStatusNumber[run.status] as RunStatus,
     attempt: run.attempt,
     priority: run.priority,

@@ -20,7 +20,7 @@ export interface StartOptions {
   /** −100 to 100; higher is claimed first; default 0. */
   readonly priority?: number;
   /** Build that the run is meant for; at most 255 bytes; default empty. */
-  readonly version?: string;
+  readonly build?: string;
   /** Wait before the first claim, 0 to 10 years; default 0. */
   readonly startDelay?: Duration;
   /** Fails the run with RUN_TIMEOUT this long after its start, retries and sleeps included; at most 10 years; default: no limit. */
@@ -54,7 +54,7 @@ const KNOWN: readonly (keyof StartOptions | keyof ResultOptions)[] = [
   'reusePolicy',
   'requestId',
   'priority',
-  'version',
+  'build',
   'startDelay',
   'runTimeout',
   'executionTimeout',
@@ -68,11 +68,11 @@ export function checkStartOptions(kind: 'start' | 'execute', options: StartOptio
     throw new TypeError(`The options of a start must be an object with a taskQueue; got ${shown(options)}.`);
   }
   refuseUnknownKeys(kind === 'start' ? 'A start' : 'An execute', options, kind === 'start' ? KNOWN : KNOWN_OF_EXECUTE);
-  const { taskQueue, workflowId, requestId, version, reusePolicy, priority, maxLostLeases } = options;
+  const { taskQueue, workflowId, requestId, build, reusePolicy, priority, maxLostLeases } = options;
   checkId('taskQueue', taskQueue);
   if (workflowId !== undefined) checkId('workflowId', workflowId);
   if (requestId !== undefined) checkId('requestId', requestId);
-  if (version !== undefined && version !== '') checkId('version', version, MAX_ID_BYTES);
+  if (build !== undefined && build !== '') checkId('build', build, MAX_ID_BYTES);
   if (reusePolicy !== undefined && !Object.hasOwn(REUSE_POLICIES, reusePolicy)) {
     const names = Object.keys(REUSE_POLICIES);
     throw new TypeError(

@@ -54,7 +54,7 @@ export async function startRequest(
     workflowId: options.workflowId ?? '',
     requestId: options.requestId ?? newUuid(),
     priority: options.priority ?? 0,
-    version: options.version ?? '',
+    build: options.build ?? '',
     reusePolicy: REUSE_POLICIES[options.reusePolicy ?? 'allow'],
     maxLostLeases: options.maxLostLeases ?? 0,
     ...(payload === undefined ? {} : { input: payload }),

@@ -91,7 +91,7 @@ export class Registration {
               workerId,
               taskQueue: worker.taskQueue,
               workflowTypes: [...worker.workflows.keys()],
-              version: worker.version,
+              build: worker.build,
               identity: worker.identity,
               slots: worker.concurrency,
               leaseDuration: durationOf(worker.leaseMs),

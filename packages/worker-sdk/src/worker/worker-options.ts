@@ -33,7 +33,7 @@ export interface WorkerOptions {
   /** How long the lease of a run lasts without a renewal, 1 s to 10 min; default 30 s. The run of a dead worker waits that long. */
   readonly leaseDuration?: Duration;
   /** Name of this build, shown by `perdure worker list`; at most 255 bytes; default empty. */
-  readonly version?: string;
+  readonly build?: string;
   /** Name of this process, shown by `perdure worker list`; default `<host>:<pid>`. */
   readonly identity?: string;
   /** Default {@link devalueCodec}. Clients and workers of a workflow must use the same. */
@@ -55,7 +55,7 @@ export interface ResolvedWorkerOptions {
   readonly limits: Readonly<Record<string, number>>;
   readonly leaseMs: number;
   readonly warmRuns: number;
-  readonly version: string;
+  readonly build: string;
   readonly identity: string;
   readonly codec: Codec;
   readonly shutdownGraceMs: number;
@@ -73,7 +73,7 @@ const KNOWN: readonly (keyof WorkerOptions)[] = [
   'limits',
   'leaseDuration',
   'warmRuns',
-  'version',
+  'build',
   'identity',
   'codec',
   'shutdownGrace',
@@ -111,7 +111,7 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
     limits,
     leaseMs,
     warmRuns: count(options.warmRuns ?? 100, 'warmRuns', 0),
-    version: options.version ?? '',
+    build: options.build ?? '',
     identity: options.identity ?? `${hostname()}:${process.pid}`,
     codec: options.codec ?? devalueCodec,
     shutdownGraceMs: durationMs(options.shutdownGrace ?? 30_000, 'shutdownGrace'),

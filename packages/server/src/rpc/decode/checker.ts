@@ -18,8 +18,8 @@ const MAX_TIMESTAMP_S = 253_402_300_799n;
 const MIN_TIMESTAMP_S = -62_135_596_800n;
 
 /**
- * Reads the fields of one request, collects every violation, and throws them together. Readers return a usable value also
- * for a field that is wrong, so that the others are still looked at; nothing may be done before {@link Checker.done}.
+ * Reads the fields of one request, collects every violation, and throws them together. Readers return a usable value
+ * even for a wrong field, so that the other fields are still checked; use none of them before {@link Checker.done}.
  */
 export class Checker {
   #violations: FieldViolation[] | undefined;
@@ -55,13 +55,13 @@ export class Checker {
 
   /** 1 to 255 bytes without control characters. */
   id(field: string, value: string): string {
-    if (value === '') this.violate(field, `must be given (1 to ${MAX_ID_BYTES} bytes).`);
+    if (value === '') this.violate(field, `must be given: 1 to ${MAX_ID_BYTES} bytes.`);
     return this.optionalId(field, value);
   }
 
   /** At most 255 bytes without control characters. */
   optionalId(field: string, value: string, maxBytes: number = MAX_ID_BYTES): string {
-    // Almost all are like this.
+    // Fast path: almost every id.
     if (value.length <= maxBytes && PRINTABLE_ASCII.test(value)) return value;
     const bytes = Buffer.byteLength(value);
     if (bytes > maxBytes) this.violate(field, `must be at most ${maxBytes} bytes; got ${bytes} bytes.`);
@@ -87,12 +87,13 @@ export class Checker {
   }
 
   integer(field: string, value: number, min: number, max: number): number {
-    if (value < min || value > max) this.violate(field, `must be ${min} to ${max}; got ${value}.`);
+    if (value < min || value > max) this.violate(field, `must be between ${min} and ${max}; got ${value}.`);
     return value;
   }
 
   count(field: string, length: number, min: number, max: number): void {
-    if (length < min || length > max) this.violate(field, `must have ${min} to ${max} elements; got ${length}.`);
+    if (length < min || length > max)
+      this.violate(field, `must have between ${min} and ${max} elements; got ${length}.`);
   }
 
   /** 0 means the default. */
@@ -116,15 +117,15 @@ export class Checker {
     ) {
       this.violate(
         field,
-        `must have nanos of the sign of its seconds and below 1e9; got ${value.seconds} s ${value.nanos} ns.`,
+        `must have nanos with the same sign as its seconds and below 1e9; got ${value.seconds} s ${value.nanos} ns.`,
       );
       return 0;
     }
     if (ms < minMs || ms > maxMs) {
-      this.violate(field, `must be ${minMs} ms to ${maxMs} ms; got ${ms} ms.`);
+      this.violate(field, `must be between ${minMs} ms and ${maxMs} ms; got ${ms} ms.`);
       return 0;
     }
-    // Up, so that nothing is ever early.
+    // Rounded up, so that nothing happens early.
     return Math.ceil(ms);
   }
 
@@ -138,7 +139,7 @@ export class Checker {
     ) {
       this.violate(
         field,
-        `must lie in the years 1 to 9999 with nanos of 0 to 999999999; got ${value.seconds} s ${value.nanos} ns.`,
+        `must be in the years 1 to 9999, with nanos between 0 and 999999999; got ${value.seconds} s ${value.nanos} ns.`,
       );
       return null;
     }
@@ -156,7 +157,7 @@ export class Checker {
     return { data: value.data, encoding: this.optionalId(`${field}.encoding`, value.encoding) };
   }
 
-  /** A value of a protobuf enum by its table; 0 gives `unspecified`, or a violation when there is none. */
+  /** A value of a protobuf enum by its table; 0 gives `unspecified`, or a violation when that is absent. */
   enumValue<T extends string>(field: string, value: number, names: readonly (T | undefined)[], unspecified?: T): T {
     if (value === 0 && unspecified !== undefined) return unspecified;
     const name = names[value];

@@ -46,9 +46,9 @@ function decode(check: Checker, field: string, message: FailureMessage): Failure
   };
 }
 
-/** Causes and errors below it, at the deepest place. */
+/** Depth of its causes and errors. */
 function depthOf(message: FailureMessage, depth = 0): number {
-  // Deeper is refused whatever it is.
+  // Anything deeper is refused, so its depth does not matter.
   if (depth > MAX_CAUSES) return depth;
   const below = message.cause === undefined ? message.errors : [message.cause, ...message.errors];
   // There may be more of them than a call takes arguments.
@@ -72,7 +72,7 @@ function long(check: Checker, field: string, value: string): string {
   return storable(value);
 }
 
-/** jsonb holds neither NUL nor half of a surrogate pair. */
+/** jsonb cannot store NUL or half of a surrogate pair. */
 function storable(value: string): string {
   return value.replaceAll('\u0000', '\ufffd').toWellFormed();
 }

@@ -3,14 +3,14 @@ import type { Checker } from './checker.js';
 
 /**
  * Page tokens: where the last page ended, bound to the query by a short digest, so that a token of another list, filter or
- * namespace is refused instead of giving a page that makes no sense. Not a secret and not trusted: contents are checked.
+ * namespace is refused instead of returning a wrong page. Not secret and not trusted: the contents are checked.
  */
 export function encodePageToken(scope: unknown, cursor: unknown): string {
   return Buffer.from(JSON.stringify([digest(scope), cursor])).toString('base64url');
 }
 
 /**
- * @param scope what the token must have been made for
+ * @param scope the query that the token must belong to
  * @param parse checks the cursor; undefined when it is malformed
  * @returns the cursor; null for an empty token
  */

@@ -20,8 +20,8 @@ import type {
 import type {
   BeginStep,
   CompleteStep,
+  EndRun,
   FailStep,
-  FinishRun,
   LeaseRef,
   MemoCursor,
   MemoCut,
@@ -35,7 +35,7 @@ import type {
   SettleStep,
   StepKind,
   SuspendRun,
-  WaitCondition,
+  Wait,
   WorkerRef,
 } from '@perdure/store';
 import { MAX_DELAY_MS } from '@perdure/store';
@@ -53,7 +53,7 @@ const MAX_EVENT_SEQ = MAX_INT32 - 1;
 const MAX_TYPES = 1_000;
 const MAX_LEASES = 10_000;
 const MAX_WAITS = 10_000;
-/** Kinds whose body a worker executes; the others have calls of their own. */
+/** Kinds whose body a worker executes; the others have their own calls. */
 const BODY_KINDS: readonly StepKind[] = ['FUNCTION', 'TRANSACTION', 'VERSION'];
 
 export function decodeRegisterWorker(check: Checker, request: RegisterWorkerRequest): RegisterWorker {
@@ -63,7 +63,7 @@ export function decodeRegisterWorker(check: Checker, request: RegisterWorkerRequ
     namespace: check.namespace('namespace', request.namespace),
     taskQueue: check.id('task_queue', request.taskQueue),
     workflowTypes: decodeTypes(check, request.workflowTypes),
-    version: check.optionalId('version', request.version),
+    build: check.optionalId('build', request.build),
     identity: check.optionalId('identity', request.identity),
     slots: check.integer('slots', request.slots, 1, 10_000),
     leaseMs: check.duration('lease_duration', request.leaseDuration, DEFAULT_LEASE_MS, {
@@ -85,7 +85,7 @@ export function decodeWorkerRef(
 
 export interface PollRequest extends WorkerRef {
   readonly taskQueue: string;
-  /** Empty: all that the worker registered. */
+  /** Empty: all types that the worker registered. */
   readonly workflowTypes: readonly string[];
   readonly waitMs: number;
   readonly maxRuns: number;
@@ -147,7 +147,7 @@ export function decodeGetMemo(check: Checker, request: GetMemoRequest): MemoRequ
   return { lease, cursor: cursor ?? { entries: 0, bytes: 0 } };
 }
 
-/** A memo's order holds for one lease. */
+/** The order of a memo holds for one lease. */
 export const memoScope = (lease: LeaseRef): unknown => ['memo', lease.namespace, lease.runId, lease.leaseToken];
 
 export interface Heartbeat {
@@ -198,7 +198,7 @@ export function decodeBeginStep(check: Checker, request: BeginStepRequest): Begi
   };
 }
 
-/** A completion that carries its beginning: what every step comes as, so nothing is copied from other decoders' results. */
+/** A completion with its beginning: the most common call, so it copies nothing from the results of other decoders. */
 export function decodeRecordStep(check: Checker, request: CompleteStepRequest, begin: StepBegin): RecordStep {
   return {
     namespace: check.namespace('namespace', request.namespace),
@@ -289,17 +289,17 @@ export function decodeScheduleSleep(check: Checker, request: ScheduleSleepReques
 
 export function decodeSuspendRun(check: Checker, request: SuspendRunRequest): SuspendRun {
   check.count('waits', request.waits.length, 1, MAX_WAITS);
-  const waits = request.waits.slice(0, MAX_WAITS).map((wait, index): WaitCondition => {
+  const waits = request.waits.slice(0, MAX_WAITS).map((wait, index): Wait => {
     const stepId = check.id(`waits[${index}].step_id`, wait.stepId);
-    if (wait.condition.case === undefined) {
-      check.violate(`waits[${index}].condition`, 'either timer or retry must be given.');
+    if (wait.kind.case === undefined) {
+      check.violate(`waits[${index}].kind`, 'either timer or retry must be given.');
     }
-    return { stepId, on: wait.condition.case === 'retry' ? 'RETRY' : 'TIMER' };
+    return { stepId, on: wait.kind.case === 'retry' ? 'RETRY' : 'TIMER' };
   });
   return { ...decodeLease(check, request), waits };
 }
 
-export function decodeCompleteWorkflow(check: Checker, request: CompleteWorkflowRequest): FinishRun {
+export function decodeCompleteWorkflow(check: Checker, request: CompleteWorkflowRequest): EndRun {
   return {
     ...decodeLease(check, request),
     end: 'COMPLETED',
@@ -308,12 +308,12 @@ export function decodeCompleteWorkflow(check: Checker, request: CompleteWorkflow
   };
 }
 
-export function decodeConfirmCancel(check: Checker, request: LeaseFields): FinishRun {
+export function decodeConfirmCancel(check: Checker, request: LeaseFields): EndRun {
   return { ...decodeLease(check, request), end: 'CANCELLED' };
 }
 
 export type FailWorkflow =
-  | { readonly kind: 'fail'; readonly command: FinishRun }
+  | { readonly kind: 'fail'; readonly command: EndRun }
   | { readonly kind: 'retry'; readonly command: RetryRunAttempt };
 
 export function decodeFailWorkflow(check: Checker, request: FailWorkflowRequest): FailWorkflow {

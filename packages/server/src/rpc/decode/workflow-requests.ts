@@ -21,7 +21,7 @@ const MAX_STARTS = 500;
 const DEFAULT_MAX_LOST_LEASES = 10;
 const MAX_LOST_LEASES = 1_000;
 
-/** @param path of the message in the request, with a dot at its end, or empty */
+/** @param path of the message in the request, ending with a dot, or empty */
 export function decodeStart(check: Checker, request: StartWorkflowRequest, path = ''): StartRun {
   const namespace = check.namespace(`${path}namespace`, request.namespace);
   const givenId = check.optionalId(`${path}request_id`, request.requestId);
@@ -37,7 +37,7 @@ export function decodeStart(check: Checker, request: StartWorkflowRequest, path 
     requestId,
     freshRunId,
     priority: check.integer(`${path}priority`, request.priority, -100, 100),
-    version: check.optionalId(`${path}version`, request.version),
+    build: check.optionalId(`${path}build`, request.build),
     reusePolicy: check.enumValue(`${path}reuse_policy`, request.reusePolicy, reusePolicies, 'ALLOW'),
     startDelayMs: check.duration(`${path}start_delay`, request.startDelay, 0),
     runTimeoutMs: check.duration(`${path}run_timeout`, request.runTimeout, 0),
@@ -92,7 +92,7 @@ export function decodeRunRef(
     : { namespace, runId: null, workflowId: check.id('workflow_id', request.workflowId) };
 }
 
-/** The caller's own words for a run, for messages. */
+/** The run as the caller named it, for messages. */
 export const refText = (ref: RunRef): string => ref.runId ?? ref.workflowId ?? '';
 
 export function decodeActOnRun(
@@ -116,7 +116,7 @@ export function decodeListRuns(check: Checker, request: ListRunsRequest): ListRu
       check.enumValue(`statuses[${index}]`, status, runStatuses),
     ),
     workflowId: check.optionalId('workflow_id', request.workflowId) || null,
-    version: check.optionalId('version', request.version) || null,
+    build: check.optionalId('build', request.build) || null,
   };
   return {
     filter,
@@ -130,7 +130,7 @@ export function decodeListRuns(check: Checker, request: ListRunsRequest): ListRu
 export const listScope = (filter: RunFilter): unknown => ['runs', filter];
 
 export function decodeCountRuns(check: Checker, request: CountRunsRequest): RunFilter {
-  return { ...decodeCommonFilter(check, request), statuses: [], workflowId: null, version: null };
+  return { ...decodeCommonFilter(check, request), statuses: [], workflowId: null, build: null };
 }
 
 function decodeCommonFilter(check: Checker, request: ListRunsRequest | CountRunsRequest) {

@@ -1,4 +1,4 @@
-/** What operators are told about reapers and about what does not move. */
+/** Reapers and diagnoses as protobuf messages. */
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { DiagnoseResponseSchema, ReaperInfoSchema } from '@perdure/proto';
 import type { Diagnosis, Reaper } from '@perdure/store';

@@ -12,7 +12,7 @@ export function leasedRun(claim: ClaimedRun): MessageInitShape<typeof LeasedRunS
     runId: run.runId,
     workflowId: run.workflowId,
     workflowType: run.workflowType,
-    version: run.version,
+    build: run.build,
     leaseToken: run.leaseToken,
     leaseDuration: durationOf(claim.leaseMs),
     attempt: run.attempt,

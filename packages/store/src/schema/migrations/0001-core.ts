@@ -1,17 +1,17 @@
 /**
- * The core tables. Why they look as they do:
+ * The core tables, and the reasons for their form:
  *
- * - Every claim, suspension and end changes `status`, which the partial indexes mention, so such an update touches every
- *   index of the table: there are few. Lease renewals change only unindexed columns and stay heap-only (HOT).
- * - Payload columns are STORAGE EXTERNAL with a low toast_tuple_target: anything that matters in size lives out of line,
- *   where updates of the row do not copy it, and is not compressed a second time.
- * - No foreign key from steps to runs: every write of a step locks its run in the same statement, which proves more than
- *   the key would, without a second look-up per row.
+ * - Every claim, suspension and end changes `status`, which the partial indexes use, so such an update changes every index of
+ *   the table: there are few. Lease renewals change only unindexed columns and stay heap-only (HOT).
+ * - Payload columns are STORAGE EXTERNAL with a low toast_tuple_target: all but small payloads are stored out of line,
+ *   where updates of the row do not copy them, and are not compressed a second time.
+ * - No foreign key from steps to runs: every write of a step locks its run in the same statement, which guarantees
+ *   more than the key would, without a second look-up for each row.
  */
 export const core = `
 create schema if not exists perdure;
 
--- The one place that time comes from. Tests replace the function; nothing else reads a clock.
+-- The only source of time. Tests replace the function; no other SQL reads a clock.
 create function perdure.clock() returns timestamptz
   language sql stable parallel safe
   as $$ select statement_timestamp() $$;
@@ -25,12 +25,12 @@ insert into perdure.namespaces (name, description) values ('default', 'Used when
 
 create table perdure.workflow_runs (
   run_id                uuid        primary key,
-  locked_by             uuid,
+  leased_by             uuid,
   created_at            timestamptz not null,
   updated_at            timestamptz not null,
   started_at            timestamptz,
   finished_at           timestamptz,
-  locked_until          timestamptz,
+  lease_expires_at      timestamptz,
   available_at          timestamptz,
   wake_at               timestamptz,
   cancel_requested_at   timestamptz,
@@ -41,7 +41,7 @@ create table perdure.workflow_runs (
   lease_token           integer     not null default 0 check (lease_token >= 0),
   attempt               integer     not null default 1 check (attempt >= 1),
   lost_leases           integer     not null default 0 check (lost_leases >= 0),
-  -- Those of the lost leases that count towards max_lost_leases: see decision 0014.
+  -- The lost leases that count towards max_lost_leases, see decision 0014.
   counted_losses        integer     not null default 0 check (counted_losses >= 0),
   retries               integer     not null default 0 check (retries >= 0),
   -- The place at which the code learned of the cancel request.
@@ -49,7 +49,7 @@ create table perdure.workflow_runs (
   cancel_event_seq      integer,
   max_lost_leases       integer     not null check (max_lost_leases >= 1),
   priority              smallint    not null default 0 check (priority between -100 and 100),
-  -- May be what kills its workers: a worker executes one such run at a time.
+  -- A suspect may be what kills its workers: a worker executes one suspect at a time.
   suspect               boolean     not null generated always as (lost_leases >= 2) stored,
   -- WAITING and PAUSED are reserved: nothing sets them yet.
   status                text        not null check (status in
@@ -59,7 +59,7 @@ create table perdure.workflow_runs (
   namespace             text        not null,
   workflow_id           text        not null,
   workflow_type         text        not null,
-  version               text        not null default '',
+  build                 text        not null default '',
   task_queue            text        not null,
   request_id            text,
   cancel_reason         text,
@@ -71,7 +71,7 @@ create table perdure.workflow_runs (
   output_encoding       text,
   failure               jsonb,
   constraint leased_iff_running check (
-    (status = 'RUNNING') = (locked_by is not null) and (status = 'RUNNING') = (locked_until is not null)),
+    (status = 'RUNNING') = (leased_by is not null) and (status = 'RUNNING') = (lease_expires_at is not null)),
   constraint available_iff_pending check ((status = 'PENDING') = (available_at is not null)),
   constraint finished_iff_terminal check (
     (finished_at is not null) = (status in ('COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'))),
@@ -93,27 +93,27 @@ alter table perdure.workflow_runs set (
 alter table perdure.workflow_runs
   alter column input set storage external, alter column output set storage external;
 
--- At most one open run per workflow id, and the way to the newest ended one: open runs share the nil UUID, an ended run
--- has its own id, so one index serves both.
+-- At most one open run per workflow id, and the newest ended one: open runs share the nil UUID, an ended run has its own id,
+-- so one index serves both.
 create unique index workflow_runs_workflow_id on perdure.workflow_runs (namespace, workflow_id,
   (case when finished_at is null then '00000000-0000-0000-0000-000000000000'::uuid else run_id end));
 -- Claims.
 create index workflow_runs_claimable on perdure.workflow_runs (namespace, task_queue, suspect, priority desc, available_at)
   where status = 'PENDING';
 -- Whether a worker holds a suspect. Nearly always empty.
-create index workflow_runs_suspects on perdure.workflow_runs (locked_by, run_id) where status = 'RUNNING' and suspect;
+create index workflow_runs_suspects on perdure.workflow_runs (leased_by, run_id) where status = 'RUNNING' and suspect;
 -- Wake-ups.
 create index workflow_runs_wake on perdure.workflow_runs (wake_at) where wake_at is not null;
--- Leases: as many rows as the fleet has busy slots. Not on locked_until, so that a renewal is a heap-only update.
+-- Leases: as many rows as the fleet has busy slots. Not on lease_expires_at, so that a renewal is a heap-only update.
 create index workflow_runs_running on perdure.workflow_runs (namespace, task_queue) where status = 'RUNNING';
 -- Timeouts.
 create index workflow_runs_deadline on perdure.workflow_runs (deadline_at)
   where deadline_at is not null and finished_at is null;
--- A request id that is not part of the run id starts one run, whatever workflow id comes with it.
+-- A request id that is not hashed into the run id starts one run, with any workflow id.
 create unique index workflow_runs_request_id on perdure.workflow_runs (namespace, request_id) where request_id is not null;
 -- Lists, newest first.
 create index workflow_runs_listed on perdure.workflow_runs (namespace, run_id);
--- Lists of what went wrong.
+-- Lists of failed runs.
 create index workflow_runs_failed on perdure.workflow_runs (namespace, run_id) where status = 'FAILED';
 
 create table perdure.step_runs (
@@ -131,9 +131,9 @@ create table perdure.step_runs (
   lease_token        integer     not null check (lease_token >= 1),
   event_seq          integer,
   is_latest          boolean     not null default true,
-  -- Taken back by a run-level retry: kept as history, and the code may ask for the step anew.
+  -- Taken back by a run-level retry: kept as history; the code may use the step id again.
   is_cut             boolean     not null default false,
-  -- 0 for the latest attempt of a step, which is thereby the only one, and the number of any other.
+  -- 0 for the latest attempt of a step, so that there is only one; the attempt number for any other.
   attempt_key        integer     not null generated always as (case when is_latest then 0 else attempt_number end) stored,
   -- All but FUNCTION and SLEEP are reserved, as is SKIPPED: nothing sets them yet.
   kind               text        not null check (kind in
@@ -147,7 +147,7 @@ create table perdure.step_runs (
   heartbeat          bytea,
   heartbeat_encoding text,
   failure            jsonb,
-  -- As it is sent: what is stored is compressed, and to measure it again for each page of a memo would read it all.
+  -- Size before compression: measuring the stored value for each page of a memo would read all of it.
   failure_bytes      integer     generated always as (octet_length(failure::text)) stored,
   primary key (run_id, step_id, attempt_key),
   constraint finished_iff_ended check ((status = 'RUNNING') = (finished_at is null)),
@@ -169,10 +169,10 @@ alter table perdure.step_runs
   alter column input set storage external, alter column output set storage external,
   alter column heartbeat set storage external;
 
--- Every step writes one row, and each index of the table costs it as much as the row itself: the primary key alone keeps
--- attempts apart, allows one latest attempt per step, and leads to the memo of a run.
--- Attempts that may time out. The column is emptied when the attempt ends, so the index holds open ones only, and steps
--- without a timeout never enter it.
+-- Every step writes one row, and each index of the table costs as much as the row itself. So the primary key alone keeps
+-- attempts apart, allows one latest attempt per step, and finds the memo of a run.
+-- Attempts that may time out. The column becomes null when the attempt ends, so the index has open attempts only, and none
+-- without a timeout.
 create index step_runs_deadline on perdure.step_runs (deadline_at) where deadline_at is not null;
 
 create table perdure.workers (
@@ -180,18 +180,17 @@ create table perdure.workers (
   namespace          text        not null,
   task_queue         text        not null,
   workflow_types     text[]      not null,
-  version            text        not null default '',
+  build              text        not null default '',
   identity           text        not null default '',
   slots              integer     not null check (slots >= 1),
   lease_ms           integer     not null check (lease_ms >= 1000),
   status             text        not null check (status in ('ONLINE', 'DRAINING', 'OFFLINE')),
   registered_at      timestamptz not null,
   last_seen_at       timestamptz not null,
-  -- Kept while the worker is OFFLINE, so that one that is heard of again still drains.
+  -- Kept while the worker is OFFLINE, so that it still drains when its heartbeats arrive again.
   drain_requested_at timestamptz,
   deregistered_at    timestamptz,
-  -- Of the runs that were lost with the worker: the most losses in a row that one of them had had before. Null while the
-  -- worker is heard of.
+  -- The most losses in a row that a run lost with this worker had before. Null while heartbeats of the worker arrive.
   lost_run_losses    integer,
   constraint deregistered_is_offline check (deregistered_at is null or status = 'OFFLINE'),
   constraint draining_was_requested check (status <> 'DRAINING' or drain_requested_at is not null),
@@ -200,7 +199,7 @@ create table perdure.workers (
 alter table perdure.workers set (fillfactor = 50);
 create index workers_queue on perdure.workers (namespace, task_queue) where status <> 'OFFLINE';
 
--- Servers alive: tells a server whether it has peers to notify, and the reaper whether workers had a chance to renew.
+-- Servers alive: a server sees whether it has peers to notify, the reaper whether workers could renew their leases.
 create table perdure.servers (
   server_id    uuid        primary key,
   identity     text        not null,
@@ -210,12 +209,12 @@ create table perdure.servers (
 );
 alter table perdure.servers set (fillfactor = 50);
 
--- What becomes of open attempts when their run ends or is taken from its worker. VOLATILE functions, because each statement
--- in one has a snapshot of its own: called for a run that the calling statement has locked, they see every attempt that was
--- begun before the lock was got, also those that the calling statement's older snapshot does not show. Nothing can begin
--- after it, since whoever begins an attempt locks the run first.
+-- Close open attempts when their run ends or is taken from its worker. The functions are VOLATILE, so each statement in them has
+-- its own snapshot: called for a run that the calling statement has locked, they see every attempt that began before the lock
+-- was taken, even those that the older snapshot of the calling statement does not show. None can begin after it, because
+-- beginning an attempt locks the run first.
 
--- The run is over: whatever was open, timers included, is CANCELLED.
+-- The run has ended: open attempts and timers become CANCELLED.
 create function perdure.cancel_open_steps(ended_run uuid) returns void
   language plpgsql volatile
   as $$ begin
@@ -224,7 +223,7 @@ create function perdure.cancel_open_steps(ended_run uuid) returns void
     where s.run_id = ended_run and s.attempt_key = 0 and s.status = 'RUNNING';
   end $$;
 
--- Another worker continues the run: open bodies are FAILED as WORKER_LOST with another attempt to follow at once; timers stay.
+-- Another worker continues the run: open attempts become FAILED as WORKER_LOST and are retried at once; timers stay.
 create function perdure.lose_open_steps(lost_run uuid, message text) returns void
   language plpgsql volatile
   as $$ begin

@@ -7,5 +7,5 @@ export interface Migration {
   readonly sql: string;
 }
 
-/** Forward only: a released migration is never changed, only followed by another. */
+/** Forward only: a released migration is never changed; another one follows it. */
 export const MIGRATIONS: readonly Migration[] = [{ version: 1, name: 'core', sql: core }];

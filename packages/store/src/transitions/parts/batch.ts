@@ -22,22 +22,22 @@ export function fenceOutcome(verdict: string): FenceOutcome | undefined {
   return verdict === 'run_not_found' || verdict === 'lease_lost' ? { kind: verdict } : undefined;
 }
 
-/** A verdict that the transition does not know is a fault of ours. */
+/** A verdict that the transition does not know is a bug in Perdure. */
 export function unknownVerdict(statement: string, verdict: string): never {
   throw new Error(`Statement '${statement}' answered with the unknown verdict '${verdict}'.`);
 }
 
 /** Who held a run when a row was read. */
-export function holderOf(row: { readonly locked_by: string | null; readonly lease_token: number }): RunHolder | null {
-  return row.locked_by === null ? null : { workerId: row.locked_by, leaseToken: row.lease_token };
+export function holderOf(row: { readonly leased_by: string | null; readonly lease_token: number }): RunHolder | null {
+  return row.leased_by === null ? null : { workerId: row.leased_by, leaseToken: row.lease_token };
 }
 
 const MAX_ROUNDS = 10;
 
 /**
- * Runs a transition in as many rounds as it takes: commands with the same key never share a round (so that a statement
- * meets each row once and later commands see what earlier ones did), and a command that came back as `raced` - a concurrent
- * transaction changed what its snapshot had shown - is judged again.
+ * Runs a transition in as many rounds as necessary: commands with the same key never share a round, so that a statement changes
+ * each row once and later commands see the effect of earlier ones. A command that comes back as `raced` (a concurrent transaction
+ * changed what its snapshot had shown) is judged again.
  *
  * @param keyOf what must be unique within one statement
  * @param runOnce the statement; one outcome or 'raced' per command, in order

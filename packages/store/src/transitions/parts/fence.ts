@@ -1,9 +1,10 @@
 /**
- * The fence, written once. Every transition that a worker asks for begins with LOCKED_RUNS and judges with FENCE_VERDICT:
+ * The fence, written once. Transitions of workers begin with LOCKED_RUNS and judge with FENCE_VERDICT; the plain UPDATE of
+ * `end-runs` fences in its WHERE instead:
  *
  * - All runs of the batch are locked in run id order before anything is read or written, so two batches never deadlock.
- * - The token is compared on the locked row version. Whoever raises the token or takes the run away must lock the same
- *   row, so nothing can slip between the check and the write.
+ * - The token is compared on the locked row version. Every statement that raises the token or takes the run away must lock the
+ *   same row, so nothing can happen between the check and the write.
  * - Parameters: $1 run ids, $2 namespaces, $3 lease tokens, one element per command, in the order of the commands.
  *
  * What the lock does not give: other tables are read with the statement's snapshot, which may be older than the lock.
@@ -11,7 +12,7 @@
  * happen comes back as `raced` and is judged again with a new snapshot.
  */
 export const LOCKED_RUNS = `locked as materialized (
-    select r.run_id, r.namespace, r.task_queue, r.status, r.lease_token, r.yield_reason, r.locked_by, r.cancel_requested_at,
+    select r.run_id, r.namespace, r.task_queue, r.status, r.lease_token, r.yield_reason, r.leased_by, r.cancel_requested_at,
       r.cancel_event_seq is not null as cancel_observed
     from perdure.workflow_runs r
     where r.run_id = any($1::uuid[])

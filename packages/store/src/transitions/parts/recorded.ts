@@ -1,7 +1,6 @@
 /**
- * What is recorded of a step, for each row of `command c`. LATERAL with LIMIT is looked up by key for each command whatever
- * the planner believes of the table: a join would be planned as a scan while the table is small, and a connection keeps
- * that plan while the table grows.
+ * What is recorded of a step, for each row of `command c`. LATERAL with LIMIT is always looked up by key: a join would be planned
+ * as a scan while the table is small, and a connection keeps that plan while the table grows.
  */
 export const latestAttempt = (alias: string, stepId = 'c.step_id'): string => `left join lateral (
       select * from perdure.step_runs x where x.run_id = c.run_id and x.step_id = ${stepId} and x.attempt_key = 0 limit 1
@@ -14,8 +13,8 @@ export const namedAttempt = (alias: string): string => `left join lateral (
     ) ${alias} on true`;
 
 /**
- * For `command c`, and `p` its step's latest attempt: the attempt is the step's first, or follows one that FAILED with
- * another to come, or one that an earlier lease left open, or one that was cut.
+ * For `command c`, and `p` its step's latest attempt: the attempt is the step's first, or follows one that FAILED and is
+ * retried, or one that an earlier lease left open, or one that was cut.
  */
 export const MAY_COME_NEXT = `c.attempt_number = coalesce(p.attempt_number, 0) + 1 and (p.attempt_number is null
           or (p.status = 'FAILED' and p.next_retry_at is not null)
@@ -24,12 +23,12 @@ export const MAY_COME_NEXT = `c.attempt_number = coalesce(p.attempt_number, 0) +
 
 /**
  * For `command c`, and `p` its step's latest attempt: the code asks for something other than what is recorded under the id.
- * A step that was cut may come back as anything.
+ * A step that was cut may be recorded again with any kind and position.
  */
 export const IS_MISMATCH = `not p.is_cut and (p.kind <> c.kind or p.seq <> c.seq)`;
 
 /**
- * `replaced as (…)`: the attempts before those with the verdict are the latest no more; one that an earlier lease left open
+ * `replaced as (…)`: the attempts before those with the verdict are no longer the latest; one that an earlier lease left open
  * is closed as WORKER_LOST, so at most one attempt is ever open.
  */
 export const replaceLatest = (verdict: string): string => `replaced as (

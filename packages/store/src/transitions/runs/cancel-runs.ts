@@ -1,10 +1,10 @@
 /**
- * Asks runs to end.
+ * Requests that runs are cancelled.
  *
- * A run that no worker has ever held has nothing to clean up and is CANCELLED here. Any other gets the request written
- * on it: a sleeper becomes claimable at once, and its code sees the cancel when a worker goes on with it; a running one
- * is told by the answers to its worker's calls. Once this is acknowledged no new step begins, because beginning one
- * locks the same row. Asking twice changes nothing; a run that ended otherwise is refused.
+ * A run that was never claimed has nothing to clean up and becomes CANCELLED here. For any other run the request is recorded: a
+ * sleeping run becomes claimable at once, and its code sees the cancel when a worker continues it; the worker of a running one learns
+ * of it from the answers to its calls. Once this is acknowledged no new step begins, because beginning a step locks the same row.
+ * A second request changes nothing; a run that ended in another way is refused.
  */
 import type { CancelRun, CancelRunOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -16,7 +16,7 @@ import { holderOf, inRounds, unknownVerdict, type VerdictRow } from '../parts/ba
 const CANCEL_RUNS = defineStatement(
   'cancel_runs',
   `with locked as materialized (
-    select r.run_id, r.namespace, r.status, r.started_at, r.cancel_requested_at, r.task_queue, r.locked_by, r.lease_token
+    select r.run_id, r.namespace, r.status, r.started_at, r.cancel_requested_at, r.task_queue, r.leased_by, r.lease_token
     from perdure.workflow_runs r
     where r.run_id = any($1::uuid[])
     order by r.run_id
@@ -26,7 +26,7 @@ const CANCEL_RUNS = defineStatement(
     select * from unnest($1::uuid[], $2::text[], $3::text[]) with ordinality as t(run_id, namespace, reason, ord)
   ),
   judged as (
-    select c.*, l.status, l.task_queue, l.locked_by, l.lease_token,
+    select c.*, l.status, l.task_queue, l.leased_by, l.lease_token,
       case
         when l.run_id is null or l.namespace <> c.namespace then 'run_not_found'
         when l.status = 'CANCELLED' then 'already_requested'
@@ -52,7 +52,7 @@ const CANCEL_RUNS = defineStatement(
     returning r.run_id, r.status
   )
   select j.ord::int as ord, j.verdict, coalesce(c.status, j.status) as status, coalesce(j.task_queue, '') as task_queue,
-    j.locked_by, j.lease_token
+    j.leased_by, j.lease_token
   from judged j
   left join changed c on c.run_id = j.run_id
   order by j.ord`,
@@ -61,7 +61,7 @@ const CANCEL_RUNS = defineStatement(
 interface Row extends VerdictRow {
   readonly status: RunStatus;
   readonly task_queue: string;
-  readonly locked_by: string | null;
+  readonly leased_by: string | null;
   readonly lease_token: number;
 }
 

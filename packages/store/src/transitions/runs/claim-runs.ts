@@ -1,16 +1,15 @@
 /**
  * Leases runs to waiting slots, many at once.
  *
- * The runs are picked in order of (priority, age) with SKIP LOCKED, so any number of servers claim side by side without
- * waiting for or seeing each other's picks. Whether a worker may get runs is read in the same statement, so none is handed
- * to a worker whose draining or deregistration was acknowledged. Every claim raises the lease token; whatever was sent
- * under an earlier one is refused from then on.
+ * The runs are claimed in order of (priority, age) with SKIP LOCKED, so any number of servers claim in parallel without waiting for
+ * each other. Whether a worker may get runs is read in the same statement, so no run is leased to a worker whose drain or
+ * deregistration was acknowledged. Every claim raises the lease token; calls with an earlier token are refused from then on.
  *
- * A suspect - a run that lost its worker at least twice in a row and may be what kills them - is leased only to a worker
- * that holds no other suspect, so that one death tells which run is to blame (decision 0014). Two claims for one worker at
- * the same moment may each give it one; then its death counts against neither.
+ * A suspect (a run that lost its worker at least twice in a row and may be the cause) is leased only to a worker that holds no
+ * other suspect, so that a dead worker shows which run is the cause (decision 0014). Two claims for one worker at the same moment
+ * may each lease it a suspect; then its death counts for neither.
  *
- * A run that comes into the queue while the statement runs may be missed by it; the caller claims again on a wake-up.
+ * The statement may miss a run that becomes claimable while it runs; the caller claims again on a wake-up.
  */
 import type { ClaimOutcome, ClaimRuns } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -34,8 +33,8 @@ const CLAIM_RUNS = defineStatement(
     -- of workflow_runs_suspects, or a plan made while the table is empty takes another index and reads all leased runs.
     left join lateral (
       select x.run_id from perdure.workflow_runs x
-      where x.locked_by = s.worker_id and x.status = 'RUNNING' and x.suspect
-      order by x.locked_by, x.run_id limit 1
+      where x.leased_by = s.worker_id and x.status = 'RUNNING' and x.suspect
+      order by x.leased_by, x.run_id limit 1
     ) held on true
     where s.status = 'ONLINE' and s.nth = 1 and held.run_id is null
   ),
@@ -71,8 +70,8 @@ const CLAIM_RUNS = defineStatement(
   ),
   claimed as (
     update perdure.workflow_runs r
-    set status = 'RUNNING', lease_token = r.lease_token + 1, locked_by = s.worker_id,
-      locked_until = perdure.clock() + s.lease_ms * interval '1 ms', available_at = null,
+    set status = 'RUNNING', lease_token = r.lease_token + 1, leased_by = s.worker_id,
+      lease_expires_at = perdure.clock() + s.lease_ms * interval '1 ms', available_at = null,
       started_at = coalesce(r.started_at, perdure.clock()),
       execution_deadline_at = case when r.execution_timeout_ms > 0
         then coalesce(r.execution_deadline_at, perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
@@ -80,7 +79,7 @@ const CLAIM_RUNS = defineStatement(
     from given g
     join slot s using (ord)
     where r.run_id = g.run_id
-    returning s.ord as slot_ord, s.lease_ms, r.run_id, r.workflow_id, r.workflow_type, r.version, r.lease_token, r.attempt,
+    returning s.ord as slot_ord, s.lease_ms, r.run_id, r.workflow_id, r.workflow_type, r.build, r.lease_token, r.attempt,
       r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.input,
       r.input_encoding
   )
@@ -95,7 +94,7 @@ type Row = Pick<
   | 'run_id'
   | 'workflow_id'
   | 'workflow_type'
-  | 'version'
+  | 'build'
   | 'lease_token'
   | 'attempt'
   | 'retries'
@@ -129,7 +128,7 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
     textArray(claim.workflowTypes),
     plainArray(claim.slots, (slot) => slot.workerId),
   ]);
-  // A run's first lease finds nothing recorded: no need to look.
+  // The first lease of a run has no memo to read.
   const advanced = rows.filter((row) => row.run_id !== null && row.lease_token > 1).map((row) => row.run_id);
   const memos = await readMemos(db, advanced, limits);
   return rows.map((row) => {
@@ -143,7 +142,7 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
             namespace: claim.namespace,
             workflowId: row.workflow_id,
             workflowType: row.workflow_type,
-            version: row.version,
+            build: row.build,
             leaseToken: row.lease_token,
             attempt: row.attempt,
             retries: row.retries,

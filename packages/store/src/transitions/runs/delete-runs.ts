@@ -1,10 +1,10 @@
 /**
- * Deletes ended runs with their steps and payloads, for ever. An open run is refused: whoever holds it would write on. A
- * deleted run is not there, so deleting twice answers run_not_found, and its workflow id and request id are free again.
+ * Permanently deletes ended runs with their steps and payloads. An open run is refused, because its worker would continue to write.
+ * Deleting a deleted run answers run_not_found; its workflow id and request id are free again.
  *
- * A run may have any number of steps, so each statement deletes a bounded number of them, in run id order, and a run goes
- * with the last of its steps; the statement is repeated until every run of the batch is gone. When that is cut short, a run
- * is left with a part of its history, ended as before, and deleting it again deletes the rest.
+ * A run may have any number of steps, so each statement deletes a bounded number of them, in run id order, and a run
+ * together with the last of its steps; the statement is repeated until every run of the batch is deleted. When that is interrupted, a
+ * run keeps a part of its history and its terminal status, and deleting it again deletes the rest.
  *
  * Race closed: a run that ends while this waits for its lock has steps that this statement's snapshot does not show. It is
  * judged again with a new snapshot, so that no step outlives its run.
@@ -21,11 +21,11 @@ export interface DeleteRun {
 }
 export type DeleteRunOutcome =
   | { readonly kind: 'run_not_found' }
-  /** Not ended. */
+  /** The run has not ended. */
   | { readonly kind: 'wrong_state'; readonly status: RunStatus }
   | { readonly kind: 'deleted' };
 
-/** Steps that one statement deletes: some tenths of a second. */
+/** Most steps that one statement deletes: a few tenths of a second. */
 const MAX_STEPS = 10_000;
 
 const DELETE_RUNS = defineStatement(
@@ -68,7 +68,7 @@ const DELETE_RUNS = defineStatement(
     delete from perdure.step_runs s using steps d
     where s.run_id = d.run_id and s.step_id = d.step_id and s.attempt_key = d.attempt_key
   ),
-  -- With the limit reached, the last run may have more steps, and those behind it were not looked at.
+  -- When the limit is reached, the last run may have more steps, and later runs were not read.
   gone as (
     delete from perdure.workflow_runs r using judged j
     where j.verdict = 'delete' and r.run_id = j.run_id and (

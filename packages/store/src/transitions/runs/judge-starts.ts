@@ -1,6 +1,6 @@
 /**
- * What stands against starts that were refused, or is known of their request already: the run with the request's id, else the
- * open run of the workflow id, else its newest one.
+ * The run that a refused start conflicts with: the run with its request id, else the open run of its workflow id, else the newest
+ * run of that id.
  */
 import type { StartRun, StartRunOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -49,7 +49,7 @@ export interface JudgedRow {
   readonly equal: boolean;
 }
 
-/** @returns for each start what its ids lead to, in their order */
+/** @returns for each start the run of its ids, in their order */
 export function judgeStarts(db: Database, commands: readonly StartRun[]): Promise<readonly JudgedRow[]> {
   return db.query<JudgedRow>(JUDGE_STARTS, [
     plainArray(commands, (command) => command.runId),
@@ -64,7 +64,7 @@ export function judgeStarts(db: Database, commands: readonly StartRun[]): Promis
   ]);
 }
 
-/** @returns 'raced' when nothing stands against the start any more */
+/** @returns 'raced' when the start no longer conflicts with a run */
 export function refusalOf(command: StartRun, found: JudgedRow | undefined): StartRunOutcome | 'raced' {
   if (found === undefined) throw new Error('A refused start was not judged.');
   if (!found.has_namespace) return { kind: 'namespace_not_found' };

@@ -1,8 +1,8 @@
 /**
- * Records at which place in the order of results a run's code learns of its cancel request.
+ * Records the place in the order of results at which a run's code learns of its cancel request.
  *
- * The first place stays: a later lease finds it with its claim and tells the code there. From then on the run may be suspended
- * again, for clean-up that waits; before that, a suspension is refused so that no cancel is missed.
+ * The first place stays: a later lease gets it with its claim and shows the request to the code at that place. From then on the run
+ * may be suspended again, for clean-up that waits; before, a suspension is refused so that no cancel is missed.
  *
  * Races closed: a replaced lease (fence); the place and the fence are judged on the locked row.
  */

@@ -1,9 +1,9 @@
 /**
- * Gives runs back unfinished, for any worker to go on at once or after a delay. Nothing is counted against the run: this
- * is what a worker does that shuts down or lacks the code. Open attempts are closed, with another to follow. The reason that
- * the worker gives is kept, for people who ask why the run does not move.
+ * Gives runs back before they have ended; any worker may claim them at once or after a delay. Nothing is counted against the run:
+ * workers do this when they stop or lack the code. Open attempts are closed and retried. The reason that the worker gives is kept,
+ * for people who want to know why the run does not move.
  *
- * Losses of the worker stay counted, unless a step was completed since: a run that is moved by a deploy is not acquitted.
+ * Lost leases stay counted, unless a step was completed since: a release by a deploy does not reset them.
  */
 import type { ReleaseRun, ReleaseRunOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -39,7 +39,7 @@ const RELEASE_RUNS = defineStatement(
         select 1 from perdure.step_runs s
         where s.run_id = r.run_id and s.lease_token = r.lease_token and s.status = 'COMPLETED' and s.attempt_key = 0
       ) then 0 else r.lost_leases end,
-      locked_by = null, locked_until = null, updated_at = perdure.clock()
+      leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from judged j
     where j.verdict = 'release' and r.run_id = j.run_id
     returning r.run_id

@@ -1,7 +1,7 @@
 /**
  * Renews leases, any number in one statement, by the lease duration of the worker that holds each.
  *
- * `locked_until` never moves back. Only unindexed columns change, so a renewal is a heap-only update.
+ * `lease_expires_at` never moves back. Only unindexed columns change, so a renewal is a heap-only update.
  */
 import type { RenewLease, RenewLeaseOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -17,16 +17,16 @@ const RENEW_LEASES = defineStatement(
       with ordinality as t(run_id, namespace, lease_token, ord)
   ),
   judged as (
-    select c.*, l.locked_by, l.cancel_requested_at is not null as cancel_requested,
+    select c.*, l.leased_by, l.cancel_requested_at is not null as cancel_requested,
       coalesce(${FENCE_VERDICT}, 'renewed') as verdict
     from command c
     left join locked l on l.run_id = c.run_id
   ),
   renewed as (
     update perdure.workflow_runs r
-    set locked_until = greatest(r.locked_until, perdure.clock() + coalesce(w.lease_ms, 30000) * interval '1 ms')
+    set lease_expires_at = greatest(r.lease_expires_at, perdure.clock() + coalesce(w.lease_ms, 30000) * interval '1 ms')
     from judged j
-    left join perdure.workers w on w.worker_id = j.locked_by
+    left join perdure.workers w on w.worker_id = j.leased_by
     where j.verdict = 'renewed' and r.run_id = j.run_id
     returning 1
   )

@@ -1,5 +1,5 @@
 /**
- * Ends the present attempt of a run with an error and lets another attempt follow after a delay.
+ * Ends the present attempt of a run with an error; another attempt follows after a delay.
  *
  * The memo is cut at the failure to which the attempt goes back. What the code had asked for before it (up to `cut.seq`) stays
  * memoized, except that failures delivered from there on are executed again: their `next_retry_at` is set. What it asked for
@@ -41,7 +41,7 @@ const RETRY_RUN_ATTEMPTS = defineStatement(
       available_at = case when j.cancel_requested then perdure.clock() end,
       wake_at = case when not j.cancel_requested then perdure.clock() + j.retry_after_ms * interval '1 ms' end,
       yield_reason = 'RUN_RETRY', attempt = r.attempt + 1, retries = r.retries + 1, failure = j.failure, execution_deadline_at = null,
-      locked_by = null, locked_until = null, updated_at = perdure.clock()
+      leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from judged j
     where j.verdict = 'retry' and r.run_id = j.run_id
     returning r.run_id

@@ -1,24 +1,24 @@
 /**
  * Starts runs, idempotently.
  *
- * The usual start is one INSERT: the primary key refuses a repeat (the request id is part of the run id) or the unique index
+ * The fast path is one INSERT: the primary key refuses a repeat (the request id is hashed into the run id) or the unique index
  * on (namespace, request_id) does, and the unique index on (namespace, workflow_id) among open runs refuses a second open
- * run. What the INSERT refused is judged afterwards with a
- * new snapshot: an equal start finds its run, any other is told which run is in the way, and one whose obstacle has just
- * ended is inserted again.
+ * run. Refused starts are judged afterwards with a new snapshot: an equal start finds its run, any other gets the conflicting
+ * run, and one whose conflicting run has just ended is inserted again.
  *
- * Starts that must look at ended runs too (another reuse policy than ALLOW) are `guarded`: they take an advisory lock on
- * their workflow id in a statement of its own before they insert, so that the insert's snapshot sees everything that an
- * earlier guarded start of the same id has done.
+ * Starts that must read ended runs too (a reuse policy other than ALLOW) are `guarded`: they take an advisory lock on their
+ * workflow id in a separate statement before they insert, so that the insert's snapshot sees everything that an earlier guarded
+ * start of the same id has done.
  *
- * Equal means: same type, task queue and input, byte for byte. Equal request ids are one start, also with another workflow id:
- * the answer names the run's own.
+ * Equal means: same type, task queue and input, byte for byte. Equal request ids are one start, even with another workflow id: the
+ * answer has the workflow id of the run.
  *
- * Of starts in one batch that share a request id or a workflow id only the first is inserted; the others are judged by it.
+ * When starts of one batch share a request id or a workflow id, only the first is inserted; the others are judged against it.
  *
  * A start may come with a free slot of a worker that waits for such a run. Then the run is inserted as RUNNING, leased to
  * that worker: start and claim in one write. Whether the worker may get runs is read in the same statement; if not, the run
- * is PENDING like any other. What was inserted is not sent back, since it is known; what was not, or not leased as hoped, is.
+ * is PENDING like any other. Only exceptions are returned: starts that were refused or not leased as
+ * reserved.
  */
 import type { ClaimedRun, StartRun, StartRunOutcome, StartSlot } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -34,16 +34,16 @@ const START_RUNS = defineStatement(
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[],
       $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::int[], $14::bytea[], $15::text[], $16::uuid[],
       $17::int[], $18::uuid[])
-      with ordinality as t(run_id, namespace, workflow_id, workflow_type, task_queue, priority, version, request_id,
+      with ordinality as t(run_id, namespace, workflow_id, workflow_type, task_queue, priority, build, request_id,
         reuse_policy, start_delay_ms, run_timeout_ms, execution_timeout_ms, max_lost_leases, input, input_encoding,
         worker_id, lease_ms, fresh_run_id, ord)
   ),
   started as (
-  insert into perdure.workflow_runs (run_id, namespace, workflow_id, workflow_type, task_queue, priority, version,
-      request_id, status, yield_reason, available_at, wake_at, lease_token, locked_by, locked_until, started_at,
+  insert into perdure.workflow_runs (run_id, namespace, workflow_id, workflow_type, task_queue, priority, build,
+      request_id, status, yield_reason, available_at, wake_at, lease_token, leased_by, lease_expires_at, started_at,
       run_deadline_at, execution_deadline_at, execution_timeout_ms, max_lost_leases, created_at, updated_at, input,
       input_encoding)
-    select c.run_id, c.namespace, c.workflow_id, c.workflow_type, c.task_queue, c.priority, c.version, c.request_id,
+    select c.run_id, c.namespace, c.workflow_id, c.workflow_type, c.task_queue, c.priority, c.build, c.request_id,
       case when c.start_delay_ms > 0 then 'SLEEPING' when w.worker_id is not null then 'RUNNING' else 'PENDING' end,
       case when c.start_delay_ms > 0 then 'START_DELAY' end,
       case when c.start_delay_ms = 0 and w.worker_id is null then perdure.clock() end,
@@ -69,14 +69,14 @@ const START_RUNS = defineStatement(
                 where x.namespace = c.namespace and x.workflow_id = c.workflow_id)))))
     order by c.ord
     on conflict do nothing
-    returning run_id, locked_by
+    returning run_id, leased_by
   )
   select 0 as ord, true as started, perdure.clock() as now
   union all
   select c.ord::int, s.run_id is not null, null
   from command c
   left join started s on s.run_id = c.run_id
-  where s.run_id is null or s.locked_by is distinct from c.worker_id`,
+  where s.run_id is null or s.leased_by is distinct from c.worker_id`,
 );
 
 const LOCK_WORKFLOW_IDS = defineStatement(
@@ -136,12 +136,12 @@ interface Start {
   readonly slot: StartSlot | null;
 }
 
-/** A guarded start is committed with the transaction around it, so nothing may be handed out before. */
+/** A guarded start is committed with its transaction, so it cannot be leased before. */
 export function isGuarded(command: StartRun): boolean {
   return command.reusePolicy !== 'ALLOW';
 }
 
-/** A repeat of a start that terminated another must not terminate the run it started, hence the look at equal requests. */
+/** A repeat of a start that terminated another run must not terminate its own run, so equal requests are read first. */
 async function terminateExisting(db: Database, commands: readonly StartRun[]): Promise<void> {
   const replacing = commands.filter((command) => command.reusePolicy === 'TERMINATE_EXISTING');
   if (replacing.length === 0) return;
@@ -167,15 +167,15 @@ function startInRounds(db: Database, starts: readonly Start[]): Promise<StartRun
   let next = 0;
   return inRounds(
     starts,
-    // All in one round: what must not be met twice is left out below.
+    // All in one round: starts that would conflict are left out below.
     () => String(next++),
     (round) => startOnce(db, round),
   );
 }
 
 /**
- * Starts that a statement can meet together: the first of each workflow id, request id and run id. In the order of the ids:
- * servers that start the same ids at the same time wait for each other, but never in a circle.
+ * Starts that one statement can insert: the first of each workflow id, request id and run id. In the order of the ids, so that
+ * servers that start the same ids at the same time never wait for each other in a circle.
  */
 function firstOnes(starts: readonly Start[]): readonly Start[] {
   const seen = new Set<string>();
@@ -212,7 +212,7 @@ async function insertOnce(
     textArray(starts, ({ command }) => command.workflowType),
     textArray(starts, ({ command }) => command.taskQueue),
     plainArray(starts, ({ command }) => command.priority),
-    textArray(starts, ({ command }) => command.version),
+    textArray(starts, ({ command }) => command.build),
     textArray(starts, ({ command }) => command.requestId),
     plainArray(starts, ({ command }) => command.reusePolicy),
     plainArray(starts, ({ command }) => command.startDelayMs),
@@ -226,7 +226,7 @@ async function insertOnce(
     plainArray(starts, ({ command }) => command.freshRunId),
   ]);
   const now = rows.find(({ ord }) => ord === 0)?.now ?? new Date(0);
-  /** By place, from 1: whether the run was started at least. All others went as hoped. */
+  /** By place, from 1: whether the run was started. Starts not listed succeeded and were leased. */
   const exceptions = new Map(rows.map(({ ord, started }) => [ord, started]));
   const refused = starts.filter((_, index) => exceptions.get(index + 1) === false).map(({ command }) => command);
   const judged = refused.length === 0 ? [] : await judgeStarts(db, refused);
@@ -240,7 +240,7 @@ async function insertOnce(
   });
 }
 
-/** The lease of a run that was inserted as leased. */
+/** The claim of a run that was inserted as leased. */
 function claimOf(command: StartRun, slot: StartSlot, now: Date): ClaimedRun {
   const after = (ms: number) => (ms > 0 ? new Date(now.getTime() + ms) : null);
   return {
@@ -249,7 +249,7 @@ function claimOf(command: StartRun, slot: StartSlot, now: Date): ClaimedRun {
       namespace: command.namespace,
       workflowId: command.workflowId,
       workflowType: command.workflowType,
-      version: command.version,
+      build: command.build,
       leaseToken: 1,
       attempt: 1,
       retries: 0,

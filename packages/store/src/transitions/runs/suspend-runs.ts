@@ -1,12 +1,12 @@
 /**
- * Gives runs back until one of their wait conditions is fulfilled.
+ * Gives runs back until one of their waits is satisfied.
  *
- * No lost wake-up: whether a condition is fulfilled already is read in the statement that suspends. If one is, or a cancel
- * was requested that the code has not learned of, nothing changes, the lease is kept, and the answer says what is ready. A
- * condition that a later cancel, signal or timer fulfils finds the run suspended and wakes it, since both lock the run first.
+ * No lost wake-up: the statement that suspends also reads whether a wait is already satisfied. If one is, or a cancel is requested
+ * that the code has not learned of, nothing changes, the lease is kept, and the answer says what is ready. A later cancel or timer
+ * finds the run suspended and wakes it, because both lock the run first.
  *
- * The timers among the conditions are kept in `waits`, so that the wake-up finds them by key and not by searching the
- * history. A repeat under the same lease answers like the first time for as long as no other lease was given out.
+ * The timers among the waits are kept in `waits`, so that the wake-up finds them by key without reading the history. A repeat
+ * under the same lease is answered like the first call until the next claim.
  */
 import type { SuspendRun, SuspendRunOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -60,7 +60,7 @@ const SUSPEND_RUNS = defineStatement(
   suspended as (
     update perdure.workflow_runs r
     set status = 'SLEEPING', yield_reason = 'SUSPEND', wake_at = j.wake_at, waits = j.waits, lost_leases = 0,
-      locked_by = null, locked_until = null, updated_at = perdure.clock()
+      leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from judged j
     where j.verdict = 'suspend' and r.run_id = j.run_id
     returning r.run_id

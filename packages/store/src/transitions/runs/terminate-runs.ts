@@ -1,9 +1,9 @@
 /**
- * Ends runs at once, whoever holds them; a worker that does learns it from LEASE_LOST. Open attempts and timers become
- * CANCELLED. Terminating twice changes nothing; a run that ended otherwise is refused.
+ * Ends runs at once, even leased ones; their worker learns it from LEASE_LOST. Open attempts and timers become CANCELLED. A second
+ * termination changes nothing; a run that ended in another way is refused.
  *
  * Race closed: an attempt or timer that begins while this waits for the run's lock is not in this statement's snapshot.
- * `cancel_open_steps` looks with a snapshot of its own once the lock is held, so it finds that one too.
+ * `cancel_open_steps` reads with its own snapshot after the lock is taken, so it finds that one too.
  */
 import type { TerminateRun, TerminateRunOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -15,7 +15,7 @@ import { holderOf, inRounds, unknownVerdict, type VerdictRow } from '../parts/ba
 const TERMINATE_RUNS = defineStatement(
   'terminate_runs',
   `with locked as materialized (
-    select r.run_id, r.namespace, r.status, r.locked_by, r.lease_token
+    select r.run_id, r.namespace, r.status, r.leased_by, r.lease_token
     from perdure.workflow_runs r
     where r.run_id = any($1::uuid[])
     order by r.run_id
@@ -25,7 +25,7 @@ const TERMINATE_RUNS = defineStatement(
     select * from unnest($1::uuid[], $2::text[], $3::jsonb[]) with ordinality as t(run_id, namespace, failure, ord)
   ),
   judged as (
-    select c.*, l.status, l.locked_by, l.lease_token,
+    select c.*, l.status, l.leased_by, l.lease_token,
       case
         when l.run_id is null or l.namespace <> c.namespace then 'run_not_found'
         when l.status = 'TERMINATED' then 'already_terminated'
@@ -38,19 +38,19 @@ const TERMINATE_RUNS = defineStatement(
   changed as (
     update perdure.workflow_runs r
     set status = 'TERMINATED', failure = j.failure, finished_at = perdure.clock(), updated_at = perdure.clock(),
-      locked_by = null, locked_until = null, available_at = null, wake_at = null, waits = null
+      leased_by = null, lease_expires_at = null, available_at = null, wake_at = null, waits = null
     from judged j
     where j.verdict = 'terminated' and r.run_id = j.run_id
     returning r.run_id
   )
-  select ord::int as ord, verdict, status, locked_by, lease_token,
+  select ord::int as ord, verdict, status, leased_by, lease_token,
     case when verdict = 'terminated' then perdure.cancel_open_steps(run_id) end as closed
   from judged order by ord`,
 );
 
 interface Row extends VerdictRow {
   readonly status: RunStatus;
-  readonly locked_by: string | null;
+  readonly leased_by: string | null;
   readonly lease_token: number;
 }
 

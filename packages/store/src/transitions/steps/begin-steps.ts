@@ -1,10 +1,9 @@
 /**
  * Records that attempts begin.
  *
- * An attempt n may begin when it is the step's first, or when attempt n-1 FAILED with another attempt to follow, or when
- * attempt n-1 was left open by an earlier lease (its worker was lost and the reaper has not come by): that one is closed
- * here as WORKER_LOST, so at most one attempt is ever open. A repeat of a begin that was recorded under the same lease
- * answers with the recorded time.
+ * An attempt n may begin when it is the step's first, or when attempt n-1 FAILED and is retried, or when attempt n-1 was
+ * left open by an earlier lease (its worker was lost and the reaper has not closed it): that one is closed here as WORKER_LOST, so at
+ * most one attempt is ever open. A repeat of a begin that was recorded under the same lease is answered with the recorded time.
  *
  * Races closed: a replaced lease (fence); a cancel that was acknowledged before (read from the locked run); the same
  * attempt begun twice at once (unique keys; the loser is judged again).
@@ -28,7 +27,7 @@ const BEGIN_STEPS = defineStatement(
         max_counted_attempts, timeout_ms, input, input_encoding, uncancellable, ord)
   ),
   judged as (
-    select c.*, l.locked_by, p.attempt_number as previous, p.status as previous_status, p.kind as recorded_kind,
+    select c.*, l.leased_by, p.attempt_number as previous, p.status as previous_status, p.kind as recorded_kind,
       p.seq as recorded_seq, p.started_at as recorded_started_at,
       coalesce(${FENCE_VERDICT}, case
         when ${IS_MISMATCH} then 'step_mismatch'
@@ -46,7 +45,7 @@ const BEGIN_STEPS = defineStatement(
     insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, counted_attempt, max_counted_attempts,
       lease_token, worker_id, started_at, deadline_at, input, input_encoding)
     select j.run_id, j.step_id, j.attempt_number, j.seq, j.kind, 'RUNNING', true, j.counted_attempt, j.max_counted_attempts,
-      j.lease_token, j.locked_by, perdure.clock(),
+      j.lease_token, j.leased_by, perdure.clock(),
       case when j.timeout_ms > 0 then perdure.clock() + j.timeout_ms * interval '1 ms' end, j.input, j.input_encoding
     from judged j
     -- Reading the count makes the insert wait for the update: both touch the same unique index.

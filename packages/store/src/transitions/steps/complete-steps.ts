@@ -3,7 +3,7 @@
  *
  * An attempt completes under the lease under which it began; a timer under any later lease of its run, and never before
  * `fires_at` by the database's clock. A repeat under the same lease answers with the recorded time. A cancel does not
- * refuse a completion - the body has run, and what happened is kept - but the answer tells of it.
+ * refuse a completion, because the body was executed and its result is kept; but the answer reports the cancel.
  *
  * Races closed: a replaced lease (fence); the reaper closing the attempt at its deadline (the update repeats the status).
  */

@@ -1,6 +1,6 @@
 /**
- * Keeps the details that running bodies report, so that a later attempt can go on from there. Fenced like every write;
- * a detail for an attempt that is not open any more is ignored, since its lease is answered for by the renewal.
+ * Keeps the details that running bodies report, so that a later attempt can continue from there. Fenced like every write; a detail
+ * for an attempt that is no longer open is ignored, because the renewal already answers for the lease.
  */
 import type { RecordStepHeartbeat, RecordStepHeartbeatOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';

@@ -4,9 +4,9 @@
  *
  * A crash before the commit leaves nothing: the body is executed again, as after a crash between body and completion.
  *
- * The usual batch holds first attempts that nothing stands against. It is one plain INSERT, which answers with how many rows
- * it wrote: nothing is looked up per command, and nothing per command is sent back. Only when it wrote fewer rows than there
- * are commands is every command of the batch judged; those that were written are then found as recorded already.
+ * The fast path is a batch of first attempts without conflicts. It is one plain INSERT, which answers with the number of rows it
+ * wrote: it looks nothing up for each command and returns nothing for each command. Only when it wrote fewer rows than there are
+ * commands, every command of the batch is judged; those that were written are then found as already recorded.
  *
  * Races closed: a replaced lease (fence); the same attempt recorded twice at once (unique keys; the loser is judged again).
  */
@@ -19,7 +19,7 @@ import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRo
 import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
 import { IS_MISMATCH, latestAttempt, MAY_COME_NEXT, replaceLatest } from '../parts/recorded.js';
 
-/** A step without an attempt has no row for the unique index of latest attempts to refuse. */
+/** A step without an attempt has no row, so the primary key (which allows one latest attempt) accepts it. */
 const RECORD_FIRST_ATTEMPTS = defineStatement(
   'record_first_attempts',
   `with ${LOCKED_RUNS},
@@ -27,7 +27,7 @@ const RECORD_FIRST_ATTEMPTS = defineStatement(
     insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, counted_attempt, max_counted_attempts,
       lease_token, worker_id, started_at, finished_at, output, output_encoding, event_seq)
     select c.run_id, c.step_id, 1, c.seq, c.kind, 'COMPLETED', true, c.counted_attempt, c.max_counted_attempts,
-      c.lease_token, l.locked_by, perdure.clock(), perdure.clock(), c.output, c.output_encoding, c.event_seq
+      c.lease_token, l.leased_by, perdure.clock(), perdure.clock(), c.output, c.output_encoding, c.event_seq
     from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[], $7::int[], $8::int[],
       $9::bytea[], $10::text[], $11::int[])
       as c(run_id, namespace, lease_token, step_id, seq, kind, counted_attempt, max_counted_attempts, output, output_encoding, event_seq)
@@ -49,7 +49,7 @@ const RECORD_STEPS = defineStatement(
         max_counted_attempts, uncancellable, output, output_encoding, event_seq, ord)
   ),
   judged as (
-    select c.*, l.locked_by, l.cancel_requested_at is not null as cancel_requested,
+    select c.*, l.leased_by, l.cancel_requested_at is not null as cancel_requested,
       p.attempt_number as previous, p.status as previous_status, p.kind as recorded_kind,
       p.seq as recorded_seq, p.finished_at as recorded_finished_at,
       coalesce(${FENCE_VERDICT}, case
@@ -69,7 +69,7 @@ const RECORD_STEPS = defineStatement(
     insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, counted_attempt, max_counted_attempts,
       lease_token, worker_id, started_at, finished_at, output, output_encoding, event_seq)
     select j.run_id, j.step_id, j.attempt_number, j.seq, j.kind, 'COMPLETED', true, j.counted_attempt, j.max_counted_attempts,
-      j.lease_token, j.locked_by, perdure.clock(), perdure.clock(), j.output, j.output_encoding, j.event_seq
+      j.lease_token, j.leased_by, perdure.clock(), perdure.clock(), j.output, j.output_encoding, j.event_seq
     from judged j
     -- Reading the count makes the insert wait for the update: both touch the same unique index.
     where j.verdict = 'record' and (select count(*) from replaced) >= 0
@@ -125,7 +125,7 @@ export async function recordSteps(db: Database, commands: readonly RecordStep[])
   );
 }
 
-/** @returns the time of all of them; undefined when not all were written: some may be, and some may not */
+/** @returns the time of all of them; undefined when not all were written; some may have been */
 async function recordFirstAttempts(db: Database, commands: readonly RecordStep[]): Promise<Date | undefined> {
   const [row] = await db.query<{ written: number; finished_at: Date }>(RECORD_FIRST_ATTEMPTS, [
     ...fenceParameters(commands),

@@ -1,8 +1,8 @@
 /**
  * Starts durable timers. A timer is a step of kind SLEEP whose one attempt is open until it fires.
  *
- * A repeat - also by a later lease that replays the code - answers with the first one's time; the timer is never moved. Only a
- * timer that a run-level retry has cut is scheduled anew, as the step's next attempt.
+ * A repeat, also by a later lease that replays the code, is answered with the time of the first call; a timer is never moved. Only
+ * a timer that a run-level retry has cut is scheduled again, as the step's next attempt.
  */
 import type { ScheduleSleep, ScheduleSleepOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -21,7 +21,7 @@ const SCHEDULE_SLEEPS = defineStatement(
       with ordinality as t(run_id, namespace, lease_token, step_id, seq, duration_ms, until, uncancellable, attempt_number, ord)
   ),
   judged as (
-    select c.*, l.locked_by, p.kind as recorded_kind, p.seq as recorded_seq, p.fires_at as recorded_fires_at,
+    select c.*, l.leased_by, p.kind as recorded_kind, p.seq as recorded_seq, p.fires_at as recorded_fires_at,
       p.attempt_number as previous, coalesce(p.status, 'none') as recorded_status,
       coalesce(${FENCE_VERDICT}, case
         when not p.is_cut and (p.kind <> 'SLEEP' or p.seq <> c.seq) then 'step_mismatch'
@@ -38,7 +38,7 @@ const SCHEDULE_SLEEPS = defineStatement(
   scheduled as (
     insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, counted_attempt, max_counted_attempts,
       lease_token, worker_id, started_at, fires_at)
-    select j.run_id, j.step_id, j.attempt_number, j.seq, 'SLEEP', 'RUNNING', true, 1, 1, j.lease_token, j.locked_by, perdure.clock(),
+    select j.run_id, j.step_id, j.attempt_number, j.seq, 'SLEEP', 'RUNNING', true, 1, 1, j.lease_token, j.leased_by, perdure.clock(),
       coalesce(j.until, perdure.clock() + j.duration_ms * interval '1 ms')
     from judged j
     -- Reading the count makes the insert wait for the update: both touch the same unique index.

@@ -1,13 +1,13 @@
 /**
- * Records the final outcome of steps that no body will produce: those that a cancel request ends, begun or not, and those
- * whose recorded failure - lost with the worker, or timed out - the code's policy makes final, and those whose outcome a
- * run-level retry has taken back and whose body must not be executed again: the outcome is adopted under its new place.
+ * Records the final outcome of steps without executing their bodies: steps that a cancel request ends, begun or not; steps whose
+ * recorded failure (lost with the worker, or timed out) the retry policy makes final; and steps whose outcome a run-level retry has
+ * taken back and whose body must not be executed again: the outcome is delivered again at a new place.
  *
- * What the code is told must be recorded before it is told, with its place in the order of results: a replay would
- * otherwise tell it something else, or the same in another order.
+ * An outcome must be recorded, with its place in the order of results, before it is delivered to the code: otherwise a replay could
+ * deliver another outcome, or another order.
  *
- * A repeat under the same lease and with the same place answers with the recorded time. An attempt whose body is at work under
- * this lease is refused: its outcome is recorded by CompleteStep or FailStep.
+ * A repeat under the same lease and with the same place is answered with the recorded time. An attempt whose body is running
+ * under this lease is refused: CompleteStep or FailStep records its outcome.
  *
  * Races closed: a replaced lease (fence); another outcome of the same step (the update repeats the status; the loser is
  * judged again).
@@ -29,7 +29,7 @@ const SETTLE_STEPS = defineStatement(
       with ordinality as t(run_id, namespace, lease_token, step_id, seq, kind, attempt_number, status, event_seq, ord)
   ),
   judged as (
-    select c.*, l.locked_by, p.kind as recorded_kind, p.seq as recorded_seq, p.status as recorded_status,
+    select c.*, l.leased_by, p.kind as recorded_kind, p.seq as recorded_seq, p.status as recorded_status,
       p.attempt_number as previous, p.finished_at as recorded_finished_at,
       coalesce(${FENCE_VERDICT}, case
         when c.status = 'CANCELLED' and l.cancel_requested_at is null then 'cancel_not_requested'
@@ -52,7 +52,7 @@ const SETTLE_STEPS = defineStatement(
   inserted as (
     insert into perdure.step_runs (run_id, step_id, attempt_number, seq, kind, status, is_latest, counted_attempt, max_counted_attempts,
       lease_token, worker_id, started_at, finished_at, fires_at, event_seq)
-    select j.run_id, j.step_id, coalesce(j.previous, 0) + 1, j.seq, j.kind, 'CANCELLED', true, 1, 0, j.lease_token, j.locked_by,
+    select j.run_id, j.step_id, coalesce(j.previous, 0) + 1, j.seq, j.kind, 'CANCELLED', true, 1, 0, j.lease_token, j.leased_by,
       perdure.clock(), perdure.clock(), case when j.kind = 'SLEEP' then perdure.clock() end, j.event_seq
     from judged j
     -- Reading the count makes the insert wait for the update: both touch the same unique index.

@@ -1,6 +1,6 @@
 /**
- * Puts workers on the list, or brings one back under its id: one row per worker id, whatever happens in between. A request
- * to drain holds for as long as the worker has not deregistered.
+ * Registers workers, or registers them again under their id: one row per worker id. A request to drain stays in force until the
+ * worker has deregistered.
  */
 import type { RegisterWorker, RegisterWorkerOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -12,18 +12,18 @@ const REGISTER_WORKERS = defineStatement(
   'register_workers',
   `with command as (
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::text[], $6::text[], $7::int[], $8::int[])
-      with ordinality as t(worker_id, namespace, task_queue, workflow_types, version, identity, slots, lease_ms, ord)
+      with ordinality as t(worker_id, namespace, task_queue, workflow_types, build, identity, slots, lease_ms, ord)
   ),
   registered as (
-    insert into perdure.workers as w (worker_id, namespace, task_queue, workflow_types, version, identity, slots, lease_ms,
+    insert into perdure.workers as w (worker_id, namespace, task_queue, workflow_types, build, identity, slots, lease_ms,
       status, registered_at, last_seen_at)
-    select c.worker_id, c.namespace, c.task_queue, array(select jsonb_array_elements_text(c.workflow_types)), c.version,
+    select c.worker_id, c.namespace, c.task_queue, array(select jsonb_array_elements_text(c.workflow_types)), c.build,
       c.identity, c.slots, c.lease_ms, 'ONLINE', perdure.clock(), perdure.clock()
     from command c
     join perdure.namespaces n on n.name = c.namespace
     order by c.worker_id
     on conflict (worker_id) do update
-    set task_queue = excluded.task_queue, workflow_types = excluded.workflow_types, version = excluded.version,
+    set task_queue = excluded.task_queue, workflow_types = excluded.workflow_types, build = excluded.build,
       identity = excluded.identity, slots = excluded.slots, lease_ms = excluded.lease_ms,
       drain_requested_at = case when w.deregistered_at is null then w.drain_requested_at end,
       status = case when w.deregistered_at is null and w.drain_requested_at is not null then 'DRAINING' else 'ONLINE' end,
@@ -50,7 +50,7 @@ export function registerWorkers(db: Database, commands: readonly RegisterWorker[
         textArray(round, (command) => command.namespace),
         textArray(round, (command) => command.taskQueue),
         jsonArray(round, (command) => [...command.workflowTypes]),
-        textArray(round, (command) => command.version),
+        textArray(round, (command) => command.build),
         textArray(round, (command) => command.identity),
         plainArray(round, (command) => command.slots),
         plainArray(round, (command) => command.leaseMs),

@@ -1,8 +1,8 @@
 /**
- * Takes workers out of service: draining ones finish what they hold and get nothing new; deregistered ones are off the
- * list. Leases are left alone in both cases. The request to drain is kept: a worker that is OFFLINE, or goes OFFLINE because
- * it falls silent, drains when it is heard of again. From the moment this is acknowledged no claim hands a run to the worker,
- * because claims read the status in their own statement.
+ * Takes workers out of service: DRAINING ones keep their runs and get no new ones; deregistered ones become OFFLINE. Leases are not
+ * changed in either case. The request to drain is kept: a worker that is OFFLINE, or becomes OFFLINE because it is silent, is
+ * DRAINING when its heartbeats arrive again. Once this is acknowledged no claim leases a run to the worker, because claims read
+ * the status in their own statement.
  */
 import type { DeregisterWorkerOutcome, DrainWorkerOutcome, WorkerRef } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -43,7 +43,7 @@ interface Row {
 async function retire<Outcome>(
   db: Database,
   commands: readonly WorkerRef[],
-  forGood: boolean,
+  deregister: boolean,
   outcomeOf: (row: Row) => Outcome,
 ): Promise<Outcome[]> {
   return inRounds(
@@ -53,7 +53,7 @@ async function retire<Outcome>(
       const rows = await db.query<Row>(RETIRE_WORKERS, [
         plainArray(round, (command) => command.workerId),
         textArray(round, (command) => command.namespace),
-        forGood,
+        deregister,
       ]);
       return rows.map(outcomeOf);
     },

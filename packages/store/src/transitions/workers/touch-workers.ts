@@ -1,6 +1,6 @@
 /**
- * Signs of life of workers. One that was OFFLINE only because it had been silent is ONLINE again, or DRAINING when that was
- * requested before; one that deregistered is not.
+ * Heartbeats of workers. A worker that was OFFLINE only because it had been silent becomes ONLINE again, or DRAINING when a drain
+ * was requested; one that deregistered stays OFFLINE.
  */
 import type { TouchWorkerOutcome, WorkerRef } from '../../commands.js';
 import type { Database } from '../../database/database.js';

@@ -24,7 +24,7 @@ export class RunFacts {
       workflowType: leased.workflowType,
       namespace,
       taskQueue,
-      version: leased.version,
+      build: leased.build,
       attempt: leased.attempt,
       createdAt,
       startedAt,

@@ -68,7 +68,7 @@ export class Suspension {
     const named = firstToEnd(awaited);
     const waits = named.map(({ stepId, on }) => ({
       stepId,
-      condition: { case: on === 'TIMER' ? ('timer' as const) : ('retry' as const), value: {} },
+      kind: { case: on === 'TIMER' ? ('timer' as const) : ('retry' as const), value: {} },
     }));
     const answer = await host.calls.call('suspendRun', { waits }, { gated: false });
     if (answer.suspended) {

@@ -17,8 +17,6 @@ export const file_perdure_v1_admin_service: GenFile = /*@__PURE__*/
   fileDesc("Ch5wZXJkdXJlL3YxL2FkbWluX3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiOwoWQ3JlYXRlTmFtZXNwYWNlUmVxdWVzdBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJIhkKF0NyZWF0ZU5hbWVzcGFjZVJlc3BvbnNlIj4KFUxpc3ROYW1lc3BhY2VzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSLTAQoWTGlzdE5hbWVzcGFjZXNSZXNwb25zZRJACgpuYW1lc3BhY2VzGAEgAygLMiwucGVyZHVyZS52MS5MaXN0TmFtZXNwYWNlc1Jlc3BvbnNlLk5hbWVzcGFjZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkaXgoJTmFtZXNwYWNlEgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSLgoKY3JlYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAijgEKEkxpc3RXb3JrZXJzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKdGFza19xdWV1ZRgCIAEoCRIqCghzdGF0dXNlcxgDIAMoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJIlcKE0xpc3RXb3JrZXJzUmVzcG9uc2USJwoHd29ya2VycxgBIAMoCzIWLnBlcmR1cmUudjEuV29ya2VySW5mbxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOAoQR2V0V29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIjsKEUdldFdvcmtlclJlc3BvbnNlEiYKBndvcmtlchgBIAEoCzIWLnBlcmR1cmUudjEuV29ya2VySW5mbyIqChVMaXN0VGFza1F1ZXVlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJIqACChZMaXN0VGFza1F1ZXVlc1Jlc3BvbnNlEkEKC3Rhc2tfcXVldWVzGAEgAygLMiwucGVyZHVyZS52MS5MaXN0VGFza1F1ZXVlc1Jlc3BvbnNlLlRhc2tRdWV1ZRrCAQoJVGFza1F1ZXVlEgwKBG5hbWUYASABKAkSDwoHcGVuZGluZxgCIAEoAxIPCgdydW5uaW5nGAMgASgDEhAKCHNsZWVwaW5nGAQgASgDEjUKEm9sZGVzdF9wZW5kaW5nX2FnZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg53b3JrZXJzX29ubGluZRgGIAEoBRINCgVzbG90cxgHIAEoBRIVCg13YWl0aW5nX3BvbGxzGAggASgFIhYKFEdldFNlcnZlckluZm9SZXF1ZXN0IvQCChVHZXRTZXJ2ZXJJbmZvUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIRCglzZXJ2ZXJfaWQYAiABKAkSLgoKc3RhcnRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQZGF0YWJhc2VfdmVyc2lvbhgEIAEoCRIWCg5zY2hlbWFfdmVyc2lvbhgFIAEoBRInCgNub3cYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKEW1heF9wYXlsb2FkX2J5dGVzGAcgASgFEg8KB2R1cmFibGUYCCABKAgSDwoHc2VydmVycxgJIAEoBRInCgdyZWFwZXJzGAogAygLMhYucGVyZHVyZS52MS5SZWFwZXJJbmZvEhUKDXdhaXRpbmdfcG9sbHMYCyABKAUSGQoRbGlzdGVuaW5nX3dvcmtlcnMYDCABKAUSFAoMYXdhaXRlZF9ydW5zGA0gASgFIpMBCgpSZWFwZXJJbmZvEhEKCXJlYXBlcl9pZBgBIAEoCRIQCghpZGVudGl0eRgCIAEoCRIuCgpzdGFydGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxsYXN0X3NlZW5fYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk8KD0RpYWdub3NlUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSKQoGcmVjZW50GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIvIEChBEaWFnbm9zZVJlc3BvbnNlEhgKEG92ZXJkdWVfc2xlZXBlcnMYASABKAMSMgoPbG9uZ2VzdF9vdmVyZHVlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhYKDmV4cGlyZWRfbGVhc2VzGAMgASgDEjIKD2xvbmdlc3RfZXhwaXJlZBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIaChJydW5zX2xvc2luZ19sZWFzZXMYBSABKAMSGAoQbW9zdF9sb3N0X2xlYXNlcxgGIAEoBRJGCg53aXRob3V0X3dvcmtlchgHIAMoCzIuLnBlcmR1cmUudjEuRGlhZ25vc2VSZXNwb25zZS5SdW5zV2l0aG91dFdvcmtlchI3CgZmYWlsZWQYCCADKAsyJy5wZXJkdXJlLnYxLkRpYWdub3NlUmVzcG9uc2UuRmFpbGVkUnVucxqTAQoRUnVuc1dpdGhvdXRXb3JrZXISEgoKdGFza19xdWV1ZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEgwKBHJ1bnMYAyABKAMSLQoKb2xkZXN0X2FnZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg53b3JrZXJzX29ubGluZRgFIAEoBRp3CgpGYWlsZWRSdW5zEhUKDXdvcmtmbG93X3R5cGUYASABKAkSDAoEcnVucxgCIAEoAxIVCg1uZXdlc3RfcnVuX2lkGAMgASgJEi0KCW5ld2VzdF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAy0wQKDEFkbWluU2VydmljZRJaCg9DcmVhdGVOYW1lc3BhY2USIi5wZXJkdXJlLnYxLkNyZWF0ZU5hbWVzcGFjZVJlcXVlc3QaIy5wZXJkdXJlLnYxLkNyZWF0ZU5hbWVzcGFjZVJlc3BvbnNlElcKDkxpc3ROYW1lc3BhY2VzEiEucGVyZHVyZS52MS5MaXN0TmFtZXNwYWNlc1JlcXVlc3QaIi5wZXJkdXJlLnYxLkxpc3ROYW1lc3BhY2VzUmVzcG9uc2USTgoLTGlzdFdvcmtlcnMSHi5wZXJkdXJlLnYxLkxpc3RXb3JrZXJzUmVxdWVzdBofLnBlcmR1cmUudjEuTGlzdFdvcmtlcnNSZXNwb25zZRJICglHZXRXb3JrZXISHC5wZXJkdXJlLnYxLkdldFdvcmtlclJlcXVlc3QaHS5wZXJkdXJlLnYxLkdldFdvcmtlclJlc3BvbnNlElcKDkxpc3RUYXNrUXVldWVzEiEucGVyZHVyZS52MS5MaXN0VGFza1F1ZXVlc1JlcXVlc3QaIi5wZXJkdXJlLnYxLkxpc3RUYXNrUXVldWVzUmVzcG9uc2USVAoNR2V0U2VydmVySW5mbxIgLnBlcmR1cmUudjEuR2V0U2VydmVySW5mb1JlcXVlc3QaIS5wZXJkdXJlLnYxLkdldFNlcnZlckluZm9SZXNwb25zZRJFCghEaWFnbm9zZRIbLnBlcmR1cmUudjEuRGlhZ25vc2VSZXF1ZXN0GhwucGVyZHVyZS52MS5EaWFnbm9zZVJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
- * A new namespace.
- *
  * @generated from message perdure.v1.CreateNamespaceRequest
  */
 export type CreateNamespaceRequest = Message<"perdure.v1.CreateNamespaceRequest"> & {
@@ -45,8 +43,6 @@ export const CreateNamespaceRequestSchema: GenMessage<CreateNamespaceRequest> = 
   messageDesc(file_perdure_v1_admin_service, 0);
 
 /**
- * Empty: the namespace exists from now on.
- *
  * @generated from message perdure.v1.CreateNamespaceResponse
  */
 export type CreateNamespaceResponse = Message<"perdure.v1.CreateNamespaceResponse"> & {
@@ -60,8 +56,6 @@ export const CreateNamespaceResponseSchema: GenMessage<CreateNamespaceResponse> 
   messageDesc(file_perdure_v1_admin_service, 1);
 
 /**
- * The page of namespaces to return.
- *
  * @generated from message perdure.v1.ListNamespacesRequest
  */
 export type ListNamespacesRequest = Message<"perdure.v1.ListNamespacesRequest"> & {
@@ -73,7 +67,7 @@ export type ListNamespacesRequest = Message<"perdure.v1.ListNamespacesRequest"> 
   pageSize: number;
 
   /**
-   * From the previous page.
+   * `next_page_token` of the previous page; empty for the first one.
    *
    * @generated from field: string page_token = 2;
    */
@@ -88,13 +82,11 @@ export const ListNamespacesRequestSchema: GenMessage<ListNamespacesRequest> = /*
   messageDesc(file_perdure_v1_admin_service, 2);
 
 /**
- * Namespaces by name, at most `page_size`.
- *
  * @generated from message perdure.v1.ListNamespacesResponse
  */
 export type ListNamespacesResponse = Message<"perdure.v1.ListNamespacesResponse"> & {
   /**
-   * By name.
+   * Ordered by name.
    *
    * @generated from field: repeated perdure.v1.ListNamespacesResponse.Namespace namespaces = 1;
    */
@@ -116,7 +108,7 @@ export const ListNamespacesResponseSchema: GenMessage<ListNamespacesResponse> = 
   messageDesc(file_perdure_v1_admin_service, 3);
 
 /**
- * One namespace.
+ * A namespace.
  *
  * @generated from message perdure.v1.ListNamespacesResponse.Namespace
  */
@@ -129,14 +121,14 @@ export type ListNamespacesResponse_Namespace = Message<"perdure.v1.ListNamespace
   name: string;
 
   /**
-   * For people.
+   * For people; at most 1,024 bytes.
    *
    * @generated from field: string description = 2;
    */
   description: string;
 
   /**
-   * When it was added.
+   * When it was created.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 3;
    */
@@ -151,7 +143,7 @@ export const ListNamespacesResponse_NamespaceSchema: GenMessage<ListNamespacesRe
   messageDesc(file_perdure_v1_admin_service, 3, 0);
 
 /**
- * Filters; those given must all hold.
+ * Filters; a worker must match all that are given.
  *
  * @generated from message perdure.v1.ListWorkersRequest
  */
@@ -164,7 +156,7 @@ export type ListWorkersRequest = Message<"perdure.v1.ListWorkersRequest"> & {
   namespace: string;
 
   /**
-   * Exact; empty means any.
+   * Exact match; empty means any.
    *
    * @generated from field: string task_queue = 2;
    */
@@ -185,7 +177,7 @@ export type ListWorkersRequest = Message<"perdure.v1.ListWorkersRequest"> & {
   pageSize: number;
 
   /**
-   * From the previous page.
+   * `next_page_token` of the previous page; empty for the first one.
    *
    * @generated from field: string page_token = 5;
    */
@@ -200,13 +192,11 @@ export const ListWorkersRequestSchema: GenMessage<ListWorkersRequest> = /*@__PUR
   messageDesc(file_perdure_v1_admin_service, 4);
 
 /**
- * Workers, the most recently seen first, at most `page_size`.
- *
  * @generated from message perdure.v1.ListWorkersResponse
  */
 export type ListWorkersResponse = Message<"perdure.v1.ListWorkersResponse"> & {
   /**
-   * The workers.
+   * The most recently seen first; at most `page_size`.
    *
    * @generated from field: repeated perdure.v1.WorkerInfo workers = 1;
    */
@@ -228,8 +218,6 @@ export const ListWorkersResponseSchema: GenMessage<ListWorkersResponse> = /*@__P
   messageDesc(file_perdure_v1_admin_service, 5);
 
 /**
- * Names one worker of the namespace.
- *
  * @generated from message perdure.v1.GetWorkerRequest
  */
 export type GetWorkerRequest = Message<"perdure.v1.GetWorkerRequest"> & {
@@ -256,13 +244,11 @@ export const GetWorkerRequestSchema: GenMessage<GetWorkerRequest> = /*@__PURE__*
   messageDesc(file_perdure_v1_admin_service, 6);
 
 /**
- * The worker.
- *
  * @generated from message perdure.v1.GetWorkerResponse
  */
 export type GetWorkerResponse = Message<"perdure.v1.GetWorkerResponse"> & {
   /**
-   * `running` is counted at the moment of the call.
+   * With `running` counted at the time of the call.
    *
    * @generated from field: perdure.v1.WorkerInfo worker = 1;
    */
@@ -277,8 +263,6 @@ export const GetWorkerResponseSchema: GenMessage<GetWorkerResponse> = /*@__PURE_
   messageDesc(file_perdure_v1_admin_service, 7);
 
 /**
- * The namespace whose queues to return.
- *
  * @generated from message perdure.v1.ListTaskQueuesRequest
  */
 export type ListTaskQueuesRequest = Message<"perdure.v1.ListTaskQueuesRequest"> & {
@@ -298,13 +282,11 @@ export const ListTaskQueuesRequestSchema: GenMessage<ListTaskQueuesRequest> = /*
   messageDesc(file_perdure_v1_admin_service, 8);
 
 /**
- * The queues.
- *
  * @generated from message perdure.v1.ListTaskQueuesResponse
  */
 export type ListTaskQueuesResponse = Message<"perdure.v1.ListTaskQueuesResponse"> & {
   /**
-   * By name; at most 1,000.
+   * Ordered by name; at most 1,000.
    *
    * @generated from field: repeated perdure.v1.ListTaskQueuesResponse.TaskQueue task_queues = 1;
    */
@@ -319,7 +301,7 @@ export const ListTaskQueuesResponseSchema: GenMessage<ListTaskQueuesResponse> = 
   messageDesc(file_perdure_v1_admin_service, 9);
 
 /**
- * One task queue.
+ * A task queue and its load.
  *
  * @generated from message perdure.v1.ListTaskQueuesResponse.TaskQueue
  */
@@ -332,42 +314,42 @@ export type ListTaskQueuesResponse_TaskQueue = Message<"perdure.v1.ListTaskQueue
   name: string;
 
   /**
-   * Runs that may be claimed now; counted up to 100,000.
+   * PENDING runs: those that may be claimed now; counted up to 100,000.
    *
    * @generated from field: int64 pending = 2;
    */
   pending: bigint;
 
   /**
-   * Runs that workers execute now.
+   * RUNNING runs: those leased to a worker.
    *
    * @generated from field: int64 running = 3;
    */
   running: bigint;
 
   /**
-   * Runs that wait for time; counted up to 100,000.
+   * SLEEPING runs: those that wait for time; counted up to 100,000.
    *
    * @generated from field: int64 sleeping = 4;
    */
   sleeping: bigint;
 
   /**
-   * How long the oldest claimable run has waited.
+   * How long the oldest PENDING run has been claimable; absent when there is none.
    *
    * @generated from field: google.protobuf.Duration oldest_pending_age = 5;
    */
   oldestPendingAge?: Duration;
 
   /**
-   * Workers online.
+   * Workers that are ONLINE.
    *
    * @generated from field: int32 workers_online = 6;
    */
   workersOnline: number;
 
   /**
-   * Slots of these workers together.
+   * Sum of the slots of these workers.
    *
    * @generated from field: int32 slots = 7;
    */
@@ -389,8 +371,6 @@ export const ListTaskQueuesResponse_TaskQueueSchema: GenMessage<ListTaskQueuesRe
   messageDesc(file_perdure_v1_admin_service, 9, 0);
 
 /**
- * Empty: a server describes itself.
- *
  * @generated from message perdure.v1.GetServerInfoRequest
  */
 export type GetServerInfoRequest = Message<"perdure.v1.GetServerInfoRequest"> & {
@@ -404,20 +384,18 @@ export const GetServerInfoRequestSchema: GenMessage<GetServerInfoRequest> = /*@_
   messageDesc(file_perdure_v1_admin_service, 10);
 
 /**
- * What this server is.
- *
  * @generated from message perdure.v1.GetServerInfoResponse
  */
 export type GetServerInfoResponse = Message<"perdure.v1.GetServerInfoResponse"> & {
   /**
-   * Perdure's version.
+   * Version of Perdure, for example `0.1.0`.
    *
    * @generated from field: string version = 1;
    */
   version: string;
 
   /**
-   * Chosen anew at every start.
+   * A UUID, new at every start of the process.
    *
    * @generated from field: string server_id = 2;
    */
@@ -431,21 +409,21 @@ export type GetServerInfoResponse = Message<"perdure.v1.GetServerInfoResponse"> 
   startedAt?: Timestamp;
 
   /**
-   * PostgreSQL's version.
+   * Version of PostgreSQL, for example `18.4`.
    *
    * @generated from field: string database_version = 4;
    */
   databaseVersion: string;
 
   /**
-   * Newest migration applied.
+   * Number of the newest migration applied.
    *
    * @generated from field: int32 schema_version = 5;
    */
   schemaVersion: number;
 
   /**
-   * The database's time.
+   * The database's time, which all timestamps come from.
    *
    * @generated from field: google.protobuf.Timestamp now = 6;
    */
@@ -459,7 +437,7 @@ export type GetServerInfoResponse = Message<"perdure.v1.GetServerInfoResponse"> 
   maxPayloadBytes: number;
 
   /**
-   * False when fsync or synchronous_commit are off: an acknowledged write may be lost in a crash.
+   * False when fsync or synchronous_commit is off in PostgreSQL: a crash may lose acknowledged writes.
    *
    * @generated from field: bool durable = 8;
    */
@@ -473,7 +451,8 @@ export type GetServerInfoResponse = Message<"perdure.v1.GetServerInfoResponse"> 
   servers: number;
 
   /**
-   * Reapers alive on this database, the oldest first; at most 100. Without one, sleepers stay asleep and lost leases lost.
+   * Reapers alive on this database, the oldest first; at most 100. Without one, no sleeping run wakes and no expired lease is
+   * reclaimed.
    *
    * @generated from field: repeated perdure.v1.ReaperInfo reapers = 10;
    */
@@ -509,13 +488,13 @@ export const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse> = /*
   messageDesc(file_perdure_v1_admin_service, 11);
 
 /**
- * A process that wakes sleepers and takes expired leases back.
+ * A process that wakes sleeping runs and reclaims expired leases.
  *
  * @generated from message perdure.v1.ReaperInfo
  */
 export type ReaperInfo = Message<"perdure.v1.ReaperInfo"> & {
   /**
-   * Chosen anew at every start.
+   * A UUID, new at every start of the process.
    *
    * @generated from field: string reaper_id = 1;
    */
@@ -536,7 +515,7 @@ export type ReaperInfo = Message<"perdure.v1.ReaperInfo"> & {
   startedAt?: Timestamp;
 
   /**
-   * Last sign of life.
+   * When it last announced itself.
    *
    * @generated from field: google.protobuf.Timestamp last_seen_at = 4;
    */
@@ -551,8 +530,6 @@ export const ReaperInfoSchema: GenMessage<ReaperInfo> = /*@__PURE__*/
   messageDesc(file_perdure_v1_admin_service, 12);
 
 /**
- * The namespace to look at, and how far back.
- *
  * @generated from message perdure.v1.DiagnoseRequest
  */
 export type DiagnoseRequest = Message<"perdure.v1.DiagnoseRequest"> & {
@@ -585,28 +562,28 @@ export const DiagnoseRequestSchema: GenMessage<DiagnoseRequest> = /*@__PURE__*/
  */
 export type DiagnoseResponse = Message<"perdure.v1.DiagnoseResponse"> & {
   /**
-   * Runs that should have woken more than 5 s ago.
+   * SLEEPING runs that have been due for more than 5 s.
    *
    * @generated from field: int64 overdue_sleepers = 1;
    */
   overdueSleepers: bigint;
 
   /**
-   * By how much the longest overdue is late.
+   * How long the first of them has been due.
    *
    * @generated from field: google.protobuf.Duration longest_overdue = 2;
    */
   longestOverdue?: Duration;
 
   /**
-   * Runs whose lease ended more than 5 s ago and that have not been taken back.
+   * RUNNING runs whose lease expired more than 5 s ago and has not been reclaimed.
    *
    * @generated from field: int64 expired_leases = 3;
    */
   expiredLeases: bigint;
 
   /**
-   * How long ago the first of these leases ended.
+   * How long ago the first of these leases expired.
    *
    * @generated from field: google.protobuf.Duration longest_expired = 4;
    */
@@ -655,21 +632,21 @@ export const DiagnoseResponseSchema: GenMessage<DiagnoseResponse> = /*@__PURE__*
  */
 export type DiagnoseResponse_RunsWithoutWorker = Message<"perdure.v1.DiagnoseResponse.RunsWithoutWorker"> & {
   /**
-   * Their queue.
+   * The task queue of the runs.
    *
    * @generated from field: string task_queue = 1;
    */
   taskQueue: string;
 
   /**
-   * Their workflow type.
+   * The workflow type of the runs.
    *
    * @generated from field: string workflow_type = 2;
    */
   workflowType: string;
 
   /**
-   * How many.
+   * Number of runs.
    *
    * @generated from field: int64 runs = 3;
    */
@@ -698,34 +675,34 @@ export const DiagnoseResponse_RunsWithoutWorkerSchema: GenMessage<DiagnoseRespon
   messageDesc(file_perdure_v1_admin_service, 14, 0);
 
 /**
- * Runs of one type that FAILED lately.
+ * Runs of one type that FAILED within `recent`.
  *
  * @generated from message perdure.v1.DiagnoseResponse.FailedRuns
  */
 export type DiagnoseResponse_FailedRuns = Message<"perdure.v1.DiagnoseResponse.FailedRuns"> & {
   /**
-   * Their workflow type.
+   * The workflow type of the runs.
    *
    * @generated from field: string workflow_type = 1;
    */
   workflowType: string;
 
   /**
-   * How many.
+   * Number of runs.
    *
    * @generated from field: int64 runs = 2;
    */
   runs: bigint;
 
   /**
-   * The one that failed last.
+   * The run that failed last.
    *
    * @generated from field: string newest_run_id = 3;
    */
   newestRunId: string;
 
   /**
-   * When it failed.
+   * When that run failed.
    *
    * @generated from field: google.protobuf.Timestamp newest_at = 4;
    */
@@ -746,7 +723,7 @@ export const DiagnoseResponse_FailedRunsSchema: GenMessage<DiagnoseResponse_Fail
  */
 export const AdminService: GenService<{
   /**
-   * Adds a namespace.
+   * Creates a namespace.
    *
    * @generated from rpc perdure.v1.AdminService.CreateNamespace
    */
@@ -796,7 +773,7 @@ export const AdminService: GenService<{
     output: typeof ListTaskQueuesResponseSchema;
   },
   /**
-   * Says what this server is and how it is set up.
+   * Returns the version, identity and limits of this server, and what else is alive on its database.
    *
    * @generated from rpc perdure.v1.AdminService.GetServerInfo
    */

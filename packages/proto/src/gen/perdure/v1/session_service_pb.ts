@@ -15,20 +15,20 @@ export const file_perdure_v1_session_service: GenFile = /*@__PURE__*/
   fileDesc("CiBwZXJkdXJlL3YxL3Nlc3Npb25fc2VydmljZS5wcm90bxIKcGVyZHVyZS52MSJUCg5TZXNzaW9uUmVxdWVzdBImCgVjYWxscxgBIAMoCzIXLnBlcmR1cmUudjEuU2Vzc2lvbkNhbGwSGgoSY2FuY2VsbGVkX2NhbGxfaWRzGAIgAygNIj8KC1Nlc3Npb25DYWxsEg8KB2NhbGxfaWQYASABKA0SDgoGbWV0aG9kGAIgASgJEg8KB3JlcXVlc3QYAyABKAwiPQoPU2Vzc2lvblJlc3BvbnNlEioKB2Fuc3dlcnMYASADKAsyGS5wZXJkdXJlLnYxLlNlc3Npb25BbnN3ZXIiZAoNU2Vzc2lvbkFuc3dlchIPCgdjYWxsX2lkGAEgASgNEhIKCHJlc3BvbnNlGAIgASgMSAASIwoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQgkKB291dGNvbWUyWAoOU2Vzc2lvblNlcnZpY2USRgoHU2Vzc2lvbhIaLnBlcmR1cmUudjEuU2Vzc2lvblJlcXVlc3QaGy5wZXJkdXJlLnYxLlNlc3Npb25SZXNwb25zZSgBMAFiBnByb3RvMw", [file_google_rpc_status]);
 
 /**
- * A frame of calls. The server takes them up in their order; answers come in any order.
+ * A frame of calls. The server accepts them in order; answers come in any order.
  *
  * @generated from message perdure.v1.SessionRequest
  */
 export type SessionRequest = Message<"perdure.v1.SessionRequest"> & {
   /**
-   * New calls; at most 10,000 may be without an answer, more are refused as OVERLOADED.
+   * New calls; at most 10,000 may be without an answer, the excess is refused as OVERLOADED.
    *
    * @generated from field: repeated perdure.v1.SessionCall calls = 1;
    */
   calls: SessionCall[];
 
   /**
-   * Calls whose answer is not wanted any more, for example polls of a worker that shuts down.
+   * Ids of calls whose answer is no longer wanted, for example polls of a worker that is shutting down.
    *
    * @generated from field: repeated uint32 cancelled_call_ids = 2;
    */
@@ -43,7 +43,7 @@ export const SessionRequestSchema: GenMessage<SessionRequest> = /*@__PURE__*/
   messageDesc(file_perdure_v1_session_service, 0);
 
 /**
- * One call.
+ * A call of one RPC.
  *
  * @generated from message perdure.v1.SessionCall
  */
@@ -56,14 +56,14 @@ export type SessionCall = Message<"perdure.v1.SessionCall"> & {
   callId: number;
 
   /**
-   * A unary RPC of WorkerService or WorkflowService, for example `WorkerService/CompleteStep`. At most 255 bytes.
+   * A unary RPC of WorkerService, WorkflowService or AdminService, for example `WorkerService/CompleteStep`. At most 255 bytes.
    *
    * @generated from field: string method = 2;
    */
   method: string;
 
   /**
-   * The RPC's request message.
+   * The RPC's request message, encoded as protobuf.
    *
    * @generated from field: bytes request = 3;
    */
@@ -84,7 +84,7 @@ export const SessionCallSchema: GenMessage<SessionCall> = /*@__PURE__*/
  */
 export type SessionResponse = Message<"perdure.v1.SessionResponse"> & {
   /**
-   * Answers to earlier calls.
+   * Answers to calls sent earlier in this session.
    *
    * @generated from field: repeated perdure.v1.SessionAnswer answers = 1;
    */
@@ -99,26 +99,26 @@ export const SessionResponseSchema: GenMessage<SessionResponse> = /*@__PURE__*/
   messageDesc(file_perdure_v1_session_service, 2);
 
 /**
- * One answer.
+ * The answer to one call.
  *
  * @generated from message perdure.v1.SessionAnswer
  */
 export type SessionAnswer = Message<"perdure.v1.SessionAnswer"> & {
   /**
-   * The call's id.
+   * `call_id` of the call.
    *
    * @generated from field: uint32 call_id = 1;
    */
   callId: number;
 
   /**
-   * How the call ended.
+   * The RPC's response or its error.
    *
    * @generated from oneof perdure.v1.SessionAnswer.outcome
    */
   outcome: {
     /**
-     * The RPC's response message.
+     * The RPC's response message, encoded as protobuf.
      *
      * @generated from field: bytes response = 2;
      */
@@ -143,15 +143,15 @@ export const SessionAnswerSchema: GenMessage<SessionAnswer> = /*@__PURE__*/
   messageDesc(file_perdure_v1_session_service, 3);
 
 /**
- * Many calls of one worker or client over one stream, gathered into frames in both directions: far cheaper per call than
- * unary calls, with the same meaning. Whatever can be called in a session can be called without one.
+ * Many calls of one worker or client over one stream, gathered into frames in both directions. A call costs far less than a
+ * unary call and means the same. Every RPC that a session carries can also be called as a unary RPC.
  *
  * @generated from service perdure.v1.SessionService
  */
 export const SessionService: GenService<{
   /**
-   * Opens a session. When the stream breaks, calls without an answer may or may not have been carried out; every call of
-   * Perdure may be repeated, over a new session or as a unary call. Polls under way end with the stream and get no run.
+   * Opens a session. When the stream breaks, calls without an answer may or may not have been carried out; every call may be
+   * repeated, in a new session or as a unary call. Waiting polls end with the stream and get no run.
    *
    * @generated from rpc perdure.v1.SessionService.Session
    */

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/types.proto.
  */
 export const file_perdure_v1_types: GenFile = /*@__PURE__*/
-  fileDesc("ChZwZXJkdXJlL3YxL3R5cGVzLnByb3RvEgpwZXJkdXJlLnYxIikKB1BheWxvYWQSDAoEZGF0YRgBIAEoDBIQCghlbmNvZGluZxgCIAEoCSKsAgoHRmFpbHVyZRIMCgR0eXBlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDQoFc3RhY2sYAyABKAkSDAoEY29kZRgEIAEoCRIpCgZyZWFzb24YBSABKA4yGS5wZXJkdXJlLnYxLkZhaWx1cmVSZWFzb24SJAoHZGV0YWlscxgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIiCgVjYXVzZRgHIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1ub25fcmV0cnlhYmxlGAggASgIEiMKBmVycm9ycxgJIAMoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIPCgdzdGVwX2lkGAogASgJEiMKBnNlYWxlZBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCK3BwoLV29ya2Zsb3dSdW4SDgoGcnVuX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIVCg13b3JrZmxvd190eXBlGAQgASgJEg8KB3ZlcnNpb24YBSABKAkSEgoKdGFza19xdWV1ZRgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRIlCgZzdGF0dXMYCCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIPCgdhdHRlbXB0GAkgASgFEhMKC2xlYXNlX3Rva2VuGAogASgFEhEKCWxvY2tlZF9ieRgLIAEoCRIwCgxsb2NrZWRfdW50aWwYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGF2YWlsYWJsZV9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHd2FrZV9hdBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPcnVuX2RlYWRsaW5lX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVleGVjdXRpb25fZGVhZGxpbmVfYXQYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjcKE2NhbmNlbF9yZXF1ZXN0ZWRfYXQYESABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWNhbmNlbF9yZWFzb24YEiABKAkSEwoLbG9zdF9sZWFzZXMYEyABKAUSLgoKY3JlYXRlZF9hdBgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgWIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZmluaXNoZWRfYXQYFyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiIKBWlucHV0GBggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiMKBm91dHB1dBgZIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGBogASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEg8KB3JldHJpZXMYGyABKAUSGwoTbGFzdF9yZWxlYXNlX3JlYXNvbhgcIAEoCSK+BQoLU3RlcEF0dGVtcHQSDgoGcnVuX2lkGAEgASgJEg8KB3N0ZXBfaWQYAiABKAkSCwoDc2VxGAMgASgFEiIKBGtpbmQYBCABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAUgASgFEhcKD2NvdW50ZWRfYXR0ZW1wdBgGIAEoBRIcChRtYXhfY291bnRlZF9hdHRlbXB0cxgHIAEoBRIRCglpc19sYXRlc3QYCCABKAgSJgoGc3RhdHVzGAkgASgOMhYucGVyZHVyZS52MS5TdGVwU3RhdHVzEhEKCXdvcmtlcl9pZBgKIAEoCRITCgtsZWFzZV90b2tlbhgLIAEoBRIiCgVpbnB1dBgMIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIjCgZvdXRwdXQYDSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgOIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIuCgpzdGFydGVkX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNbmV4dF9yZXRyeV9hdBgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZmlyZXNfYXQYEiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2RlYWRsaW5lX2F0GBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBImCgloZWFydGJlYXQYFCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEQoJZXZlbnRfc2VxGBUgASgFEg4KBmlzX2N1dBgWIAEoCCLjAgoKV29ya2VySW5mbxIRCgl3b3JrZXJfaWQYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSFgoOd29ya2Zsb3dfdHlwZXMYBCADKAkSDwoHdmVyc2lvbhgFIAEoCRIQCghpZGVudGl0eRgGIAEoCRINCgVzbG90cxgHIAEoBRIxCg5sZWFzZV9kdXJhdGlvbhgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgZzdGF0dXMYCSABKA4yGC5wZXJkdXJlLnYxLldvcmtlclN0YXR1cxIxCg1yZWdpc3RlcmVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxsYXN0X3NlZW5fYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3J1bm5pbmcYDCABKAUqzgMKDUZhaWx1cmVSZWFzb24SHgoaRkFJTFVSRV9SRUFTT05fVU5TUEVDSUZJRUQQABIeChpGQUlMVVJFX1JFQVNPTl9BUFBMSUNBVElPThABEh8KG0ZBSUxVUkVfUkVBU09OX1NURVBfVElNRU9VVBACEiQKIEZBSUxVUkVfUkVBU09OX0hFQVJUQkVBVF9USU1FT1VUEAMSHgoaRkFJTFVSRV9SRUFTT05fUlVOX1RJTUVPVVQQBBIkCiBGQUlMVVJFX1JFQVNPTl9FWEVDVVRJT05fVElNRU9VVBAFEh4KGkZBSUxVUkVfUkVBU09OX1dPUktFUl9MT1NUEAYSJwojRkFJTFVSRV9SRUFTT05fVE9PX01BTllfTE9TVF9MRUFTRVMQBxIiCh5GQUlMVVJFX1JFQVNPTl9OT05fREVURVJNSU5JU00QCBIcChhGQUlMVVJFX1JFQVNPTl9DQU5DRUxMRUQQCRIdChlGQUlMVVJFX1JFQVNPTl9URVJNSU5BVEVEEAoSJAogRkFJTFVSRV9SRUFTT05fUEFZTE9BRF9UT09fTEFSR0UQCxIgChxGQUlMVVJFX1JFQVNPTl9JTlZBTElEX0lOUFVUEAwqhQIKCVJ1blN0YXR1cxIaChZSVU5fU1RBVFVTX1VOU1BFQ0lGSUVEEAASFgoSUlVOX1NUQVRVU19QRU5ESU5HEAESFgoSUlVOX1NUQVRVU19SVU5OSU5HEAISFwoTUlVOX1NUQVRVU19TTEVFUElORxADEhYKElJVTl9TVEFUVVNfV0FJVElORxAEEhUKEVJVTl9TVEFUVVNfUEFVU0VEEAUSGAoUUlVOX1NUQVRVU19DT01QTEVURUQQBhIVChFSVU5fU1RBVFVTX0ZBSUxFRBAHEhgKFFJVTl9TVEFUVVNfQ0FOQ0VMTEVEEAgSGQoVUlVOX1NUQVRVU19URVJNSU5BVEVEEAkqqQEKClN0ZXBTdGF0dXMSGwoXU1RFUF9TVEFUVVNfVU5TUEVDSUZJRUQQABIXChNTVEVQX1NUQVRVU19SVU5OSU5HEAESGQoVU1RFUF9TVEFUVVNfQ09NUExFVEVEEAISFgoSU1RFUF9TVEFUVVNfRkFJTEVEEAMSGQoVU1RFUF9TVEFUVVNfQ0FOQ0VMTEVEEAQSFwoTU1RFUF9TVEFUVVNfU0tJUFBFRBAFKsQBCghTdGVwS2luZBIZChVTVEVQX0tJTkRfVU5TUEVDSUZJRUQQABIWChJTVEVQX0tJTkRfRlVOQ1RJT04QARITCg9TVEVQX0tJTkRfU0xFRVAQAhIUChBTVEVQX0tJTkRfU0lHTkFMEAMSEwoPU1RFUF9LSU5EX0NISUxEEAQSEwoPU1RFUF9LSU5EX0hVTUFOEAUSGQoVU1RFUF9LSU5EX1RSQU5TQUNUSU9OEAYSFQoRU1RFUF9LSU5EX1ZFUlNJT04QByp+CgxXb3JrZXJTdGF0dXMSHQoZV09SS0VSX1NUQVRVU19VTlNQRUNJRklFRBAAEhgKFFdPUktFUl9TVEFUVVNfT05MSU5FEAESGgoWV09SS0VSX1NUQVRVU19EUkFJTklORxACEhkKFVdPUktFUl9TVEFUVVNfT0ZGTElORRADKtcFCgtFcnJvclJlYXNvbhIcChhFUlJPUl9SRUFTT05fVU5TUEVDSUZJRUQQABIeChpFUlJPUl9SRUFTT05fSU5WQUxJRF9GSUVMRBABEh4KGkVSUk9SX1JFQVNPTl9SVU5fTk9UX0ZPVU5EEAISHwobRVJST1JfUkVBU09OX1NURVBfTk9UX0ZPVU5EEAMSJAogRVJST1JfUkVBU09OX05BTUVTUEFDRV9OT1RfRk9VTkQQBBIhCh1FUlJPUl9SRUFTT05fV09SS0VSX05PVF9GT1VORBAFEigKJEVSUk9SX1JFQVNPTl9XT1JLRkxPV19BTFJFQURZX0VYSVNUUxAGEikKJUVSUk9SX1JFQVNPTl9OQU1FU1BBQ0VfQUxSRUFEWV9FWElTVFMQBxIbChdFUlJPUl9SRUFTT05fTEVBU0VfTE9TVBAIEiAKHEVSUk9SX1JFQVNPTl9XUk9OR19SVU5fU1RBVEUQCRIeChpFUlJPUl9SRUFTT05fV1JPTkdfQVRURU1QVBAKEh4KGkVSUk9SX1JFQVNPTl9TVEVQX01JU01BVENIEAsSIQodRVJST1JfUkVBU09OX0NBTkNFTF9SRVFVRVNURUQQDBIeChpFUlJPUl9SRUFTT05fVElNRVJfTk9UX0RVRRANEiYKIkVSUk9SX1JFQVNPTl9XT1JLRVJfTk9UX1JFR0lTVEVSRUQQDhIgChxFUlJPUl9SRUFTT05fV09SS0VSX0RSQUlOSU5HEA8SIAocRVJST1JfUkVBU09OX1dPUktFUl9NSVNNQVRDSBAQEhsKF0VSUk9SX1JFQVNPTl9PVkVSTE9BREVEEBESJQohRVJST1JfUkVBU09OX0RBVEFCQVNFX1VOQVZBSUxBQkxFEBISHgoaRVJST1JfUkVBU09OX1NIVVRUSU5HX0RPV04QExIZChVFUlJPUl9SRUFTT05fSU5URVJOQUwQFGIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChZwZXJkdXJlL3YxL3R5cGVzLnByb3RvEgpwZXJkdXJlLnYxIikKB1BheWxvYWQSDAoEZGF0YRgBIAEoDBIQCghlbmNvZGluZxgCIAEoCSKsAgoHRmFpbHVyZRIMCgR0eXBlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDQoFc3RhY2sYAyABKAkSDAoEY29kZRgEIAEoCRIpCgZyZWFzb24YBSABKA4yGS5wZXJkdXJlLnYxLkZhaWx1cmVSZWFzb24SJAoHZGV0YWlscxgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIiCgVjYXVzZRgHIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1ub25fcmV0cnlhYmxlGAggASgIEiMKBmVycm9ycxgJIAMoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIPCgdzdGVwX2lkGAogASgJEiMKBnNlYWxlZBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCK5BwoLV29ya2Zsb3dSdW4SDgoGcnVuX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIVCg13b3JrZmxvd190eXBlGAQgASgJEg0KBWJ1aWxkGAUgASgJEhIKCnRhc2tfcXVldWUYBiABKAkSEAoIcHJpb3JpdHkYByABKAUSJQoGc3RhdHVzGAggASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSDwoHYXR0ZW1wdBgJIAEoBRITCgtsZWFzZV90b2tlbhgKIAEoBRIRCglsZWFzZWRfYnkYCyABKAkSNAoQbGVhc2VfZXhwaXJlc19hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMYXZhaWxhYmxlX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgd3YWtlX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9ydW5fZGVhZGxpbmVfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKFWV4ZWN1dGlvbl9kZWFkbGluZV9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNwoTY2FuY2VsX3JlcXVlc3RlZF9hdBgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNY2FuY2VsX3JlYXNvbhgSIAEoCRITCgtsb3N0X2xlYXNlcxgTIAEoBRIuCgpjcmVhdGVkX2F0GBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydGVkX2F0GBUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GBYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgXIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIgoFaW5wdXQYGCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSIwoGb3V0cHV0GBkgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYGiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSDwoHcmV0cmllcxgbIAEoBRIbChNsYXN0X3JlbGVhc2VfcmVhc29uGBwgASgJIr4FCgtTdGVwQXR0ZW1wdBIOCgZydW5faWQYASABKAkSDwoHc3RlcF9pZBgCIAEoCRILCgNzZXEYAyABKAUSIgoEa2luZBgEIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSFwoPY291bnRlZF9hdHRlbXB0GAYgASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAcgASgFEhEKCWlzX2xhdGVzdBgIIAEoCBImCgZzdGF0dXMYCSABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSEQoJd29ya2VyX2lkGAogASgJEhMKC2xlYXNlX3Rva2VuGAsgASgFEiIKBWlucHV0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiMKBm91dHB1dBgNIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGA4gASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KCnN0YXJ0ZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaGVkX2F0GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZGVhZGxpbmVfYXQYEyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKCWhlYXJ0YmVhdBgUIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIRCglldmVudF9zZXEYFSABKAUSDgoGaXNfY3V0GBYgASgIIuECCgpXb3JrZXJJbmZvEhEKCXdvcmtlcl9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSEgoKdGFza19xdWV1ZRgDIAEoCRIWCg53b3JrZmxvd190eXBlcxgEIAMoCRINCgVidWlsZBgFIAEoCRIQCghpZGVudGl0eRgGIAEoCRINCgVzbG90cxgHIAEoBRIxCg5sZWFzZV9kdXJhdGlvbhgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgZzdGF0dXMYCSABKA4yGC5wZXJkdXJlLnYxLldvcmtlclN0YXR1cxIxCg1yZWdpc3RlcmVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxsYXN0X3NlZW5fYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3J1bm5pbmcYDCABKAUqzgMKDUZhaWx1cmVSZWFzb24SHgoaRkFJTFVSRV9SRUFTT05fVU5TUEVDSUZJRUQQABIeChpGQUlMVVJFX1JFQVNPTl9BUFBMSUNBVElPThABEh8KG0ZBSUxVUkVfUkVBU09OX1NURVBfVElNRU9VVBACEiQKIEZBSUxVUkVfUkVBU09OX0hFQVJUQkVBVF9USU1FT1VUEAMSHgoaRkFJTFVSRV9SRUFTT05fUlVOX1RJTUVPVVQQBBIkCiBGQUlMVVJFX1JFQVNPTl9FWEVDVVRJT05fVElNRU9VVBAFEh4KGkZBSUxVUkVfUkVBU09OX1dPUktFUl9MT1NUEAYSJwojRkFJTFVSRV9SRUFTT05fVE9PX01BTllfTE9TVF9MRUFTRVMQBxIiCh5GQUlMVVJFX1JFQVNPTl9OT05fREVURVJNSU5JU00QCBIcChhGQUlMVVJFX1JFQVNPTl9DQU5DRUxMRUQQCRIdChlGQUlMVVJFX1JFQVNPTl9URVJNSU5BVEVEEAoSJAogRkFJTFVSRV9SRUFTT05fUEFZTE9BRF9UT09fTEFSR0UQCxIgChxGQUlMVVJFX1JFQVNPTl9JTlZBTElEX0lOUFVUEAwqhQIKCVJ1blN0YXR1cxIaChZSVU5fU1RBVFVTX1VOU1BFQ0lGSUVEEAASFgoSUlVOX1NUQVRVU19QRU5ESU5HEAESFgoSUlVOX1NUQVRVU19SVU5OSU5HEAISFwoTUlVOX1NUQVRVU19TTEVFUElORxADEhYKElJVTl9TVEFUVVNfV0FJVElORxAEEhUKEVJVTl9TVEFUVVNfUEFVU0VEEAUSGAoUUlVOX1NUQVRVU19DT01QTEVURUQQBhIVChFSVU5fU1RBVFVTX0ZBSUxFRBAHEhgKFFJVTl9TVEFUVVNfQ0FOQ0VMTEVEEAgSGQoVUlVOX1NUQVRVU19URVJNSU5BVEVEEAkqqQEKClN0ZXBTdGF0dXMSGwoXU1RFUF9TVEFUVVNfVU5TUEVDSUZJRUQQABIXChNTVEVQX1NUQVRVU19SVU5OSU5HEAESGQoVU1RFUF9TVEFUVVNfQ09NUExFVEVEEAISFgoSU1RFUF9TVEFUVVNfRkFJTEVEEAMSGQoVU1RFUF9TVEFUVVNfQ0FOQ0VMTEVEEAQSFwoTU1RFUF9TVEFUVVNfU0tJUFBFRBAFKsQBCghTdGVwS2luZBIZChVTVEVQX0tJTkRfVU5TUEVDSUZJRUQQABIWChJTVEVQX0tJTkRfRlVOQ1RJT04QARITCg9TVEVQX0tJTkRfU0xFRVAQAhIUChBTVEVQX0tJTkRfU0lHTkFMEAMSEwoPU1RFUF9LSU5EX0NISUxEEAQSEwoPU1RFUF9LSU5EX0hVTUFOEAUSGQoVU1RFUF9LSU5EX1RSQU5TQUNUSU9OEAYSFQoRU1RFUF9LSU5EX1ZFUlNJT04QByp+CgxXb3JrZXJTdGF0dXMSHQoZV09SS0VSX1NUQVRVU19VTlNQRUNJRklFRBAAEhgKFFdPUktFUl9TVEFUVVNfT05MSU5FEAESGgoWV09SS0VSX1NUQVRVU19EUkFJTklORxACEhkKFVdPUktFUl9TVEFUVVNfT0ZGTElORRADKtcFCgtFcnJvclJlYXNvbhIcChhFUlJPUl9SRUFTT05fVU5TUEVDSUZJRUQQABIeChpFUlJPUl9SRUFTT05fSU5WQUxJRF9GSUVMRBABEh4KGkVSUk9SX1JFQVNPTl9SVU5fTk9UX0ZPVU5EEAISHwobRVJST1JfUkVBU09OX1NURVBfTk9UX0ZPVU5EEAMSJAogRVJST1JfUkVBU09OX05BTUVTUEFDRV9OT1RfRk9VTkQQBBIhCh1FUlJPUl9SRUFTT05fV09SS0VSX05PVF9GT1VORBAFEigKJEVSUk9SX1JFQVNPTl9XT1JLRkxPV19BTFJFQURZX0VYSVNUUxAGEikKJUVSUk9SX1JFQVNPTl9OQU1FU1BBQ0VfQUxSRUFEWV9FWElTVFMQBxIbChdFUlJPUl9SRUFTT05fTEVBU0VfTE9TVBAIEiAKHEVSUk9SX1JFQVNPTl9XUk9OR19SVU5fU1RBVEUQCRIeChpFUlJPUl9SRUFTT05fV1JPTkdfQVRURU1QVBAKEh4KGkVSUk9SX1JFQVNPTl9TVEVQX01JU01BVENIEAsSIQodRVJST1JfUkVBU09OX0NBTkNFTF9SRVFVRVNURUQQDBIeChpFUlJPUl9SRUFTT05fVElNRVJfTk9UX0RVRRANEiYKIkVSUk9SX1JFQVNPTl9XT1JLRVJfTk9UX1JFR0lTVEVSRUQQDhIgChxFUlJPUl9SRUFTT05fV09SS0VSX0RSQUlOSU5HEA8SIAocRVJST1JfUkVBU09OX1dPUktFUl9NSVNNQVRDSBAQEhsKF0VSUk9SX1JFQVNPTl9PVkVSTE9BREVEEBESJQohRVJST1JfUkVBU09OX0RBVEFCQVNFX1VOQVZBSUxBQkxFEBISHgoaRVJST1JfUkVBU09OX1NIVVRUSU5HX0RPV04QExIZChVFUlJPUl9SRUFTT05fSU5URVJOQUwQFGIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Opaque bytes that the server stores and returns exactly as they came and never parses.
@@ -56,7 +56,7 @@ export type Failure = Message<"perdure.v1.Failure"> & {
   type: string;
 
   /**
-   * At most 64 KiB; longer ones are cut by the SDK.
+   * At most 64 KiB; the SDK cuts longer ones.
    *
    * @generated from field: string message = 2;
    */
@@ -77,14 +77,14 @@ export type Failure = Message<"perdure.v1.Failure"> & {
   code: string;
 
   /**
-   * Who failed and how.
+   * What kind of failure this is.
    *
    * @generated from field: perdure.v1.FailureReason reason = 5;
    */
   reason: FailureReason;
 
   /**
-   * More of the author's data, encoded by the codec.
+   * Further data of the error, encoded by the codec.
    *
    * @generated from field: perdure.v1.Payload details = 6;
    */
@@ -112,7 +112,7 @@ export type Failure = Message<"perdure.v1.Failure"> & {
   errors: Failure[];
 
   /**
-   * Id of the step whose failure ended the run; empty when it was none.
+   * Id of the step whose failure ended the run; empty when no step's failure did.
    *
    * @generated from field: string step_id = 10;
    */
@@ -168,11 +168,11 @@ export type WorkflowRun = Message<"perdure.v1.WorkflowRun"> & {
   workflowType: string;
 
   /**
-   * Build that the run was started for; empty when not given.
+   * Build that the run was started for; at most 255 bytes; empty when not given.
    *
-   * @generated from field: string version = 5;
+   * @generated from field: string build = 5;
    */
-  version: string;
+  build: string;
 
   /**
    * The queue whose workers may execute it.
@@ -189,39 +189,39 @@ export type WorkflowRun = Message<"perdure.v1.WorkflowRun"> & {
   priority: number;
 
   /**
-   * Where it is in its life.
+   * Its present state.
    *
    * @generated from field: perdure.v1.RunStatus status = 8;
    */
   status: RunStatus;
 
   /**
-   * From 1; rises with every run-level retry and every reclaimed lease.
+   * From 1; one more after every run-level retry and every lost lease.
    *
    * @generated from field: int32 attempt = 9;
    */
   attempt: number;
 
   /**
-   * Rises with every claim; 0 before the first one.
+   * One more with every claim; 0 before the first claim.
    *
    * @generated from field: int32 lease_token = 10;
    */
   leaseToken: number;
 
   /**
-   * The worker that holds the lease; empty unless RUNNING.
+   * Id of the worker that holds the lease; empty unless RUNNING.
    *
-   * @generated from field: string locked_by = 11;
+   * @generated from field: string leased_by = 11;
    */
-  lockedBy: string;
+  leasedBy: string;
 
   /**
-   * End of the lease; absent unless RUNNING.
+   * When the lease expires unless renewed; absent unless RUNNING.
    *
-   * @generated from field: google.protobuf.Timestamp locked_until = 12;
+   * @generated from field: google.protobuf.Timestamp lease_expires_at = 12;
    */
-  lockedUntil?: Timestamp;
+  leaseExpiresAt?: Timestamp;
 
   /**
    * Since when it may be claimed; absent unless PENDING.
@@ -231,42 +231,42 @@ export type WorkflowRun = Message<"perdure.v1.WorkflowRun"> & {
   availableAt?: Timestamp;
 
   /**
-   * When it wakes by itself; absent unless SLEEPING or WAITING with a timer.
+   * When its earliest timer, retry or delay is due; absent unless SLEEPING or WAITING with a timer.
    *
    * @generated from field: google.protobuf.Timestamp wake_at = 14;
    */
   wakeAt?: Timestamp;
 
   /**
-   * When it fails with RUN_TIMEOUT; absent when there is no total timeout.
+   * When it fails with RUN_TIMEOUT; absent without a run timeout.
    *
    * @generated from field: google.protobuf.Timestamp run_deadline_at = 15;
    */
   runDeadlineAt?: Timestamp;
 
   /**
-   * When the present attempt fails with EXECUTION_TIMEOUT; absent when there is none.
+   * When the present attempt fails with EXECUTION_TIMEOUT; absent without an execution timeout.
    *
    * @generated from field: google.protobuf.Timestamp execution_deadline_at = 16;
    */
   executionDeadlineAt?: Timestamp;
 
   /**
-   * When a cancel was asked for; absent when never.
+   * When the cancel was requested; absent when it was not.
    *
    * @generated from field: google.protobuf.Timestamp cancel_requested_at = 17;
    */
   cancelRequestedAt?: Timestamp;
 
   /**
-   * Who asked, or why, in the caller's words.
+   * The reason given with the cancel request; at most 1,024 bytes; may be empty.
    *
    * @generated from field: string cancel_reason = 18;
    */
   cancelReason: string;
 
   /**
-   * Lost leases in a row without a completed step between them.
+   * Leases lost in a row without a completed step between them.
    *
    * @generated from field: int32 lost_leases = 19;
    */
@@ -287,7 +287,7 @@ export type WorkflowRun = Message<"perdure.v1.WorkflowRun"> & {
   startedAt?: Timestamp;
 
   /**
-   * The last change of the run's own row.
+   * When the run itself last changed; steps do not count.
    *
    * @generated from field: google.protobuf.Timestamp updated_at = 22;
    */
@@ -329,7 +329,7 @@ export type WorkflowRun = Message<"perdure.v1.WorkflowRun"> & {
   retries: number;
 
   /**
-   * What the worker said that gave it back last (ReleaseRun); empty when none did or gave no reason.
+   * The reason given with the latest ReleaseRun; empty when there was none.
    *
    * @generated from field: string last_release_reason = 28;
    */
@@ -344,13 +344,13 @@ export const WorkflowRunSchema: GenMessage<WorkflowRun> = /*@__PURE__*/
   messageDesc(file_perdure_v1_types, 2);
 
 /**
- * One try of one step; every attempt is kept.
+ * One execution of a step's body, or one timer. Every attempt is kept.
  *
  * @generated from message perdure.v1.StepAttempt
  */
 export type StepAttempt = Message<"perdure.v1.StepAttempt"> & {
   /**
-   * The run.
+   * The run it belongs to, a UUID.
    *
    * @generated from field: string run_id = 1;
    */
@@ -371,7 +371,7 @@ export type StepAttempt = Message<"perdure.v1.StepAttempt"> & {
   seq: number;
 
   /**
-   * What it is.
+   * The kind of the step.
    *
    * @generated from field: perdure.v1.StepKind kind = 4;
    */
@@ -385,14 +385,14 @@ export type StepAttempt = Message<"perdure.v1.StepAttempt"> & {
   attemptNumber: number;
 
   /**
-   * Which try of the retry policy this is, from 1; attempts lost with their worker do not count.
+   * Number of this attempt among those that the retry policy counts, from 1; attempts lost with their worker are not counted.
    *
    * @generated from field: int32 counted_attempt = 6;
    */
   countedAttempt: number;
 
   /**
-   * Tries that the policy allows; 0 when unlimited.
+   * Counted attempts that the retry policy allows; 0 means unlimited.
    *
    * @generated from field: int32 max_counted_attempts = 7;
    */
@@ -406,21 +406,21 @@ export type StepAttempt = Message<"perdure.v1.StepAttempt"> & {
   isLatest: boolean;
 
   /**
-   * Where the attempt is in its life.
+   * The present state of the attempt.
    *
    * @generated from field: perdure.v1.StepStatus status = 9;
    */
   status: StepStatus;
 
   /**
-   * The worker that ran it.
+   * Id of the worker that executed it.
    *
    * @generated from field: string worker_id = 10;
    */
   workerId: string;
 
   /**
-   * The lease under which it ran.
+   * Lease token under which the attempt began; for a timer or a settled step, under which it ended.
    *
    * @generated from field: int32 lease_token = 11;
    */
@@ -434,7 +434,7 @@ export type StepAttempt = Message<"perdure.v1.StepAttempt"> & {
   input?: Payload;
 
   /**
-   * What it returned; only when COMPLETED and absent in lists unless asked for.
+   * What it returned; only when COMPLETED and absent in lists unless requested.
    *
    * @generated from field: perdure.v1.Payload output = 13;
    */
@@ -476,28 +476,28 @@ export type StepAttempt = Message<"perdure.v1.StepAttempt"> & {
   firesAt?: Timestamp;
 
   /**
-   * When the attempt times out at the latest; absent when it has no timeout.
+   * When the attempt fails with STEP_TIMEOUT; absent without a timeout.
    *
    * @generated from field: google.protobuf.Timestamp deadline_at = 19;
    */
   deadlineAt?: Timestamp;
 
   /**
-   * The last detail that the body reported with a heartbeat.
+   * The most recent heartbeat detail of the body; absent in lists.
    *
    * @generated from field: perdure.v1.Payload heartbeat = 20;
    */
   heartbeat?: Payload;
 
   /**
-   * Order in which results reached the workflow: (lease_token, event_seq).
+   * Place of the result in the order in which the run's code was given results, (lease_token, event_seq); 0 when none was given.
    *
    * @generated from field: int32 event_seq = 21;
    */
   eventSeq: number;
 
   /**
-   * True: a run-level retry has taken the step back; see MemoCut.
+   * True when a run-level retry has taken the step back, see MemoCut.
    *
    * @generated from field: bool is_cut = 22;
    */
@@ -518,7 +518,7 @@ export const StepAttemptSchema: GenMessage<StepAttempt> = /*@__PURE__*/
  */
 export type WorkerInfo = Message<"perdure.v1.WorkerInfo"> & {
   /**
-   * Given at registration.
+   * A UUID, given at registration.
    *
    * @generated from field: string worker_id = 1;
    */
@@ -546,11 +546,11 @@ export type WorkerInfo = Message<"perdure.v1.WorkerInfo"> & {
   workflowTypes: string[];
 
   /**
-   * The build it runs; empty when not given.
+   * The build of its code; at most 255 bytes; empty when not given.
    *
-   * @generated from field: string version = 5;
+   * @generated from field: string build = 5;
    */
-  version: string;
+  build: string;
 
   /**
    * Host and process, for people, for example `web-3:4711`.
@@ -560,7 +560,7 @@ export type WorkerInfo = Message<"perdure.v1.WorkerInfo"> & {
   identity: string;
 
   /**
-   * Runs it executes at once at the most.
+   * Runs that it executes at once, 1 to 10,000.
    *
    * @generated from field: int32 slots = 7;
    */
@@ -574,28 +574,28 @@ export type WorkerInfo = Message<"perdure.v1.WorkerInfo"> & {
   leaseDuration?: Duration;
 
   /**
-   * Whether it is there.
+   * Whether it is alive.
    *
    * @generated from field: perdure.v1.WorkerStatus status = 9;
    */
   status: WorkerStatus;
 
   /**
-   * First registration.
+   * When it first registered.
    *
    * @generated from field: google.protobuf.Timestamp registered_at = 10;
    */
   registeredAt?: Timestamp;
 
   /**
-   * Last sign of life.
+   * When it last registered or sent a heartbeat.
    *
    * @generated from field: google.protobuf.Timestamp last_seen_at = 11;
    */
   lastSeenAt?: Timestamp;
 
   /**
-   * Runs it holds now.
+   * Runs whose lease it holds now.
    *
    * @generated from field: int32 running = 12;
    */
@@ -644,7 +644,7 @@ export enum FailureReason {
   HEARTBEAT_TIMEOUT = 3,
 
   /**
-   * The run did not end within its total timeout.
+   * The run did not end within its run timeout.
    *
    * @generated from enum value: FAILURE_REASON_RUN_TIMEOUT = 4;
    */
@@ -665,14 +665,14 @@ export enum FailureReason {
   WORKER_LOST = 6,
 
   /**
-   * The run lost its worker too many times in a row without completing a step, and was the one to blame.
+   * The run lost `max_lost_leases` workers in a row without completing a step between them, and was itself the cause.
    *
    * @generated from enum value: FAILURE_REASON_TOO_MANY_LOST_LEASES = 7;
    */
   TOO_MANY_LOST_LEASES = 7,
 
   /**
-   * The code asks for something else than what was recorded.
+   * The code asked for something other than what is recorded.
    *
    * @generated from enum value: FAILURE_REASON_NON_DETERMINISM = 8;
    */
@@ -741,21 +741,21 @@ export enum RunStatus {
   RUNNING = 2,
 
   /**
-   * Awaits only time: a timer, a retry's backoff, a delayed start.
+   * Waits for time only: a timer, the backoff before a retry, a delayed start.
    *
    * @generated from enum value: RUN_STATUS_SLEEPING = 3;
    */
   SLEEPING = 3,
 
   /**
-   * Awaits a signal, a child or a human (and perhaps a timer).
+   * Reserved: waits for a signal, a child run or a person (and perhaps a timer).
    *
    * @generated from enum value: RUN_STATUS_WAITING = 4;
    */
   WAITING = 4,
 
   /**
-   * Held by an operator.
+   * Reserved: paused by an operator.
    *
    * @generated from enum value: RUN_STATUS_PAUSED = 5;
    */
@@ -783,7 +783,7 @@ export enum RunStatus {
   CANCELLED = 8,
 
   /**
-   * Terminal: ended at once by an operator.
+   * Terminal: ended at once by TerminateRun or a start with TERMINATE_EXISTING; its code could not clean up.
    *
    * @generated from enum value: RUN_STATUS_TERMINATED = 9;
    */
@@ -810,7 +810,7 @@ export enum StepStatus {
   UNSPECIFIED = 0,
 
   /**
-   * Begun and not ended yet.
+   * Begun and not ended.
    *
    * @generated from enum value: STEP_STATUS_RUNNING = 1;
    */
@@ -838,7 +838,7 @@ export enum StepStatus {
   CANCELLED = 4,
 
   /**
-   * Not executed on purpose.
+   * Reserved: deliberately not executed.
    *
    * @generated from enum value: STEP_STATUS_SKIPPED = 5;
    */
@@ -852,7 +852,7 @@ export const StepStatusSchema: GenEnum<StepStatus> = /*@__PURE__*/
   enumDesc(file_perdure_v1_types, 2);
 
 /**
- * What a step is.
+ * The kind of a step.
  *
  * @generated from enum perdure.v1.StepKind
  */
@@ -879,21 +879,21 @@ export enum StepKind {
   SLEEP = 2,
 
   /**
-   * A wait for a signal.
+   * Reserved: a wait for a signal.
    *
    * @generated from enum value: STEP_KIND_SIGNAL = 3;
    */
   SIGNAL = 3,
 
   /**
-   * A child run.
+   * Reserved: a child run.
    *
    * @generated from enum value: STEP_KIND_CHILD = 4;
    */
   CHILD = 4,
 
   /**
-   * A task for a person.
+   * Reserved: a task for a person.
    *
    * @generated from enum value: STEP_KIND_HUMAN = 5;
    */
@@ -921,7 +921,7 @@ export const StepKindSchema: GenEnum<StepKind> = /*@__PURE__*/
   enumDesc(file_perdure_v1_types, 3);
 
 /**
- * Whether a worker is there.
+ * A worker's liveness.
  *
  * @generated from enum perdure.v1.WorkerStatus
  */
@@ -934,14 +934,14 @@ export enum WorkerStatus {
   UNSPECIFIED = 0,
 
   /**
-   * Heartbeats arrive.
+   * Registered, and its heartbeats arrive.
    *
    * @generated from enum value: WORKER_STATUS_ONLINE = 1;
    */
   ONLINE = 1,
 
   /**
-   * Finishes what it runs and takes nothing new.
+   * Finishes the runs it holds and gets no new ones.
    *
    * @generated from enum value: WORKER_STATUS_DRAINING = 2;
    */
@@ -1052,7 +1052,7 @@ export enum ErrorReason {
   STEP_MISMATCH = 11,
 
   /**
-   * FAILED_PRECONDITION: a cancel was asked for, so no new step may begin.
+   * FAILED_PRECONDITION: the run is being cancelled, so no new step may begin, except uncancellable ones.
    *
    * @generated from enum value: ERROR_REASON_CANCEL_REQUESTED = 12;
    */
@@ -1073,7 +1073,7 @@ export enum ErrorReason {
   WORKER_NOT_REGISTERED = 14,
 
   /**
-   * FAILED_PRECONDITION: the worker is draining and gets no more runs.
+   * FAILED_PRECONDITION: the worker is draining and gets no new runs.
    *
    * @generated from enum value: ERROR_REASON_WORKER_DRAINING = 15;
    */
@@ -1101,14 +1101,14 @@ export enum ErrorReason {
   DATABASE_UNAVAILABLE = 18,
 
   /**
-   * UNAVAILABLE: the server is going down; call another one.
+   * UNAVAILABLE: the server is stopping; call another one.
    *
    * @generated from enum value: ERROR_REASON_SHUTTING_DOWN = 19;
    */
   SHUTTING_DOWN = 19,
 
   /**
-   * INTERNAL: a fault of Perdure; the message has an id to find it in the log.
+   * INTERNAL: a bug in Perdure; the message has an id to find it in the log.
    *
    * @generated from enum value: ERROR_REASON_INTERNAL = 20;
    */

@@ -14,11 +14,9 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/worker_service.proto.
  */
 export const file_perdure_v1_worker_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wZXJkdXJlL3YxL3dvcmtlcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxIs4BChVSZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg8KB3ZlcnNpb24YBSABKAkSEAoIaWRlbnRpdHkYBiABKAkSDQoFc2xvdHMYByABKAUSMQoObGVhc2VfZHVyYXRpb24YCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24isAEKFlJlZ2lzdGVyV29ya2VyUmVzcG9uc2USEQoJd29ya2VyX2lkGAEgASgJEjEKDmxlYXNlX2R1cmF0aW9uGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjUKEmhlYXJ0YmVhdF9pbnRlcnZhbBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFtYXhfcGF5bG9hZF9ieXRlcxgEIAEoBSI/ChdEZXJlZ2lzdGVyV29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIhoKGERlcmVnaXN0ZXJXb3JrZXJSZXNwb25zZSKiAQoTUG9sbEFjdGl2aXR5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSFgoOd29ya2Zsb3dfdHlwZXMYBCADKAkSJwoEd2FpdBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghtYXhfcnVucxgGIAEoBSI7ChRQb2xsQWN0aXZpdHlSZXNwb25zZRIjCgRydW5zGAEgAygLMhUucGVyZHVyZS52MS5MZWFzZWRSdW4iZAoTQXdhaXROb3RpY2VzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEicKBHdhaXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iywEKFEF3YWl0Tm90aWNlc1Jlc3BvbnNlEkAKEGNhbmNlbF9yZXF1ZXN0ZWQYASADKAsyJi5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1Jlc3BvbnNlLkxlYXNlEjQKBGxvc3QYAiADKAsyJi5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1Jlc3BvbnNlLkxlYXNlEg0KBWRyYWluGAMgASgIGiwKBUxlYXNlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBSL9BAoJTGVhc2VkUnVuEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSEwoLbGVhc2VfdG9rZW4YBSABKAUSMQoObGVhc2VfZHVyYXRpb24YBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHYXR0ZW1wdBgHIAEoBRIiCgVpbnB1dBgIIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIYChBjYW5jZWxfcmVxdWVzdGVkGAkgASgIEi4KCmNyZWF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD3J1bl9kZWFkbGluZV9hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOQoVZXhlY3V0aW9uX2RlYWRsaW5lX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIjCgRtZW1vGA4gAygLMhUucGVyZHVyZS52MS5NZW1vRW50cnkSFwoPbmV4dF9tZW1vX3Rva2VuGA8gASgJEicKA25vdxgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmV0cmllcxgRIAEoBRITCgtsb3N0X2xlYXNlcxgSIAEoBRIvCg9jYW5jZWxfb2JzZXJ2ZWQYEyABKAsyFi5wZXJkdXJlLnYxLkV2ZW50UGxhY2UiNAoKRXZlbnRQbGFjZRITCgtsZWFzZV90b2tlbhgBIAEoBRIRCglldmVudF9zZXEYAiABKAUi4wMKCU1lbW9FbnRyeRIPCgdzdGVwX2lkGAEgASgJEgsKA3NlcRgCIAEoBRIiCgRraW5kGAMgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgEIAEoBRIXCg9jb3VudGVkX2F0dGVtcHQYBSABKAUSJgoGc3RhdHVzGAYgASgOMhYucGVyZHVyZS52MS5TdGVwU3RhdHVzEiMKBm91dHB1dBgHIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAggASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi8KC2ZpbmlzaGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoJaGVhcnRiZWF0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhMKC2xlYXNlX3Rva2VuGA0gASgFEhEKCWV2ZW50X3NlcRgOIAEoBRIOCgZpc19jdXQYDyABKAgibgoOR2V0TWVtb1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJEhAKCHN0ZXBfaWRzGAUgAygJIk8KD0dldE1lbW9SZXNwb25zZRIjCgRtZW1vGAEgAygLMhUucGVyZHVyZS52MS5NZW1vRW50cnkSFwoPbmV4dF9tZW1vX3Rva2VuGAIgASgJIsYCChZSZWNvcmRIZWFydGJlYXRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkSOAoGbGVhc2VzGAMgAygLMigucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0LkxlYXNlGm0KBUxlYXNlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBRI/CgVzdGVwcxgDIAMoCzIwLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVxdWVzdC5TdGVwSGVhcnRiZWF0Gl0KDVN0ZXBIZWFydGJlYXQSDwoHc3RlcF9pZBgBIAEoCRIWCg5hdHRlbXB0X251bWJlchgCIAEoBRIjCgZkZXRhaWwYAyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQixgEKF1JlY29yZEhlYXJ0YmVhdFJlc3BvbnNlEj4KBmxlYXNlcxgBIAMoCzIuLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2UuTGVhc2VTdGF0ZRINCgVkcmFpbhgCIAEoCBpcCgpMZWFzZVN0YXRlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBRIPCgdyZW5ld2VkGAMgASgIEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYBCABKAgiwgIKEEJlZ2luU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRIiCgRraW5kGAYgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgHIAEoBRIXCg9jb3VudGVkX2F0dGVtcHQYCCABKAUSHAoUbWF4X2NvdW50ZWRfYXR0ZW1wdHMYCSABKAUSKgoHdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIiCgVpbnB1dBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIVCg11bmNhbmNlbGxhYmxlGAwgASgIIkMKEUJlZ2luU3RlcFJlc3BvbnNlEi4KCnN0YXJ0ZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wItQBChNDb21wbGV0ZVN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRIWCg5hdHRlbXB0X251bWJlchgFIAEoBRIjCgZvdXRwdXQYBiABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEQoJZXZlbnRfc2VxGAcgASgFEiQKBWJlZ2luGAggASgLMhUucGVyZHVyZS52MS5TdGVwQmVnaW4iigEKCVN0ZXBCZWdpbhILCgNzZXEYASABKAUSIgoEa2luZBgCIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFwoPY291bnRlZF9hdHRlbXB0GAMgASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAQgASgFEhUKDXVuY2FuY2VsbGFibGUYBSABKAgiYQoUQ29tcGxldGVTdGVwUmVzcG9uc2USLwoLZmluaXNoZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYAiABKAgi2wEKD0ZhaWxTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIuCgtyZXRyeV9hZnRlchgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglldmVudF9zZXEYCCABKAUikAEKEEZhaWxTdGVwUmVzcG9uc2USLwoLZmluaXNoZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDW5leHRfcmV0cnlfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYAyABKAgi4AEKEVNldHRsZVN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRILCgNzZXEYBSABKAUSIgoEa2luZBgGIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYByABKAUSJgoGc3RhdHVzGAggASgOMhYucGVyZHVyZS52MS5TdGVwU3RhdHVzEhEKCWV2ZW50X3NlcRgJIAEoBSJFChJTZXR0bGVTdGVwUmVzcG9uc2USLwoLZmluaXNoZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImEKFE9ic2VydmVDYW5jZWxSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSEQoJZXZlbnRfc2VxGAQgASgFIhcKFU9ic2VydmVDYW5jZWxSZXNwb25zZSL/AQoUU2NoZWR1bGVTbGVlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRItCghkdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgAEisKBXVudGlsGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAEhUKDXVuY2FuY2VsbGFibGUYCCABKAgSFgoOYXR0ZW1wdF9udW1iZXIYCSABKAVCBgoEd2hlbiKLAQoVU2NoZWR1bGVTbGVlcFJlc3BvbnNlEiwKCGZpcmVzX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCglyZW1haW5pbmcYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoOYXR0ZW1wdF9udW1iZXIYAyABKAUidQoRU3VzcGVuZFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIoCgV3YWl0cxgEIAMoCzIZLnBlcmR1cmUudjEuV2FpdENvbmRpdGlvbiJ9Cg1XYWl0Q29uZGl0aW9uEg8KB3N0ZXBfaWQYASABKAkSJgoFdGltZXIYAiABKAsyFS5wZXJkdXJlLnYxLlRpbWVyV2FpdEgAEiYKBXJldHJ5GAMgASgLMhUucGVyZHVyZS52MS5SZXRyeVdhaXRIAEILCgljb25kaXRpb24iCwoJVGltZXJXYWl0IgsKCVJldHJ5V2FpdCKGAQoSU3VzcGVuZFJ1blJlc3BvbnNlEhEKCXN1c3BlbmRlZBgBIAEoCBIrCgd3YWtlX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5yZWFkeV9zdGVwX2lkcxgDIAMoCRIYChBjYW5jZWxfcmVxdWVzdGVkGAQgASgIIo4BChdDb21wbGV0ZVdvcmtmbG93UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEiMKBm91dHB1dBgEIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIWCg5oYXNfb3Blbl9zdGVwcxgFIAEoCCIaChhDb21wbGV0ZVdvcmtmbG93UmVzcG9uc2UixQEKE0ZhaWxXb3JrZmxvd1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIkCgdmYWlsdXJlGAQgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KC3JldHJ5X2FmdGVyGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiAKA2N1dBgGIAEoCzITLnBlcmR1cmUudjEuTWVtb0N1dCI8CgdNZW1vQ3V0EiQKBGZyb20YASABKAsyFi5wZXJkdXJlLnYxLkV2ZW50UGxhY2USCwoDc2VxGAIgASgFIj0KFEZhaWxXb3JrZmxvd1Jlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzIk4KFENvbmZpcm1DYW5jZWxSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUiFwoVQ29uZmlybUNhbmNlbFJlc3BvbnNlIoUBChFSZWxlYXNlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEigKBWRlbGF5GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgFIAEoCSIUChJSZWxlYXNlUnVuUmVzcG9uc2UiOgoSRHJhaW5Xb3JrZXJSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkiPwoTRHJhaW5Xb3JrZXJSZXNwb25zZRIoCgZzdGF0dXMYASABKA4yGC5wZXJkdXJlLnYxLldvcmtlclN0YXR1czLcCwoNV29ya2VyU2VydmljZRJXCg5SZWdpc3RlcldvcmtlchIhLnBlcmR1cmUudjEuUmVnaXN0ZXJXb3JrZXJSZXF1ZXN0GiIucGVyZHVyZS52MS5SZWdpc3RlcldvcmtlclJlc3BvbnNlEl0KEERlcmVnaXN0ZXJXb3JrZXISIy5wZXJkdXJlLnYxLkRlcmVnaXN0ZXJXb3JrZXJSZXF1ZXN0GiQucGVyZHVyZS52MS5EZXJlZ2lzdGVyV29ya2VyUmVzcG9uc2USUQoMUG9sbEFjdGl2aXR5Eh8ucGVyZHVyZS52MS5Qb2xsQWN0aXZpdHlSZXF1ZXN0GiAucGVyZHVyZS52MS5Qb2xsQWN0aXZpdHlSZXNwb25zZRJCCgdHZXRNZW1vEhoucGVyZHVyZS52MS5HZXRNZW1vUmVxdWVzdBobLnBlcmR1cmUudjEuR2V0TWVtb1Jlc3BvbnNlElEKDEF3YWl0Tm90aWNlcxIfLnBlcmR1cmUudjEuQXdhaXROb3RpY2VzUmVxdWVzdBogLnBlcmR1cmUudjEuQXdhaXROb3RpY2VzUmVzcG9uc2USWgoPUmVjb3JkSGVhcnRiZWF0EiIucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0GiMucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXNwb25zZRJICglCZWdpblN0ZXASHC5wZXJkdXJlLnYxLkJlZ2luU3RlcFJlcXVlc3QaHS5wZXJkdXJlLnYxLkJlZ2luU3RlcFJlc3BvbnNlElEKDENvbXBsZXRlU3RlcBIfLnBlcmR1cmUudjEuQ29tcGxldGVTdGVwUmVxdWVzdBogLnBlcmR1cmUudjEuQ29tcGxldGVTdGVwUmVzcG9uc2USRQoIRmFpbFN0ZXASGy5wZXJkdXJlLnYxLkZhaWxTdGVwUmVxdWVzdBocLnBlcmR1cmUudjEuRmFpbFN0ZXBSZXNwb25zZRJLCgpTZXR0bGVTdGVwEh0ucGVyZHVyZS52MS5TZXR0bGVTdGVwUmVxdWVzdBoeLnBlcmR1cmUudjEuU2V0dGxlU3RlcFJlc3BvbnNlElQKDU9ic2VydmVDYW5jZWwSIC5wZXJkdXJlLnYxLk9ic2VydmVDYW5jZWxSZXF1ZXN0GiEucGVyZHVyZS52MS5PYnNlcnZlQ2FuY2VsUmVzcG9uc2USVAoNU2NoZWR1bGVTbGVlcBIgLnBlcmR1cmUudjEuU2NoZWR1bGVTbGVlcFJlcXVlc3QaIS5wZXJkdXJlLnYxLlNjaGVkdWxlU2xlZXBSZXNwb25zZRJLCgpTdXNwZW5kUnVuEh0ucGVyZHVyZS52MS5TdXNwZW5kUnVuUmVxdWVzdBoeLnBlcmR1cmUudjEuU3VzcGVuZFJ1blJlc3BvbnNlEl0KEENvbXBsZXRlV29ya2Zsb3cSIy5wZXJkdXJlLnYxLkNvbXBsZXRlV29ya2Zsb3dSZXF1ZXN0GiQucGVyZHVyZS52MS5Db21wbGV0ZVdvcmtmbG93UmVzcG9uc2USUQoMRmFpbFdvcmtmbG93Eh8ucGVyZHVyZS52MS5GYWlsV29ya2Zsb3dSZXF1ZXN0GiAucGVyZHVyZS52MS5GYWlsV29ya2Zsb3dSZXNwb25zZRJUCg1Db25maXJtQ2FuY2VsEiAucGVyZHVyZS52MS5Db25maXJtQ2FuY2VsUmVxdWVzdBohLnBlcmR1cmUudjEuQ29uZmlybUNhbmNlbFJlc3BvbnNlEksKClJlbGVhc2VSdW4SHS5wZXJkdXJlLnYxLlJlbGVhc2VSdW5SZXF1ZXN0Gh4ucGVyZHVyZS52MS5SZWxlYXNlUnVuUmVzcG9uc2USTgoLRHJhaW5Xb3JrZXISHi5wZXJkdXJlLnYxLkRyYWluV29ya2VyUmVxdWVzdBofLnBlcmR1cmUudjEuRHJhaW5Xb3JrZXJSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("Ch9wZXJkdXJlL3YxL3dvcmtlcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxIswBChVSZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg0KBWJ1aWxkGAUgASgJEhAKCGlkZW50aXR5GAYgASgJEg0KBXNsb3RzGAcgASgFEjEKDmxlYXNlX2R1cmF0aW9uGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrABChZSZWdpc3RlcldvcmtlclJlc3BvbnNlEhEKCXdvcmtlcl9pZBgBIAEoCRIxCg5sZWFzZV9kdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoRbWF4X3BheWxvYWRfYnl0ZXMYBCABKAUiPwoXRGVyZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCSIaChhEZXJlZ2lzdGVyV29ya2VyUmVzcG9uc2UiogEKE1BvbGxBY3Rpdml0eVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIbWF4X3J1bnMYBiABKAUiOwoUUG9sbEFjdGl2aXR5UmVzcG9uc2USIwoEcnVucxgBIAMoCzIVLnBlcmR1cmUudjEuTGVhc2VkUnVuImQKE0F3YWl0Tm90aWNlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRInCgR3YWl0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIssBChRBd2FpdE5vdGljZXNSZXNwb25zZRJAChBjYW5jZWxfcmVxdWVzdGVkGAEgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRI0CgRsb3N0GAIgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRINCgVkcmFpbhgDIAEoCBosCgVMZWFzZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUi+wQKCUxlYXNlZFJ1bhIOCgZydW5faWQYASABKAkSEwoLd29ya2Zsb3dfaWQYAiABKAkSFQoNd29ya2Zsb3dfdHlwZRgDIAEoCRINCgVidWlsZBgEIAEoCRITCgtsZWFzZV90b2tlbhgFIAEoBRIxCg5sZWFzZV9kdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIPCgdhdHRlbXB0GAcgASgFEiIKBWlucHV0GAggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYCSABKAgSLgoKY3JlYXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPcnVuX2RlYWRsaW5lX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVleGVjdXRpb25fZGVhZGxpbmVfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiMKBG1lbW8YDiADKAsyFS5wZXJkdXJlLnYxLk1lbW9FbnRyeRIXCg9uZXh0X21lbW9fdG9rZW4YDyABKAkSJwoDbm93GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdyZXRyaWVzGBEgASgFEhMKC2xvc3RfbGVhc2VzGBIgASgFEi8KD2NhbmNlbF9vYnNlcnZlZBgTIAEoCzIWLnBlcmR1cmUudjEuRXZlbnRQbGFjZSI0CgpFdmVudFBsYWNlEhMKC2xlYXNlX3Rva2VuGAEgASgFEhEKCWV2ZW50X3NlcRgCIAEoBSLjAwoJTWVtb0VudHJ5Eg8KB3N0ZXBfaWQYASABKAkSCwoDc2VxGAIgASgFEiIKBGtpbmQYAyABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAQgASgFEhcKD2NvdW50ZWRfYXR0ZW1wdBgFIAEoBRImCgZzdGF0dXMYBiABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSIwoGb3V0cHV0GAcgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYCCABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLwoLZmluaXNoZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDW5leHRfcmV0cnlfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGZpcmVzX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBImCgloZWFydGJlYXQYDCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEwoLbGVhc2VfdG9rZW4YDSABKAUSEQoJZXZlbnRfc2VxGA4gASgFEg4KBmlzX2N1dBgPIAEoCCJuCg5HZXRNZW1vUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkSEAoIc3RlcF9pZHMYBSADKAkiTwoPR2V0TWVtb1Jlc3BvbnNlEiMKBG1lbW8YASADKAsyFS5wZXJkdXJlLnYxLk1lbW9FbnRyeRIXCg9uZXh0X21lbW9fdG9rZW4YAiABKAkixgIKFlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRI4CgZsZWFzZXMYAyADKAsyKC5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QuTGVhc2UabQoFTGVhc2USDgoGcnVuX2lkGAEgASgJEhMKC2xlYXNlX3Rva2VuGAIgASgFEj8KBXN0ZXBzGAMgAygLMjAucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0LlN0ZXBIZWFydGJlYXQaXQoNU3RlcEhlYXJ0YmVhdBIPCgdzdGVwX2lkGAEgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAIgASgFEiMKBmRldGFpbBgDIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCLGAQoXUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2USPgoGbGVhc2VzGAEgAygLMi4ucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXNwb25zZS5MZWFzZVN0YXRlEg0KBWRyYWluGAIgASgIGlwKCkxlYXNlU3RhdGUSDgoGcnVuX2lkGAEgASgJEhMKC2xlYXNlX3Rva2VuGAIgASgFEg8KB3JlbmV3ZWQYAyABKAgSGAoQY2FuY2VsX3JlcXVlc3RlZBgEIAEoCCLCAgoQQmVnaW5TdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEiIKBGtpbmQYBiABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAcgASgFEhcKD2NvdW50ZWRfYXR0ZW1wdBgIIAEoBRIcChRtYXhfY291bnRlZF9hdHRlbXB0cxgJIAEoBRIqCgd0aW1lb3V0GAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiIKBWlucHV0GAsgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhUKDXVuY2FuY2VsbGFibGUYDCABKAgiQwoRQmVnaW5TdGVwUmVzcG9uc2USLgoKc3RhcnRlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi1AEKE0NvbXBsZXRlU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAUgASgFEiMKBm91dHB1dBgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIRCglldmVudF9zZXEYByABKAUSJAoFYmVnaW4YCCABKAsyFS5wZXJkdXJlLnYxLlN0ZXBCZWdpbiKKAQoJU3RlcEJlZ2luEgsKA3NlcRgBIAEoBRIiCgRraW5kGAIgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIXCg9jb3VudGVkX2F0dGVtcHQYAyABKAUSHAoUbWF4X2NvdW50ZWRfYXR0ZW1wdHMYBCABKAUSFQoNdW5jYW5jZWxsYWJsZRgFIAEoCCJhChRDb21wbGV0ZVN0ZXBSZXNwb25zZRIvCgtmaW5pc2hlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQY2FuY2VsX3JlcXVlc3RlZBgCIAEoCCLbAQoPRmFpbFN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRIWCg5hdHRlbXB0X251bWJlchgFIAEoBRIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KC3JldHJ5X2FmdGVyGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCWV2ZW50X3NlcRgIIAEoBSKQAQoQRmFpbFN0ZXBSZXNwb25zZRIvCgtmaW5pc2hlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNbmV4dF9yZXRyeV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQY2FuY2VsX3JlcXVlc3RlZBgDIAEoCCLgAQoRU2V0dGxlU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRIiCgRraW5kGAYgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgHIAEoBRImCgZzdGF0dXMYCCABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSEQoJZXZlbnRfc2VxGAkgASgFIkUKElNldHRsZVN0ZXBSZXNwb25zZRIvCgtmaW5pc2hlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiYQoUT2JzZXJ2ZUNhbmNlbFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIRCglldmVudF9zZXEYBCABKAUiFwoVT2JzZXJ2ZUNhbmNlbFJlc3BvbnNlIv8BChRTY2hlZHVsZVNsZWVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEi0KCGR1cmF0aW9uGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSAASKwoFdW50aWwYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASFQoNdW5jYW5jZWxsYWJsZRgIIAEoCBIWCg5hdHRlbXB0X251bWJlchgJIAEoBUIGCgR3aGVuIosBChVTY2hlZHVsZVNsZWVwUmVzcG9uc2USLAoIZmlyZXNfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCXJlbWFpbmluZxgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg5hdHRlbXB0X251bWJlchgDIAEoBSJsChFTdXNwZW5kUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEh8KBXdhaXRzGAQgAygLMhAucGVyZHVyZS52MS5XYWl0Im8KBFdhaXQSDwoHc3RlcF9pZBgBIAEoCRImCgV0aW1lchgCIAEoCzIVLnBlcmR1cmUudjEuVGltZXJXYWl0SAASJgoFcmV0cnkYAyABKAsyFS5wZXJkdXJlLnYxLlJldHJ5V2FpdEgAQgYKBGtpbmQiCwoJVGltZXJXYWl0IgsKCVJldHJ5V2FpdCKGAQoSU3VzcGVuZFJ1blJlc3BvbnNlEhEKCXN1c3BlbmRlZBgBIAEoCBIrCgd3YWtlX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5yZWFkeV9zdGVwX2lkcxgDIAMoCRIYChBjYW5jZWxfcmVxdWVzdGVkGAQgASgIIo4BChdDb21wbGV0ZVdvcmtmbG93UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEiMKBm91dHB1dBgEIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIWCg5oYXNfb3Blbl9zdGVwcxgFIAEoCCIaChhDb21wbGV0ZVdvcmtmbG93UmVzcG9uc2UixQEKE0ZhaWxXb3JrZmxvd1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIkCgdmYWlsdXJlGAQgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KC3JldHJ5X2FmdGVyGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiAKA2N1dBgGIAEoCzITLnBlcmR1cmUudjEuTWVtb0N1dCI8CgdNZW1vQ3V0EiQKBGZyb20YASABKAsyFi5wZXJkdXJlLnYxLkV2ZW50UGxhY2USCwoDc2VxGAIgASgFIj0KFEZhaWxXb3JrZmxvd1Jlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzIk4KFENvbmZpcm1DYW5jZWxSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUiFwoVQ29uZmlybUNhbmNlbFJlc3BvbnNlIoUBChFSZWxlYXNlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEigKBWRlbGF5GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgFIAEoCSIUChJSZWxlYXNlUnVuUmVzcG9uc2UiOgoSRHJhaW5Xb3JrZXJSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkiPwoTRHJhaW5Xb3JrZXJSZXNwb25zZRIoCgZzdGF0dXMYASABKA4yGC5wZXJkdXJlLnYxLldvcmtlclN0YXR1czLcCwoNV29ya2VyU2VydmljZRJXCg5SZWdpc3RlcldvcmtlchIhLnBlcmR1cmUudjEuUmVnaXN0ZXJXb3JrZXJSZXF1ZXN0GiIucGVyZHVyZS52MS5SZWdpc3RlcldvcmtlclJlc3BvbnNlEl0KEERlcmVnaXN0ZXJXb3JrZXISIy5wZXJkdXJlLnYxLkRlcmVnaXN0ZXJXb3JrZXJSZXF1ZXN0GiQucGVyZHVyZS52MS5EZXJlZ2lzdGVyV29ya2VyUmVzcG9uc2USUQoMUG9sbEFjdGl2aXR5Eh8ucGVyZHVyZS52MS5Qb2xsQWN0aXZpdHlSZXF1ZXN0GiAucGVyZHVyZS52MS5Qb2xsQWN0aXZpdHlSZXNwb25zZRJCCgdHZXRNZW1vEhoucGVyZHVyZS52MS5HZXRNZW1vUmVxdWVzdBobLnBlcmR1cmUudjEuR2V0TWVtb1Jlc3BvbnNlElEKDEF3YWl0Tm90aWNlcxIfLnBlcmR1cmUudjEuQXdhaXROb3RpY2VzUmVxdWVzdBogLnBlcmR1cmUudjEuQXdhaXROb3RpY2VzUmVzcG9uc2USWgoPUmVjb3JkSGVhcnRiZWF0EiIucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0GiMucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXNwb25zZRJICglCZWdpblN0ZXASHC5wZXJkdXJlLnYxLkJlZ2luU3RlcFJlcXVlc3QaHS5wZXJkdXJlLnYxLkJlZ2luU3RlcFJlc3BvbnNlElEKDENvbXBsZXRlU3RlcBIfLnBlcmR1cmUudjEuQ29tcGxldGVTdGVwUmVxdWVzdBogLnBlcmR1cmUudjEuQ29tcGxldGVTdGVwUmVzcG9uc2USRQoIRmFpbFN0ZXASGy5wZXJkdXJlLnYxLkZhaWxTdGVwUmVxdWVzdBocLnBlcmR1cmUudjEuRmFpbFN0ZXBSZXNwb25zZRJLCgpTZXR0bGVTdGVwEh0ucGVyZHVyZS52MS5TZXR0bGVTdGVwUmVxdWVzdBoeLnBlcmR1cmUudjEuU2V0dGxlU3RlcFJlc3BvbnNlElQKDU9ic2VydmVDYW5jZWwSIC5wZXJkdXJlLnYxLk9ic2VydmVDYW5jZWxSZXF1ZXN0GiEucGVyZHVyZS52MS5PYnNlcnZlQ2FuY2VsUmVzcG9uc2USVAoNU2NoZWR1bGVTbGVlcBIgLnBlcmR1cmUudjEuU2NoZWR1bGVTbGVlcFJlcXVlc3QaIS5wZXJkdXJlLnYxLlNjaGVkdWxlU2xlZXBSZXNwb25zZRJLCgpTdXNwZW5kUnVuEh0ucGVyZHVyZS52MS5TdXNwZW5kUnVuUmVxdWVzdBoeLnBlcmR1cmUudjEuU3VzcGVuZFJ1blJlc3BvbnNlEl0KEENvbXBsZXRlV29ya2Zsb3cSIy5wZXJkdXJlLnYxLkNvbXBsZXRlV29ya2Zsb3dSZXF1ZXN0GiQucGVyZHVyZS52MS5Db21wbGV0ZVdvcmtmbG93UmVzcG9uc2USUQoMRmFpbFdvcmtmbG93Eh8ucGVyZHVyZS52MS5GYWlsV29ya2Zsb3dSZXF1ZXN0GiAucGVyZHVyZS52MS5GYWlsV29ya2Zsb3dSZXNwb25zZRJUCg1Db25maXJtQ2FuY2VsEiAucGVyZHVyZS52MS5Db25maXJtQ2FuY2VsUmVxdWVzdBohLnBlcmR1cmUudjEuQ29uZmlybUNhbmNlbFJlc3BvbnNlEksKClJlbGVhc2VSdW4SHS5wZXJkdXJlLnYxLlJlbGVhc2VSdW5SZXF1ZXN0Gh4ucGVyZHVyZS52MS5SZWxlYXNlUnVuUmVzcG9uc2USTgoLRHJhaW5Xb3JrZXISHi5wZXJkdXJlLnYxLkRyYWluV29ya2VyUmVxdWVzdBofLnBlcmR1cmUudjEuRHJhaW5Xb3JrZXJSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
- * A worker introduces itself.
- *
  * @generated from message perdure.v1.RegisterWorkerRequest
  */
 export type RegisterWorkerRequest = Message<"perdure.v1.RegisterWorkerRequest"> & {
@@ -30,7 +28,7 @@ export type RegisterWorkerRequest = Message<"perdure.v1.RegisterWorkerRequest"> 
   namespace: string;
 
   /**
-   * A UUID to register again under; empty: the server gives one.
+   * A UUID to register under, again or for the first time; empty: the server chooses one.
    *
    * @generated from field: string worker_id = 2;
    */
@@ -44,18 +42,18 @@ export type RegisterWorkerRequest = Message<"perdure.v1.RegisterWorkerRequest"> 
   taskQueue: string;
 
   /**
-   * 1 to 1,000 types of 1 to 255 bytes.
+   * The workflow types it has code for: 1 to 1,000, each of 1 to 255 bytes.
    *
    * @generated from field: repeated string workflow_types = 4;
    */
   workflowTypes: string[];
 
   /**
-   * The build it runs; at most 255 bytes.
+   * The build of its code; at most 255 bytes.
    *
-   * @generated from field: string version = 5;
+   * @generated from field: string build = 5;
    */
-  version: string;
+  build: string;
 
   /**
    * Host and process, for people; at most 255 bytes.
@@ -65,14 +63,14 @@ export type RegisterWorkerRequest = Message<"perdure.v1.RegisterWorkerRequest"> 
   identity: string;
 
   /**
-   * Runs it executes at once at the most; 1 to 10,000.
+   * Runs that it executes at once, 1 to 10,000.
    *
    * @generated from field: int32 slots = 7;
    */
   slots: number;
 
   /**
-   * How long its leases last without renewal; 1 s to 10 min; absent: 30 s.
+   * How long its leases last without renewal; 1 s to 10 min; absent means 30 s.
    *
    * @generated from field: google.protobuf.Duration lease_duration = 8;
    */
@@ -87,13 +85,11 @@ export const RegisterWorkerRequestSchema: GenMessage<RegisterWorkerRequest> = /*
   messageDesc(file_perdure_v1_worker_service, 0);
 
 /**
- * How to behave.
- *
  * @generated from message perdure.v1.RegisterWorkerResponse
  */
 export type RegisterWorkerResponse = Message<"perdure.v1.RegisterWorkerResponse"> & {
   /**
-   * To be named in every poll and heartbeat.
+   * To send with every poll and heartbeat.
    *
    * @generated from field: string worker_id = 1;
    */
@@ -107,7 +103,7 @@ export type RegisterWorkerResponse = Message<"perdure.v1.RegisterWorkerResponse"
   leaseDuration?: Duration;
 
   /**
-   * How often to send heartbeats at least.
+   * Longest time between two heartbeats; later ones risk the leases.
    *
    * @generated from field: google.protobuf.Duration heartbeat_interval = 3;
    */
@@ -129,8 +125,6 @@ export const RegisterWorkerResponseSchema: GenMessage<RegisterWorkerResponse> = 
   messageDesc(file_perdure_v1_worker_service, 1);
 
 /**
- * Which worker.
- *
  * @generated from message perdure.v1.DeregisterWorkerRequest
  */
 export type DeregisterWorkerRequest = Message<"perdure.v1.DeregisterWorkerRequest"> & {
@@ -157,8 +151,6 @@ export const DeregisterWorkerRequestSchema: GenMessage<DeregisterWorkerRequest> 
   messageDesc(file_perdure_v1_worker_service, 2);
 
 /**
- * Done.
- *
  * @generated from message perdure.v1.DeregisterWorkerResponse
  */
 export type DeregisterWorkerResponse = Message<"perdure.v1.DeregisterWorkerResponse"> & {
@@ -172,8 +164,6 @@ export const DeregisterWorkerResponseSchema: GenMessage<DeregisterWorkerResponse
   messageDesc(file_perdure_v1_worker_service, 3);
 
 /**
- * A free slot.
- *
  * @generated from message perdure.v1.PollActivityRequest
  */
 export type PollActivityRequest = Message<"perdure.v1.PollActivityRequest"> & {
@@ -199,21 +189,21 @@ export type PollActivityRequest = Message<"perdure.v1.PollActivityRequest"> & {
   taskQueue: string;
 
   /**
-   * The types it has room for, all of them registered; empty: all that it registered.
+   * The types to claim, all of them registered; empty means all registered types.
    *
    * @generated from field: repeated string workflow_types = 4;
    */
   workflowTypes: string[];
 
   /**
-   * 0 to 60 s; absent: 20 s.
+   * How long to wait for a run; 0 to 60 s; absent means 20 s.
    *
    * @generated from field: google.protobuf.Duration wait = 5;
    */
   wait?: Duration;
 
   /**
-   * Runs that it has room for: 1 to 1,000; 0 means 1.
+   * Number of free slots to fill: 1 to 1,000; 0 means 1.
    *
    * @generated from field: int32 max_runs = 6;
    */
@@ -228,14 +218,12 @@ export const PollActivityRequestSchema: GenMessage<PollActivityRequest> = /*@__P
   messageDesc(file_perdure_v1_worker_service, 4);
 
 /**
- * Leased runs, or none.
- *
  * @generated from message perdure.v1.PollActivityResponse
  */
 export type PollActivityResponse = Message<"perdure.v1.PollActivityResponse"> & {
   /**
-   * At most `max_runs`, and fewer when not so many are there: a poll does not wait for more once it has one. Empty when the
-   * wait was over first: poll again.
+   * At most `max_runs`: the runs that were claimable at once; a poll that has a run does not wait for more. Empty when `wait`
+   * passed first: poll again.
    *
    * @generated from field: repeated perdure.v1.LeasedRun runs = 1;
    */
@@ -250,8 +238,6 @@ export const PollActivityResponseSchema: GenMessage<PollActivityResponse> = /*@_
   messageDesc(file_perdure_v1_worker_service, 5);
 
 /**
- * Which worker.
- *
  * @generated from message perdure.v1.AwaitNoticesRequest
  */
 export type AwaitNoticesRequest = Message<"perdure.v1.AwaitNoticesRequest"> & {
@@ -270,7 +256,7 @@ export type AwaitNoticesRequest = Message<"perdure.v1.AwaitNoticesRequest"> & {
   workerId: string;
 
   /**
-   * 0 to 60 s; absent: 20 s.
+   * How long to wait for a notice; 0 to 60 s; absent means 20 s.
    *
    * @generated from field: google.protobuf.Duration wait = 3;
    */
@@ -285,27 +271,27 @@ export const AwaitNoticesRequestSchema: GenMessage<AwaitNoticesRequest> = /*@__P
   messageDesc(file_perdure_v1_worker_service, 6);
 
 /**
- * What has happened; nothing when the wait was over first: call again.
+ * Empty when `wait` passed first: call again.
  *
  * @generated from message perdure.v1.AwaitNoticesResponse
  */
 export type AwaitNoticesResponse = Message<"perdure.v1.AwaitNoticesResponse"> & {
   /**
-   * Runs that shall be cancelled: the code sees a CancelledError at its next call.
+   * Runs to cancel: the code sees a CancelledError at its next call.
    *
    * @generated from field: repeated perdure.v1.AwaitNoticesResponse.Lease cancel_requested = 1;
    */
   cancelRequested: AwaitNoticesResponse_Lease[];
 
   /**
-   * Leases that have ended, because their run was terminated: drop the run.
+   * Leases that are lost because the run was terminated: drop the run.
    *
    * @generated from field: repeated perdure.v1.AwaitNoticesResponse.Lease lost = 2;
    */
   lost: AwaitNoticesResponse_Lease[];
 
   /**
-   * True: take no new runs, finish those that are held, and deregister.
+   * True when the worker is DRAINING: finish the runs it holds, take no new ones, and deregister.
    *
    * @generated from field: bool drain = 3;
    */
@@ -320,20 +306,20 @@ export const AwaitNoticesResponseSchema: GenMessage<AwaitNoticesResponse> = /*@_
   messageDesc(file_perdure_v1_worker_service, 7);
 
 /**
- * A lease of the worker.
+ * A lease that the worker holds or has held.
  *
  * @generated from message perdure.v1.AwaitNoticesResponse.Lease
  */
 export type AwaitNoticesResponse_Lease = Message<"perdure.v1.AwaitNoticesResponse.Lease"> & {
   /**
-   * The run.
+   * A UUID.
    *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * Its lease token.
+   * The lease token of the run.
    *
    * @generated from field: int32 lease_token = 2;
    */
@@ -348,13 +334,13 @@ export const AwaitNoticesResponse_LeaseSchema: GenMessage<AwaitNoticesResponse_L
   messageDesc(file_perdure_v1_worker_service, 7, 0);
 
 /**
- * A run with all that is needed to go on with it.
+ * A claimed run, with what a worker needs to execute it.
  *
  * @generated from message perdure.v1.LeasedRun
  */
 export type LeasedRun = Message<"perdure.v1.LeasedRun"> & {
   /**
-   * The run.
+   * A UUID.
    *
    * @generated from field: string run_id = 1;
    */
@@ -368,49 +354,49 @@ export type LeasedRun = Message<"perdure.v1.LeasedRun"> & {
   workflowId: string;
 
   /**
-   * Which code to execute.
+   * The workflow to execute.
    *
    * @generated from field: string workflow_type = 3;
    */
   workflowType: string;
 
   /**
-   * Build that the run was started for.
+   * Build that the run was started for; empty when not given.
    *
-   * @generated from field: string version = 4;
+   * @generated from field: string build = 4;
    */
-  version: string;
+  build: string;
 
   /**
-   * To be named in every call about the run.
+   * To send with every call about the run.
    *
    * @generated from field: int32 lease_token = 5;
    */
   leaseToken: number;
 
   /**
-   * How long the lease lasts from the claim, without renewal. `now` is the time of the claim.
+   * How long the lease lasts from the claim (`now`) without renewal.
    *
    * @generated from field: google.protobuf.Duration lease_duration = 6;
    */
   leaseDuration?: Duration;
 
   /**
-   * From 1.
+   * From 1; one more after every run-level retry and every lost lease.
    *
    * @generated from field: int32 attempt = 7;
    */
   attempt: number;
 
   /**
-   * As started.
+   * The input given at the start.
    *
    * @generated from field: perdure.v1.Payload input = 8;
    */
   input?: Payload;
 
   /**
-   * True when the code shall see a CancelledError at its next call.
+   * True when the run is being cancelled: the code sees a CancelledError at its next call.
    *
    * @generated from field: bool cancel_requested = 9;
    */
@@ -431,58 +417,59 @@ export type LeasedRun = Message<"perdure.v1.LeasedRun"> & {
   startedAt?: Timestamp;
 
   /**
-   * When it fails with RUN_TIMEOUT; absent when there is none.
+   * When it fails with RUN_TIMEOUT; absent without a run timeout.
    *
    * @generated from field: google.protobuf.Timestamp run_deadline_at = 12;
    */
   runDeadlineAt?: Timestamp;
 
   /**
-   * When this attempt fails with EXECUTION_TIMEOUT; absent when there is none.
+   * When this attempt fails with EXECUTION_TIMEOUT; absent without an execution timeout.
    *
    * @generated from field: google.protobuf.Timestamp execution_deadline_at = 13;
    */
   executionDeadlineAt?: Timestamp;
 
   /**
-   * The latest attempt of each step, in the order in which results reached the workflow; open ones last.
+   * The first page of the memo: the latest attempt of each step, in the order in which results were delivered; steps without a
+   * delivered result come last.
    *
    * @generated from field: repeated perdure.v1.MemoEntry memo = 14;
    */
   memo: MemoEntry[];
 
   /**
-   * Not empty when GetMemo has more.
+   * For GetMemo; empty when the memo is complete.
    *
    * @generated from field: string next_memo_token = 15;
    */
   nextMemoToken: string;
 
   /**
-   * The database's time of the claim.
+   * The database's time at the claim.
    *
    * @generated from field: google.protobuf.Timestamp now = 16;
    */
   now?: Timestamp;
 
   /**
-   * Run-level retries so far: failed attempts of the run that FailWorkflow asked to follow by another. Unlike `attempt` it
-   * does not count lost leases.
+   * Run-level retries so far: attempts of the run that ended with FailWorkflow and `retry_after`. Unlike `attempt` it does not
+   * count lost leases.
    *
    * @generated from field: int32 retries = 17;
    */
   retries: number;
 
   /**
-   * Leases lost in a row before this one. When not 0, a worker should record beginnings before it executes bodies: one of them may
-   * be what kills its workers.
+   * Leases of the run lost in a row before this one. When it is not 0, call BeginStep before executing a body, because a body may
+   * be what kills the workers.
    *
    * @generated from field: int32 lost_leases = 18;
    */
   lostLeases: number;
 
   /**
-   * The place at which the code learned of the cancel request, see ObserveCancel; absent when it has not.
+   * The place at which the code learned of the cancel request, see ObserveCancel; absent when it has not learned of it.
    *
    * @generated from field: perdure.v1.EventPlace cancel_observed = 19;
    */
@@ -497,20 +484,20 @@ export const LeasedRunSchema: GenMessage<LeasedRun> = /*@__PURE__*/
   messageDesc(file_perdure_v1_worker_service, 8);
 
 /**
- * A place in the order in which a run's code is given results.
+ * A place in the order in which results are delivered to a run's code.
  *
  * @generated from message perdure.v1.EventPlace
  */
 export type EventPlace = Message<"perdure.v1.EventPlace"> & {
   /**
-   * The lease under which it was delivered.
+   * Lease token of the delivery.
    *
    * @generated from field: int32 lease_token = 1;
    */
   leaseToken: number;
 
   /**
-   * Its number under that lease.
+   * Number of the delivery under that lease, from 1.
    *
    * @generated from field: int32 event_seq = 2;
    */
@@ -531,77 +518,77 @@ export const EventPlaceSchema: GenMessage<EventPlace> = /*@__PURE__*/
  */
 export type MemoEntry = Message<"perdure.v1.MemoEntry"> & {
   /**
-   * As recorded.
+   * Id of the step.
    *
    * @generated from field: string step_id = 1;
    */
   stepId: string;
 
   /**
-   * Position in program order.
+   * Position in program order, from 1.
    *
    * @generated from field: int32 seq = 2;
    */
   seq: number;
 
   /**
-   * What it is.
+   * The kind of the step.
    *
    * @generated from field: perdure.v1.StepKind kind = 3;
    */
   kind: StepKind;
 
   /**
-   * The latest attempt.
+   * Number of the latest attempt, from 1.
    *
    * @generated from field: int32 attempt_number = 4;
    */
   attemptNumber: number;
 
   /**
-   * Which try of the retry policy it was.
+   * Number of this attempt among those that the retry policy counts, from 1; attempts lost with their worker are not counted.
    *
    * @generated from field: int32 counted_attempt = 5;
    */
   countedAttempt: number;
 
   /**
-   * RUNNING for a pending timer or an attempt that was never closed.
+   * RUNNING for a pending timer or an attempt that is still open.
    *
    * @generated from field: perdure.v1.StepStatus status = 6;
    */
   status: StepStatus;
 
   /**
-   * When COMPLETED.
+   * What the body returned; only when COMPLETED.
    *
    * @generated from field: perdure.v1.Payload output = 7;
    */
   output?: Payload;
 
   /**
-   * When FAILED.
+   * Why the attempt failed; only when FAILED.
    *
    * @generated from field: perdure.v1.Failure failure = 8;
    */
   failure?: Failure;
 
   /**
-   * When it ended.
+   * When the attempt ended; absent while RUNNING.
    *
    * @generated from field: google.protobuf.Timestamp finished_at = 9;
    */
   finishedAt?: Timestamp;
 
   /**
-   * When another attempt follows a FAILED one.
+   * When the next attempt may begin; absent when none follows.
    *
    * @generated from field: google.protobuf.Timestamp next_retry_at = 10;
    */
   nextRetryAt?: Timestamp;
 
   /**
-   * For SLEEP.
+   * When the timer fires; only for SLEEP.
    *
    * @generated from field: google.protobuf.Timestamp fires_at = 11;
    */
@@ -615,22 +602,22 @@ export type MemoEntry = Message<"perdure.v1.MemoEntry"> & {
   heartbeat?: Payload;
 
   /**
-   * The lease under which the result was delivered.
+   * Lease token of the delivery of the result.
    *
    * @generated from field: int32 lease_token = 13;
    */
   leaseToken: number;
 
   /**
-   * The number of the result under that lease; 0 when none was delivered.
+   * Number of the delivery under that lease; 0 when no result was delivered.
    *
    * @generated from field: int32 event_seq = 14;
    */
   eventSeq: number;
 
   /**
-   * True: a run-level retry has taken this back. The code may ask for the step anew, of any kind and at any position; the
-   * next attempt is numbered after this one.
+   * True when a run-level retry has taken the step back, see MemoCut. The code may use the step id again, with any kind and
+   * position; the number of the next attempt is one more than this one's.
    *
    * @generated from field: bool is_cut = 15;
    */
@@ -645,8 +632,6 @@ export const MemoEntrySchema: GenMessage<MemoEntry> = /*@__PURE__*/
   messageDesc(file_perdure_v1_worker_service, 10);
 
 /**
- * Which run, which page.
- *
  * @generated from message perdure.v1.GetMemoRequest
  */
 export type GetMemoRequest = Message<"perdure.v1.GetMemoRequest"> & {
@@ -665,22 +650,22 @@ export type GetMemoRequest = Message<"perdure.v1.GetMemoRequest"> & {
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 3;
    */
   leaseToken: number;
 
   /**
-   * From the claim or the previous page.
+   * `next_memo_token` of the claim or of the previous page.
    *
    * @generated from field: string page_token = 4;
    */
   pageToken: string;
 
   /**
-   * Instead of a page: these steps alone, up to 10,000. For a worker that kept a suspended run in memory, and wants to know what
-   * became of what it awaited.
+   * Returns these steps alone instead of a page; at most 10,000. For a worker that kept a suspended run in memory and needs the
+   * state of the steps it waited for.
    *
    * @generated from field: repeated string step_ids = 5;
    */
@@ -695,13 +680,11 @@ export const GetMemoRequestSchema: GenMessage<GetMemoRequest> = /*@__PURE__*/
   messageDesc(file_perdure_v1_worker_service, 11);
 
 /**
- * A page.
- *
  * @generated from message perdure.v1.GetMemoResponse
  */
 export type GetMemoResponse = Message<"perdure.v1.GetMemoResponse"> & {
   /**
-   * Goes on where the last page ended.
+   * Entries in the order of LeasedRun.memo, or those of `step_ids`.
    *
    * @generated from field: repeated perdure.v1.MemoEntry memo = 1;
    */
@@ -723,8 +706,6 @@ export const GetMemoResponseSchema: GenMessage<GetMemoResponse> = /*@__PURE__*/
   messageDesc(file_perdure_v1_worker_service, 12);
 
 /**
- * Signs of life.
- *
  * @generated from message perdure.v1.RecordHeartbeatRequest
  */
 export type RecordHeartbeatRequest = Message<"perdure.v1.RecordHeartbeatRequest"> & {
@@ -743,7 +724,7 @@ export type RecordHeartbeatRequest = Message<"perdure.v1.RecordHeartbeatRequest"
   workerId: string;
 
   /**
-   * At most 10,000.
+   * The leases to renew; at most 10,000.
    *
    * @generated from field: repeated perdure.v1.RecordHeartbeatRequest.Lease leases = 3;
    */
@@ -758,7 +739,7 @@ export const RecordHeartbeatRequestSchema: GenMessage<RecordHeartbeatRequest> = 
   messageDesc(file_perdure_v1_worker_service, 13);
 
 /**
- * One lease to renew.
+ * A lease to renew.
  *
  * @generated from message perdure.v1.RecordHeartbeatRequest.Lease
  */
@@ -771,14 +752,14 @@ export type RecordHeartbeatRequest_Lease = Message<"perdure.v1.RecordHeartbeatRe
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 2;
    */
   leaseToken: number;
 
   /**
-   * What bodies reported since the last heartbeat.
+   * Heartbeats of bodies since the last call.
    *
    * @generated from field: repeated perdure.v1.RecordHeartbeatRequest.StepHeartbeat steps = 3;
    */
@@ -793,27 +774,27 @@ export const RecordHeartbeatRequest_LeaseSchema: GenMessage<RecordHeartbeatReque
   messageDesc(file_perdure_v1_worker_service, 13, 0);
 
 /**
- * What one body reported.
+ * Heartbeat of one body.
  *
  * @generated from message perdure.v1.RecordHeartbeatRequest.StepHeartbeat
  */
 export type RecordHeartbeatRequest_StepHeartbeat = Message<"perdure.v1.RecordHeartbeatRequest.StepHeartbeat"> & {
   /**
-   * The step.
+   * Id of the step; 1 to 255 bytes.
    *
    * @generated from field: string step_id = 1;
    */
   stepId: string;
 
   /**
-   * The open attempt.
+   * Number of the open attempt.
    *
    * @generated from field: int32 attempt_number = 2;
    */
   attemptNumber: number;
 
   /**
-   * The author's detail.
+   * What the body reported, for its next attempt.
    *
    * @generated from field: perdure.v1.Payload detail = 3;
    */
@@ -828,8 +809,6 @@ export const RecordHeartbeatRequest_StepHeartbeatSchema: GenMessage<RecordHeartb
   messageDesc(file_perdure_v1_worker_service, 13, 1);
 
 /**
- * The state of things.
- *
  * @generated from message perdure.v1.RecordHeartbeatResponse
  */
 export type RecordHeartbeatResponse = Message<"perdure.v1.RecordHeartbeatResponse"> & {
@@ -841,7 +820,7 @@ export type RecordHeartbeatResponse = Message<"perdure.v1.RecordHeartbeatRespons
   leases: RecordHeartbeatResponse_LeaseState[];
 
   /**
-   * True: finish what runs and take nothing new.
+   * True when the worker is DRAINING: finish the runs it holds and take no new ones.
    *
    * @generated from field: bool drain = 2;
    */
@@ -856,34 +835,34 @@ export const RecordHeartbeatResponseSchema: GenMessage<RecordHeartbeatResponse> 
   messageDesc(file_perdure_v1_worker_service, 14);
 
 /**
- * What became of one lease.
+ * Outcome of one renewal.
  *
  * @generated from message perdure.v1.RecordHeartbeatResponse.LeaseState
  */
 export type RecordHeartbeatResponse_LeaseState = Message<"perdure.v1.RecordHeartbeatResponse.LeaseState"> & {
   /**
-   * The run.
+   * A UUID.
    *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * The token that was sent.
+   * The lease token of the request.
    *
    * @generated from field: int32 lease_token = 2;
    */
   leaseToken: number;
 
   /**
-   * False: the lease is lost, drop the run.
+   * False when the lease is lost: drop the run.
    *
    * @generated from field: bool renewed = 3;
    */
   renewed: boolean;
 
   /**
-   * True: a cancel was asked for.
+   * True when the run is being cancelled.
    *
    * @generated from field: bool cancel_requested = 4;
    */
@@ -898,8 +877,6 @@ export const RecordHeartbeatResponse_LeaseStateSchema: GenMessage<RecordHeartbea
   messageDesc(file_perdure_v1_worker_service, 14, 0);
 
 /**
- * An attempt begins.
- *
  * @generated from message perdure.v1.BeginStepRequest
  */
 export type BeginStepRequest = Message<"perdure.v1.BeginStepRequest"> & {
@@ -918,7 +895,7 @@ export type BeginStepRequest = Message<"perdure.v1.BeginStepRequest"> & {
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 3;
    */
@@ -953,35 +930,35 @@ export type BeginStepRequest = Message<"perdure.v1.BeginStepRequest"> & {
   attemptNumber: number;
 
   /**
-   * Which try of the retry policy this is, from 1.
+   * Number of this attempt among those that the retry policy counts, from 1; attempts lost with their worker are not counted.
    *
    * @generated from field: int32 counted_attempt = 8;
    */
   countedAttempt: number;
 
   /**
-   * Tries that the policy allows; 0 when unlimited.
+   * Counted attempts that the retry policy allows; 0 means unlimited.
    *
    * @generated from field: int32 max_counted_attempts = 9;
    */
   maxCountedAttempts: number;
 
   /**
-   * After this long the attempt is failed with STEP_TIMEOUT even when the worker says nothing; absent: never.
+   * The reaper fails the attempt with STEP_TIMEOUT after this long, even when the worker is silent; absent means never.
    *
    * @generated from field: google.protobuf.Duration timeout = 10;
    */
   timeout?: Duration;
 
   /**
-   * Recorded for people; absent for plain function steps.
+   * Input of the step, recorded for people; absent for plain function steps.
    *
    * @generated from field: perdure.v1.Payload input = 11;
    */
   input?: Payload;
 
   /**
-   * True for clean-up that goes on although a cancel was asked for.
+   * True for clean-up that may begin although the run is being cancelled.
    *
    * @generated from field: bool uncancellable = 12;
    */
@@ -996,13 +973,11 @@ export const BeginStepRequestSchema: GenMessage<BeginStepRequest> = /*@__PURE__*
   messageDesc(file_perdure_v1_worker_service, 15);
 
 /**
- * Recorded.
- *
  * @generated from message perdure.v1.BeginStepResponse
  */
 export type BeginStepResponse = Message<"perdure.v1.BeginStepResponse"> & {
   /**
-   * The database's time of the beginning.
+   * The database's time at which the attempt began.
    *
    * @generated from field: google.protobuf.Timestamp started_at = 1;
    */
@@ -1017,8 +992,6 @@ export const BeginStepResponseSchema: GenMessage<BeginStepResponse> = /*@__PURE_
   messageDesc(file_perdure_v1_worker_service, 16);
 
 /**
- * An attempt succeeded.
- *
  * @generated from message perdure.v1.CompleteStepRequest
  */
 export type CompleteStepRequest = Message<"perdure.v1.CompleteStepRequest"> & {
@@ -1037,43 +1010,43 @@ export type CompleteStepRequest = Message<"perdure.v1.CompleteStepRequest"> & {
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 3;
    */
   leaseToken: number;
 
   /**
-   * The step.
+   * Id of the step; 1 to 255 bytes.
    *
    * @generated from field: string step_id = 4;
    */
   stepId: string;
 
   /**
-   * The open attempt.
+   * Number of the open attempt.
    *
    * @generated from field: int32 attempt_number = 5;
    */
   attemptNumber: number;
 
   /**
-   * What it returned; absent for a timer.
+   * What the body returned; absent for a timer.
    *
    * @generated from field: perdure.v1.Payload output = 6;
    */
   output?: Payload;
 
   /**
-   * Rises with every result the worker delivers to the run's code under this lease, from 1.
+   * Number of this delivery: 1 for the first result that the run's code is given under this lease, then one more for each.
    *
    * @generated from field: int32 event_seq = 7;
    */
   eventSeq: number;
 
   /**
-   * When the attempt was not announced with BeginStep: it is recorded as begun and completed at once. For bodies that end
-   * as soon as they have begun; saves a call and a write.
+   * Set when BeginStep was not called for the attempt: its beginning and end are recorded together, which saves a call and a
+   * write for bodies that end at once.
    *
    * @generated from field: perdure.v1.StepBegin begin = 8;
    */
@@ -1088,7 +1061,7 @@ export const CompleteStepRequestSchema: GenMessage<CompleteStepRequest> = /*@__P
   messageDesc(file_perdure_v1_worker_service, 17);
 
 /**
- * What BeginStep would have said.
+ * The fields of BeginStepRequest that CompleteStepRequest does not have.
  *
  * @generated from message perdure.v1.StepBegin
  */
@@ -1108,21 +1081,21 @@ export type StepBegin = Message<"perdure.v1.StepBegin"> & {
   kind: StepKind;
 
   /**
-   * Which try of the retry policy this is, from 1.
+   * Number of this attempt among those that the retry policy counts, from 1; attempts lost with their worker are not counted.
    *
    * @generated from field: int32 counted_attempt = 3;
    */
   countedAttempt: number;
 
   /**
-   * Tries that the policy allows; 0 when unlimited.
+   * Counted attempts that the retry policy allows; 0 means unlimited.
    *
    * @generated from field: int32 max_counted_attempts = 4;
    */
   maxCountedAttempts: number;
 
   /**
-   * True for clean-up that goes on although a cancel was asked for.
+   * True for clean-up that may begin although the run is being cancelled.
    *
    * @generated from field: bool uncancellable = 5;
    */
@@ -1137,20 +1110,18 @@ export const StepBeginSchema: GenMessage<StepBegin> = /*@__PURE__*/
   messageDesc(file_perdure_v1_worker_service, 18);
 
 /**
- * Recorded.
- *
  * @generated from message perdure.v1.CompleteStepResponse
  */
 export type CompleteStepResponse = Message<"perdure.v1.CompleteStepResponse"> & {
   /**
-   * The database's time of the completion.
+   * The database's time at which the attempt ended.
    *
    * @generated from field: google.protobuf.Timestamp finished_at = 1;
    */
   finishedAt?: Timestamp;
 
   /**
-   * True: a cancel was asked for.
+   * True when the run is being cancelled.
    *
    * @generated from field: bool cancel_requested = 2;
    */
@@ -1165,8 +1136,6 @@ export const CompleteStepResponseSchema: GenMessage<CompleteStepResponse> = /*@_
   messageDesc(file_perdure_v1_worker_service, 19);
 
 /**
- * An attempt failed.
- *
  * @generated from message perdure.v1.FailStepRequest
  */
 export type FailStepRequest = Message<"perdure.v1.FailStepRequest"> & {
@@ -1185,42 +1154,42 @@ export type FailStepRequest = Message<"perdure.v1.FailStepRequest"> & {
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 3;
    */
   leaseToken: number;
 
   /**
-   * The step.
+   * Id of the step; 1 to 255 bytes.
    *
    * @generated from field: string step_id = 4;
    */
   stepId: string;
 
   /**
-   * The open attempt.
+   * Number of the open attempt.
    *
    * @generated from field: int32 attempt_number = 5;
    */
   attemptNumber: number;
 
   /**
-   * Why.
+   * Why the attempt failed.
    *
    * @generated from field: perdure.v1.Failure failure = 6;
    */
   failure?: Failure;
 
   /**
-   * The next attempt may begin after this long; absent: none follows. 0 to 10 years.
+   * The next attempt may begin after this long; 0 to 10 years; absent: no other attempt follows.
    *
    * @generated from field: google.protobuf.Duration retry_after = 7;
    */
   retryAfter?: Duration;
 
   /**
-   * As in CompleteStep; 0 when another attempt follows.
+   * As in CompleteStepRequest; 0 when another attempt follows.
    *
    * @generated from field: int32 event_seq = 8;
    */
@@ -1235,27 +1204,25 @@ export const FailStepRequestSchema: GenMessage<FailStepRequest> = /*@__PURE__*/
   messageDesc(file_perdure_v1_worker_service, 20);
 
 /**
- * Recorded.
- *
  * @generated from message perdure.v1.FailStepResponse
  */
 export type FailStepResponse = Message<"perdure.v1.FailStepResponse"> & {
   /**
-   * The database's time of the failure.
+   * The database's time at which the attempt ended.
    *
    * @generated from field: google.protobuf.Timestamp finished_at = 1;
    */
   finishedAt?: Timestamp;
 
   /**
-   * When the next attempt may begin.
+   * When the next attempt may begin; absent when none follows.
    *
    * @generated from field: google.protobuf.Timestamp next_retry_at = 2;
    */
   nextRetryAt?: Timestamp;
 
   /**
-   * True: a cancel was asked for.
+   * True when the run is being cancelled.
    *
    * @generated from field: bool cancel_requested = 3;
    */
@@ -1270,8 +1237,6 @@ export const FailStepResponseSchema: GenMessage<FailStepResponse> = /*@__PURE__*
   messageDesc(file_perdure_v1_worker_service, 21);
 
 /**
- * The final outcome of a step without a body at work.
- *
  * @generated from message perdure.v1.SettleStepRequest
  */
 export type SettleStepRequest = Message<"perdure.v1.SettleStepRequest"> & {
@@ -1290,7 +1255,7 @@ export type SettleStepRequest = Message<"perdure.v1.SettleStepRequest"> & {
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 3;
    */
@@ -1318,23 +1283,23 @@ export type SettleStepRequest = Message<"perdure.v1.SettleStepRequest"> & {
   kind: StepKind;
 
   /**
-   * The latest attempt that the worker knows of; 0 when none is recorded.
+   * Number of the latest attempt that the worker knows; 0 when it knows none.
    *
    * @generated from field: int32 attempt_number = 7;
    */
   attemptNumber: number;
 
   /**
-   * CANCELLED: the cancel request ends the step, begun or not. FAILED: the failure that is recorded for the attempt - lost
-   * with its worker, or timed out - is final. FAILED or COMPLETED of a step that is cut: its outcome is given again, for
-   * bodies that may be executed once only.
+   * CANCELLED: the cancel request ends the step, begun or not. FAILED: the recorded failure of the attempt (lost with its
+   * worker, or timed out) is final. FAILED or COMPLETED for a step that was taken back: its recorded outcome is delivered again,
+   * for bodies that must not be executed twice.
    *
    * @generated from field: perdure.v1.StepStatus status = 8;
    */
   status: StepStatus;
 
   /**
-   * As in CompleteStep.
+   * As in CompleteStepRequest.
    *
    * @generated from field: int32 event_seq = 9;
    */
@@ -1349,8 +1314,6 @@ export const SettleStepRequestSchema: GenMessage<SettleStepRequest> = /*@__PURE_
   messageDesc(file_perdure_v1_worker_service, 22);
 
 /**
- * The outcome is recorded.
- *
  * @generated from message perdure.v1.SettleStepResponse
  */
 export type SettleStepResponse = Message<"perdure.v1.SettleStepResponse"> & {
@@ -1370,8 +1333,6 @@ export const SettleStepResponseSchema: GenMessage<SettleStepResponse> = /*@__PUR
   messageDesc(file_perdure_v1_worker_service, 23);
 
 /**
- * The run's code learns of the cancel request.
- *
  * @generated from message perdure.v1.ObserveCancelRequest
  */
 export type ObserveCancelRequest = Message<"perdure.v1.ObserveCancelRequest"> & {
@@ -1390,14 +1351,14 @@ export type ObserveCancelRequest = Message<"perdure.v1.ObserveCancelRequest"> & 
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 3;
    */
   leaseToken: number;
 
   /**
-   * As in CompleteStep.
+   * As in CompleteStepRequest.
    *
    * @generated from field: int32 event_seq = 4;
    */
@@ -1412,8 +1373,6 @@ export const ObserveCancelRequestSchema: GenMessage<ObserveCancelRequest> = /*@_
   messageDesc(file_perdure_v1_worker_service, 24);
 
 /**
- * The place is recorded.
- *
  * @generated from message perdure.v1.ObserveCancelResponse
  */
 export type ObserveCancelResponse = Message<"perdure.v1.ObserveCancelResponse"> & {
@@ -1427,8 +1386,6 @@ export const ObserveCancelResponseSchema: GenMessage<ObserveCancelResponse> = /*
   messageDesc(file_perdure_v1_worker_service, 25);
 
 /**
- * A timer starts.
- *
  * @generated from message perdure.v1.ScheduleSleepRequest
  */
 export type ScheduleSleepRequest = Message<"perdure.v1.ScheduleSleepRequest"> & {
@@ -1447,7 +1404,7 @@ export type ScheduleSleepRequest = Message<"perdure.v1.ScheduleSleepRequest"> & 
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 3;
    */
@@ -1468,13 +1425,13 @@ export type ScheduleSleepRequest = Message<"perdure.v1.ScheduleSleepRequest"> & 
   seq: number;
 
   /**
-   * When it fires.
+   * When the timer fires.
    *
    * @generated from oneof perdure.v1.ScheduleSleepRequest.when
    */
   when: {
     /**
-     * From now by the database's clock; 0 to 10 years.
+     * This long after the database's present time; 0 to 10 years.
      *
      * @generated from field: google.protobuf.Duration duration = 6;
      */
@@ -1482,7 +1439,7 @@ export type ScheduleSleepRequest = Message<"perdure.v1.ScheduleSleepRequest"> & 
     case: "duration";
   } | {
     /**
-     * At this time by the database's clock; the past means at once; at most 10 years ahead.
+     * At this time of the database's clock; a past time means at once; at most 10 years ahead.
      *
      * @generated from field: google.protobuf.Timestamp until = 7;
      */
@@ -1491,7 +1448,7 @@ export type ScheduleSleepRequest = Message<"perdure.v1.ScheduleSleepRequest"> & 
   } | { case: undefined; value?: undefined };
 
   /**
-   * True for clean-up that goes on although a cancel was asked for.
+   * True for clean-up that may begin although the run is being cancelled.
    *
    * @generated from field: bool uncancellable = 8;
    */
@@ -1513,27 +1470,25 @@ export const ScheduleSleepRequestSchema: GenMessage<ScheduleSleepRequest> = /*@_
   messageDesc(file_perdure_v1_worker_service, 26);
 
 /**
- * Recorded.
- *
  * @generated from message perdure.v1.ScheduleSleepResponse
  */
 export type ScheduleSleepResponse = Message<"perdure.v1.ScheduleSleepResponse"> & {
   /**
-   * When it fires.
+   * When the timer fires.
    *
    * @generated from field: google.protobuf.Timestamp fires_at = 1;
    */
   firesAt?: Timestamp;
 
   /**
-   * From now until then by the database's clock; 0 when due.
+   * Time until then by the database's clock; 0 when the timer is due.
    *
    * @generated from field: google.protobuf.Duration remaining = 2;
    */
   remaining?: Duration;
 
   /**
-   * The attempt to complete when it is due.
+   * Number of the attempt to complete when the timer is due.
    *
    * @generated from field: int32 attempt_number = 3;
    */
@@ -1548,8 +1503,6 @@ export const ScheduleSleepResponseSchema: GenMessage<ScheduleSleepResponse> = /*
   messageDesc(file_perdure_v1_worker_service, 27);
 
 /**
- * Everything the run's code awaits.
- *
  * @generated from message perdure.v1.SuspendRunRequest
  */
 export type SuspendRunRequest = Message<"perdure.v1.SuspendRunRequest"> & {
@@ -1568,18 +1521,18 @@ export type SuspendRunRequest = Message<"perdure.v1.SuspendRunRequest"> & {
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 3;
    */
   leaseToken: number;
 
   /**
-   * 1 to 10,000; fulfilling any one makes the run PENDING again.
+   * Everything the run waits for, 1 to 10,000; the first that is satisfied makes the run PENDING.
    *
-   * @generated from field: repeated perdure.v1.WaitCondition waits = 4;
+   * @generated from field: repeated perdure.v1.Wait waits = 4;
    */
-  waits: WaitCondition[];
+  waits: Wait[];
 };
 
 /**
@@ -1590,24 +1543,24 @@ export const SuspendRunRequestSchema: GenMessage<SuspendRunRequest> = /*@__PURE_
   messageDesc(file_perdure_v1_worker_service, 28);
 
 /**
- * One thing awaited.
+ * One thing that a suspended run waits for.
  *
- * @generated from message perdure.v1.WaitCondition
+ * @generated from message perdure.v1.Wait
  */
-export type WaitCondition = Message<"perdure.v1.WaitCondition"> & {
+export type Wait = Message<"perdure.v1.Wait"> & {
   /**
-   * The step that waits.
+   * Id of the step that waits; 1 to 255 bytes.
    *
    * @generated from field: string step_id = 1;
    */
   stepId: string;
 
   /**
-   * What for.
+   * What it waits for.
    *
-   * @generated from oneof perdure.v1.WaitCondition.condition
+   * @generated from oneof perdure.v1.Wait.kind
    */
-  condition: {
+  kind: {
     /**
      * The timer of the SLEEP step.
      *
@@ -1627,14 +1580,14 @@ export type WaitCondition = Message<"perdure.v1.WaitCondition"> & {
 };
 
 /**
- * Describes the message perdure.v1.WaitCondition.
- * Use `create(WaitConditionSchema)` to create a new message.
+ * Describes the message perdure.v1.Wait.
+ * Use `create(WaitSchema)` to create a new message.
  */
-export const WaitConditionSchema: GenMessage<WaitCondition> = /*@__PURE__*/
+export const WaitSchema: GenMessage<Wait> = /*@__PURE__*/
   messageDesc(file_perdure_v1_worker_service, 29);
 
 /**
- * Awaits the step's `fires_at`.
+ * A wait that is satisfied at the step's `fires_at`.
  *
  * @generated from message perdure.v1.TimerWait
  */
@@ -1649,7 +1602,7 @@ export const TimerWaitSchema: GenMessage<TimerWait> = /*@__PURE__*/
   messageDesc(file_perdure_v1_worker_service, 30);
 
 /**
- * Awaits the step's `next_retry_at`.
+ * A wait that is satisfied at the step's `next_retry_at`.
  *
  * @generated from message perdure.v1.RetryWait
  */
@@ -1664,35 +1617,33 @@ export const RetryWaitSchema: GenMessage<RetryWait> = /*@__PURE__*/
   messageDesc(file_perdure_v1_worker_service, 31);
 
 /**
- * Suspended or not.
- *
  * @generated from message perdure.v1.SuspendRunResponse
  */
 export type SuspendRunResponse = Message<"perdure.v1.SuspendRunResponse"> & {
   /**
-   * False: a condition is fulfilled already, or a cancel was requested that the code has not learned of (see ObserveCancel);
-   * the lease is kept.
+   * False when a wait is already satisfied, or the run is being cancelled and its code has not learned of it (see
+   * ObserveCancel): the worker keeps the lease.
    *
    * @generated from field: bool suspended = 1;
    */
   suspended: boolean;
 
   /**
-   * When it wakes by itself at the latest.
+   * When the earliest wait is satisfied; absent when not suspended.
    *
    * @generated from field: google.protobuf.Timestamp wake_at = 2;
    */
   wakeAt?: Timestamp;
 
   /**
-   * Step ids whose condition is fulfilled; only when not suspended.
+   * Ids of the steps whose wait is satisfied; only when not suspended.
    *
    * @generated from field: repeated string ready_step_ids = 3;
    */
   readyStepIds: string[];
 
   /**
-   * True: a cancel was asked for.
+   * True when the run is being cancelled.
    *
    * @generated from field: bool cancel_requested = 4;
    */
@@ -1707,8 +1658,6 @@ export const SuspendRunResponseSchema: GenMessage<SuspendRunResponse> = /*@__PUR
   messageDesc(file_perdure_v1_worker_service, 32);
 
 /**
- * The run returned.
- *
  * @generated from message perdure.v1.CompleteWorkflowRequest
  */
 export type CompleteWorkflowRequest = Message<"perdure.v1.CompleteWorkflowRequest"> & {
@@ -1727,21 +1676,21 @@ export type CompleteWorkflowRequest = Message<"perdure.v1.CompleteWorkflowReques
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 3;
    */
   leaseToken: number;
 
   /**
-   * What it returned.
+   * What the run returned.
    *
    * @generated from field: perdure.v1.Payload output = 4;
    */
   output?: Payload;
 
   /**
-   * True when attempts or timers may still be open (abandoned branches); they become CANCELLED.
+   * True when attempts or timers may still be open (in branches that the code did not await); they become CANCELLED.
    *
    * @generated from field: bool has_open_steps = 5;
    */
@@ -1756,8 +1705,6 @@ export const CompleteWorkflowRequestSchema: GenMessage<CompleteWorkflowRequest> 
   messageDesc(file_perdure_v1_worker_service, 33);
 
 /**
- * Recorded.
- *
  * @generated from message perdure.v1.CompleteWorkflowResponse
  */
 export type CompleteWorkflowResponse = Message<"perdure.v1.CompleteWorkflowResponse"> & {
@@ -1771,8 +1718,6 @@ export const CompleteWorkflowResponseSchema: GenMessage<CompleteWorkflowResponse
   messageDesc(file_perdure_v1_worker_service, 34);
 
 /**
- * The run threw.
- *
  * @generated from message perdure.v1.FailWorkflowRequest
  */
 export type FailWorkflowRequest = Message<"perdure.v1.FailWorkflowRequest"> & {
@@ -1791,28 +1736,28 @@ export type FailWorkflowRequest = Message<"perdure.v1.FailWorkflowRequest"> & {
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 3;
    */
   leaseToken: number;
 
   /**
-   * Why.
+   * Why the run failed.
    *
    * @generated from field: perdure.v1.Failure failure = 4;
    */
   failure?: Failure;
 
   /**
-   * Another attempt of the run follows after this long; absent: the run is FAILED. 0 to 10 years.
+   * The next attempt of the run may begin after this long; 0 to 10 years; absent: the run ends as FAILED.
    *
    * @generated from field: google.protobuf.Duration retry_after = 5;
    */
   retryAfter?: Duration;
 
   /**
-   * How far the next attempt of the run goes back; only with `retry_after`. Absent: everything recorded is kept.
+   * What the next attempt of the run executes again; only with `retry_after`. Absent: the memo stays as it is.
    *
    * @generated from field: perdure.v1.MemoCut cut = 6;
    */
@@ -1827,21 +1772,21 @@ export const FailWorkflowRequestSchema: GenMessage<FailWorkflowRequest> = /*@__P
   messageDesc(file_perdure_v1_worker_service, 35);
 
 /**
- * Takes back what followed a failure. Steps up to `seq` stay as they are recorded, except that failures delivered at `from` or
- * later are executed again; later steps are taken back. All of it stays in the history.
+ * Cuts the memo at a failure. Steps up to `seq` keep their outcomes, except that failures delivered at `from` or later are
+ * executed again; steps after `seq` are taken back. The history keeps every attempt.
  *
  * @generated from message perdure.v1.MemoCut
  */
 export type MemoCut = Message<"perdure.v1.MemoCut"> & {
   /**
-   * The place of the failure.
+   * The place at which the failure was delivered.
    *
    * @generated from field: perdure.v1.EventPlace from = 1;
    */
   from?: EventPlace;
 
   /**
-   * How many steps and timers the code had asked for when the failure was delivered.
+   * Number of steps and timers that the code had begun when the failure was delivered.
    *
    * @generated from field: int32 seq = 2;
    */
@@ -1856,8 +1801,6 @@ export const MemoCutSchema: GenMessage<MemoCut> = /*@__PURE__*/
   messageDesc(file_perdure_v1_worker_service, 36);
 
 /**
- * Recorded.
- *
  * @generated from message perdure.v1.FailWorkflowResponse
  */
 export type FailWorkflowResponse = Message<"perdure.v1.FailWorkflowResponse"> & {
@@ -1877,8 +1820,6 @@ export const FailWorkflowResponseSchema: GenMessage<FailWorkflowResponse> = /*@_
   messageDesc(file_perdure_v1_worker_service, 37);
 
 /**
- * The run's code ended because of the cancel.
- *
  * @generated from message perdure.v1.ConfirmCancelRequest
  */
 export type ConfirmCancelRequest = Message<"perdure.v1.ConfirmCancelRequest"> & {
@@ -1897,7 +1838,7 @@ export type ConfirmCancelRequest = Message<"perdure.v1.ConfirmCancelRequest"> & 
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 3;
    */
@@ -1912,8 +1853,6 @@ export const ConfirmCancelRequestSchema: GenMessage<ConfirmCancelRequest> = /*@_
   messageDesc(file_perdure_v1_worker_service, 38);
 
 /**
- * Recorded.
- *
  * @generated from message perdure.v1.ConfirmCancelResponse
  */
 export type ConfirmCancelResponse = Message<"perdure.v1.ConfirmCancelResponse"> & {
@@ -1927,8 +1866,6 @@ export const ConfirmCancelResponseSchema: GenMessage<ConfirmCancelResponse> = /*
   messageDesc(file_perdure_v1_worker_service, 39);
 
 /**
- * The worker gives a run back.
- *
  * @generated from message perdure.v1.ReleaseRunRequest
  */
 export type ReleaseRunRequest = Message<"perdure.v1.ReleaseRunRequest"> & {
@@ -1947,21 +1884,21 @@ export type ReleaseRunRequest = Message<"perdure.v1.ReleaseRunRequest"> & {
   runId: string;
 
   /**
-   * The current one.
+   * The run's current lease token.
    *
    * @generated from field: int32 lease_token = 3;
    */
   leaseToken: number;
 
   /**
-   * Before it may be claimed again; absent or 0: at once; at most 1 h.
+   * Time until the run may be claimed again; at most 1 h; absent or 0 means at once.
    *
    * @generated from field: google.protobuf.Duration delay = 4;
    */
   delay?: Duration;
 
   /**
-   * For people; at most 1,024 bytes.
+   * Recorded as the run's `last_release_reason`; at most 1,024 bytes.
    *
    * @generated from field: string reason = 5;
    */
@@ -1976,8 +1913,6 @@ export const ReleaseRunRequestSchema: GenMessage<ReleaseRunRequest> = /*@__PURE_
   messageDesc(file_perdure_v1_worker_service, 40);
 
 /**
- * Recorded.
- *
  * @generated from message perdure.v1.ReleaseRunResponse
  */
 export type ReleaseRunResponse = Message<"perdure.v1.ReleaseRunResponse"> & {
@@ -1991,8 +1926,6 @@ export const ReleaseRunResponseSchema: GenMessage<ReleaseRunResponse> = /*@__PUR
   messageDesc(file_perdure_v1_worker_service, 41);
 
 /**
- * Which worker.
- *
  * @generated from message perdure.v1.DrainWorkerRequest
  */
 export type DrainWorkerRequest = Message<"perdure.v1.DrainWorkerRequest"> & {
@@ -2019,13 +1952,11 @@ export const DrainWorkerRequestSchema: GenMessage<DrainWorkerRequest> = /*@__PUR
   messageDesc(file_perdure_v1_worker_service, 42);
 
 /**
- * What it is now.
- *
  * @generated from message perdure.v1.DrainWorkerResponse
  */
 export type DrainWorkerResponse = Message<"perdure.v1.DrainWorkerResponse"> & {
   /**
-   * DRAINING, or OFFLINE when it was gone already.
+   * DRAINING, or OFFLINE when it was OFFLINE before.
    *
    * @generated from field: perdure.v1.WorkerStatus status = 1;
    */
@@ -2040,20 +1971,20 @@ export const DrainWorkerResponseSchema: GenMessage<DrainWorkerResponse> = /*@__P
   messageDesc(file_perdure_v1_worker_service, 43);
 
 /**
- * For workers: get leased runs, record what they do, keep the lease.
+ * For workers: claim runs, record what their code does, keep their leases.
  *
- * Every request names a namespace (empty means `default`). Every call about a run names the run and its
- * lease token; with any other token than the run's current one nothing is changed and the call fails with
- * FAILED_PRECONDITION, reason LEASE_LOST. Every call may be repeated: a repeat of what was recorded answers
- * like the first time. An answered call is committed.
+ * Every request names a namespace (empty means `default`). Every call about a run names the run and its lease
+ * token; with a token other than the run's current one the call changes nothing and fails with
+ * FAILED_PRECONDITION, reason LEASE_LOST. Every call may be repeated: a repeat of what was recorded is answered
+ * like the first call. When a call is answered, its writes are committed.
  *
- * A worker can be written with these unary calls alone.
+ * These unary calls are enough to write a worker.
  *
  * @generated from service perdure.v1.WorkerService
  */
 export const WorkerService: GenService<{
   /**
-   * Announces a worker. The same worker id registers again after a restart or an outage.
+   * Registers a worker, or registers it again under its id after a restart or an outage.
    *
    * @generated from rpc perdure.v1.WorkerService.RegisterWorker
    */
@@ -2063,7 +1994,7 @@ export const WorkerService: GenService<{
     output: typeof RegisterWorkerResponseSchema;
   },
   /**
-   * Takes a worker off the list; its polls are refused from then on. Its leases are kept until they expire.
+   * Makes a worker OFFLINE; its polls are refused from then on. It keeps its leases until they expire.
    *
    * @generated from rpc perdure.v1.WorkerService.DeregisterWorker
    */
@@ -2073,7 +2004,7 @@ export const WorkerService: GenService<{
     output: typeof DeregisterWorkerResponseSchema;
   },
   /**
-   * Waits for a run and leases it to the worker; answers without one when the wait is over.
+   * Waits for runs and leases them to the worker; answers without runs when `wait` has passed.
    *
    * @generated from rpc perdure.v1.WorkerService.PollActivity
    */
@@ -2083,7 +2014,7 @@ export const WorkerService: GenService<{
     output: typeof PollActivityResponseSchema;
   },
   /**
-   * Returns further pages of a leased run's memo.
+   * Returns a further page of a leased run's memo, or chosen entries of it.
    *
    * @generated from rpc perdure.v1.WorkerService.GetMemo
    */
@@ -2093,8 +2024,8 @@ export const WorkerService: GenService<{
     output: typeof GetMemoResponseSchema;
   },
   /**
-   * Waits for news that should not have to wait for a heartbeat: cancels, lost leases, a drain. Hints only: whatever is missed is
-   * told by the answers to heartbeats and other calls. One such call per worker; a second one ends the first.
+   * Waits for notices: cancel requests, lost leases, a drain. A notice may be missed; the answers to heartbeats and other calls
+   * say the same later. A worker has one such call open; a second one ends the first.
    *
    * @generated from rpc perdure.v1.WorkerService.AwaitNotices
    */
@@ -2104,7 +2035,7 @@ export const WorkerService: GenService<{
     output: typeof AwaitNoticesResponseSchema;
   },
   /**
-   * Renews any number of leases, keeps the worker ONLINE, and reports which runs shall cancel.
+   * Renews leases, keeps the worker ONLINE, and returns which runs are being cancelled.
    *
    * @generated from rpc perdure.v1.WorkerService.RecordHeartbeat
    */
@@ -2134,7 +2065,7 @@ export const WorkerService: GenService<{
     output: typeof CompleteStepResponseSchema;
   },
   /**
-   * Records the error of an open attempt and whether another attempt follows.
+   * Records the failure of an open attempt and whether another attempt follows.
    *
    * @generated from rpc perdure.v1.WorkerService.FailStep
    */
@@ -2144,7 +2075,7 @@ export const WorkerService: GenService<{
     output: typeof FailStepResponseSchema;
   },
   /**
-   * Records the final outcome of a step that no body will produce: the worker gives it up as lost, timed out or cancelled.
+   * Records the final outcome of a step without executing its body: it is lost, timed out or cancelled.
    *
    * @generated from rpc perdure.v1.WorkerService.SettleStep
    */
@@ -2154,7 +2085,7 @@ export const WorkerService: GenService<{
     output: typeof SettleStepResponseSchema;
   },
   /**
-   * Records at which place in the order of results the run's code learns of the cancel request.
+   * Records the place in the order of results at which the run's code learns of the cancel request.
    *
    * @generated from rpc perdure.v1.WorkerService.ObserveCancel
    */
@@ -2164,7 +2095,7 @@ export const WorkerService: GenService<{
     output: typeof ObserveCancelResponseSchema;
   },
   /**
-   * Starts a durable timer; a repeat returns the first one's time.
+   * Starts a durable timer; a repeated call returns the time of the first one.
    *
    * @generated from rpc perdure.v1.WorkerService.ScheduleSleep
    */
@@ -2174,7 +2105,7 @@ export const WorkerService: GenService<{
     output: typeof ScheduleSleepResponseSchema;
   },
   /**
-   * Gives the run back until one of its wait conditions is fulfilled; when one already is, the run stays leased.
+   * Gives the run back until one of its waits is satisfied; when one already is, the run stays leased.
    *
    * @generated from rpc perdure.v1.WorkerService.SuspendRun
    */
@@ -2184,7 +2115,7 @@ export const WorkerService: GenService<{
     output: typeof SuspendRunResponseSchema;
   },
   /**
-   * Ends the run with its output.
+   * Ends the run as COMPLETED with its output.
    *
    * @generated from rpc perdure.v1.WorkerService.CompleteWorkflow
    */
@@ -2194,7 +2125,7 @@ export const WorkerService: GenService<{
     output: typeof CompleteWorkflowResponseSchema;
   },
   /**
-   * Ends the run, or its present attempt, with an error.
+   * Ends the run as FAILED, or ends its present attempt and retries the run later.
    *
    * @generated from rpc perdure.v1.WorkerService.FailWorkflow
    */
@@ -2204,7 +2135,7 @@ export const WorkerService: GenService<{
     output: typeof FailWorkflowResponseSchema;
   },
   /**
-   * Ends a run whose cancel was asked for, after its code has cleaned up.
+   * Ends a run that is being cancelled as CANCELLED, after its code has cleaned up.
    *
    * @generated from rpc perdure.v1.WorkerService.ConfirmCancel
    */
@@ -2214,7 +2145,7 @@ export const WorkerService: GenService<{
     output: typeof ConfirmCancelResponseSchema;
   },
   /**
-   * Gives a run back unfinished, for another worker to go on at once or after a delay.
+   * Gives a run back before it has ended; it may be claimed again at once or after a delay.
    *
    * @generated from rpc perdure.v1.WorkerService.ReleaseRun
    */
@@ -2224,7 +2155,7 @@ export const WorkerService: GenService<{
     output: typeof ReleaseRunResponseSchema;
   },
   /**
-   * Tells a worker to finish what it runs and take nothing new.
+   * Makes a worker DRAINING: it finishes the runs it holds and gets no new ones.
    *
    * @generated from rpc perdure.v1.WorkerService.DrainWorker
    */

@@ -14,10 +14,10 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/workflow_service.proto.
  */
 export const file_perdure_v1_workflow_service: GenFile = /*@__PURE__*/
-  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEirAMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRIPCgd2ZXJzaW9uGAggASgJEjcKDHJldXNlX3BvbGljeRgJIAEoDjIhLnBlcmR1cmUudjEuV29ya2Zsb3dJZFJldXNlUG9saWN5Ei4KC3N0YXJ0X2RlbGF5GAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC3J1bl90aW1lb3V0GAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEWV4ZWN1dGlvbl90aW1lb3V0GAwgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhcKD21heF9sb3N0X2xlYXNlcxgNIAEoBSJNChVTdGFydFdvcmtmbG93UmVzcG9uc2USDgoGcnVuX2lkGAEgASgJEhMKC3dvcmtmbG93X2lkGAIgASgJEg8KB2NyZWF0ZWQYAyABKAgicgoWRXhlY3V0ZVdvcmtmbG93UmVxdWVzdBIvCgVzdGFydBgBIAEoCzIgLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1JlcXVlc3QSJwoEd2FpdBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLqAQoXRXhlY3V0ZVdvcmtmbG93UmVzcG9uc2USEAoIZmluaXNoZWQYASABKAgSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEiUKBnN0YXR1cxgEIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEiMKBm91dHB1dBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEhUKDWNhbmNlbF9yZWFzb24YByABKAkSDwoHY3JlYXRlZBgIIAEoCCJaChVTdGFydFdvcmtmbG93c1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEi4KBHJ1bnMYAiADKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0IsMCChZTdGFydFdvcmtmbG93c1Jlc3BvbnNlEjwKCG91dGNvbWVzGAEgAygLMioucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLk91dGNvbWUaiQEKB091dGNvbWUSNAoHc3RhcnRlZBgBIAEoCzIhLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1Jlc3BvbnNlSAASPgoFZXJyb3IYAiABKAsyLS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVzcG9uc2UuU3RhcnRFcnJvckgAQggKBnJlc3VsdBpfCgpTdGFydEVycm9yEicKBnJlYXNvbhgBIAEoDjIXLnBlcmR1cmUudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgCIAEoCRIXCg9leGlzdGluZ19ydW5faWQYAyABKAkiRwoNR2V0UnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIjYKDkdldFJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4iTAoSRGVzY3JpYmVSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAki8wIKE0Rlc2NyaWJlUnVuUmVzcG9uc2USJAoDcnVuGAEgASgLMhcucGVyZHVyZS52MS5Xb3JrZmxvd1J1bhIrCgt3YWl0X3JlYXNvbhgCIAEoDjIWLnBlcmR1cmUudjEuV2FpdFJlYXNvbhITCgtleHBsYW5hdGlvbhgDIAEoCRIuCg1jdXJyZW50X3N0ZXBzGAQgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdBIXCg9jb21wbGV0ZWRfc3RlcHMYBSABKAUSEAoIYXR0ZW1wdHMYBiABKAUSFgoOd29ya2Vyc19vbmxpbmUYByABKAUSGQoRd29ya2Vyc193aXRoX3R5cGUYCCABKAUSJwoDbm93GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBImCgZ3b3JrZXIYCiABKAsyFi5wZXJkdXJlLnYxLldvcmtlckluZm8SFQoNcmVhcGVyc19hbGl2ZRgLIAEoBSKsAgoPTGlzdFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRInCghzdGF0dXNlcxgCIAMoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEhUKDXdvcmtmbG93X3R5cGUYAyABKAkSEgoKdGFza19xdWV1ZRgEIAEoCRITCgt3b3JrZmxvd19pZBgFIAEoCRIPCgd2ZXJzaW9uGAYgASgJEjEKDWNyZWF0ZWRfYWZ0ZXIYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmNyZWF0ZWRfYmVmb3JlGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwYWdlX3NpemUYCSABKAUSEgoKcGFnZV90b2tlbhgKIAEoCSJSChBMaXN0UnVuc1Jlc3BvbnNlEiUKBHJ1bnMYASADKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSK3AQoQQ291bnRSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSFQoNd29ya2Zsb3dfdHlwZRgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEjEKDWNyZWF0ZWRfYWZ0ZXIYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmNyZWF0ZWRfYmVmb3JlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKiAQoRQ291bnRSdW5zUmVzcG9uc2USOQoGY291bnRzGAEgAygLMikucGVyZHVyZS52MS5Db3VudFJ1bnNSZXNwb25zZS5TdGF0dXNDb3VudBINCgV0b3RhbBgCIAEoAxpDCgtTdGF0dXNDb3VudBIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxINCgVjb3VudBgCIAEoAyJyCg9Bd2FpdFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRInCgR3YWl0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uItIBChBBd2FpdFJ1blJlc3BvbnNlEhAKCGZpbmlzaGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJIkkKD1dhdGNoUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJImAKEFdhdGNoUnVuUmVzcG9uc2USJAoDcnVuGAEgASgLMhcucGVyZHVyZS52MS5Xb3JrZmxvd1J1bhImCgVzdGVwcxgCIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQijAEKEUdldEhpc3RvcnlSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkSGAoQaW5jbHVkZV9wYXlsb2FkcxgGIAEoCCJVChJHZXRIaXN0b3J5UmVzcG9uc2USJgoFc3RlcHMYASADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJNChdMaXN0U3RlcEF0dGVtcHRzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEg8KB3N0ZXBfaWQYAyABKAkiRQoYTGlzdFN0ZXBBdHRlbXB0c1Jlc3BvbnNlEikKCGF0dGVtcHRzGAEgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCJjChVHZXRTdGVwQXR0ZW1wdFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRIPCgdzdGVwX2lkGAMgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAQgASgFIkIKFkdldFN0ZXBBdHRlbXB0UmVzcG9uc2USKAoHYXR0ZW1wdBgBIAEoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQiWgoQQ2FuY2VsUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEg4KBnJlYXNvbhgEIAEoCSI6ChFDYW5jZWxSdW5SZXNwb25zZRIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cyJdChNUZXJtaW5hdGVSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSDgoGcmVhc29uGAQgASgJIj0KFFRlcm1pbmF0ZVJ1blJlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzIjUKEERlbGV0ZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCSITChFEZWxldGVSdW5SZXNwb25zZSrpAQoVV29ya2Zsb3dJZFJldXNlUG9saWN5EigKJFdPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9VTlNQRUNJRklFRBAAEiIKHldPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9BTExPVxABEiwKKFdPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9BTExPV19JRl9GQUlMRUQQAhIjCh9XT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfUkVKRUNUEAMSLworV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1RFUk1JTkFURV9FWElTVElORxAEKswCCgpXYWl0UmVhc29uEhsKF1dBSVRfUkVBU09OX1VOU1BFQ0lGSUVEEAASGQoVV0FJVF9SRUFTT05fRVhFQ1VUSU5HEAESHAoYV0FJVF9SRUFTT05fTk9fRlJFRV9TTE9UEAISGQoVV0FJVF9SRUFTT05fTk9fV09SS0VSEAMSIgoeV0FJVF9SRUFTT05fTk9fV09SS0VSX0ZPUl9UWVBFEAQSFQoRV0FJVF9SRUFTT05fVElNRVIQBRIaChZXQUlUX1JFQVNPTl9TVEVQX1JFVFJZEAYSGQoVV0FJVF9SRUFTT05fUlVOX1JFVFJZEAcSGwoXV0FJVF9SRUFTT05fU1RBUlRfREVMQVkQCBIdChlXQUlUX1JFQVNPTl9MRUFTRV9FWFBJUkVEEAkSHwobV0FJVF9SRUFTT05fUkVDTEFJTV9CQUNLT0ZGEAoyugkKD1dvcmtmbG93U2VydmljZRJUCg1TdGFydFdvcmtmbG93EiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdBohLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1Jlc3BvbnNlElcKDlN0YXJ0V29ya2Zsb3dzEiEucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1JlcXVlc3QaIi5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVzcG9uc2USWgoPRXhlY3V0ZVdvcmtmbG93EiIucGVyZHVyZS52MS5FeGVjdXRlV29ya2Zsb3dSZXF1ZXN0GiMucGVyZHVyZS52MS5FeGVjdXRlV29ya2Zsb3dSZXNwb25zZRI/CgZHZXRSdW4SGS5wZXJkdXJlLnYxLkdldFJ1blJlcXVlc3QaGi5wZXJkdXJlLnYxLkdldFJ1blJlc3BvbnNlEk4KC0Rlc2NyaWJlUnVuEh4ucGVyZHVyZS52MS5EZXNjcmliZVJ1blJlcXVlc3QaHy5wZXJkdXJlLnYxLkRlc2NyaWJlUnVuUmVzcG9uc2USRQoITGlzdFJ1bnMSGy5wZXJkdXJlLnYxLkxpc3RSdW5zUmVxdWVzdBocLnBlcmR1cmUudjEuTGlzdFJ1bnNSZXNwb25zZRJICglDb3VudFJ1bnMSHC5wZXJkdXJlLnYxLkNvdW50UnVuc1JlcXVlc3QaHS5wZXJkdXJlLnYxLkNvdW50UnVuc1Jlc3BvbnNlEkUKCEF3YWl0UnVuEhsucGVyZHVyZS52MS5Bd2FpdFJ1blJlcXVlc3QaHC5wZXJkdXJlLnYxLkF3YWl0UnVuUmVzcG9uc2USRwoIV2F0Y2hSdW4SGy5wZXJkdXJlLnYxLldhdGNoUnVuUmVxdWVzdBocLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXNwb25zZTABEksKCkdldEhpc3RvcnkSHS5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXF1ZXN0Gh4ucGVyZHVyZS52MS5HZXRIaXN0b3J5UmVzcG9uc2USXQoQTGlzdFN0ZXBBdHRlbXB0cxIjLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1JlcXVlc3QaJC5wZXJkdXJlLnYxLkxpc3RTdGVwQXR0ZW1wdHNSZXNwb25zZRJXCg5HZXRTdGVwQXR0ZW1wdBIhLnBlcmR1cmUudjEuR2V0U3RlcEF0dGVtcHRSZXF1ZXN0GiIucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlc3BvbnNlEkgKCUNhbmNlbFJ1bhIcLnBlcmR1cmUudjEuQ2FuY2VsUnVuUmVxdWVzdBodLnBlcmR1cmUudjEuQ2FuY2VsUnVuUmVzcG9uc2USUQoMVGVybWluYXRlUnVuEh8ucGVyZHVyZS52MS5UZXJtaW5hdGVSdW5SZXF1ZXN0GiAucGVyZHVyZS52MS5UZXJtaW5hdGVSdW5SZXNwb25zZRJICglEZWxldGVSdW4SHC5wZXJkdXJlLnYxLkRlbGV0ZVJ1blJlcXVlc3QaHS5wZXJkdXJlLnYxLkRlbGV0ZVJ1blJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiqgMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRINCgVidWlsZBgIIAEoCRI3CgxyZXVzZV9wb2xpY3kYCSABKA4yIS5wZXJkdXJlLnYxLldvcmtmbG93SWRSZXVzZVBvbGljeRIuCgtzdGFydF9kZWxheRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtydW5fdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFleGVjdXRpb25fdGltZW91dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfbG9zdF9sZWFzZXMYDSABKAUiTQoVU3RhcnRXb3JrZmxvd1Jlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIInIKFkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QSLwoFc3RhcnQYASABKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0EicKBHdhaXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5wEKF0V4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJEg8KB2NyZWF0ZWQYCCABKAgiWgoVU3RhcnRXb3JrZmxvd3NSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIuCgRydW5zGAIgAygLMiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdCLDAgoWU3RhcnRXb3JrZmxvd3NSZXNwb25zZRI8CghvdXRjb21lcxgBIAMoCzIqLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lGokBCgdPdXRjb21lEjQKB3N0YXJ0ZWQYASABKAsyIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZUgAEj4KBWVycm9yGAIgASgLMi0ucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLlN0YXJ0RXJyb3JIAEIICgZyZXN1bHQaXwoKU3RhcnRFcnJvchInCgZyZWFzb24YASABKA4yFy5wZXJkdXJlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSFwoPZXhpc3RpbmdfcnVuX2lkGAMgASgJIkcKDUdldFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSI2Cg5HZXRSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuIkwKEkRlc2NyaWJlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIvMCChNEZXNjcmliZVJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SKwoLd2FpdF9yZWFzb24YAiABKA4yFi5wZXJkdXJlLnYxLldhaXRSZWFzb24SEwoLZXhwbGFuYXRpb24YAyABKAkSLgoNY3VycmVudF9zdGVwcxgEIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPY29tcGxldGVkX3N0ZXBzGAUgASgFEhAKCGF0dGVtcHRzGAYgASgFEhYKDndvcmtlcnNfb25saW5lGAcgASgFEhkKEXdvcmtlcnNfd2l0aF90eXBlGAggASgFEicKA25vdxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGd29ya2VyGAogASgLMhYucGVyZHVyZS52MS5Xb3JrZXJJbmZvEhUKDXJlYXBlcnNfYWxpdmUYCyABKAUiqgIKD0xpc3RSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSEwoLd29ya2Zsb3dfaWQYBSABKAkSDQoFYnVpbGQYBiABKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgJIAEoBRISCgpwYWdlX3Rva2VuGAogASgJIlIKEExpc3RSdW5zUmVzcG9uc2USJQoEcnVucxgBIAMoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrcBChBDb3VudFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSMQoNY3JlYXRlZF9hZnRlchgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqIBChFDb3VudFJ1bnNSZXNwb25zZRI5CgZjb3VudHMYASADKAsyKS5wZXJkdXJlLnYxLkNvdW50UnVuc1Jlc3BvbnNlLlN0YXR1c0NvdW50Eg0KBXRvdGFsGAIgASgDGkMKC1N0YXR1c0NvdW50EiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEg0KBWNvdW50GAIgASgDInIKD0F3YWl0UnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEicKBHdhaXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24izwEKEEF3YWl0UnVuUmVzcG9uc2USDQoFZW5kZWQYASABKAgSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEiUKBnN0YXR1cxgEIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEiMKBm91dHB1dBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEhUKDWNhbmNlbF9yZWFzb24YByABKAkiSQoPV2F0Y2hSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkiYAoQV2F0Y2hSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEiYKBXN0ZXBzGAIgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKMAQoRR2V0SGlzdG9yeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCRIYChBpbmNsdWRlX3BheWxvYWRzGAYgASgIIlUKEkdldEhpc3RvcnlSZXNwb25zZRImCgVzdGVwcxgBIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIk0KF0xpc3RTdGVwQXR0ZW1wdHNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSDwoHc3RlcF9pZBgDIAEoCSJFChhMaXN0U3RlcEF0dGVtcHRzUmVzcG9uc2USKQoIYXR0ZW1wdHMYASADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0ImMKFUdldFN0ZXBBdHRlbXB0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEg8KB3N0ZXBfaWQYAyABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBCABKAUiQgoWR2V0U3RlcEF0dGVtcHRSZXNwb25zZRIoCgdhdHRlbXB0GAEgASgLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCJaChBDYW5jZWxSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSDgoGcmVhc29uGAQgASgJIjoKEUNhbmNlbFJ1blJlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzIl0KE1Rlcm1pbmF0ZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiPQoUVGVybWluYXRlUnVuUmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiNQoQRGVsZXRlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJIhMKEURlbGV0ZVJ1blJlc3BvbnNlKukBChVXb3JrZmxvd0lkUmV1c2VQb2xpY3kSKAokV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1VOU1BFQ0lGSUVEEAASIgoeV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX0FMTE9XEAESLAooV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX0FMTE9XX0lGX0ZBSUxFRBACEiMKH1dPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9SRUpFQ1QQAxIvCitXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfVEVSTUlOQVRFX0VYSVNUSU5HEAQqzAIKCldhaXRSZWFzb24SGwoXV0FJVF9SRUFTT05fVU5TUEVDSUZJRUQQABIZChVXQUlUX1JFQVNPTl9FWEVDVVRJTkcQARIcChhXQUlUX1JFQVNPTl9OT19GUkVFX1NMT1QQAhIZChVXQUlUX1JFQVNPTl9OT19XT1JLRVIQAxIiCh5XQUlUX1JFQVNPTl9OT19XT1JLRVJfRk9SX1RZUEUQBBIVChFXQUlUX1JFQVNPTl9USU1FUhAFEhoKFldBSVRfUkVBU09OX1NURVBfUkVUUlkQBhIZChVXQUlUX1JFQVNPTl9SVU5fUkVUUlkQBxIbChdXQUlUX1JFQVNPTl9TVEFSVF9ERUxBWRAIEh0KGVdBSVRfUkVBU09OX0xFQVNFX0VYUElSRUQQCRIfChtXQUlUX1JFQVNPTl9SRUNMQUlNX0JBQ0tPRkYQCjK6CQoPV29ya2Zsb3dTZXJ2aWNlElQKDVN0YXJ0V29ya2Zsb3cSIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0GiEucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVzcG9uc2USVwoOU3RhcnRXb3JrZmxvd3MSIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVxdWVzdBoiLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZRJaCg9FeGVjdXRlV29ya2Zsb3cSIi5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QaIy5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEj8KBkdldFJ1bhIZLnBlcmR1cmUudjEuR2V0UnVuUmVxdWVzdBoaLnBlcmR1cmUudjEuR2V0UnVuUmVzcG9uc2USTgoLRGVzY3JpYmVSdW4SHi5wZXJkdXJlLnYxLkRlc2NyaWJlUnVuUmVxdWVzdBofLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXNwb25zZRJFCghMaXN0UnVucxIbLnBlcmR1cmUudjEuTGlzdFJ1bnNSZXF1ZXN0GhwucGVyZHVyZS52MS5MaXN0UnVuc1Jlc3BvbnNlEkgKCUNvdW50UnVucxIcLnBlcmR1cmUudjEuQ291bnRSdW5zUmVxdWVzdBodLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2USRQoIQXdhaXRSdW4SGy5wZXJkdXJlLnYxLkF3YWl0UnVuUmVxdWVzdBocLnBlcmR1cmUudjEuQXdhaXRSdW5SZXNwb25zZRJHCghXYXRjaFJ1bhIbLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXF1ZXN0GhwucGVyZHVyZS52MS5XYXRjaFJ1blJlc3BvbnNlMAESSwoKR2V0SGlzdG9yeRIdLnBlcmR1cmUudjEuR2V0SGlzdG9yeVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXNwb25zZRJdChBMaXN0U3RlcEF0dGVtcHRzEiMucGVyZHVyZS52MS5MaXN0U3RlcEF0dGVtcHRzUmVxdWVzdBokLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1Jlc3BvbnNlElcKDkdldFN0ZXBBdHRlbXB0EiEucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlcXVlc3QaIi5wZXJkdXJlLnYxLkdldFN0ZXBBdHRlbXB0UmVzcG9uc2USSAoJQ2FuY2VsUnVuEhwucGVyZHVyZS52MS5DYW5jZWxSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5DYW5jZWxSdW5SZXNwb25zZRJRCgxUZXJtaW5hdGVSdW4SHy5wZXJkdXJlLnYxLlRlcm1pbmF0ZVJ1blJlcXVlc3QaIC5wZXJkdXJlLnYxLlRlcm1pbmF0ZVJ1blJlc3BvbnNlEkgKCURlbGV0ZVJ1bhIcLnBlcmR1cmUudjEuRGVsZXRlUnVuUmVxdWVzdBodLnBlcmR1cmUudjEuRGVsZXRlUnVuUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
- * One run to start.
+ * A run to start.
  *
  * @generated from message perdure.v1.StartWorkflowRequest
  */
@@ -45,22 +45,22 @@ export type StartWorkflowRequest = Message<"perdure.v1.StartWorkflowRequest"> & 
   workflowType: string;
 
   /**
-   * 1 to 255 bytes.
+   * The queue whose workers may execute it; 1 to 255 bytes.
    *
    * @generated from field: string task_queue = 4;
    */
   taskQueue: string;
 
   /**
-   * Given to the workflow exactly as it is.
+   * The workflow's input.
    *
    * @generated from field: perdure.v1.Payload input = 5;
    */
   input?: Payload;
 
   /**
-   * A retry of a call carries the same id and returns the same run, also when that has ended, and also with another
-   * workflow id. At most 255 bytes.
+   * A repeated call sends the same id and gets the same run, even when that run has ended or the workflow id differs. At most
+   * 255 bytes; empty: the call is not recognised when it is repeated.
    *
    * @generated from field: string request_id = 6;
    */
@@ -74,43 +74,44 @@ export type StartWorkflowRequest = Message<"perdure.v1.StartWorkflowRequest"> & 
   priority: number;
 
   /**
-   * Build that the run is meant for; at most 255 bytes.
+   * Build that the run is meant for; at most 255 bytes. Recorded for people; any build may claim the run.
    *
-   * @generated from field: string version = 8;
+   * @generated from field: string build = 8;
    */
-  version: string;
+  build: string;
 
   /**
-   * What to do when the workflow id was used before.
+   * Whether a workflow id that was used before may be used again.
    *
    * @generated from field: perdure.v1.WorkflowIdReusePolicy reuse_policy = 9;
    */
   reusePolicy: WorkflowIdReusePolicy;
 
   /**
-   * Wait before the run may first be claimed; 0 to 10 years.
+   * Time from the start until the run may first be claimed; 0 to 10 years.
    *
    * @generated from field: google.protobuf.Duration start_delay = 10;
    */
   startDelay?: Duration;
 
   /**
-   * From the start to the end, retries and sleeps included; absent or 0: none; at most 10 years.
+   * Longest time from the start to the end, with retries and sleeps; at most 10 years; absent or 0 means no limit.
    *
    * @generated from field: google.protobuf.Duration run_timeout = 11;
    */
   runTimeout?: Duration;
 
   /**
-   * From the first claim of an attempt to its end, sleeps included; absent or 0: none; at most 10 years.
+   * Longest time from the first claim of an attempt of the run to its end, with sleeps; at most 10 years; absent or 0 means no
+   * limit.
    *
    * @generated from field: google.protobuf.Duration execution_timeout = 12;
    */
   executionTimeout?: Duration;
 
   /**
-   * Lost leases in a row, without a completed step between them, after which the run FAILs. Losses that another run is to
-   * blame for do not count. 0: 10. At most 1,000.
+   * The run FAILs when it has lost this many leases in a row without a completed step between them. Losses caused by another
+   * run do not count. 1 to 1,000; 0 means 10.
    *
    * @generated from field: int32 max_lost_leases = 13;
    */
@@ -125,27 +126,25 @@ export const StartWorkflowRequestSchema: GenMessage<StartWorkflowRequest> = /*@_
   messageDesc(file_perdure_v1_workflow_service, 0);
 
 /**
- * The run.
- *
  * @generated from message perdure.v1.StartWorkflowResponse
  */
 export type StartWorkflowResponse = Message<"perdure.v1.StartWorkflowResponse"> & {
   /**
-   * The started or found run.
+   * The run that was started or found.
    *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * Its workflow id, also when the server chose it.
+   * The workflow id of the run, even when the server chose it.
    *
    * @generated from field: string workflow_id = 2;
    */
   workflowId: string;
 
   /**
-   * False when an equal earlier call had started it.
+   * False when an equal earlier call started the run.
    *
    * @generated from field: bool created = 3;
    */
@@ -160,20 +159,18 @@ export const StartWorkflowResponseSchema: GenMessage<StartWorkflowResponse> = /*
   messageDesc(file_perdure_v1_workflow_service, 1);
 
 /**
- * A run to start and to wait for.
- *
  * @generated from message perdure.v1.ExecuteWorkflowRequest
  */
 export type ExecuteWorkflowRequest = Message<"perdure.v1.ExecuteWorkflowRequest"> & {
   /**
-   * What to start.
+   * The run to start.
    *
    * @generated from field: perdure.v1.StartWorkflowRequest start = 1;
    */
   start?: StartWorkflowRequest;
 
   /**
-   * Counts from the commit of the start; 0 to 60 s; absent means 20 s.
+   * How long to wait for the end, counted from the commit of the start; 0 to 60 s; absent means 20 s.
    *
    * @generated from field: google.protobuf.Duration wait = 2;
    */
@@ -188,27 +185,25 @@ export const ExecuteWorkflowRequestSchema: GenMessage<ExecuteWorkflowRequest> = 
   messageDesc(file_perdure_v1_workflow_service, 2);
 
 /**
- * The run, and how it ended, if it has.
- *
  * @generated from message perdure.v1.ExecuteWorkflowResponse
  */
 export type ExecuteWorkflowResponse = Message<"perdure.v1.ExecuteWorkflowResponse"> & {
   /**
-   * False when the wait was over first: the run goes on, see AwaitRun.
+   * False when `wait` passed first: the run continues, see AwaitRun.
    *
-   * @generated from field: bool finished = 1;
+   * @generated from field: bool ended = 1;
    */
-  finished: boolean;
+  ended: boolean;
 
   /**
-   * The started or found run.
+   * The run that was started or found.
    *
    * @generated from field: string run_id = 2;
    */
   runId: string;
 
   /**
-   * Its workflow id, also when the server chose it.
+   * The workflow id of the run, even when the server chose it.
    *
    * @generated from field: string workflow_id = 3;
    */
@@ -222,28 +217,28 @@ export type ExecuteWorkflowResponse = Message<"perdure.v1.ExecuteWorkflowRespons
   status: RunStatus;
 
   /**
-   * What it returned, when COMPLETED.
+   * What the run returned; only when COMPLETED.
    *
    * @generated from field: perdure.v1.Payload output = 5;
    */
   output?: Payload;
 
   /**
-   * Why it FAILED or was TERMINATED.
+   * Why the run FAILED or was TERMINATED.
    *
    * @generated from field: perdure.v1.Failure failure = 6;
    */
   failure?: Failure;
 
   /**
-   * Why a cancel was asked for; may be empty.
+   * The reason given with the cancel request; may be empty.
    *
    * @generated from field: string cancel_reason = 7;
    */
   cancelReason: string;
 
   /**
-   * False when an equal earlier call had started it.
+   * False when an equal earlier call started the run.
    *
    * @generated from field: bool created = 8;
    */
@@ -258,20 +253,18 @@ export const ExecuteWorkflowResponseSchema: GenMessage<ExecuteWorkflowResponse> 
   messageDesc(file_perdure_v1_workflow_service, 3);
 
 /**
- * A batch of starts; all must name one namespace.
- *
  * @generated from message perdure.v1.StartWorkflowsRequest
  */
 export type StartWorkflowsRequest = Message<"perdure.v1.StartWorkflowsRequest"> & {
   /**
-   * Empty means `default`; the items' own namespace is empty or equal.
+   * Empty means `default`. Each item's own namespace must be empty or the same.
    *
    * @generated from field: string namespace = 1;
    */
   namespace: string;
 
   /**
-   * 1 to 500 runs.
+   * 1 to 500 starts.
    *
    * @generated from field: repeated perdure.v1.StartWorkflowRequest runs = 2;
    */
@@ -286,13 +279,11 @@ export const StartWorkflowsRequestSchema: GenMessage<StartWorkflowsRequest> = /*
   messageDesc(file_perdure_v1_workflow_service, 4);
 
 /**
- * Outcomes in the order of the request.
- *
  * @generated from message perdure.v1.StartWorkflowsResponse
  */
 export type StartWorkflowsResponse = Message<"perdure.v1.StartWorkflowsResponse"> & {
   /**
-   * One per run of the request.
+   * One for each start, in the order of the request.
    *
    * @generated from field: repeated perdure.v1.StartWorkflowsResponse.Outcome outcomes = 1;
    */
@@ -307,19 +298,19 @@ export const StartWorkflowsResponseSchema: GenMessage<StartWorkflowsResponse> = 
   messageDesc(file_perdure_v1_workflow_service, 5);
 
 /**
- * The outcome of one start.
+ * Outcome of one start.
  *
  * @generated from message perdure.v1.StartWorkflowsResponse.Outcome
  */
 export type StartWorkflowsResponse_Outcome = Message<"perdure.v1.StartWorkflowsResponse.Outcome"> & {
   /**
-   * Either a run or why there is none.
+   * A run, or why none was started.
    *
    * @generated from oneof perdure.v1.StartWorkflowsResponse.Outcome.result
    */
   result: {
     /**
-     * The run.
+     * The run that was started or found.
      *
      * @generated from field: perdure.v1.StartWorkflowResponse started = 1;
      */
@@ -327,7 +318,7 @@ export type StartWorkflowsResponse_Outcome = Message<"perdure.v1.StartWorkflowsR
     case: "started";
   } | {
     /**
-     * Why not.
+     * Why none was started.
      *
      * @generated from field: perdure.v1.StartWorkflowsResponse.StartError error = 2;
      */
@@ -357,14 +348,14 @@ export type StartWorkflowsResponse_StartError = Message<"perdure.v1.StartWorkflo
   reason: ErrorReason;
 
   /**
-   * For people.
+   * What happened and what to do, for people.
    *
    * @generated from field: string message = 2;
    */
   message: string;
 
   /**
-   * The run that is in the way; empty when none.
+   * Id of the run that uses the workflow id; empty when there is none.
    *
    * @generated from field: string existing_run_id = 3;
    */
@@ -379,8 +370,6 @@ export const StartWorkflowsResponse_StartErrorSchema: GenMessage<StartWorkflowsR
   messageDesc(file_perdure_v1_workflow_service, 5, 1);
 
 /**
- * Which run.
- *
  * @generated from message perdure.v1.GetRunRequest
  */
 export type GetRunRequest = Message<"perdure.v1.GetRunRequest"> & {
@@ -392,14 +381,14 @@ export type GetRunRequest = Message<"perdure.v1.GetRunRequest"> & {
   namespace: string;
 
   /**
-   * A UUID.
+   * A UUID; empty when `workflow_id` is given.
    *
    * @generated from field: string run_id = 2;
    */
   runId: string;
 
   /**
-   * At most 255 bytes.
+   * Means its open run, or its newest one when none is open; at most 255 bytes.
    *
    * @generated from field: string workflow_id = 3;
    */
@@ -414,13 +403,11 @@ export const GetRunRequestSchema: GenMessage<GetRunRequest> = /*@__PURE__*/
   messageDesc(file_perdure_v1_workflow_service, 6);
 
 /**
- * The run.
- *
  * @generated from message perdure.v1.GetRunResponse
  */
 export type GetRunResponse = Message<"perdure.v1.GetRunResponse"> & {
   /**
-   * With input and output.
+   * The run, with input and output.
    *
    * @generated from field: perdure.v1.WorkflowRun run = 1;
    */
@@ -435,8 +422,6 @@ export const GetRunResponseSchema: GenMessage<GetRunResponse> = /*@__PURE__*/
   messageDesc(file_perdure_v1_workflow_service, 7);
 
 /**
- * Which run.
- *
  * @generated from message perdure.v1.DescribeRunRequest
  */
 export type DescribeRunRequest = Message<"perdure.v1.DescribeRunRequest"> & {
@@ -448,14 +433,14 @@ export type DescribeRunRequest = Message<"perdure.v1.DescribeRunRequest"> & {
   namespace: string;
 
   /**
-   * A UUID.
+   * A UUID; empty when `workflow_id` is given.
    *
    * @generated from field: string run_id = 2;
    */
   runId: string;
 
   /**
-   * At most 255 bytes.
+   * Means its open run, or its newest one when none is open; at most 255 bytes.
    *
    * @generated from field: string workflow_id = 3;
    */
@@ -470,27 +455,25 @@ export const DescribeRunRequestSchema: GenMessage<DescribeRunRequest> = /*@__PUR
   messageDesc(file_perdure_v1_workflow_service, 8);
 
 /**
- * The run and what a person wants to know of it first.
- *
  * @generated from message perdure.v1.DescribeRunResponse
  */
 export type DescribeRunResponse = Message<"perdure.v1.DescribeRunResponse"> & {
   /**
-   * With input and output.
+   * The run, with input and output.
    *
    * @generated from field: perdure.v1.WorkflowRun run = 1;
    */
   run?: WorkflowRun;
 
   /**
-   * Why it is not moving.
+   * Why the run is not moving.
    *
    * @generated from field: perdure.v1.WaitReason wait_reason = 2;
    */
   waitReason: WaitReason;
 
   /**
-   * The same in a sentence.
+   * The same in English sentences, for people.
    *
    * @generated from field: string explanation = 3;
    */
@@ -504,28 +487,28 @@ export type DescribeRunResponse = Message<"perdure.v1.DescribeRunResponse"> & {
   currentSteps: StepAttempt[];
 
   /**
-   * Steps that have COMPLETED.
+   * Number of steps that have COMPLETED.
    *
    * @generated from field: int32 completed_steps = 5;
    */
   completedSteps: number;
 
   /**
-   * Attempts of all steps.
+   * Number of attempts of all steps.
    *
    * @generated from field: int32 attempts = 6;
    */
   attempts: number;
 
   /**
-   * Workers online for its queue.
+   * Number of workers online for its queue.
    *
    * @generated from field: int32 workers_online = 7;
    */
   workersOnline: number;
 
   /**
-   * Of these, those that have its type.
+   * How many of these workers have its workflow type.
    *
    * @generated from field: int32 workers_with_type = 8;
    */
@@ -539,14 +522,14 @@ export type DescribeRunResponse = Message<"perdure.v1.DescribeRunResponse"> & {
   now?: Timestamp;
 
   /**
-   * The worker that holds the lease; absent when none does.
+   * The worker that holds the lease; absent unless RUNNING.
    *
    * @generated from field: perdure.v1.WorkerInfo worker = 10;
    */
   worker?: WorkerInfo;
 
   /**
-   * Reapers alive on this database.
+   * Number of reapers alive on this database.
    *
    * @generated from field: int32 reapers_alive = 11;
    */
@@ -561,7 +544,7 @@ export const DescribeRunResponseSchema: GenMessage<DescribeRunResponse> = /*@__P
   messageDesc(file_perdure_v1_workflow_service, 9);
 
 /**
- * Filters; those given must all hold.
+ * Filters; a run must match all that are given.
  *
  * @generated from message perdure.v1.ListRunsRequest
  */
@@ -581,32 +564,32 @@ export type ListRunsRequest = Message<"perdure.v1.ListRunsRequest"> & {
   statuses: RunStatus[];
 
   /**
-   * Exact; empty means any.
+   * Exact match; empty means any.
    *
    * @generated from field: string workflow_type = 3;
    */
   workflowType: string;
 
   /**
-   * Exact; empty means any.
+   * Exact match; empty means any.
    *
    * @generated from field: string task_queue = 4;
    */
   taskQueue: string;
 
   /**
-   * Exact; empty means any.
+   * Exact match; empty means any.
    *
    * @generated from field: string workflow_id = 5;
    */
   workflowId: string;
 
   /**
-   * Exact; empty means any.
+   * Exact match; empty means any.
    *
-   * @generated from field: string version = 6;
+   * @generated from field: string build = 6;
    */
-  version: string;
+  build: string;
 
   /**
    * Created at or after this.
@@ -630,7 +613,7 @@ export type ListRunsRequest = Message<"perdure.v1.ListRunsRequest"> & {
   pageSize: number;
 
   /**
-   * From the previous page; empty for the first one.
+   * `next_page_token` of the previous page; empty for the first one.
    *
    * @generated from field: string page_token = 10;
    */
@@ -645,13 +628,11 @@ export const ListRunsRequestSchema: GenMessage<ListRunsRequest> = /*@__PURE__*/
   messageDesc(file_perdure_v1_workflow_service, 10);
 
 /**
- * A page.
- *
  * @generated from message perdure.v1.ListRunsResponse
  */
 export type ListRunsResponse = Message<"perdure.v1.ListRunsResponse"> & {
   /**
-   * Newest first, without payloads.
+   * Newest first, without payloads; at most `page_size`.
    *
    * @generated from field: repeated perdure.v1.WorkflowRun runs = 1;
    */
@@ -673,7 +654,7 @@ export const ListRunsResponseSchema: GenMessage<ListRunsResponse> = /*@__PURE__*
   messageDesc(file_perdure_v1_workflow_service, 11);
 
 /**
- * Filters as in ListRuns.
+ * Filters; a run must match all that are given.
  *
  * @generated from message perdure.v1.CountRunsRequest
  */
@@ -686,14 +667,14 @@ export type CountRunsRequest = Message<"perdure.v1.CountRunsRequest"> & {
   namespace: string;
 
   /**
-   * Exact; empty means any.
+   * Exact match; empty means any.
    *
    * @generated from field: string workflow_type = 2;
    */
   workflowType: string;
 
   /**
-   * Exact; empty means any.
+   * Exact match; empty means any.
    *
    * @generated from field: string task_queue = 3;
    */
@@ -722,20 +703,18 @@ export const CountRunsRequestSchema: GenMessage<CountRunsRequest> = /*@__PURE__*
   messageDesc(file_perdure_v1_workflow_service, 12);
 
 /**
- * Counts.
- *
  * @generated from message perdure.v1.CountRunsResponse
  */
 export type CountRunsResponse = Message<"perdure.v1.CountRunsResponse"> & {
   /**
-   * One entry per status that occurs.
+   * One entry for each status that occurs.
    *
    * @generated from field: repeated perdure.v1.CountRunsResponse.StatusCount counts = 1;
    */
   counts: CountRunsResponse_StatusCount[];
 
   /**
-   * Their sum.
+   * Sum of the counts.
    *
    * @generated from field: int64 total = 2;
    */
@@ -750,20 +729,20 @@ export const CountRunsResponseSchema: GenMessage<CountRunsResponse> = /*@__PURE_
   messageDesc(file_perdure_v1_workflow_service, 13);
 
 /**
- * Runs in one status.
+ * Number of runs in one status.
  *
  * @generated from message perdure.v1.CountRunsResponse.StatusCount
  */
 export type CountRunsResponse_StatusCount = Message<"perdure.v1.CountRunsResponse.StatusCount"> & {
   /**
-   * The status.
+   * The status counted.
    *
    * @generated from field: perdure.v1.RunStatus status = 1;
    */
   status: RunStatus;
 
   /**
-   * How many.
+   * Number of runs.
    *
    * @generated from field: int64 count = 2;
    */
@@ -778,8 +757,6 @@ export const CountRunsResponse_StatusCountSchema: GenMessage<CountRunsResponse_S
   messageDesc(file_perdure_v1_workflow_service, 13, 0);
 
 /**
- * Which run, and how long to wait.
- *
  * @generated from message perdure.v1.AwaitRunRequest
  */
 export type AwaitRunRequest = Message<"perdure.v1.AwaitRunRequest"> & {
@@ -791,21 +768,21 @@ export type AwaitRunRequest = Message<"perdure.v1.AwaitRunRequest"> & {
   namespace: string;
 
   /**
-   * A UUID.
+   * A UUID; empty when `workflow_id` is given.
    *
    * @generated from field: string run_id = 2;
    */
   runId: string;
 
   /**
-   * At most 255 bytes.
+   * Means its open run, or its newest one when none is open; at most 255 bytes.
    *
    * @generated from field: string workflow_id = 3;
    */
   workflowId: string;
 
   /**
-   * 0 to 60 s; absent means 20 s.
+   * How long to wait for the end; 0 to 60 s; absent means 20 s.
    *
    * @generated from field: google.protobuf.Duration wait = 4;
    */
@@ -820,27 +797,25 @@ export const AwaitRunRequestSchema: GenMessage<AwaitRunRequest> = /*@__PURE__*/
   messageDesc(file_perdure_v1_workflow_service, 14);
 
 /**
- * How the run ended, if it has.
- *
  * @generated from message perdure.v1.AwaitRunResponse
  */
 export type AwaitRunResponse = Message<"perdure.v1.AwaitRunResponse"> & {
   /**
-   * False when the wait was over first: call again.
+   * False when `wait` passed first: call again.
    *
-   * @generated from field: bool finished = 1;
+   * @generated from field: bool ended = 1;
    */
-  finished: boolean;
+  ended: boolean;
 
   /**
-   * The run.
+   * Id of the run.
    *
    * @generated from field: string run_id = 2;
    */
   runId: string;
 
   /**
-   * Its workflow id.
+   * Workflow id of the run.
    *
    * @generated from field: string workflow_id = 3;
    */
@@ -854,21 +829,21 @@ export type AwaitRunResponse = Message<"perdure.v1.AwaitRunResponse"> & {
   status: RunStatus;
 
   /**
-   * What it returned, when COMPLETED.
+   * What the run returned; only when COMPLETED.
    *
    * @generated from field: perdure.v1.Payload output = 5;
    */
   output?: Payload;
 
   /**
-   * Why it FAILED or was TERMINATED.
+   * Why the run FAILED or was TERMINATED.
    *
    * @generated from field: perdure.v1.Failure failure = 6;
    */
   failure?: Failure;
 
   /**
-   * Why a cancel was asked for; may be empty.
+   * The reason given with the cancel request; may be empty.
    *
    * @generated from field: string cancel_reason = 7;
    */
@@ -883,8 +858,6 @@ export const AwaitRunResponseSchema: GenMessage<AwaitRunResponse> = /*@__PURE__*
   messageDesc(file_perdure_v1_workflow_service, 15);
 
 /**
- * Which run.
- *
  * @generated from message perdure.v1.WatchRunRequest
  */
 export type WatchRunRequest = Message<"perdure.v1.WatchRunRequest"> & {
@@ -896,14 +869,14 @@ export type WatchRunRequest = Message<"perdure.v1.WatchRunRequest"> & {
   namespace: string;
 
   /**
-   * A UUID.
+   * A UUID; empty when `workflow_id` is given.
    *
    * @generated from field: string run_id = 2;
    */
   runId: string;
 
   /**
-   * At most 255 bytes.
+   * Means its open run, or its newest one when none is open; at most 255 bytes.
    *
    * @generated from field: string workflow_id = 3;
    */
@@ -918,20 +891,20 @@ export const WatchRunRequestSchema: GenMessage<WatchRunRequest> = /*@__PURE__*/
   messageDesc(file_perdure_v1_workflow_service, 16);
 
 /**
- * The first message holds the run and all its attempts so far; later ones hold what changed.
+ * The first message has the run and all attempts so far; each later one has what changed since.
  *
  * @generated from message perdure.v1.WatchRunResponse
  */
 export type WatchRunResponse = Message<"perdure.v1.WatchRunResponse"> & {
   /**
-   * The run, when it changed; without payloads until it has ended.
+   * The run, when it has changed; without payloads until it has ended.
    *
    * @generated from field: perdure.v1.WorkflowRun run = 1;
    */
   run?: WorkflowRun;
 
   /**
-   * Attempts that are new or changed, without payloads.
+   * Attempts that are new or have changed, without payloads.
    *
    * @generated from field: repeated perdure.v1.StepAttempt steps = 2;
    */
@@ -946,8 +919,6 @@ export const WatchRunResponseSchema: GenMessage<WatchRunResponse> = /*@__PURE__*
   messageDesc(file_perdure_v1_workflow_service, 17);
 
 /**
- * Which run, which page.
- *
  * @generated from message perdure.v1.GetHistoryRequest
  */
 export type GetHistoryRequest = Message<"perdure.v1.GetHistoryRequest"> & {
@@ -959,14 +930,14 @@ export type GetHistoryRequest = Message<"perdure.v1.GetHistoryRequest"> & {
   namespace: string;
 
   /**
-   * A UUID.
+   * A UUID; empty when `workflow_id` is given.
    *
    * @generated from field: string run_id = 2;
    */
   runId: string;
 
   /**
-   * At most 255 bytes.
+   * Means its open run, or its newest one when none is open; at most 255 bytes.
    *
    * @generated from field: string workflow_id = 3;
    */
@@ -980,14 +951,14 @@ export type GetHistoryRequest = Message<"perdure.v1.GetHistoryRequest"> & {
   pageSize: number;
 
   /**
-   * From the previous page; empty for the first one.
+   * `next_page_token` of the previous page; empty for the first one.
    *
    * @generated from field: string page_token = 5;
    */
   pageToken: string;
 
   /**
-   * Also return inputs, outputs and heartbeat details.
+   * True to include inputs, outputs and heartbeat details.
    *
    * @generated from field: bool include_payloads = 6;
    */
@@ -1002,13 +973,11 @@ export const GetHistoryRequestSchema: GenMessage<GetHistoryRequest> = /*@__PURE_
   messageDesc(file_perdure_v1_workflow_service, 18);
 
 /**
- * A page.
- *
  * @generated from message perdure.v1.GetHistoryResponse
  */
 export type GetHistoryResponse = Message<"perdure.v1.GetHistoryResponse"> & {
   /**
-   * In order of (seq, attempt_number).
+   * Ordered by (seq, attempt_number); at most `page_size`.
    *
    * @generated from field: repeated perdure.v1.StepAttempt steps = 1;
    */
@@ -1030,8 +999,6 @@ export const GetHistoryResponseSchema: GenMessage<GetHistoryResponse> = /*@__PUR
   messageDesc(file_perdure_v1_workflow_service, 19);
 
 /**
- * Which step.
- *
  * @generated from message perdure.v1.ListStepAttemptsRequest
  */
 export type ListStepAttemptsRequest = Message<"perdure.v1.ListStepAttemptsRequest"> & {
@@ -1050,7 +1017,7 @@ export type ListStepAttemptsRequest = Message<"perdure.v1.ListStepAttemptsReques
   runId: string;
 
   /**
-   * 1 to 255 bytes.
+   * Id of the step; 1 to 255 bytes.
    *
    * @generated from field: string step_id = 3;
    */
@@ -1065,13 +1032,11 @@ export const ListStepAttemptsRequestSchema: GenMessage<ListStepAttemptsRequest> 
   messageDesc(file_perdure_v1_workflow_service, 20);
 
 /**
- * All its attempts.
- *
  * @generated from message perdure.v1.ListStepAttemptsResponse
  */
 export type ListStepAttemptsResponse = Message<"perdure.v1.ListStepAttemptsResponse"> & {
   /**
-   * Oldest first, without payloads; the newest 1,000.
+   * Oldest first, without payloads; at most the newest 1,000.
    *
    * @generated from field: repeated perdure.v1.StepAttempt attempts = 1;
    */
@@ -1086,8 +1051,6 @@ export const ListStepAttemptsResponseSchema: GenMessage<ListStepAttemptsResponse
   messageDesc(file_perdure_v1_workflow_service, 21);
 
 /**
- * Which attempt.
- *
  * @generated from message perdure.v1.GetStepAttemptRequest
  */
 export type GetStepAttemptRequest = Message<"perdure.v1.GetStepAttemptRequest"> & {
@@ -1106,7 +1069,7 @@ export type GetStepAttemptRequest = Message<"perdure.v1.GetStepAttemptRequest"> 
   runId: string;
 
   /**
-   * 1 to 255 bytes.
+   * Id of the step; 1 to 255 bytes.
    *
    * @generated from field: string step_id = 3;
    */
@@ -1128,13 +1091,11 @@ export const GetStepAttemptRequestSchema: GenMessage<GetStepAttemptRequest> = /*
   messageDesc(file_perdure_v1_workflow_service, 22);
 
 /**
- * The attempt.
- *
  * @generated from message perdure.v1.GetStepAttemptResponse
  */
 export type GetStepAttemptResponse = Message<"perdure.v1.GetStepAttemptResponse"> & {
   /**
-   * With payloads.
+   * The attempt, with its payloads.
    *
    * @generated from field: perdure.v1.StepAttempt attempt = 1;
    */
@@ -1149,8 +1110,6 @@ export const GetStepAttemptResponseSchema: GenMessage<GetStepAttemptResponse> = 
   messageDesc(file_perdure_v1_workflow_service, 23);
 
 /**
- * Which run, and why.
- *
  * @generated from message perdure.v1.CancelRunRequest
  */
 export type CancelRunRequest = Message<"perdure.v1.CancelRunRequest"> & {
@@ -1162,21 +1121,21 @@ export type CancelRunRequest = Message<"perdure.v1.CancelRunRequest"> & {
   namespace: string;
 
   /**
-   * A UUID.
+   * A UUID; empty when `workflow_id` is given.
    *
    * @generated from field: string run_id = 2;
    */
   runId: string;
 
   /**
-   * At most 255 bytes.
+   * Means its open run, or its newest one when none is open; at most 255 bytes.
    *
    * @generated from field: string workflow_id = 3;
    */
   workflowId: string;
 
   /**
-   * For people; at most 1,024 bytes.
+   * Recorded for people; at most 1,024 bytes.
    *
    * @generated from field: string reason = 4;
    */
@@ -1191,13 +1150,11 @@ export const CancelRunRequestSchema: GenMessage<CancelRunRequest> = /*@__PURE__*
   messageDesc(file_perdure_v1_workflow_service, 24);
 
 /**
- * What the run is now.
- *
  * @generated from message perdure.v1.CancelRunResponse
  */
 export type CancelRunResponse = Message<"perdure.v1.CancelRunResponse"> & {
   /**
-   * CANCELLED when it ended at once; otherwise the status it has until its code has cleaned up.
+   * CANCELLED when the run ended at once; otherwise its present status, until its code has cleaned up.
    *
    * @generated from field: perdure.v1.RunStatus status = 1;
    */
@@ -1212,8 +1169,6 @@ export const CancelRunResponseSchema: GenMessage<CancelRunResponse> = /*@__PURE_
   messageDesc(file_perdure_v1_workflow_service, 25);
 
 /**
- * Which run, and why.
- *
  * @generated from message perdure.v1.TerminateRunRequest
  */
 export type TerminateRunRequest = Message<"perdure.v1.TerminateRunRequest"> & {
@@ -1225,21 +1180,21 @@ export type TerminateRunRequest = Message<"perdure.v1.TerminateRunRequest"> & {
   namespace: string;
 
   /**
-   * A UUID.
+   * A UUID; empty when `workflow_id` is given.
    *
    * @generated from field: string run_id = 2;
    */
   runId: string;
 
   /**
-   * At most 255 bytes.
+   * Means its open run, or its newest one when none is open; at most 255 bytes.
    *
    * @generated from field: string workflow_id = 3;
    */
   workflowId: string;
 
   /**
-   * For people; at most 1,024 bytes.
+   * Recorded for people; at most 1,024 bytes.
    *
    * @generated from field: string reason = 4;
    */
@@ -1254,8 +1209,6 @@ export const TerminateRunRequestSchema: GenMessage<TerminateRunRequest> = /*@__P
   messageDesc(file_perdure_v1_workflow_service, 26);
 
 /**
- * Done.
- *
  * @generated from message perdure.v1.TerminateRunResponse
  */
 export type TerminateRunResponse = Message<"perdure.v1.TerminateRunResponse"> & {
@@ -1275,7 +1228,7 @@ export const TerminateRunResponseSchema: GenMessage<TerminateRunResponse> = /*@_
   messageDesc(file_perdure_v1_workflow_service, 27);
 
 /**
- * By run id alone: repeating the call must not delete the next older run of a workflow id.
+ * There is no workflow id, so that a repeated call cannot delete the next older run of that id.
  *
  * @generated from message perdure.v1.DeleteRunRequest
  */
@@ -1303,8 +1256,6 @@ export const DeleteRunRequestSchema: GenMessage<DeleteRunRequest> = /*@__PURE__*
   messageDesc(file_perdure_v1_workflow_service, 28);
 
 /**
- * The run and everything of it is gone.
- *
  * @generated from message perdure.v1.DeleteRunResponse
  */
 export type DeleteRunResponse = Message<"perdure.v1.DeleteRunResponse"> & {
@@ -1319,14 +1270,14 @@ export const DeleteRunResponseSchema: GenMessage<DeleteRunResponse> = /*@__PURE_
 
 /**
  * What to do when the workflow id was used before and that run has ended.
- * While a run with the id is open, an equal start returns it and any other is refused
- * (but see TERMINATE_EXISTING).
+ * While a run with the id is open, an equal start returns it and any other start is refused
+ * (except with TERMINATE_EXISTING).
  *
  * @generated from enum perdure.v1.WorkflowIdReusePolicy
  */
 export enum WorkflowIdReusePolicy {
   /**
-   * ALLOW.
+   * Means ALLOW.
    *
    * @generated from enum value: WORKFLOW_ID_REUSE_POLICY_UNSPECIFIED = 0;
    */
@@ -1347,7 +1298,7 @@ export enum WorkflowIdReusePolicy {
   ALLOW_IF_FAILED = 2,
 
   /**
-   * Never start another: an equal start returns the ended run, any other is refused.
+   * Never start another run: an equal start returns the ended run, any other start is refused.
    *
    * @generated from enum value: WORKFLOW_ID_REUSE_POLICY_REJECT = 3;
    */
@@ -1381,49 +1332,49 @@ export enum WaitReason {
   UNSPECIFIED = 0,
 
   /**
-   * A worker is executing it.
+   * A worker holds its lease.
    *
    * @generated from enum value: WAIT_REASON_EXECUTING = 1;
    */
   EXECUTING = 1,
 
   /**
-   * It may be claimed, and workers of its queue with its type are online: all their slots may be taken.
+   * It may be claimed, and workers with its type are online for its queue: probably all their slots are taken.
    *
    * @generated from enum value: WAIT_REASON_NO_FREE_SLOT = 2;
    */
   NO_FREE_SLOT = 2,
 
   /**
-   * It may be claimed, but no worker of its queue is online.
+   * It may be claimed, but no worker is online for its queue.
    *
    * @generated from enum value: WAIT_REASON_NO_WORKER = 3;
    */
   NO_WORKER = 3,
 
   /**
-   * Workers of its queue are online, but none has its workflow type.
+   * It may be claimed, but no worker online for its queue has its workflow type.
    *
    * @generated from enum value: WAIT_REASON_NO_WORKER_FOR_TYPE = 4;
    */
   NO_WORKER_FOR_TYPE = 4,
 
   /**
-   * A timer.
+   * It waits for a timer.
    *
    * @generated from enum value: WAIT_REASON_TIMER = 5;
    */
   TIMER = 5,
 
   /**
-   * The backoff before a step's next attempt.
+   * It waits for the next attempt of a step.
    *
    * @generated from enum value: WAIT_REASON_STEP_RETRY = 6;
    */
   STEP_RETRY = 6,
 
   /**
-   * The backoff before the run's next attempt.
+   * It waits for the next attempt of the run.
    *
    * @generated from enum value: WAIT_REASON_RUN_RETRY = 7;
    */
@@ -1437,14 +1388,14 @@ export enum WaitReason {
   START_DELAY = 8,
 
   /**
-   * Its worker's lease has expired; the reaper will take it back.
+   * The lease has expired; the reaper will reclaim the run.
    *
    * @generated from enum value: WAIT_REASON_LEASE_EXPIRED = 9;
    */
   LEASE_EXPIRED = 9,
 
   /**
-   * The backoff after it was given back or its worker was lost.
+   * It waits because a worker was lost or gave it back with a delay.
    *
    * @generated from enum value: WAIT_REASON_RECLAIM_BACKOFF = 10;
    */
@@ -1458,7 +1409,7 @@ export const WaitReasonSchema: GenEnum<WaitReason> = /*@__PURE__*/
   enumDesc(file_perdure_v1_workflow_service, 1);
 
 /**
- * For applications, the CLI and the console: start runs, look at them, act on them.
+ * For applications, the command line and the console: start, read, cancel, terminate and delete runs.
  *
  * Every request names a namespace (empty means `default`) and sees nothing outside it.
  * Where a request has `run_id` and `workflow_id`, exactly one is given; a workflow id means its open run,
@@ -1478,7 +1429,7 @@ export const WorkflowService: GenService<{
     output: typeof StartWorkflowResponseSchema;
   },
   /**
-   * Starts up to 500 runs; each has an outcome of its own.
+   * Starts up to 500 runs; each start has its own outcome.
    *
    * @generated from rpc perdure.v1.WorkflowService.StartWorkflows
    */
@@ -1488,7 +1439,7 @@ export const WorkflowService: GenService<{
     output: typeof StartWorkflowsResponseSchema;
   },
   /**
-   * Starts a run like StartWorkflow and answers when it has ended, or when the wait is over. A call without an answer may be
+   * Starts a run like StartWorkflow and answers when the run has ended or `wait` has passed. A call without an answer may be
    * repeated with the same request id.
    *
    * @generated from rpc perdure.v1.WorkflowService.ExecuteWorkflow
@@ -1509,7 +1460,7 @@ export const WorkflowService: GenService<{
     output: typeof GetRunResponseSchema;
   },
   /**
-   * Returns a run with where it is and why it waits.
+   * Returns a run with its current steps and why it is not moving.
    *
    * @generated from rpc perdure.v1.WorkflowService.DescribeRun
    */
@@ -1539,7 +1490,7 @@ export const WorkflowService: GenService<{
     output: typeof CountRunsResponseSchema;
   },
   /**
-   * Waits until the run has ended, or until the wait is over.
+   * Answers when the run has ended or `wait` has passed.
    *
    * @generated from rpc perdure.v1.WorkflowService.AwaitRun
    */
@@ -1589,8 +1540,8 @@ export const WorkflowService: GenService<{
     output: typeof GetStepAttemptResponseSchema;
   },
   /**
-   * Asks a run to end: its code sees a CancelledError at the next call and may clean up.
-   * A run that no worker has touched yet ends at once. Asking twice changes nothing.
+   * Requests that a run ends: its code sees a CancelledError at the next call and may clean up.
+   * A run that was never claimed ends at once. A second request changes nothing.
    *
    * @generated from rpc perdure.v1.WorkflowService.CancelRun
    */
@@ -1600,7 +1551,7 @@ export const WorkflowService: GenService<{
     output: typeof CancelRunResponseSchema;
   },
   /**
-   * Ends a run at once; its code gets no chance to clean up.
+   * Ends a run at once; its code cannot clean up.
    *
    * @generated from rpc perdure.v1.WorkflowService.TerminateRun
    */
@@ -1610,8 +1561,8 @@ export const WorkflowService: GenService<{
     output: typeof TerminateRunResponseSchema;
   },
   /**
-   * Deletes a run that has ended, with its steps and payloads, for ever. Its workflow id and request id may be used again.
-   * An open run is refused as WRONG_RUN_STATE; a run that is deleted already is RUN_NOT_FOUND.
+   * Deletes a run that has ended, with its steps and payloads, permanently. Its workflow id and request id may be used again.
+   * An open run is refused as WRONG_RUN_STATE; a run that is already deleted is RUN_NOT_FOUND.
    *
    * @generated from rpc perdure.v1.WorkflowService.DeleteRun
    */
