@@ -162,7 +162,7 @@ describe('what the code of a run sees', () => {
     await perdure.database
       .sql`update perdure.workflow_runs set wake_at = perdure.clock() where run_id = ${handle.runId}`;
     await expect(handle.result({ timeout: '20s' })).rejects.toThrow(
-      /Position 1 was recorded as step 'charge' \(FUNCTION\), but the code now asks for FUNCTION 'charge card' there/,
+      /Position 1 was recorded as step 'charge' \(FUNCTION\), but the code now requests FUNCTION 'charge card' there/,
     );
     expect(charged).toEqual(['charge']);
   });
@@ -325,7 +325,7 @@ describe('what the code of a run sees', () => {
     await perdure.startWorker({ taskQueue, workflows: [definition] });
     expect(await perdure.client.execute(definition, { taskQueue, timeout: '20s' })).toEqual([
       expect.stringContaining('at most 10 years ahead'),
-      expect.stringContaining('well-formed'),
+      expect.stringContaining('name must be'),
       expect.stringContaining('cannot be nested'),
     ]);
     expect(nested).toBe(1);

@@ -6,6 +6,7 @@ import { v7 as uuid } from 'uuid';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { startProcess, type TestProcess } from '../support/processes.js';
+import { pollsWait } from '../support/raw-worker.js';
 import { until } from '../support/until.js';
 
 describe('workers that die, with real processes', () => {
@@ -88,13 +89,15 @@ describe('workers that die, with real processes', () => {
   });
 
   it('a worker that a Ctrl-C reaches twice, from the terminal and from npm, lets its runs end', async () => {
-    const { taskQueue, startWorker, noted } = setUp();
+    const { taskQueue, startWorker, noted, letGo } = setUp();
     const worker = await startWorker();
-    const handle = await perdure.client.start<number, number>('held', 1_000, { taskQueue });
+    const handle = await perdure.client.start<undefined, number>('held', undefined, { taskQueue });
     await until('the step to be held', () => noted('hold').length === 1);
     // Two of the same kind may reach the process as one.
     worker.child.kill('SIGINT');
     worker.child.kill('SIGTERM');
+    await worker.says(/worker_draining/);
+    letGo();
     expect(await worker.ended()).toBe(0);
     expect(noted('aborted')).toEqual([]);
     expect(await handle.result({ timeout: '20s' })).toBe(worker.child.pid);
@@ -146,6 +149,7 @@ describe('workers that die, with real processes', () => {
   it('a worker that was stopped while it waited for runs begins none that ended meanwhile', async () => {
     const { taskQueue, startWorker, notes, noted } = setUp();
     const zombie = await startWorker();
+    await pollsWait(perdure, taskQueue);
     zombie.child.kill('SIGSTOP');
     const handle = await perdure.client.start<number, number>('five', 1, { taskQueue });
     await until('the run to be leased to the zombie', async () => (await handle.get()).status === 'RUNNING');

@@ -163,7 +163,7 @@ describe('a suspension', () => {
     await settled();
     run.memo.push({ stepId: 'step', status: StepStatus.COMPLETED });
     await resume();
-    expect(run.told).toEqual(['suspended', 'released: What was awaited has been settled otherwise.']);
+    expect(run.told).toEqual(['suspended', 'released: A step that was awaited has been settled otherwise.']);
     run = suspendable();
     run.wait('nap', 1_000);
     run.suspension.onIdle();
