@@ -1,3 +1,4 @@
+import http2 from 'node:http2';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import * as grpc from '@grpc/grpc-js';
 import { SessionRequestSchema, SessionResponseSchema, WorkflowService } from '@perdure/proto';
@@ -17,6 +18,7 @@ const PATH = '/t.Session/Session';
 describe('answers that the peer of a session does not read', () => {
   let server: grpc.Server;
   let client: grpc.Client;
+  let port = 0;
   let limits: SessionLimits;
   let begun = 0;
   let over = 0;
@@ -47,7 +49,7 @@ describe('answers that the peer of a session does not read', () => {
         },
       },
     );
-    const port = await new Promise<number>((resolve, reject) =>
+    port = await new Promise<number>((resolve, reject) =>
       server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, bound) =>
         error === null ? resolve(bound) : reject(error),
       ),
@@ -80,20 +82,17 @@ describe('answers that the peer of a session does not read', () => {
       end: () => stream.end(),
     };
   };
-  /** So that each answer is a message of its own: the peer's library keeps some messages that nobody reads, however large. */
-  const callOneByOne = async (session: ReturnType<typeof open>) => {
-    for (const callId of numbers(100)) {
-      const before = begun;
-      session.call(callId);
-      if (callId <= 3) await until('the call to begin', () => begun > before);
-    }
-  };
   const numbers = (count: number) => Array.from({ length: count }, (_, n) => n + 1);
 
   it('with unread answers the server reads no further calls until the peer reads', async () => {
     limits = { pauseBytes: MIB, stallMs: 60_000, endBytes: 1_000 * MIB };
     const session = open();
-    await callOneByOne(session);
+    // One after the other, so that the first answers wait before the last calls are read.
+    for (const callId of numbers(100)) {
+      const before = begun;
+      session.call(callId);
+      if (callId <= 3) await until('the call to begin', () => begun > before);
+    }
     // What another session sends afterwards, over the same connection, is answered: the calls of this one have come long since.
     const other = open();
     begun = 0;
@@ -111,14 +110,33 @@ describe('answers that the peer of a session does not read', () => {
 
   it('a session ends when its peer reads no answers for long', async () => {
     limits = { pauseBytes: MIB, stallMs: 200, endBytes: 1_000 * MIB };
-    const session = open();
-    await callOneByOne(session);
+    begun = 0;
+    over = 0;
+    // Without gRPC's library at this end, which reads ahead on its own: HTTP/2's flow control holds back what is not read.
+    const connection = http2.connect(`http://127.0.0.1:${port}`);
+    const headers = { ':method': 'POST', ':path': PATH, 'content-type': 'application/grpc', te: 'trailers' };
+    const stream = connection.request(headers);
+    for (const one of [connection, stream]) one.on('error', () => undefined);
+    let status: string | undefined;
+    stream.on('trailers', (trailers) => {
+      status = String(trailers['grpc-status']);
+    });
+    const calls = numbers(20).map((callId) => ({ callId, method: 'T/Big', request: new Uint8Array() }));
+    const message = toBinary(SessionRequestSchema, create(SessionRequestSchema, { calls }));
+    const prefix = Buffer.alloc(5);
+    prefix.writeUInt32BE(message.byteLength, 1);
+    stream.write(Buffer.concat([prefix, message]));
     await until('the session to be over', () => over === 1);
+    expect(begun).toBe(20);
     // What was written before arrives; the rest was thrown away.
-    session.read();
-    await until('the end', () => session.state.code);
-    expect(session.state.code).toBe(grpc.status.RESOURCE_EXHAUSTED);
-    expect(session.state.answers).toBeLessThan(100);
+    let received = 0;
+    stream.on('data', (data: Buffer) => {
+      received += data.byteLength;
+    });
+    await until('the end', () => status);
+    expect(status).toBe(String(grpc.status.RESOURCE_EXHAUSTED));
+    expect(received).toBeLessThan(20 * MIB);
+    connection.destroy();
   });
 
   it('a session ends at once when there are too many unread answers', async () => {
