@@ -1,7 +1,7 @@
 import type { WorkerNotice } from '@perdure/store';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { Notices } from '../../packages/server/dist/dispatch/notices.js';
 import { CallState } from '../../packages/server/dist/call/handlers.js';
+import { Notices } from '../../packages/server/dist/dispatch/notices.js';
 import { ManualClock, settled } from '../support/manual-clock.js';
 
 const worker = { namespace: 'n', workerId: 'w' };
