@@ -34,6 +34,21 @@ describe('a worker', () => {
   };
   const nothing = workflow('nothing', async () => undefined);
 
+  it('names the steps that a run did not await', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const careless = workflow('careless', async (ctx) => {
+      void ctx.step('forgotten', () => 1);
+      const awaited = ctx.step('raced', () => 2);
+      await Promise.race([awaited, ctx.sleep('loser', '1h')]);
+    });
+    const { worker, logged } = newWorker({ taskQueue, workflows: [careless], connection: perdure.connection });
+    await worker.start();
+    await perdure.client.execute(careless, { taskQueue, timeout: '20s' });
+    const [line] = await until('the line', () => logged('step_not_awaited').length > 0 && logged('step_not_awaited'));
+    expect(line).toMatchObject({ workflowType: 'careless', stepIds: ['forgotten'] });
+    await worker.shutdown(0);
+  });
+
   it('a worker logs one line for a failed run with its type, step and error, and its own name in every line', async () => {
     const taskQueue = `q-${uuid()}`;
     const declined = workflow('pay', async (ctx) => {
