@@ -144,7 +144,7 @@ export class ClaimGroup {
     if (!this.#dirty) this.#onQueueEmpty();
   }
 
-  /** There is nothing for those either that no claim had a slot for. */
+  /** The queue is empty, also for the polls that no claim had a slot for. */
   #onQueueEmpty(): void {
     for (const poll of [...this.#unserved]) {
       this.#unserved.delete(poll);

@@ -234,7 +234,7 @@ create function perdure.lose_open_steps(lost_run uuid, message text) returns voi
   end $$;
 
 -- Another attempt of the run follows, and the code goes back to the place (cut_lease, cut_event) in the order of results: what
--- it asked for after cut_seq is cut, failures that it was told from there on may be followed by another attempt, and open bodies
+-- it requested after cut_seq is cut, failures that it was told from there on may be followed by another attempt, and open bodies
 -- are WORKER_LOST, cut or not: a step that is executed at most once must be known to have begun. One update for all rows of
 -- the run: timers that are not cut keep running. Without a place nothing is cut.
 create function perdure.cut_steps(retried_run uuid, cut_lease integer, cut_event integer, cut_seq integer) returns void

@@ -1,11 +1,11 @@
 /**
  * Ends the present attempt of a run with an error; another attempt follows after a delay.
  *
- * The memo is cut at the failure to which the attempt goes back. What the code had asked for before it (up to `cut.seq`) stays
- * memoized, except that failures delivered from there on are executed again: their `next_retry_at` is set. What it asked for
- * afterwards - in a catch, in a finally - is taken back: the rows stay as history, the next attempt may take another way.
- * Without a cut everything is kept. The execution timeout starts anew with the next claim. A run whose cancel
- * was asked for becomes claimable at once. A repeat under the same lease answers like the first time until the next claim.
+ * The memo is cut at the failure to which the attempt goes back. Steps that the code requested before it (up to `cut.seq`) stay
+ * memoized; failures that it was told from there on are executed again: their `next_retry_at` is set. Steps that it requested
+ * afterwards - in a catch, in a finally - are cut: the rows stay as history, and the next attempt may take another path.
+ * Without a cut everything is kept. The execution timeout starts anew with the next claim. A run with a cancel
+ * request becomes claimable at once. A repeat under the same lease answers like the first time until the next claim.
  *
  * Race closed: an attempt or timer that begins while this waits for the run's lock is not in this statement's snapshot.
  * `cut_steps` looks with a snapshot of its own once the lock is held, so it cuts or closes that one too.
