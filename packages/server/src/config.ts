@@ -148,6 +148,16 @@ export const serverOptions = defineOptions({
     description:
       'Inputs, outputs and details of one kind of command that may wait for the database; the excess is refused as OVERLOADED',
   },
+  maxUnconsumedSignals: {
+    kind: 'integer',
+    env: 'PERDURE_MAX_UNCONSUMED_SIGNALS',
+    flag: 'max-unconsumed-signals',
+    default: 10_000,
+    min: 1,
+    max: 1_000_000,
+    unit: 'signals',
+    description: 'Signals of a run that no step has received yet; the excess is refused as TOO_MANY_SIGNALS',
+  },
   stepTimeoutGraceMs: {
     kind: 'duration',
     env: 'PERDURE_STEP_TIMEOUT_GRACE',

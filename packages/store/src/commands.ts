@@ -1,5 +1,6 @@
 /** The commands of the transitions and the closed set of outcomes that each may have. */
 import type {
+  AwaitedKind,
   EventPlace,
   Failure,
   FenceOutcome,
@@ -9,6 +10,7 @@ import type {
   Run,
   RunStatus,
   StepKind,
+  StepStatus,
   WorkerStatus,
 } from './model.js';
 
@@ -83,6 +85,8 @@ export interface ClaimedRun {
   readonly leaseMs: number;
   /** The database's time at the claim. */
   readonly now: Date;
+  /** There are outcomes from outside to take. */
+  readonly hasArrivals: boolean;
   readonly memo: readonly MemoEntry[];
   readonly nextMemoCursor: MemoCursor | null;
 }
@@ -222,6 +226,8 @@ export type SettleStepOutcome =
   | WrongAttempt
   /** CANCELLED without a cancel request. */
   | { readonly kind: 'cancel_not_requested' }
+  /** CANCELLED came too late: an outcome from outside waits to be taken. */
+  | { readonly kind: 'arrived' }
   | { readonly kind: 'settled' | 'already_settled'; readonly finishedAt: Date };
 
 /** The run's code learns of the cancel request. */
@@ -233,12 +239,63 @@ export type ObserveCancelOutcome =
   | { readonly kind: 'cancel_not_requested' }
   | { readonly kind: 'observed' | 'already_observed' };
 
+/** A step that waits for something from outside begins. */
+export interface AwaitStep extends LeaseRef {
+  readonly stepId: string;
+  readonly seq: number;
+  readonly stepKind: AwaitedKind;
+  readonly attemptNumber: number;
+  /** What it waits for: the name of a signal. */
+  readonly awaits: string;
+  /** 0: ends at once when nothing is there; null: waits without a limit. */
+  readonly timeoutMs: number | null;
+  /** The place of the outcome, when there is one already. */
+  readonly eventSeq: number;
+  readonly uncancellable: boolean;
+}
+export type AwaitStepOutcome =
+  | FenceOutcome
+  | StepMismatch
+  | WrongAttempt
+  | { readonly kind: 'cancel_requested' }
+  /** `remainingMs`: until its timeout; null: it has none. */
+  | { readonly kind: 'waiting'; readonly attemptNumber: number; readonly remainingMs: number | null }
+  | ({ readonly kind: 'arrived'; readonly attemptNumber: number } & ArrivedOutcome);
+export interface ArrivedOutcome {
+  readonly status: StepStatus;
+  readonly output: Payload | null;
+  readonly failure: Failure | null;
+  readonly finishedAt: Date;
+}
+
+/** The worker takes what has arrived from outside. */
+export interface TakeArrivals extends LeaseRef {
+  /** The place of all outcomes that are taken. */
+  readonly eventSeq: number;
+  /** Waits whose timeout has passed by the worker's clock. */
+  readonly dueStepIds: readonly string[];
+}
+export type TakeArrivalsOutcome =
+  | FenceOutcome
+  | {
+      readonly kind: 'taken';
+      /** In the order in which they are delivered. */
+      readonly arrivals: readonly MemoEntry[];
+      /** More have arrived than fit an answer. */
+      readonly hasMore: boolean;
+      /** Of `dueStepIds`: by the database's clock they are not due. */
+      readonly notDue: readonly { readonly stepId: string; readonly remainingMs: number }[];
+    };
+
 export interface Wait {
   readonly stepId: string;
-  readonly on: 'TIMER' | 'RETRY';
+  /** ARRIVAL: a step of an awaited kind, for its timeout. */
+  readonly on: 'TIMER' | 'RETRY' | 'ARRIVAL';
 }
 export interface SuspendRun extends LeaseRef {
   readonly waits: readonly Wait[];
+  /** The run wakes after this many arrivals; 0: it waits for none. */
+  readonly arrivalsAwaited: number;
 }
 export type SuspendRunOutcome =
   | FenceOutcome
@@ -248,7 +305,12 @@ export type SuspendRunOutcome =
       /** By the database's clock. */
       readonly wakeInMs: number | null;
     }
-  | { readonly kind: 'not_suspended'; readonly readyStepIds: readonly string[]; readonly cancelRequested: boolean }
+  | {
+      readonly kind: 'not_suspended';
+      readonly readyStepIds: readonly string[];
+      readonly cancelRequested: boolean;
+      readonly hasArrivals: boolean;
+    }
   | { readonly kind: 'unknown_wait'; readonly stepIds: readonly string[] };
 
 export type EndRun = LeaseRef &
@@ -291,7 +353,9 @@ export type ReleaseRunOutcome =
   | { readonly kind: 'released' | 'already_released'; readonly taskQueue: string };
 
 export interface RenewLease extends LeaseRef {}
-export type RenewLeaseOutcome = FenceOutcome | { readonly kind: 'renewed'; readonly cancelRequested: boolean };
+export type RenewLeaseOutcome =
+  | FenceOutcome
+  | { readonly kind: 'renewed'; readonly cancelRequested: boolean; readonly hasArrivals: boolean };
 
 export interface RecordStepHeartbeat extends LeaseRef {
   readonly stepId: string;

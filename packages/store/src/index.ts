@@ -51,6 +51,13 @@ export { retryRunAttempts } from './transitions/runs/retry-run-attempts.js';
 export { isGuarded, startRuns } from './transitions/runs/start-runs.js';
 export { suspendRuns } from './transitions/runs/suspend-runs.js';
 export { terminateRuns } from './transitions/runs/terminate-runs.js';
+export {
+  type ArrivalEffect,
+  type SendSignal,
+  type SendSignalOutcome,
+  sendSignals,
+} from './transitions/signals/send-signals.js';
+export { awaitSteps } from './transitions/steps/await-steps.js';
 export { beginSteps } from './transitions/steps/begin-steps.js';
 export { completeSteps } from './transitions/steps/complete-steps.js';
 export { failSteps } from './transitions/steps/fail-steps.js';
@@ -58,6 +65,7 @@ export { recordStepHeartbeats } from './transitions/steps/record-step-heartbeats
 export { recordSteps } from './transitions/steps/record-steps.js';
 export { scheduleSleeps } from './transitions/steps/schedule-sleeps.js';
 export { settleSteps } from './transitions/steps/settle-steps.js';
+export { takeArrivals } from './transitions/steps/take-arrivals.js';
 export { registerWorkers } from './transitions/workers/register-workers.js';
 export { deregisterWorkers, drainWorkers } from './transitions/workers/retire-workers.js';
 export { touchWorkers } from './transitions/workers/touch-workers.js';

@@ -1,6 +1,6 @@
 /** The store's data model. Names and meanings are those of `proto/perdure/v1/types.proto`. */
 
-/** WAITING and PAUSED are reserved: no transition sets them yet. */
+/** PAUSED is reserved: no transition sets it yet. */
 export const RUN_STATUSES = [
   'PENDING',
   'RUNNING',
@@ -18,12 +18,27 @@ export const TERMINAL_STATUSES = ['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATE
 export type TerminalStatus = (typeof TERMINAL_STATUSES)[number];
 
 /** SKIPPED is reserved. */
-export const STEP_STATUSES = ['RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED', 'SKIPPED'] as const;
+export const STEP_STATUSES = ['RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED', 'SKIPPED', 'TIMED_OUT'] as const;
 export type StepStatus = (typeof STEP_STATUSES)[number];
 
-/** All but FUNCTION and SLEEP are reserved. */
-export const STEP_KINDS = ['FUNCTION', 'SLEEP', 'SIGNAL', 'CHILD', 'HUMAN', 'TRANSACTION', 'VERSION'] as const;
+/** HUMAN, TRANSACTION and VERSION are reserved. */
+export const STEP_KINDS = [
+  'FUNCTION',
+  'SLEEP',
+  'SIGNAL',
+  'CHILD',
+  'HUMAN',
+  'TRANSACTION',
+  'VERSION',
+  'EVENT',
+  'PROMISE',
+  'UPDATE',
+] as const;
 export type StepKind = (typeof STEP_KINDS)[number];
+
+/** Kinds of steps that end from outside of the run (decision 0020). */
+export const AWAITED_KINDS = ['SIGNAL'] as const;
+export type AwaitedKind = (typeof AWAITED_KINDS)[number];
 
 export const WORKER_STATUSES = ['ONLINE', 'DRAINING', 'OFFLINE'] as const;
 export type WorkerStatus = (typeof WORKER_STATUSES)[number];
@@ -127,6 +142,8 @@ export interface StepAttempt {
   readonly finishedAt: Date | null;
   readonly nextRetryAt: Date | null;
   readonly firesAt: Date | null;
+  /** What a step of an awaited kind waits for, or has waited for: the name of a signal. */
+  readonly awaits: string | null;
   readonly deadlineAt: Date | null;
   readonly failure: Failure | null;
   /** Payloads are absent unless requested. */

@@ -1,11 +1,13 @@
 /** The effects of committed commands: who is notified of what. Pure: nothing here waits, sends or reads. */
 import type {
+  ArrivalEffect,
   BeginStep,
   BeginStepOutcome,
   CancelRun,
   CancelRunOutcome,
   EndRun,
   EndRunOutcome,
+  LeaseNotice,
   QueueRef,
   ReleaseRun,
   ReleaseRunOutcome,
@@ -13,6 +15,8 @@ import type {
   RetryRunAttemptOutcome,
   RunEnd,
   RunHolder,
+  SendSignal,
+  SendSignalOutcome,
   StartRun,
   StartRunOutcome,
   SuspendRun,
@@ -108,6 +112,25 @@ export function afterTerminate(command: TerminateRun, outcome: TerminateRunOutco
   return outcome.holder === null ? [ended] : [ended, leaseNotice('lease_lost', command, outcome.holder)];
 }
 
+export function afterSignal(command: SendSignal, outcome: SendSignalOutcome): readonly Effect[] {
+  return outcome.kind === 'sent' ? arrivalEffects(command, outcome.effect) : NONE;
+}
+
+/** Something has come for a run: a suspended one is claimable, the worker of another one takes it. */
+function arrivalEffects(
+  run: { readonly namespace: string; readonly runId: string },
+  effect: ArrivalEffect,
+): readonly Effect[] {
+  switch (effect.kind) {
+    case 'none':
+      return NONE;
+    case 'woken':
+      return [{ kind: 'runnable', queue: effect.queue, workflowType: effect.workflowType }];
+    case 'arrived':
+      return [leaseNotice('arrived', run, effect.holder)];
+  }
+}
+
 /** How a run ended, when the command says it. */
 function endOf(command: EndRun): { readonly end?: RunEnd } {
   const none = { output: null, failure: null, cancelReason: null };
@@ -122,7 +145,7 @@ function endOf(command: EndRun): { readonly end?: RunEnd } {
 }
 
 function leaseNotice(
-  kind: 'cancel_requested' | 'lease_lost',
+  kind: LeaseNotice['kind'],
   { namespace, runId }: { readonly namespace: string; readonly runId: string },
   { workerId, leaseToken }: RunHolder,
 ): Effect {

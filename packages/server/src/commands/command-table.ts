@@ -3,6 +3,7 @@
  * anybody is notified of it.
  */
 import {
+  awaitSteps,
   beginSteps,
   cancelRuns,
   completeSteps,
@@ -20,8 +21,10 @@ import {
   renewLeases,
   retryRunAttempts,
   scheduleSleeps,
+  sendSignals,
   settleSteps,
   suspendRuns,
+  takeArrivals,
   terminateRuns,
   touchWorkers,
 } from '@perdure/store';
@@ -85,6 +88,8 @@ export const commandTable = {
   settleStep: kind({ name: 'SettleStep', key: byRun, ordered: true, transition: settleSteps }),
   observeCancel: kind({ name: 'ObserveCancel', key: byRun, ordered: true, transition: observeCancels }),
   scheduleSleep: kind({ name: 'ScheduleSleep', key: byRun, ordered: true, transition: scheduleSleeps }),
+  awaitStep: kind({ name: 'AwaitStep', key: byRun, ordered: true, transition: awaitSteps }),
+  takeArrivals: kind({ name: 'TakeArrivals', key: byRun, ordered: true, transition: takeArrivals }),
   suspendRun: kind({
     name: 'SuspendRun',
     key: byRun,
@@ -123,6 +128,13 @@ export const commandTable = {
     key: byRun,
     bytes: (step) => payloadBytes(step.detail),
     transition: recordStepHeartbeats,
+  }),
+  sendSignal: kind({
+    name: 'SignalRun',
+    key: byRun,
+    bytes: (signal) => payloadBytes(signal.payload),
+    transition: sendSignals,
+    effects: after.afterSignal,
   }),
   cancelRun: kind({ name: 'CancelRun', key: byRun, transition: cancelRuns, effects: after.afterCancel }),
   terminateRun: kind({ name: 'TerminateRun', key: byRun, transition: terminateRuns, effects: after.afterTerminate }),

@@ -117,6 +117,25 @@ export function wrongRunState(runId: string, action: string, outcome: WrongRunSt
   );
 }
 
+export function runClosed(runId: string, status: RunStatus): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.RUN_CLOSED,
+    `Run ${runId} is ${status}: it has ended and takes no message. Nothing was sent.`,
+    { metadata: { run_id: runId, status } },
+  );
+}
+
+export function tooManySignals(runId: string, max: number): RpcError {
+  return new RpcError(
+    StatusCode.RESOURCE_EXHAUSTED,
+    ErrorReason.TOO_MANY_SIGNALS,
+    `Run ${runId} keeps ${max.toLocaleString('en')} signals that no step has received, as many as it may (--max-unconsumed-signals of the server). ` +
+      'Nothing was sent. Does its code wait for signals of this name?',
+    { metadata: { run_id: runId, max: String(max) } },
+  );
+}
+
 function isTerminal(status: RunStatus): boolean {
   return (TERMINAL_STATUSES as readonly RunStatus[]).includes(status);
 }
@@ -156,8 +175,8 @@ export function unknownWait(runId: string, stepIds: readonly string[]): RpcError
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.WRONG_ATTEMPT,
-    `Run ${runId} cannot wait for ${named(stepIds)}: a timer wait needs a scheduled SLEEP ` +
-      'step, and a retry wait needs a failed attempt that is retried.',
+    `Run ${runId} cannot wait for ${named(stepIds)}: a timer needs a scheduled SLEEP step, a retry a failed attempt that is ` +
+      'retried, and a timeout or arrivals_awaited a step that AwaitStep has begun.',
     { metadata: { run_id: runId } },
   );
 }
@@ -165,6 +184,7 @@ export function unknownWait(runId: string, stepIds: readonly string[]): RpcError
 const MAX_NAMED = 5;
 
 function named(stepIds: readonly string[]): string {
+  if (stepIds.length === 0) return 'nothing';
   const names = stepIds.slice(0, MAX_NAMED).map((stepId) => `'${stepId}'`);
   if (stepIds.length > MAX_NAMED) names.push(`${stepIds.length - MAX_NAMED} more steps`);
   return names.join(', ');

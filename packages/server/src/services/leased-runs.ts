@@ -94,7 +94,11 @@ function runSuspended(
     case 'already_suspended':
       return { suspended: true, ...optionalTimestamp('wakeAt', outcome.wakeAt) };
     case 'not_suspended':
-      return { readyStepIds: [...outcome.readyStepIds], cancelRequested: outcome.cancelRequested };
+      return {
+        readyStepIds: [...outcome.readyStepIds],
+        cancelRequested: outcome.cancelRequested,
+        hasArrivals: outcome.hasArrivals,
+      };
     case 'unknown_wait':
       throw unknownWait(command.runId, outcome.stepIds);
     default:

@@ -139,6 +139,8 @@ function stepSettled(step: SettleStep, outcome: SettleStepOutcome): MessageInitS
     case 'settled':
     case 'already_settled':
       return { finishedAt: timestampOf(outcome.finishedAt) };
+    case 'arrived':
+      return { arrived: true };
     case 'cancel_not_requested':
       throw cancelNotRequested(step.runId);
     case 'step_mismatch':

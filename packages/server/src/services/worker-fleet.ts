@@ -1,5 +1,5 @@
 import { type WorkerService, WorkerStatus } from '@perdure/proto';
-import { deregisterWorkers, drainWorkers, registerWorkers, type Worker } from '@perdure/store';
+import { deregisterWorkers, drainWorkers, type LeaseNotice, registerWorkers, type Worker } from '@perdure/store';
 import type { Handlers } from '../call/handlers.js';
 import type { ServerContext } from '../context.js';
 import { MAX_HEARTBEAT_INTERVAL_MS } from '../limits.js';
@@ -86,13 +86,14 @@ export function workerFleet(
         throw workerRefused(worker.workerId, 'worker_not_registered');
       }
       const pending = await notices.await(worker, waitMs, call);
-      const leases = (kind: 'cancel_requested' | 'lease_lost') =>
+      const leases = (kind: LeaseNotice['kind']) =>
         pending.flatMap((notice) =>
           notice.kind === kind ? [{ runId: notice.runId, leaseToken: notice.leaseToken }] : [],
         );
       return {
         cancelRequested: leases('cancel_requested'),
         lost: leases('lease_lost'),
+        arrived: leases('arrived'),
         drain: pending.some(({ kind }) => kind === 'drain'),
       };
     },
@@ -116,6 +117,7 @@ export function workerFleet(
             leaseToken,
             renewed: renewal?.kind === 'renewed',
             cancelRequested: renewal?.kind === 'renewed' && renewal.cancelRequested,
+            hasArrivals: renewal?.kind === 'renewed' && renewal.hasArrivals,
           };
         }),
         drain: touched.kind === 'alive' && touched.status === 'DRAINING',

@@ -22,6 +22,7 @@ import { awaitRun } from './await-run.js';
 import { checkNamespace } from './check-namespace.js';
 import { explainRun } from './explain-run.js';
 import { runOf } from './find-run.js';
+import { messages } from './messages.js';
 import { runActions } from './run-actions.js';
 import { runStarts } from './run-starts.js';
 import { watchRun } from './watch-run.js';
@@ -31,6 +32,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
   return {
     ...runStarts(context),
     ...runActions(context),
+    ...messages(context),
 
     async getRun(request) {
       return {

@@ -3,8 +3,8 @@
  * that were cut among them. The order is total and does not change while a lease is held, so a page is addressed by the number of
  * entries before it. Sizes are summed from the stored lengths; only the entries of the page are fetched from out-of-line storage.
  *
- * Timers that fired while their run was suspended carry the lease under which it was suspended and the highest event_seq,
- * so they come after all results of that lease, in the order in which they were due.
+ * Outcomes that were taken together (see take-arrivals) share a place; timers come in the order in which they were due, all others in
+ * the order in which they arrived.
  */
 import type { MemoCursor } from '../commands.js';
 import type { Reader } from '../database/database.js';
@@ -22,7 +22,8 @@ export interface MemoPageLimits {
 }
 
 /** Delivery order; see above. */
-const DELIVERED = `s.is_cut or s.event_seq is null, s.lease_token, s.event_seq, s.fires_at, s.seq`;
+const DELIVERED = `s.is_cut or s.event_seq is null, s.lease_token, s.event_seq,
+      case when s.kind = 'SLEEP' then s.fires_at else s.finished_at end, s.seq`;
 
 const READ_MEMO = defineStatement(
   'read_memo',

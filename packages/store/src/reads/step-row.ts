@@ -4,7 +4,7 @@ import { payloadOf } from './run-row.js';
 /** Columns of an attempt without its payloads, for a table aliased `s`. */
 export const STEP_COLUMNS = `s.run_id, s.step_id, s.seq, s.kind, s.attempt_number, s.counted_attempt, s.max_counted_attempts, s.is_latest, s.is_cut,
     s.status, s.worker_id, s.lease_token, s.event_seq, s.started_at, s.finished_at, s.next_retry_at, s.fires_at,
-    s.deadline_at, s.failure`;
+    s.awaits, s.deadline_at, s.failure`;
 
 export const STEP_PAYLOAD_COLUMNS =
   's.input, s.input_encoding, s.output, s.output_encoding, s.heartbeat, s.heartbeat_encoding';
@@ -27,6 +27,7 @@ export interface StepRow {
   readonly finished_at: Date | null;
   readonly next_retry_at: Date | null;
   readonly fires_at: Date | null;
+  readonly awaits: string | null;
   readonly deadline_at: Date | null;
   readonly failure: Failure | null;
   readonly input?: Uint8Array | null;
@@ -56,6 +57,7 @@ export function stepOf(row: StepRow): StepAttempt {
     finishedAt: row.finished_at,
     nextRetryAt: row.next_retry_at,
     firesAt: row.fires_at,
+    awaits: row.awaits,
     deadlineAt: row.deadline_at,
     failure: row.failure,
     ...(row.input === undefined ? {} : { input: payloadOf(row.input, row.input_encoding) }),

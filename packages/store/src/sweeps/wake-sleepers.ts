@@ -1,10 +1,9 @@
 /**
- * Makes due runs claimable, the longest overdue first, and completes the timers that they waited for.
+ * Makes due runs claimable, the longest overdue first, and ends the timers and timeouts that they waited for: they have arrived, and
+ * the next worker takes them (decision 0020).
  *
  * SKIP LOCKED: several reapers share the work; a run that a cancel or terminate is changing now is left to it. A
- * timer is never early: the row's own `wake_at` and `fires_at` are compared with the database's clock. The timers' result
- * order is the lease under which the run was suspended with the highest event_seq, see read-memo.
- * WAITING is reserved for runs that wait for more than time.
+ * timer is never early: the row's own `wake_at` and `fires_at` are compared with the database's clock.
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
@@ -14,7 +13,7 @@ import { type QueueRow, queuesOf } from './queues.js';
 const WAKE_SLEEPERS = defineStatement(
   'wake_sleepers',
   `with due as materialized (
-    select r.run_id, r.waits, r.lease_token
+    select r.run_id, r.waits
     from perdure.workflow_runs r
     where r.wake_at <= perdure.clock() and r.status in ('SLEEPING', 'WAITING')
     order by r.wake_at
@@ -23,16 +22,17 @@ const WAKE_SLEEPERS = defineStatement(
   ),
   fired as (
     update perdure.step_runs s
-    set status = 'COMPLETED', finished_at = perdure.clock(), event_seq = 2147483647, lease_token = d.lease_token
+    set status = case when w.kind = 'TIMER' then 'COMPLETED' else 'TIMED_OUT' end, finished_at = perdure.clock(), is_arrived = true
     from due d
     cross join lateral jsonb_to_recordset(d.waits) as w(step text, kind text)
-    where w.kind = 'TIMER' and s.run_id = d.run_id and s.step_id = w.step and s.attempt_key = 0
+    where s.run_id = d.run_id and s.step_id = w.step and s.attempt_key = 0
       and s.status = 'RUNNING' and s.fires_at <= perdure.clock()
-    returning 1
+    returning s.run_id
   ),
   woken as (
     update perdure.workflow_runs r
-    set status = 'PENDING', available_at = perdure.clock(), wake_at = null, waits = null, updated_at = perdure.clock()
+    set status = 'PENDING', available_at = perdure.clock(), wake_at = null, waits = null, updated_at = perdure.clock(),
+      has_arrivals = r.has_arrivals or exists (select 1 from fired f where f.run_id = r.run_id)
     from due d
     where r.run_id = d.run_id
     returning r.namespace, r.task_queue

@@ -24,9 +24,16 @@ export interface WakeupNote {
 }
 /** What a worker should know before its next heartbeat. */
 export type WorkerNotice = { readonly namespace: string; readonly workerId: string } & (
-  | { readonly kind: 'cancel_requested' | 'lease_lost'; readonly runId: string; readonly leaseToken: number }
+  | LeaseNotice
   | { readonly kind: 'drain' }
 );
+/** About a run that the worker holds. */
+export interface LeaseNotice {
+  readonly kind: (typeof LEASE_NOTICES)[number];
+  readonly runId: string;
+  readonly leaseToken: number;
+}
+const LEASE_NOTICES = ['cancel_requested', 'lease_lost', 'arrived'] as const;
 export interface NoticesNote {
   readonly from: string;
   readonly notices: readonly WorkerNotice[];
@@ -84,7 +91,7 @@ function isNotice(value: unknown): value is WorkerNotice {
   if (typeof namespace !== 'string' || typeof workerId !== 'string') return false;
   if (kind === 'drain') return true;
   return (
-    (kind === 'cancel_requested' || kind === 'lease_lost') &&
+    (LEASE_NOTICES as readonly unknown[]).includes(kind) &&
     typeof runId === 'string' &&
     typeof leaseToken === 'number'
   );

@@ -49,9 +49,7 @@ import { decodeWait } from './wait.js';
 
 /** This server's clock may be behind the database's, by which workers reckon. */
 const CLOCK_DIFFERENCE_MS = 24 * 3_600_000;
-const MAX_INT32 = 2 ** 31 - 1;
-/** Timers that fired while their run was suspended carry the highest number. */
-const MAX_EVENT_SEQ = MAX_INT32 - 1;
+export const MAX_INT32 = 2 ** 31 - 1;
 const MAX_TYPES = 1_000;
 const MAX_LEASES = 10_000;
 const MAX_WAITS = 10_000;
@@ -114,7 +112,7 @@ interface LeaseFields {
   readonly leaseToken: number;
 }
 
-function decodeLease(check: Checker, request: LeaseFields): LeaseRef {
+export function decodeLease(check: Checker, request: LeaseFields): LeaseRef {
   return {
     namespace: check.namespace('namespace', request.namespace),
     runId: check.uuid('run_id', request.runId),
@@ -209,7 +207,7 @@ export function decodeRecordStep(check: Checker, request: CompleteStepRequest, b
     stepId: check.id('step_id', request.stepId),
     attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
     output: check.payload('output', request.output),
-    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_EVENT_SEQ),
+    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_INT32),
     seq: check.integer('begin.seq', begin.seq, 1, MAX_INT32),
     stepKind: decodeBodyKind(check, 'begin.kind', begin.kind),
     countedAttempt: check.integer('begin.counted_attempt', begin.countedAttempt, 1, MAX_INT32),
@@ -230,7 +228,7 @@ export function decodeCompleteStep(check: Checker, request: CompleteStepRequest)
     stepId: check.id('step_id', request.stepId),
     attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
     output: check.payload('output', request.output),
-    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_EVENT_SEQ),
+    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_INT32),
   };
 }
 
@@ -241,15 +239,12 @@ export function decodeFailStep(check: Checker, request: FailStepRequest): FailSt
     attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
     failure: decodeFailure(check, 'failure', request.failure),
     retryAfterMs: check.duration('retry_after', request.retryAfter, null),
-    eventSeq: check.integer('event_seq', request.eventSeq, request.retryAfter === undefined ? 1 : 0, MAX_EVENT_SEQ),
+    eventSeq: check.integer('event_seq', request.eventSeq, request.retryAfter === undefined ? 1 : 0, MAX_INT32),
   };
 }
 
 export function decodeSettleStep(check: Checker, request: SettleStepRequest): SettleStep {
   const stepKind = check.enumValue('kind', request.kind, stepKinds);
-  if (stepKind !== 'SLEEP' && !BODY_KINDS.includes(stepKind)) {
-    check.violate('kind', `must be SLEEP or one of ${BODY_KINDS.join(', ')}; got ${stepKind}.`);
-  }
   const status = check.enumValue('status', request.status, stepStatuses);
   const isEnd = status === 'CANCELLED' || status === 'FAILED' || status === 'COMPLETED';
   if (!isEnd) check.violate('status', `must be CANCELLED, FAILED or COMPLETED; got ${status}.`);
@@ -260,14 +255,14 @@ export function decodeSettleStep(check: Checker, request: SettleStepRequest): Se
     stepKind,
     attemptNumber: check.integer('attempt_number', request.attemptNumber, 0, MAX_INT32),
     status: isEnd ? status : 'FAILED',
-    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_EVENT_SEQ),
+    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_INT32),
   };
 }
 
 export function decodeObserveCancel(check: Checker, request: ObserveCancelRequest): ObserveCancel {
   return {
     ...decodeLease(check, request),
-    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_EVENT_SEQ),
+    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_INT32),
   };
 }
 
@@ -289,16 +284,20 @@ export function decodeScheduleSleep(check: Checker, request: ScheduleSleepReques
   };
 }
 
+const WAITS_ON = { timer: 'TIMER', retry: 'RETRY', timeout: 'ARRIVAL' } as const;
+
 export function decodeSuspendRun(check: Checker, request: SuspendRunRequest): SuspendRun {
-  check.count('waits', request.waits.length, 1, MAX_WAITS);
+  const arrivalsAwaited = check.integer('arrivals_awaited', request.arrivalsAwaited, 0, MAX_WAITS);
+  check.count('waits', request.waits.length, arrivalsAwaited > 0 ? 0 : 1, MAX_WAITS);
   const waits = request.waits.slice(0, MAX_WAITS).map((wait, index): Wait => {
     const stepId = check.id(`waits[${index}].step_id`, wait.stepId);
     if (wait.kind.case === undefined) {
-      check.violate(`waits[${index}].kind`, 'either timer or retry must be given.');
+      check.violate(`waits[${index}].kind`, 'one of timer, retry and timeout must be given.');
+      return { stepId, on: 'TIMER' };
     }
-    return { stepId, on: wait.kind.case === 'retry' ? 'RETRY' : 'TIMER' };
+    return { stepId, on: WAITS_ON[wait.kind.case] };
   });
-  return { ...decodeLease(check, request), waits };
+  return { ...decodeLease(check, request), waits, arrivalsAwaited };
 }
 
 export function decodeCompleteWorkflow(check: Checker, request: CompleteWorkflowRequest): EndRun {

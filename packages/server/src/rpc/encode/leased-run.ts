@@ -24,6 +24,7 @@ export function leasedRun(claim: ClaimedRun): MessageInitShape<typeof LeasedRunS
     nextMemoToken:
       nextMemoCursor === null ? '' : encodePageToken(memoScope(run), [nextMemoCursor.entries, nextMemoCursor.bytes]),
     now: timestampOf(claim.now),
+    hasArrivals: claim.hasArrivals,
     ...(run.cancelObserved === null ? {} : { cancelObserved: run.cancelObserved }),
     ...(run.input == null ? {} : { input: payloadMessage(run.input) }),
     ...optionalTimestamp('startedAt', run.startedAt),

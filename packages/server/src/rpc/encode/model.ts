@@ -1,6 +1,7 @@
 /** The store's model as protobuf messages. */
-import { create } from '@bufbuild/protobuf';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import {
+  type ArrivalSchema,
   type Failure as FailureMessage,
   FailureSchema,
   type MemoEntry as MemoEntryMessage,
@@ -117,6 +118,7 @@ export function stepMessage(step: StepAttempt): StepAttemptMessage {
     leaseToken: step.leaseToken,
     eventSeq: step.eventSeq ?? 0,
     isCut: step.isCut,
+    awaits: step.awaits ?? '',
     startedAt: timestampOf(step.startedAt),
     ...optionalTimestamp('finishedAt', step.finishedAt),
     ...optionalTimestamp('nextRetryAt', step.nextRetryAt),
@@ -147,6 +149,19 @@ export function memoMessage(entry: MemoEntry): MemoEntryMessage {
     ...optionalPayload('heartbeat', entry.heartbeat),
     ...optionalFailure(entry.failure),
   });
+}
+
+/** An outcome that came from outside. */
+export function arrivalMessage(
+  arrival: Pick<MemoEntry, 'stepId' | 'status' | 'output' | 'failure' | 'finishedAt'>,
+): MessageInitShape<typeof ArrivalSchema> {
+  return {
+    stepId: arrival.stepId,
+    status: stepStatusNumber[arrival.status],
+    ...optionalPayload('output', arrival.output),
+    ...optionalFailure(arrival.failure),
+    ...optionalTimestamp('finishedAt', arrival.finishedAt),
+  };
 }
 
 export function workerMessage(worker: WorkerWithRuns): WorkerInfo {

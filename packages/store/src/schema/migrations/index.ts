@@ -1,4 +1,5 @@
 import { core } from './0001-core.js';
+import { arrivals } from './0002-arrivals.js';
 
 export interface Migration {
   /** From 1 without gaps. */
@@ -8,4 +9,7 @@ export interface Migration {
 }
 
 /** Forward only: a released migration is never changed; another one follows it. */
-export const MIGRATIONS: readonly Migration[] = [{ version: 1, name: 'core', sql: core }];
+export const MIGRATIONS: readonly Migration[] = [
+  { version: 1, name: 'core', sql: core },
+  { version: 2, name: 'arrivals', sql: arrivals },
+];

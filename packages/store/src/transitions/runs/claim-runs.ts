@@ -80,7 +80,8 @@ const CLAIM_RUNS = defineStatement(
     join slot s using (ord)
     where r.run_id = g.run_id
     returning s.ord as slot_ord, s.lease_ms, r.run_id, r.workflow_id, r.workflow_type, r.build, r.lease_token, r.attempt,
-      r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.input,
+      r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.has_arrivals,
+      r.input,
       r.input_encoding
   )
   select s.ord::int as ord, s.status as worker_status, perdure.clock() as now, c.*
@@ -111,6 +112,7 @@ type Row = Pick<
   readonly worker_status: WorkerStatus | null;
   readonly now: Date;
   readonly lease_ms: number;
+  readonly has_arrivals: boolean;
   readonly cancel_lease_token: number | null;
   readonly cancel_event_seq: number | null;
 };
@@ -160,6 +162,7 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
           },
           leaseMs: row.lease_ms,
           now: row.now,
+          hasArrivals: row.has_arrivals,
           memo: page?.memo ?? [],
           nextMemoCursor: page?.next ?? null,
         },

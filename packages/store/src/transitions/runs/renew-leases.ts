@@ -17,7 +17,7 @@ const RENEW_LEASES = defineStatement(
       with ordinality as t(run_id, namespace, lease_token, ord)
   ),
   judged as (
-    select c.*, l.leased_by, l.cancel_requested_at is not null as cancel_requested,
+    select c.*, l.leased_by, l.cancel_requested_at is not null as cancel_requested, l.has_arrivals,
       coalesce(${FENCE_VERDICT}, 'renewed') as verdict
     from command c
     left join locked l on l.run_id = c.run_id
@@ -30,11 +30,13 @@ const RENEW_LEASES = defineStatement(
     where j.verdict = 'renewed' and r.run_id = j.run_id
     returning 1
   )
-  select ord::int as ord, verdict, coalesce(cancel_requested, false) as cancel_requested from judged order by ord`,
+  select ord::int as ord, verdict, coalesce(cancel_requested, false) as cancel_requested,
+    coalesce(has_arrivals, false) as has_arrivals from judged order by ord`,
 );
 
 interface Row extends VerdictRow {
   readonly cancel_requested: boolean;
+  readonly has_arrivals: boolean;
 }
 
 /** @returns one outcome per command, in their order */
@@ -42,7 +44,9 @@ export async function renewLeases(db: Database, commands: readonly RenewLease[])
   if (commands.length === 0) return [];
   const rows = await db.query<Row>(RENEW_LEASES, fenceParameters(commands));
   return rows.map((row) => {
-    if (row.verdict === 'renewed') return { kind: 'renewed', cancelRequested: row.cancel_requested };
+    if (row.verdict === 'renewed') {
+      return { kind: 'renewed', cancelRequested: row.cancel_requested, hasArrivals: row.has_arrivals };
+    }
     return fenceOutcome(row.verdict) ?? unknownVerdict('renew_leases', row.verdict);
   });
 }

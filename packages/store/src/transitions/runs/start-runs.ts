@@ -264,6 +264,7 @@ function claimOf(command: StartRun, slot: StartSlot, now: Date): ClaimedRun {
     },
     leaseMs: slot.leaseMs,
     now,
+    hasArrivals: false,
     memo: [],
     nextMemoCursor: null,
   };

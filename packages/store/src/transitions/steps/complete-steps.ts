@@ -28,7 +28,7 @@ const COMPLETE_STEPS = defineStatement(
       coalesce(${FENCE_VERDICT}, case
         when s.run_id is null then 'step_not_found'
         when s.status = 'COMPLETED' and s.lease_token = c.lease_token then 'already_completed'
-        when s.status <> 'RUNNING' or (s.lease_token <> c.lease_token and s.kind <> 'SLEEP') then 'wrong_attempt'
+        when s.status <> 'RUNNING' or s.awaits is not null or (s.lease_token <> c.lease_token and s.kind <> 'SLEEP') then 'wrong_attempt'
         when s.fires_at > perdure.clock() then 'not_due'
         else 'complete'
       end) as verdict

@@ -27,7 +27,7 @@ const FAIL_STEPS = defineStatement(
       coalesce(${FENCE_VERDICT}, case
         when s.run_id is null then 'step_not_found'
         when s.status = 'FAILED' and s.lease_token = c.lease_token then 'already_failed'
-        when s.status <> 'RUNNING' or s.lease_token <> c.lease_token then 'wrong_attempt'
+        when s.status <> 'RUNNING' or s.awaits is not null or s.lease_token <> c.lease_token then 'wrong_attempt'
         else 'fail'
       end) as verdict
     from command c

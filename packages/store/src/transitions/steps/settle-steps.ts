@@ -40,8 +40,10 @@ const SETTLE_STEPS = defineStatement(
         when p.is_cut then case when p.status = c.status and p.kind = c.kind then 'adopt' else 'wrong_attempt' end
         when p.run_id is null or c.status = 'COMPLETED' then 'wrong_attempt'
         when p.status = 'FAILED' and p.next_retry_at is not null then 'settle'
-        when p.status = 'RUNNING' and p.kind = 'SLEEP' and c.status = 'CANCELLED' then 'settle'
-        when p.status = 'RUNNING' and p.kind <> 'SLEEP' and p.lease_token < c.lease_token then 'settle'
+        when p.is_arrived and c.status = 'CANCELLED' then 'arrived'
+        when p.status = 'RUNNING' and (p.kind = 'SLEEP' or p.awaits is not null) then
+          case when c.status = 'CANCELLED' then 'settle' else 'wrong_attempt' end
+        when p.status = 'RUNNING' and p.lease_token < c.lease_token then 'settle'
         else 'wrong_attempt'
       end) as verdict
     from command c
@@ -118,8 +120,9 @@ function outcomeOf(row: Row): SettleStepOutcome | 'raced' {
     case 'settled':
     case 'already_settled':
       return { kind: row.verdict, finishedAt: row.finished_at };
+    case 'arrived':
     case 'cancel_not_requested':
-      return { kind: 'cancel_not_requested' };
+      return { kind: row.verdict };
     case 'step_mismatch':
       return { kind: 'step_mismatch', recordedKind: row.recorded_kind, recordedSeq: row.recorded_seq };
     case 'wrong_attempt':

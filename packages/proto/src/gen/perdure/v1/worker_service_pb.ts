@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/worker_service.proto.
  */
 export const file_perdure_v1_worker_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wZXJkdXJlL3YxL3dvcmtlcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxIswBChVSZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg0KBWJ1aWxkGAUgASgJEhAKCGlkZW50aXR5GAYgASgJEg0KBXNsb3RzGAcgASgFEjEKDmxlYXNlX2R1cmF0aW9uGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrABChZSZWdpc3RlcldvcmtlclJlc3BvbnNlEhEKCXdvcmtlcl9pZBgBIAEoCRIxCg5sZWFzZV9kdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoRbWF4X3BheWxvYWRfYnl0ZXMYBCABKAUiPwoXRGVyZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCSIaChhEZXJlZ2lzdGVyV29ya2VyUmVzcG9uc2UiogEKE1BvbGxBY3Rpdml0eVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIbWF4X3J1bnMYBiABKAUiOwoUUG9sbEFjdGl2aXR5UmVzcG9uc2USIwoEcnVucxgBIAMoCzIVLnBlcmR1cmUudjEuTGVhc2VkUnVuImQKE0F3YWl0Tm90aWNlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRInCgR3YWl0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIssBChRBd2FpdE5vdGljZXNSZXNwb25zZRJAChBjYW5jZWxfcmVxdWVzdGVkGAEgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRI0CgRsb3N0GAIgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRINCgVkcmFpbhgDIAEoCBosCgVMZWFzZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUi+wQKCUxlYXNlZFJ1bhIOCgZydW5faWQYASABKAkSEwoLd29ya2Zsb3dfaWQYAiABKAkSFQoNd29ya2Zsb3dfdHlwZRgDIAEoCRINCgVidWlsZBgEIAEoCRITCgtsZWFzZV90b2tlbhgFIAEoBRIxCg5sZWFzZV9kdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIPCgdhdHRlbXB0GAcgASgFEiIKBWlucHV0GAggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYCSABKAgSLgoKY3JlYXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPcnVuX2RlYWRsaW5lX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVleGVjdXRpb25fZGVhZGxpbmVfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiMKBG1lbW8YDiADKAsyFS5wZXJkdXJlLnYxLk1lbW9FbnRyeRIXCg9uZXh0X21lbW9fdG9rZW4YDyABKAkSJwoDbm93GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdyZXRyaWVzGBEgASgFEhMKC2xvc3RfbGVhc2VzGBIgASgFEi8KD2NhbmNlbF9vYnNlcnZlZBgTIAEoCzIWLnBlcmR1cmUudjEuRXZlbnRQbGFjZSI0CgpFdmVudFBsYWNlEhMKC2xlYXNlX3Rva2VuGAEgASgFEhEKCWV2ZW50X3NlcRgCIAEoBSLjAwoJTWVtb0VudHJ5Eg8KB3N0ZXBfaWQYASABKAkSCwoDc2VxGAIgASgFEiIKBGtpbmQYAyABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAQgASgFEhcKD2NvdW50ZWRfYXR0ZW1wdBgFIAEoBRImCgZzdGF0dXMYBiABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSIwoGb3V0cHV0GAcgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYCCABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLwoLZmluaXNoZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDW5leHRfcmV0cnlfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGZpcmVzX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBImCgloZWFydGJlYXQYDCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEwoLbGVhc2VfdG9rZW4YDSABKAUSEQoJZXZlbnRfc2VxGA4gASgFEg4KBmlzX2N1dBgPIAEoCCJuCg5HZXRNZW1vUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkSEAoIc3RlcF9pZHMYBSADKAkiTwoPR2V0TWVtb1Jlc3BvbnNlEiMKBG1lbW8YASADKAsyFS5wZXJkdXJlLnYxLk1lbW9FbnRyeRIXCg9uZXh0X21lbW9fdG9rZW4YAiABKAkixgIKFlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRI4CgZsZWFzZXMYAyADKAsyKC5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QuTGVhc2UabQoFTGVhc2USDgoGcnVuX2lkGAEgASgJEhMKC2xlYXNlX3Rva2VuGAIgASgFEj8KBXN0ZXBzGAMgAygLMjAucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0LlN0ZXBIZWFydGJlYXQaXQoNU3RlcEhlYXJ0YmVhdBIPCgdzdGVwX2lkGAEgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAIgASgFEiMKBmRldGFpbBgDIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCLGAQoXUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2USPgoGbGVhc2VzGAEgAygLMi4ucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXNwb25zZS5MZWFzZVN0YXRlEg0KBWRyYWluGAIgASgIGlwKCkxlYXNlU3RhdGUSDgoGcnVuX2lkGAEgASgJEhMKC2xlYXNlX3Rva2VuGAIgASgFEg8KB3JlbmV3ZWQYAyABKAgSGAoQY2FuY2VsX3JlcXVlc3RlZBgEIAEoCCLCAgoQQmVnaW5TdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEiIKBGtpbmQYBiABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAcgASgFEhcKD2NvdW50ZWRfYXR0ZW1wdBgIIAEoBRIcChRtYXhfY291bnRlZF9hdHRlbXB0cxgJIAEoBRIqCgd0aW1lb3V0GAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiIKBWlucHV0GAsgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhUKDXVuY2FuY2VsbGFibGUYDCABKAgiQwoRQmVnaW5TdGVwUmVzcG9uc2USLgoKc3RhcnRlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi1AEKE0NvbXBsZXRlU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAUgASgFEiMKBm91dHB1dBgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIRCglldmVudF9zZXEYByABKAUSJAoFYmVnaW4YCCABKAsyFS5wZXJkdXJlLnYxLlN0ZXBCZWdpbiKKAQoJU3RlcEJlZ2luEgsKA3NlcRgBIAEoBRIiCgRraW5kGAIgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIXCg9jb3VudGVkX2F0dGVtcHQYAyABKAUSHAoUbWF4X2NvdW50ZWRfYXR0ZW1wdHMYBCABKAUSFQoNdW5jYW5jZWxsYWJsZRgFIAEoCCJhChRDb21wbGV0ZVN0ZXBSZXNwb25zZRIvCgtmaW5pc2hlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQY2FuY2VsX3JlcXVlc3RlZBgCIAEoCCLbAQoPRmFpbFN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRIWCg5hdHRlbXB0X251bWJlchgFIAEoBRIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KC3JldHJ5X2FmdGVyGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCWV2ZW50X3NlcRgIIAEoBSKQAQoQRmFpbFN0ZXBSZXNwb25zZRIvCgtmaW5pc2hlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNbmV4dF9yZXRyeV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQY2FuY2VsX3JlcXVlc3RlZBgDIAEoCCLgAQoRU2V0dGxlU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRIiCgRraW5kGAYgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgHIAEoBRImCgZzdGF0dXMYCCABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSEQoJZXZlbnRfc2VxGAkgASgFIkUKElNldHRsZVN0ZXBSZXNwb25zZRIvCgtmaW5pc2hlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiYQoUT2JzZXJ2ZUNhbmNlbFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIRCglldmVudF9zZXEYBCABKAUiFwoVT2JzZXJ2ZUNhbmNlbFJlc3BvbnNlIv8BChRTY2hlZHVsZVNsZWVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEi0KCGR1cmF0aW9uGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSAASKwoFdW50aWwYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASFQoNdW5jYW5jZWxsYWJsZRgIIAEoCBIWCg5hdHRlbXB0X251bWJlchgJIAEoBUIGCgR3aGVuIosBChVTY2hlZHVsZVNsZWVwUmVzcG9uc2USLAoIZmlyZXNfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCXJlbWFpbmluZxgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg5hdHRlbXB0X251bWJlchgDIAEoBSJsChFTdXNwZW5kUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEh8KBXdhaXRzGAQgAygLMhAucGVyZHVyZS52MS5XYWl0Im8KBFdhaXQSDwoHc3RlcF9pZBgBIAEoCRImCgV0aW1lchgCIAEoCzIVLnBlcmR1cmUudjEuVGltZXJXYWl0SAASJgoFcmV0cnkYAyABKAsyFS5wZXJkdXJlLnYxLlJldHJ5V2FpdEgAQgYKBGtpbmQiCwoJVGltZXJXYWl0IgsKCVJldHJ5V2FpdCKGAQoSU3VzcGVuZFJ1blJlc3BvbnNlEhEKCXN1c3BlbmRlZBgBIAEoCBIrCgd3YWtlX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5yZWFkeV9zdGVwX2lkcxgDIAMoCRIYChBjYW5jZWxfcmVxdWVzdGVkGAQgASgIIo4BChdDb21wbGV0ZVdvcmtmbG93UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEiMKBm91dHB1dBgEIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIWCg5oYXNfb3Blbl9zdGVwcxgFIAEoCCIaChhDb21wbGV0ZVdvcmtmbG93UmVzcG9uc2UixQEKE0ZhaWxXb3JrZmxvd1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIkCgdmYWlsdXJlGAQgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KC3JldHJ5X2FmdGVyGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiAKA2N1dBgGIAEoCzITLnBlcmR1cmUudjEuTWVtb0N1dCI8CgdNZW1vQ3V0EiQKBGZyb20YASABKAsyFi5wZXJkdXJlLnYxLkV2ZW50UGxhY2USCwoDc2VxGAIgASgFIj0KFEZhaWxXb3JrZmxvd1Jlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzIk4KFENvbmZpcm1DYW5jZWxSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUiFwoVQ29uZmlybUNhbmNlbFJlc3BvbnNlIoUBChFSZWxlYXNlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEigKBWRlbGF5GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgFIAEoCSIUChJSZWxlYXNlUnVuUmVzcG9uc2UiOgoSRHJhaW5Xb3JrZXJSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkiPwoTRHJhaW5Xb3JrZXJSZXNwb25zZRIoCgZzdGF0dXMYASABKA4yGC5wZXJkdXJlLnYxLldvcmtlclN0YXR1czLcCwoNV29ya2VyU2VydmljZRJXCg5SZWdpc3RlcldvcmtlchIhLnBlcmR1cmUudjEuUmVnaXN0ZXJXb3JrZXJSZXF1ZXN0GiIucGVyZHVyZS52MS5SZWdpc3RlcldvcmtlclJlc3BvbnNlEl0KEERlcmVnaXN0ZXJXb3JrZXISIy5wZXJkdXJlLnYxLkRlcmVnaXN0ZXJXb3JrZXJSZXF1ZXN0GiQucGVyZHVyZS52MS5EZXJlZ2lzdGVyV29ya2VyUmVzcG9uc2USUQoMUG9sbEFjdGl2aXR5Eh8ucGVyZHVyZS52MS5Qb2xsQWN0aXZpdHlSZXF1ZXN0GiAucGVyZHVyZS52MS5Qb2xsQWN0aXZpdHlSZXNwb25zZRJCCgdHZXRNZW1vEhoucGVyZHVyZS52MS5HZXRNZW1vUmVxdWVzdBobLnBlcmR1cmUudjEuR2V0TWVtb1Jlc3BvbnNlElEKDEF3YWl0Tm90aWNlcxIfLnBlcmR1cmUudjEuQXdhaXROb3RpY2VzUmVxdWVzdBogLnBlcmR1cmUudjEuQXdhaXROb3RpY2VzUmVzcG9uc2USWgoPUmVjb3JkSGVhcnRiZWF0EiIucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0GiMucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXNwb25zZRJICglCZWdpblN0ZXASHC5wZXJkdXJlLnYxLkJlZ2luU3RlcFJlcXVlc3QaHS5wZXJkdXJlLnYxLkJlZ2luU3RlcFJlc3BvbnNlElEKDENvbXBsZXRlU3RlcBIfLnBlcmR1cmUudjEuQ29tcGxldGVTdGVwUmVxdWVzdBogLnBlcmR1cmUudjEuQ29tcGxldGVTdGVwUmVzcG9uc2USRQoIRmFpbFN0ZXASGy5wZXJkdXJlLnYxLkZhaWxTdGVwUmVxdWVzdBocLnBlcmR1cmUudjEuRmFpbFN0ZXBSZXNwb25zZRJLCgpTZXR0bGVTdGVwEh0ucGVyZHVyZS52MS5TZXR0bGVTdGVwUmVxdWVzdBoeLnBlcmR1cmUudjEuU2V0dGxlU3RlcFJlc3BvbnNlElQKDU9ic2VydmVDYW5jZWwSIC5wZXJkdXJlLnYxLk9ic2VydmVDYW5jZWxSZXF1ZXN0GiEucGVyZHVyZS52MS5PYnNlcnZlQ2FuY2VsUmVzcG9uc2USVAoNU2NoZWR1bGVTbGVlcBIgLnBlcmR1cmUudjEuU2NoZWR1bGVTbGVlcFJlcXVlc3QaIS5wZXJkdXJlLnYxLlNjaGVkdWxlU2xlZXBSZXNwb25zZRJLCgpTdXNwZW5kUnVuEh0ucGVyZHVyZS52MS5TdXNwZW5kUnVuUmVxdWVzdBoeLnBlcmR1cmUudjEuU3VzcGVuZFJ1blJlc3BvbnNlEl0KEENvbXBsZXRlV29ya2Zsb3cSIy5wZXJkdXJlLnYxLkNvbXBsZXRlV29ya2Zsb3dSZXF1ZXN0GiQucGVyZHVyZS52MS5Db21wbGV0ZVdvcmtmbG93UmVzcG9uc2USUQoMRmFpbFdvcmtmbG93Eh8ucGVyZHVyZS52MS5GYWlsV29ya2Zsb3dSZXF1ZXN0GiAucGVyZHVyZS52MS5GYWlsV29ya2Zsb3dSZXNwb25zZRJUCg1Db25maXJtQ2FuY2VsEiAucGVyZHVyZS52MS5Db25maXJtQ2FuY2VsUmVxdWVzdBohLnBlcmR1cmUudjEuQ29uZmlybUNhbmNlbFJlc3BvbnNlEksKClJlbGVhc2VSdW4SHS5wZXJkdXJlLnYxLlJlbGVhc2VSdW5SZXF1ZXN0Gh4ucGVyZHVyZS52MS5SZWxlYXNlUnVuUmVzcG9uc2USTgoLRHJhaW5Xb3JrZXISHi5wZXJkdXJlLnYxLkRyYWluV29ya2VyUmVxdWVzdBofLnBlcmR1cmUudjEuRHJhaW5Xb3JrZXJSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("Ch9wZXJkdXJlL3YxL3dvcmtlcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxIswBChVSZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg0KBWJ1aWxkGAUgASgJEhAKCGlkZW50aXR5GAYgASgJEg0KBXNsb3RzGAcgASgFEjEKDmxlYXNlX2R1cmF0aW9uGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrABChZSZWdpc3RlcldvcmtlclJlc3BvbnNlEhEKCXdvcmtlcl9pZBgBIAEoCRIxCg5sZWFzZV9kdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoRbWF4X3BheWxvYWRfYnl0ZXMYBCABKAUiPwoXRGVyZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCSIaChhEZXJlZ2lzdGVyV29ya2VyUmVzcG9uc2UiogEKE1BvbGxBY3Rpdml0eVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIbWF4X3J1bnMYBiABKAUiOwoUUG9sbEFjdGl2aXR5UmVzcG9uc2USIwoEcnVucxgBIAMoCzIVLnBlcmR1cmUudjEuTGVhc2VkUnVuImQKE0F3YWl0Tm90aWNlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRInCgR3YWl0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIoQCChRBd2FpdE5vdGljZXNSZXNwb25zZRJAChBjYW5jZWxfcmVxdWVzdGVkGAEgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRI0CgRsb3N0GAIgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRINCgVkcmFpbhgDIAEoCBI3CgdhcnJpdmVkGAQgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRosCgVMZWFzZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUikQUKCUxlYXNlZFJ1bhIOCgZydW5faWQYASABKAkSEwoLd29ya2Zsb3dfaWQYAiABKAkSFQoNd29ya2Zsb3dfdHlwZRgDIAEoCRINCgVidWlsZBgEIAEoCRITCgtsZWFzZV90b2tlbhgFIAEoBRIxCg5sZWFzZV9kdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIPCgdhdHRlbXB0GAcgASgFEiIKBWlucHV0GAggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYCSABKAgSLgoKY3JlYXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPcnVuX2RlYWRsaW5lX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVleGVjdXRpb25fZGVhZGxpbmVfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiMKBG1lbW8YDiADKAsyFS5wZXJkdXJlLnYxLk1lbW9FbnRyeRIXCg9uZXh0X21lbW9fdG9rZW4YDyABKAkSJwoDbm93GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdyZXRyaWVzGBEgASgFEhMKC2xvc3RfbGVhc2VzGBIgASgFEi8KD2NhbmNlbF9vYnNlcnZlZBgTIAEoCzIWLnBlcmR1cmUudjEuRXZlbnRQbGFjZRIUCgxoYXNfYXJyaXZhbHMYFCABKAgiNAoKRXZlbnRQbGFjZRITCgtsZWFzZV90b2tlbhgBIAEoBRIRCglldmVudF9zZXEYAiABKAUi4wMKCU1lbW9FbnRyeRIPCgdzdGVwX2lkGAEgASgJEgsKA3NlcRgCIAEoBRIiCgRraW5kGAMgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgEIAEoBRIXCg9jb3VudGVkX2F0dGVtcHQYBSABKAUSJgoGc3RhdHVzGAYgASgOMhYucGVyZHVyZS52MS5TdGVwU3RhdHVzEiMKBm91dHB1dBgHIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAggASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi8KC2ZpbmlzaGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoJaGVhcnRiZWF0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhMKC2xlYXNlX3Rva2VuGA0gASgFEhEKCWV2ZW50X3NlcRgOIAEoBRIOCgZpc19jdXQYDyABKAgibgoOR2V0TWVtb1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJEhAKCHN0ZXBfaWRzGAUgAygJIk8KD0dldE1lbW9SZXNwb25zZRIjCgRtZW1vGAEgAygLMhUucGVyZHVyZS52MS5NZW1vRW50cnkSFwoPbmV4dF9tZW1vX3Rva2VuGAIgASgJIsYCChZSZWNvcmRIZWFydGJlYXRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkSOAoGbGVhc2VzGAMgAygLMigucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0LkxlYXNlGm0KBUxlYXNlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBRI/CgVzdGVwcxgDIAMoCzIwLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVxdWVzdC5TdGVwSGVhcnRiZWF0Gl0KDVN0ZXBIZWFydGJlYXQSDwoHc3RlcF9pZBgBIAEoCRIWCg5hdHRlbXB0X251bWJlchgCIAEoBRIjCgZkZXRhaWwYAyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQi3AEKF1JlY29yZEhlYXJ0YmVhdFJlc3BvbnNlEj4KBmxlYXNlcxgBIAMoCzIuLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2UuTGVhc2VTdGF0ZRINCgVkcmFpbhgCIAEoCBpyCgpMZWFzZVN0YXRlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBRIPCgdyZW5ld2VkGAMgASgIEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYBCABKAgSFAoMaGFzX2Fycml2YWxzGAUgASgIIsICChBCZWdpblN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRILCgNzZXEYBSABKAUSIgoEa2luZBgGIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYByABKAUSFwoPY291bnRlZF9hdHRlbXB0GAggASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAkgASgFEioKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SIgoFaW5wdXQYCyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSFQoNdW5jYW5jZWxsYWJsZRgMIAEoCCJDChFCZWdpblN0ZXBSZXNwb25zZRIuCgpzdGFydGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLUAQoTQ29tcGxldGVTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSIwoGb3V0cHV0GAYgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhEKCWV2ZW50X3NlcRgHIAEoBRIkCgViZWdpbhgIIAEoCzIVLnBlcmR1cmUudjEuU3RlcEJlZ2luIooBCglTdGVwQmVnaW4SCwoDc2VxGAEgASgFEiIKBGtpbmQYAiABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhcKD2NvdW50ZWRfYXR0ZW1wdBgDIAEoBRIcChRtYXhfY291bnRlZF9hdHRlbXB0cxgEIAEoBRIVCg11bmNhbmNlbGxhYmxlGAUgASgIImEKFENvbXBsZXRlU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAIgASgIItsBCg9GYWlsU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAUgASgFEiQKB2ZhaWx1cmUYBiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoLcmV0cnlfYWZ0ZXIYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJZXZlbnRfc2VxGAggASgFIpABChBGYWlsU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAMgASgIIuABChFTZXR0bGVTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEiIKBGtpbmQYBiABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAcgASgFEiYKBnN0YXR1cxgIIAEoDjIWLnBlcmR1cmUudjEuU3RlcFN0YXR1cxIRCglldmVudF9zZXEYCSABKAUiVgoSU2V0dGxlU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdhcnJpdmVkGAIgASgIImEKFE9ic2VydmVDYW5jZWxSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSEQoJZXZlbnRfc2VxGAQgASgFIhcKFU9ic2VydmVDYW5jZWxSZXNwb25zZSL/AQoUU2NoZWR1bGVTbGVlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRItCghkdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgAEisKBXVudGlsGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAEhUKDXVuY2FuY2VsbGFibGUYCCABKAgSFgoOYXR0ZW1wdF9udW1iZXIYCSABKAVCBgoEd2hlbiKLAQoVU2NoZWR1bGVTbGVlcFJlc3BvbnNlEiwKCGZpcmVzX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCglyZW1haW5pbmcYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoOYXR0ZW1wdF9udW1iZXIYAyABKAUi8gEKEEF3YWl0U3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRIWCg5hdHRlbXB0X251bWJlchgGIAEoBRIVCg11bmNhbmNlbGxhYmxlGAcgASgIEioKB3RpbWVvdXQYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJZXZlbnRfc2VxGAkgASgFEhAKBnNpZ25hbBgKIAEoCUgAQggKBmF3YWl0cyJ/ChFBd2FpdFN0ZXBSZXNwb25zZRIWCg5hdHRlbXB0X251bWJlchgBIAEoBRIsCglyZW1haW5pbmcYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJAoHYXJyaXZhbBgDIAEoCzITLnBlcmR1cmUudjEuQXJyaXZhbCK+AQoHQXJyaXZhbBIPCgdzdGVwX2lkGAEgASgJEiYKBnN0YXR1cxgCIAEoDjIWLnBlcmR1cmUudjEuU3RlcFN0YXR1cxIjCgZvdXRwdXQYAyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgEIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIvCgtmaW5pc2hlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidgoTVGFrZUFycml2YWxzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEhEKCWV2ZW50X3NlcRgEIAEoBRIUCgxkdWVfc3RlcF9pZHMYBSADKAki0gEKFFRha2VBcnJpdmFsc1Jlc3BvbnNlEiUKCGFycml2YWxzGAEgAygLMhMucGVyZHVyZS52MS5BcnJpdmFsEhAKCGhhc19tb3JlGAIgASgIEjgKB25vdF9kdWUYAyADKAsyJy5wZXJkdXJlLnYxLlRha2VBcnJpdmFsc1Jlc3BvbnNlLk5vdER1ZRpHCgZOb3REdWUSDwoHc3RlcF9pZBgBIAEoCRIsCglyZW1haW5pbmcYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ihgEKEVN1c3BlbmRSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSHwoFd2FpdHMYBCADKAsyEC5wZXJkdXJlLnYxLldhaXQSGAoQYXJyaXZhbHNfYXdhaXRlZBgFIAEoBSKbAQoEV2FpdBIPCgdzdGVwX2lkGAEgASgJEiYKBXRpbWVyGAIgASgLMhUucGVyZHVyZS52MS5UaW1lcldhaXRIABImCgVyZXRyeRgDIAEoCzIVLnBlcmR1cmUudjEuUmV0cnlXYWl0SAASKgoHdGltZW91dBgEIAEoCzIXLnBlcmR1cmUudjEuVGltZW91dFdhaXRIAEIGCgRraW5kIgsKCVRpbWVyV2FpdCILCglSZXRyeVdhaXQiDQoLVGltZW91dFdhaXQinAEKElN1c3BlbmRSdW5SZXNwb25zZRIRCglzdXNwZW5kZWQYASABKAgSKwoHd2FrZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOcmVhZHlfc3RlcF9pZHMYAyADKAkSGAoQY2FuY2VsX3JlcXVlc3RlZBgEIAEoCBIUCgxoYXNfYXJyaXZhbHMYBSABKAgijgEKF0NvbXBsZXRlV29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSIwoGb3V0cHV0GAQgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhYKDmhhc19vcGVuX3N0ZXBzGAUgASgIIhoKGENvbXBsZXRlV29ya2Zsb3dSZXNwb25zZSLFAQoTRmFpbFdvcmtmbG93UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEiQKB2ZhaWx1cmUYBCABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoLcmV0cnlfYWZ0ZXIYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SIAoDY3V0GAYgASgLMhMucGVyZHVyZS52MS5NZW1vQ3V0IjwKB01lbW9DdXQSJAoEZnJvbRgBIAEoCzIWLnBlcmR1cmUudjEuRXZlbnRQbGFjZRILCgNzZXEYAiABKAUiPQoURmFpbFdvcmtmbG93UmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiTgoUQ29uZmlybUNhbmNlbFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBSIXChVDb25maXJtQ2FuY2VsUmVzcG9uc2UihQEKEVJlbGVhc2VSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSKAoFZGVsYXkYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGcmVhc29uGAUgASgJIhQKElJlbGVhc2VSdW5SZXNwb25zZSI6ChJEcmFpbldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCSI/ChNEcmFpbldvcmtlclJlc3BvbnNlEigKBnN0YXR1cxgBIAEoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzMvkMCg1Xb3JrZXJTZXJ2aWNlElcKDlJlZ2lzdGVyV29ya2VyEiEucGVyZHVyZS52MS5SZWdpc3RlcldvcmtlclJlcXVlc3QaIi5wZXJkdXJlLnYxLlJlZ2lzdGVyV29ya2VyUmVzcG9uc2USXQoQRGVyZWdpc3RlcldvcmtlchIjLnBlcmR1cmUudjEuRGVyZWdpc3RlcldvcmtlclJlcXVlc3QaJC5wZXJkdXJlLnYxLkRlcmVnaXN0ZXJXb3JrZXJSZXNwb25zZRJRCgxQb2xsQWN0aXZpdHkSHy5wZXJkdXJlLnYxLlBvbGxBY3Rpdml0eVJlcXVlc3QaIC5wZXJkdXJlLnYxLlBvbGxBY3Rpdml0eVJlc3BvbnNlEkIKB0dldE1lbW8SGi5wZXJkdXJlLnYxLkdldE1lbW9SZXF1ZXN0GhsucGVyZHVyZS52MS5HZXRNZW1vUmVzcG9uc2USUQoMQXdhaXROb3RpY2VzEh8ucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXF1ZXN0GiAucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZRJaCg9SZWNvcmRIZWFydGJlYXQSIi5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QaIy5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlc3BvbnNlEkgKCUJlZ2luU3RlcBIcLnBlcmR1cmUudjEuQmVnaW5TdGVwUmVxdWVzdBodLnBlcmR1cmUudjEuQmVnaW5TdGVwUmVzcG9uc2USUQoMQ29tcGxldGVTdGVwEh8ucGVyZHVyZS52MS5Db21wbGV0ZVN0ZXBSZXF1ZXN0GiAucGVyZHVyZS52MS5Db21wbGV0ZVN0ZXBSZXNwb25zZRJFCghGYWlsU3RlcBIbLnBlcmR1cmUudjEuRmFpbFN0ZXBSZXF1ZXN0GhwucGVyZHVyZS52MS5GYWlsU3RlcFJlc3BvbnNlEksKClNldHRsZVN0ZXASHS5wZXJkdXJlLnYxLlNldHRsZVN0ZXBSZXF1ZXN0Gh4ucGVyZHVyZS52MS5TZXR0bGVTdGVwUmVzcG9uc2USVAoNT2JzZXJ2ZUNhbmNlbBIgLnBlcmR1cmUudjEuT2JzZXJ2ZUNhbmNlbFJlcXVlc3QaIS5wZXJkdXJlLnYxLk9ic2VydmVDYW5jZWxSZXNwb25zZRJUCg1TY2hlZHVsZVNsZWVwEiAucGVyZHVyZS52MS5TY2hlZHVsZVNsZWVwUmVxdWVzdBohLnBlcmR1cmUudjEuU2NoZWR1bGVTbGVlcFJlc3BvbnNlEkgKCUF3YWl0U3RlcBIcLnBlcmR1cmUudjEuQXdhaXRTdGVwUmVxdWVzdBodLnBlcmR1cmUudjEuQXdhaXRTdGVwUmVzcG9uc2USUQoMVGFrZUFycml2YWxzEh8ucGVyZHVyZS52MS5UYWtlQXJyaXZhbHNSZXF1ZXN0GiAucGVyZHVyZS52MS5UYWtlQXJyaXZhbHNSZXNwb25zZRJLCgpTdXNwZW5kUnVuEh0ucGVyZHVyZS52MS5TdXNwZW5kUnVuUmVxdWVzdBoeLnBlcmR1cmUudjEuU3VzcGVuZFJ1blJlc3BvbnNlEl0KEENvbXBsZXRlV29ya2Zsb3cSIy5wZXJkdXJlLnYxLkNvbXBsZXRlV29ya2Zsb3dSZXF1ZXN0GiQucGVyZHVyZS52MS5Db21wbGV0ZVdvcmtmbG93UmVzcG9uc2USUQoMRmFpbFdvcmtmbG93Eh8ucGVyZHVyZS52MS5GYWlsV29ya2Zsb3dSZXF1ZXN0GiAucGVyZHVyZS52MS5GYWlsV29ya2Zsb3dSZXNwb25zZRJUCg1Db25maXJtQ2FuY2VsEiAucGVyZHVyZS52MS5Db25maXJtQ2FuY2VsUmVxdWVzdBohLnBlcmR1cmUudjEuQ29uZmlybUNhbmNlbFJlc3BvbnNlEksKClJlbGVhc2VSdW4SHS5wZXJkdXJlLnYxLlJlbGVhc2VSdW5SZXF1ZXN0Gh4ucGVyZHVyZS52MS5SZWxlYXNlUnVuUmVzcG9uc2USTgoLRHJhaW5Xb3JrZXISHi5wZXJkdXJlLnYxLkRyYWluV29ya2VyUmVxdWVzdBofLnBlcmR1cmUudjEuRHJhaW5Xb3JrZXJSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
  * @generated from message perdure.v1.RegisterWorkerRequest
@@ -296,6 +296,13 @@ export type AwaitNoticesResponse = Message<"perdure.v1.AwaitNoticesResponse"> & 
    * @generated from field: bool drain = 3;
    */
   drain: boolean;
+
+  /**
+   * Runs for which something has come from outside: call TakeArrivals.
+   *
+   * @generated from field: repeated perdure.v1.AwaitNoticesResponse.Lease arrived = 4;
+   */
+  arrived: AwaitNoticesResponse_Lease[];
 };
 
 /**
@@ -474,6 +481,13 @@ export type LeasedRun = Message<"perdure.v1.LeasedRun"> & {
    * @generated from field: perdure.v1.EventPlace cancel_observed = 19;
    */
   cancelObserved?: EventPlace;
+
+  /**
+   * True when something has come from outside that was not taken: call TakeArrivals once the memo has been replayed.
+   *
+   * @generated from field: bool has_arrivals = 20;
+   */
+  hasArrivals: boolean;
 };
 
 /**
@@ -588,7 +602,7 @@ export type MemoEntry = Message<"perdure.v1.MemoEntry"> & {
   nextRetryAt?: Timestamp;
 
   /**
-   * When the timer fires; only for SLEEP.
+   * When the timer fires, or the timeout of a wait ends.
    *
    * @generated from field: google.protobuf.Timestamp fires_at = 11;
    */
@@ -609,7 +623,8 @@ export type MemoEntry = Message<"perdure.v1.MemoEntry"> & {
   leaseToken: number;
 
   /**
-   * Number of the delivery under that lease; 0 when no result was delivered.
+   * Number of the delivery under that lease; 0 when no result was delivered: the outcome of a step that has ended then waits to be
+   * taken, see TakeArrivals.
    *
    * @generated from field: int32 event_seq = 14;
    */
@@ -867,6 +882,13 @@ export type RecordHeartbeatResponse_LeaseState = Message<"perdure.v1.RecordHeart
    * @generated from field: bool cancel_requested = 4;
    */
   cancelRequested: boolean;
+
+  /**
+   * True when something has come from outside: call TakeArrivals.
+   *
+   * @generated from field: bool has_arrivals = 5;
+   */
+  hasArrivals: boolean;
 };
 
 /**
@@ -1276,7 +1298,7 @@ export type SettleStepRequest = Message<"perdure.v1.SettleStepRequest"> & {
   seq: number;
 
   /**
-   * FUNCTION or SLEEP.
+   * Any kind that the run uses.
    *
    * @generated from field: perdure.v1.StepKind kind = 6;
    */
@@ -1323,6 +1345,13 @@ export type SettleStepResponse = Message<"perdure.v1.SettleStepResponse"> & {
    * @generated from field: google.protobuf.Timestamp finished_at = 1;
    */
   finishedAt?: Timestamp;
+
+  /**
+   * True when CANCELLED came too late: an outcome from outside was there first. Nothing was settled; call TakeArrivals.
+   *
+   * @generated from field: bool arrived = 2;
+   */
+  arrived: boolean;
 };
 
 /**
@@ -1503,6 +1532,286 @@ export const ScheduleSleepResponseSchema: GenMessage<ScheduleSleepResponse> = /*
   messageDesc(file_perdure_v1_worker_service, 27);
 
 /**
+ * @generated from message perdure.v1.AwaitStepRequest
+ */
+export type AwaitStepRequest = Message<"perdure.v1.AwaitStepRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The run's current lease token.
+   *
+   * @generated from field: int32 lease_token = 3;
+   */
+  leaseToken: number;
+
+  /**
+   * 1 to 255 bytes without control characters.
+   *
+   * @generated from field: string step_id = 4;
+   */
+  stepId: string;
+
+  /**
+   * Position in program order, from 1.
+   *
+   * @generated from field: int32 seq = 5;
+   */
+  seq: number;
+
+  /**
+   * One more than the latest attempt; 1 for the first.
+   *
+   * @generated from field: int32 attempt_number = 6;
+   */
+  attemptNumber: number;
+
+  /**
+   * True for clean-up that may begin although the run is being cancelled.
+   *
+   * @generated from field: bool uncancellable = 7;
+   */
+  uncancellable: boolean;
+
+  /**
+   * The wait ends as TIMED_OUT after this long; 0 to 10 years, 0 meaning that it does not wait; absent: it waits without a limit.
+   *
+   * @generated from field: google.protobuf.Duration timeout = 8;
+   */
+  timeout?: Duration;
+
+  /**
+   * As in CompleteStepRequest: the place of the outcome, when there is one already.
+   *
+   * @generated from field: int32 event_seq = 9;
+   */
+  eventSeq: number;
+
+  /**
+   * What it waits for.
+   *
+   * @generated from oneof perdure.v1.AwaitStepRequest.awaits
+   */
+  awaits: {
+    /**
+     * The oldest signal with this name that no step has received; 1 to 200 bytes without control characters.
+     *
+     * @generated from field: string signal = 10;
+     */
+    value: string;
+    case: "signal";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message perdure.v1.AwaitStepRequest.
+ * Use `create(AwaitStepRequestSchema)` to create a new message.
+ */
+export const AwaitStepRequestSchema: GenMessage<AwaitStepRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 28);
+
+/**
+ * @generated from message perdure.v1.AwaitStepResponse
+ */
+export type AwaitStepResponse = Message<"perdure.v1.AwaitStepResponse"> & {
+  /**
+   * Number of the step's attempt.
+   *
+   * @generated from field: int32 attempt_number = 1;
+   */
+  attemptNumber: number;
+
+  /**
+   * Time until the timeout by the database's clock; absent when there is none, or when the outcome is there.
+   *
+   * @generated from field: google.protobuf.Duration remaining = 2;
+   */
+  remaining?: Duration;
+
+  /**
+   * The outcome, recorded with its place; absent while the step waits.
+   *
+   * @generated from field: perdure.v1.Arrival arrival = 3;
+   */
+  arrival?: Arrival;
+};
+
+/**
+ * Describes the message perdure.v1.AwaitStepResponse.
+ * Use `create(AwaitStepResponseSchema)` to create a new message.
+ */
+export const AwaitStepResponseSchema: GenMessage<AwaitStepResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 29);
+
+/**
+ * An outcome that came from outside of the run.
+ *
+ * @generated from message perdure.v1.Arrival
+ */
+export type Arrival = Message<"perdure.v1.Arrival"> & {
+  /**
+   * Id of the step.
+   *
+   * @generated from field: string step_id = 1;
+   */
+  stepId: string;
+
+  /**
+   * COMPLETED, FAILED or TIMED_OUT.
+   *
+   * @generated from field: perdure.v1.StepStatus status = 2;
+   */
+  status: StepStatus;
+
+  /**
+   * What came, for example the payload of the signal; only when COMPLETED.
+   *
+   * @generated from field: perdure.v1.Payload output = 3;
+   */
+  output?: Payload;
+
+  /**
+   * Why it failed; only when FAILED.
+   *
+   * @generated from field: perdure.v1.Failure failure = 4;
+   */
+  failure?: Failure;
+
+  /**
+   * When it came, by the database's clock.
+   *
+   * @generated from field: google.protobuf.Timestamp finished_at = 5;
+   */
+  finishedAt?: Timestamp;
+};
+
+/**
+ * Describes the message perdure.v1.Arrival.
+ * Use `create(ArrivalSchema)` to create a new message.
+ */
+export const ArrivalSchema: GenMessage<Arrival> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 30);
+
+/**
+ * @generated from message perdure.v1.TakeArrivalsRequest
+ */
+export type TakeArrivalsRequest = Message<"perdure.v1.TakeArrivalsRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The run's current lease token.
+   *
+   * @generated from field: int32 lease_token = 3;
+   */
+  leaseToken: number;
+
+  /**
+   * As in CompleteStepRequest: the place of all outcomes of this call. A repeat with the same number is answered like the first call.
+   *
+   * @generated from field: int32 event_seq = 4;
+   */
+  eventSeq: number;
+
+  /**
+   * Waits whose timeout has passed by the worker's clock: the database decides. At most 1,000.
+   *
+   * @generated from field: repeated string due_step_ids = 5;
+   */
+  dueStepIds: string[];
+};
+
+/**
+ * Describes the message perdure.v1.TakeArrivalsRequest.
+ * Use `create(TakeArrivalsRequestSchema)` to create a new message.
+ */
+export const TakeArrivalsRequestSchema: GenMessage<TakeArrivalsRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 31);
+
+/**
+ * @generated from message perdure.v1.TakeArrivalsResponse
+ */
+export type TakeArrivalsResponse = Message<"perdure.v1.TakeArrivalsResponse"> & {
+  /**
+   * The outcomes, in the order in which they are to be given to the code, one after the other. At most 1,000.
+   *
+   * @generated from field: repeated perdure.v1.Arrival arrivals = 1;
+   */
+  arrivals: Arrival[];
+
+  /**
+   * True when there are more: call again, with another `event_seq`.
+   *
+   * @generated from field: bool has_more = 2;
+   */
+  hasMore: boolean;
+
+  /**
+   * Of `due_step_ids`: those whose timeout has not passed.
+   *
+   * @generated from field: repeated perdure.v1.TakeArrivalsResponse.NotDue not_due = 3;
+   */
+  notDue: TakeArrivalsResponse_NotDue[];
+};
+
+/**
+ * Describes the message perdure.v1.TakeArrivalsResponse.
+ * Use `create(TakeArrivalsResponseSchema)` to create a new message.
+ */
+export const TakeArrivalsResponseSchema: GenMessage<TakeArrivalsResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 32);
+
+/**
+ * A wait that is not due.
+ *
+ * @generated from message perdure.v1.TakeArrivalsResponse.NotDue
+ */
+export type TakeArrivalsResponse_NotDue = Message<"perdure.v1.TakeArrivalsResponse.NotDue"> & {
+  /**
+   * Id of the step.
+   *
+   * @generated from field: string step_id = 1;
+   */
+  stepId: string;
+
+  /**
+   * Time until its timeout by the database's clock.
+   *
+   * @generated from field: google.protobuf.Duration remaining = 2;
+   */
+  remaining?: Duration;
+};
+
+/**
+ * Describes the message perdure.v1.TakeArrivalsResponse.NotDue.
+ * Use `create(TakeArrivalsResponse_NotDueSchema)` to create a new message.
+ */
+export const TakeArrivalsResponse_NotDueSchema: GenMessage<TakeArrivalsResponse_NotDue> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 32, 0);
+
+/**
  * @generated from message perdure.v1.SuspendRunRequest
  */
 export type SuspendRunRequest = Message<"perdure.v1.SuspendRunRequest"> & {
@@ -1528,11 +1837,19 @@ export type SuspendRunRequest = Message<"perdure.v1.SuspendRunRequest"> & {
   leaseToken: number;
 
   /**
-   * Everything the run waits for, 1 to 10,000; the first that is satisfied makes the run PENDING.
+   * The times that the run waits for, at most 10,000; the first that comes makes the run PENDING.
    *
    * @generated from field: repeated perdure.v1.Wait waits = 4;
    */
   waits: Wait[];
+
+  /**
+   * Set when steps of the run wait for something from outside: after this many further outcomes the run becomes PENDING. 0 to 10,000;
+   * more than there are such steps means all of them. Needed when there are no `waits`.
+   *
+   * @generated from field: int32 arrivals_awaited = 5;
+   */
+  arrivalsAwaited: number;
 };
 
 /**
@@ -1540,7 +1857,7 @@ export type SuspendRunRequest = Message<"perdure.v1.SuspendRunRequest"> & {
  * Use `create(SuspendRunRequestSchema)` to create a new message.
  */
 export const SuspendRunRequestSchema: GenMessage<SuspendRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 28);
+  messageDesc(file_perdure_v1_worker_service, 33);
 
 /**
  * One thing that a suspended run waits for.
@@ -1576,6 +1893,14 @@ export type Wait = Message<"perdure.v1.Wait"> & {
      */
     value: RetryWait;
     case: "retry";
+  } | {
+    /**
+     * The timeout of a step that waits for something from outside.
+     *
+     * @generated from field: perdure.v1.TimeoutWait timeout = 4;
+     */
+    value: TimeoutWait;
+    case: "timeout";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1584,7 +1909,7 @@ export type Wait = Message<"perdure.v1.Wait"> & {
  * Use `create(WaitSchema)` to create a new message.
  */
 export const WaitSchema: GenMessage<Wait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 29);
+  messageDesc(file_perdure_v1_worker_service, 34);
 
 /**
  * A wait that is satisfied at the step's `fires_at`.
@@ -1599,7 +1924,7 @@ export type TimerWait = Message<"perdure.v1.TimerWait"> & {
  * Use `create(TimerWaitSchema)` to create a new message.
  */
 export const TimerWaitSchema: GenMessage<TimerWait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 30);
+  messageDesc(file_perdure_v1_worker_service, 35);
 
 /**
  * A wait that is satisfied at the step's `next_retry_at`.
@@ -1614,7 +1939,22 @@ export type RetryWait = Message<"perdure.v1.RetryWait"> & {
  * Use `create(RetryWaitSchema)` to create a new message.
  */
 export const RetryWaitSchema: GenMessage<RetryWait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 31);
+  messageDesc(file_perdure_v1_worker_service, 36);
+
+/**
+ * A wait that is satisfied at the step's timeout.
+ *
+ * @generated from message perdure.v1.TimeoutWait
+ */
+export type TimeoutWait = Message<"perdure.v1.TimeoutWait"> & {
+};
+
+/**
+ * Describes the message perdure.v1.TimeoutWait.
+ * Use `create(TimeoutWaitSchema)` to create a new message.
+ */
+export const TimeoutWaitSchema: GenMessage<TimeoutWait> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 37);
 
 /**
  * @generated from message perdure.v1.SuspendRunResponse
@@ -1648,6 +1988,13 @@ export type SuspendRunResponse = Message<"perdure.v1.SuspendRunResponse"> & {
    * @generated from field: bool cancel_requested = 4;
    */
   cancelRequested: boolean;
+
+  /**
+   * True when something has come from outside: call TakeArrivals; only when not suspended.
+   *
+   * @generated from field: bool has_arrivals = 5;
+   */
+  hasArrivals: boolean;
 };
 
 /**
@@ -1655,7 +2002,7 @@ export type SuspendRunResponse = Message<"perdure.v1.SuspendRunResponse"> & {
  * Use `create(SuspendRunResponseSchema)` to create a new message.
  */
 export const SuspendRunResponseSchema: GenMessage<SuspendRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 32);
+  messageDesc(file_perdure_v1_worker_service, 38);
 
 /**
  * @generated from message perdure.v1.CompleteWorkflowRequest
@@ -1702,7 +2049,7 @@ export type CompleteWorkflowRequest = Message<"perdure.v1.CompleteWorkflowReques
  * Use `create(CompleteWorkflowRequestSchema)` to create a new message.
  */
 export const CompleteWorkflowRequestSchema: GenMessage<CompleteWorkflowRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 33);
+  messageDesc(file_perdure_v1_worker_service, 39);
 
 /**
  * @generated from message perdure.v1.CompleteWorkflowResponse
@@ -1715,7 +2062,7 @@ export type CompleteWorkflowResponse = Message<"perdure.v1.CompleteWorkflowRespo
  * Use `create(CompleteWorkflowResponseSchema)` to create a new message.
  */
 export const CompleteWorkflowResponseSchema: GenMessage<CompleteWorkflowResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 34);
+  messageDesc(file_perdure_v1_worker_service, 40);
 
 /**
  * @generated from message perdure.v1.FailWorkflowRequest
@@ -1769,7 +2116,7 @@ export type FailWorkflowRequest = Message<"perdure.v1.FailWorkflowRequest"> & {
  * Use `create(FailWorkflowRequestSchema)` to create a new message.
  */
 export const FailWorkflowRequestSchema: GenMessage<FailWorkflowRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 35);
+  messageDesc(file_perdure_v1_worker_service, 41);
 
 /**
  * Cuts the memo at a failure. Steps up to `seq` keep their outcomes, except that failures delivered at `from` or later are
@@ -1798,7 +2145,7 @@ export type MemoCut = Message<"perdure.v1.MemoCut"> & {
  * Use `create(MemoCutSchema)` to create a new message.
  */
 export const MemoCutSchema: GenMessage<MemoCut> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 36);
+  messageDesc(file_perdure_v1_worker_service, 42);
 
 /**
  * @generated from message perdure.v1.FailWorkflowResponse
@@ -1817,7 +2164,7 @@ export type FailWorkflowResponse = Message<"perdure.v1.FailWorkflowResponse"> & 
  * Use `create(FailWorkflowResponseSchema)` to create a new message.
  */
 export const FailWorkflowResponseSchema: GenMessage<FailWorkflowResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 37);
+  messageDesc(file_perdure_v1_worker_service, 43);
 
 /**
  * @generated from message perdure.v1.ConfirmCancelRequest
@@ -1850,7 +2197,7 @@ export type ConfirmCancelRequest = Message<"perdure.v1.ConfirmCancelRequest"> & 
  * Use `create(ConfirmCancelRequestSchema)` to create a new message.
  */
 export const ConfirmCancelRequestSchema: GenMessage<ConfirmCancelRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 38);
+  messageDesc(file_perdure_v1_worker_service, 44);
 
 /**
  * @generated from message perdure.v1.ConfirmCancelResponse
@@ -1863,7 +2210,7 @@ export type ConfirmCancelResponse = Message<"perdure.v1.ConfirmCancelResponse"> 
  * Use `create(ConfirmCancelResponseSchema)` to create a new message.
  */
 export const ConfirmCancelResponseSchema: GenMessage<ConfirmCancelResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 39);
+  messageDesc(file_perdure_v1_worker_service, 45);
 
 /**
  * @generated from message perdure.v1.ReleaseRunRequest
@@ -1910,7 +2257,7 @@ export type ReleaseRunRequest = Message<"perdure.v1.ReleaseRunRequest"> & {
  * Use `create(ReleaseRunRequestSchema)` to create a new message.
  */
 export const ReleaseRunRequestSchema: GenMessage<ReleaseRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 40);
+  messageDesc(file_perdure_v1_worker_service, 46);
 
 /**
  * @generated from message perdure.v1.ReleaseRunResponse
@@ -1923,7 +2270,7 @@ export type ReleaseRunResponse = Message<"perdure.v1.ReleaseRunResponse"> & {
  * Use `create(ReleaseRunResponseSchema)` to create a new message.
  */
 export const ReleaseRunResponseSchema: GenMessage<ReleaseRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 41);
+  messageDesc(file_perdure_v1_worker_service, 47);
 
 /**
  * @generated from message perdure.v1.DrainWorkerRequest
@@ -1949,7 +2296,7 @@ export type DrainWorkerRequest = Message<"perdure.v1.DrainWorkerRequest"> & {
  * Use `create(DrainWorkerRequestSchema)` to create a new message.
  */
 export const DrainWorkerRequestSchema: GenMessage<DrainWorkerRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 42);
+  messageDesc(file_perdure_v1_worker_service, 48);
 
 /**
  * @generated from message perdure.v1.DrainWorkerResponse
@@ -1968,7 +2315,7 @@ export type DrainWorkerResponse = Message<"perdure.v1.DrainWorkerResponse"> & {
  * Use `create(DrainWorkerResponseSchema)` to create a new message.
  */
 export const DrainWorkerResponseSchema: GenMessage<DrainWorkerResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 43);
+  messageDesc(file_perdure_v1_worker_service, 49);
 
 /**
  * For workers: claim runs, record what their code does, keep their leases.
@@ -2103,6 +2450,26 @@ export const WorkerService: GenService<{
     methodKind: "unary";
     input: typeof ScheduleSleepRequestSchema;
     output: typeof ScheduleSleepResponseSchema;
+  },
+  /**
+   * Begins a step that waits for something from outside of the run, a signal for example; it may have come already.
+   *
+   * @generated from rpc perdure.v1.WorkerService.AwaitStep
+   */
+  awaitStep: {
+    methodKind: "unary";
+    input: typeof AwaitStepRequestSchema;
+    output: typeof AwaitStepResponseSchema;
+  },
+  /**
+   * Takes outcomes that have come from outside: they get their place in the order of results, and may be given to the code then.
+   *
+   * @generated from rpc perdure.v1.WorkerService.TakeArrivals
+   */
+  takeArrivals: {
+    methodKind: "unary";
+    input: typeof TakeArrivalsRequestSchema;
+    output: typeof TakeArrivalsResponseSchema;
   },
   /**
    * Gives the run back until one of its waits is satisfied; when one already is, the run stays leased.

@@ -1,0 +1,61 @@
+/** Requests about what comes from outside of a run, as commands. */
+import type { AwaitStepRequest, SignalRunRequest, TakeArrivalsRequest } from '@perdure/proto';
+import type { AwaitStep, Payload, RunRef, TakeArrivals } from '@perdure/store';
+import type { Checker } from './checker.js';
+import { decodeLease, MAX_INT32 } from './worker-requests.js';
+import { decodeRunRef } from './workflow-requests.js';
+
+/** Longest name of a signal, in UTF-8 bytes: a step is named after it. */
+const MAX_NAME_BYTES = 200;
+const MAX_DUE_STEPS = 1_000;
+
+export function decodeAwaitStep(check: Checker, request: AwaitStepRequest): AwaitStep {
+  const { awaits } = request;
+  if (awaits.case === undefined) check.violate('awaits', 'must say what the step waits for: signal.');
+  return {
+    ...decodeLease(check, request),
+    stepId: check.id('step_id', request.stepId),
+    seq: check.integer('seq', request.seq, 1, MAX_INT32),
+    stepKind: 'SIGNAL',
+    attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
+    awaits: awaits.case === undefined ? '' : decodeName(check, 'signal', awaits.value),
+    timeoutMs: check.duration('timeout', request.timeout, null),
+    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_INT32),
+    uncancellable: request.uncancellable,
+  };
+}
+
+export function decodeTakeArrivals(check: Checker, request: TakeArrivalsRequest): TakeArrivals {
+  check.count('due_step_ids', request.dueStepIds.length, 0, MAX_DUE_STEPS);
+  return {
+    ...decodeLease(check, request),
+    eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_INT32),
+    dueStepIds: request.dueStepIds
+      .slice(0, MAX_DUE_STEPS)
+      .map((stepId, index) => check.id(`due_step_ids[${index}]`, stepId)),
+  };
+}
+
+/** A signal to a run that is named by its run id or its workflow id. */
+export interface SignalRequest {
+  readonly ref: RunRef;
+  readonly name: string;
+  readonly payload: Payload | null;
+  readonly requestId: string | null;
+  readonly sender: string;
+}
+
+export function decodeSignalRun(check: Checker, request: SignalRunRequest): SignalRequest {
+  return {
+    ref: decodeRunRef(check, request),
+    name: decodeName(check, 'name', request.name),
+    payload: check.payload('payload', request.payload),
+    requestId: check.optionalId('request_id', request.requestId) || null,
+    sender: check.optionalId('sender', request.sender),
+  };
+}
+
+function decodeName(check: Checker, field: string, name: string): string {
+  if (name === '') check.violate(field, `must be given: 1 to ${MAX_NAME_BYTES} bytes.`);
+  return check.optionalId(field, name, MAX_NAME_BYTES);
+}

@@ -1,0 +1,97 @@
+/**
+ * Sends signals to runs. Each signal is kept, in the order of sending, and given at once to the first step of the run that waits for
+ * its name, which wakes the run when it is suspended. The whole SQL is the function `perdure.send_signals`.
+ *
+ * A repeat of a request id sends nothing; it is answered with the number of the first one. An ended run takes no signal.
+ */
+import { plainArray, textArray, byteaArray } from '../../database/literals.js';
+import type { Database } from '../../database/database.js';
+import { defineStatement } from '../../database/statement.js';
+import type { Payload, QueueRef, RunStatus } from '../../model.js';
+import type { RunHolder } from '../../commands.js';
+import { unknownVerdict, type VerdictRow } from '../parts/batch.js';
+
+export interface SendSignal {
+  readonly namespace: string;
+  readonly runId: string;
+  readonly name: string;
+  readonly payload: Payload | null;
+  /** Null: every call sends another signal. */
+  readonly requestId: string | null;
+  /** Who sends it, for people. */
+  readonly sender: string;
+  /** Most signals that a run may keep which no step has received. */
+  readonly maxUnconsumed: number;
+}
+export type SendSignalOutcome =
+  | { readonly kind: 'run_not_found' }
+  | { readonly kind: 'run_closed'; readonly status: RunStatus }
+  | { readonly kind: 'too_many_signals'; readonly max: number }
+  | { readonly kind: 'sent'; readonly seq: number; readonly effect: ArrivalEffect }
+  /** Sent before, with the same request id. */
+  | { readonly kind: 'already_sent'; readonly seq: number };
+
+/** What an arrival has done to the run. */
+export type ArrivalEffect =
+  | { readonly kind: 'none' }
+  /** It was suspended and is claimable now. */
+  | { readonly kind: 'woken'; readonly queue: QueueRef; readonly workflowType: string }
+  /** Its worker has something to take. */
+  | { readonly kind: 'arrived'; readonly holder: RunHolder };
+
+const SEND_SIGNALS = defineStatement(
+  'send_signals',
+  `select * from perdure.send_signals($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::int)`,
+);
+
+interface Row extends VerdictRow {
+  readonly seq: number;
+  readonly status: RunStatus;
+  readonly woken: boolean;
+  readonly task_queue: string;
+  readonly workflow_type: string;
+  readonly leased_by: string | null;
+  readonly lease_token: number;
+}
+
+/** @returns one outcome per command, in their order */
+export async function sendSignals(db: Database, commands: readonly SendSignal[]): Promise<SendSignalOutcome[]> {
+  if (commands.length === 0) return [];
+  const max = Math.min(...commands.map(({ maxUnconsumed }) => maxUnconsumed));
+  const rows = await db.query<Row>(SEND_SIGNALS, [
+    plainArray(commands, (command) => command.runId),
+    textArray(commands, (command) => command.namespace),
+    textArray(commands, (command) => command.name),
+    byteaArray(commands, (command) => command.payload?.data),
+    textArray(commands, (command) => command.payload?.encoding),
+    textArray(commands, (command) => command.requestId),
+    textArray(commands, (command) => command.sender),
+    max,
+  ]);
+  return rows.map((row, index) => outcomeOf(commands[index] as SendSignal, row, max));
+}
+
+function outcomeOf({ namespace }: SendSignal, row: Row, max: number): SendSignalOutcome {
+  switch (row.verdict) {
+    case 'run_not_found':
+      return { kind: 'run_not_found' };
+    case 'run_closed':
+      return { kind: 'run_closed', status: row.status };
+    case 'too_many':
+      return { kind: 'too_many_signals', max };
+    case 'duplicate':
+      return { kind: 'already_sent', seq: row.seq };
+    case 'sent':
+      return { kind: 'sent', seq: row.seq, effect: effectOf(namespace, row) };
+    default:
+      return unknownVerdict('send_signals', row.verdict);
+  }
+}
+
+function effectOf(namespace: string, row: Row): ArrivalEffect {
+  if (row.woken) {
+    return { kind: 'woken', queue: { namespace, taskQueue: row.task_queue }, workflowType: row.workflow_type };
+  }
+  if (row.leased_by === null) return { kind: 'none' };
+  return { kind: 'arrived', holder: { workerId: row.leased_by, leaseToken: row.lease_token } };
+}
