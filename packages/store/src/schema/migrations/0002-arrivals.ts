@@ -68,19 +68,27 @@ create function perdure.lock_runs(locked uuid[]) returns void
     perform 1 from perdure.workflow_runs r where r.run_id = any(locked) order by r.run_id for no key update;
   end $$;
 
--- For a step that begins to wait, in a locked run: takes what is there already. No row when nothing is. One branch per kind.
+-- For a step that begins to wait, in a locked run: takes what is there already. No row when nothing is. One function per kind.
+create function perdure.bind_signal(waiting_run uuid, waiting_step text, awaited text)
+  returns table (status text, output bytea, output_encoding text, failure jsonb)
+  language plpgsql volatile
+  as $$ begin
+    return query
+    update perdure.signals s set consumed_by = waiting_step
+    where s.run_id = waiting_run and s.seq = (
+      select u.seq from perdure.signals u
+      where u.run_id = waiting_run and u.name = awaited and u.consumed_by is null order by u.seq limit 1)
+    returning 'COMPLETED', s.payload, s.payload_encoding, null::jsonb;
+  end $$;
+
 create function perdure.bind_arrival(waiting_run uuid, waiting_step text, waiting_kind text, awaited text)
   returns table (status text, output bytea, output_encoding text, failure jsonb)
   language plpgsql volatile
   as $$ begin
-    if waiting_kind = 'SIGNAL' then
-      return query
-      update perdure.signals s set consumed_by = waiting_step
-      where s.run_id = waiting_run and s.seq = (
-        select u.seq from perdure.signals u
-        where u.run_id = waiting_run and u.name = awaited and u.consumed_by is null order by u.seq limit 1)
-      returning 'COMPLETED', s.payload, s.payload_encoding, null::jsonb;
-    end if;
+    case waiting_kind
+      when 'SIGNAL' then return query select * from perdure.bind_signal(waiting_run, waiting_step, awaited);
+      else null;
+    end case;
   end $$;
 
 -- Begins waits: a step of a kind that ends from outside is recorded as open, or as ended when what it waits for is there already.
