@@ -122,6 +122,7 @@ export function interrupting(options: InterruptionsOptions): Connection {
           $typeName: 'perdure.v1.RecordHeartbeatResponse.LeaseState' as const,
           renewed: false,
           cancelRequested: false,
+          hasArrivals: false,
         };
         return isOver[n] ? { ...dead, runId: lease.runId, leaseToken: lease.leaseToken } : (states.shift() as never);
       });

@@ -67,8 +67,9 @@ describe('waits for what comes from outside', () => {
     if (outcome?.kind !== 'taken') throw new Error(`Got ${outcome?.kind}.`);
     return outcome;
   };
-  const suspend = async (more: { waits?: readonly { stepId: string; on: 'TIMER' | 'RETRY' | 'ARRIVAL' }[]; n?: number } = {}) =>
-    (await suspendRuns(store.db, [{ ...lease, waits: more.waits ?? [], arrivalsAwaited: more.n ?? 1 }]))[0];
+  const suspend = async (
+    more: { waits?: readonly { stepId: string; on: 'TIMER' | 'RETRY' | 'ARRIVAL' }[]; n?: number } = {},
+  ) => (await suspendRuns(store.db, [{ ...lease, waits: more.waits ?? [], arrivalsAwaited: more.n ?? 1 }]))[0];
 
   it('a signal that was sent before is received when the step begins, the oldest first', async () => {
     await sendSignals(store.db, [signal({ payload: text('1') }), signal({ payload: text('2') })]);
@@ -113,7 +114,10 @@ describe('waits for what comes from outside', () => {
     );
     const order = Array.from({ length: 1_500 }, (_, index) => `n${(index * 7) % 1_500}`);
     for (const name of order.slice(0, 3)) await sendSignals(store.db, [signal({ name })]);
-    await sendSignals(store.db, order.slice(3).map((name) => signal({ name, maxUnconsumed: 2_000 })));
+    await sendSignals(
+      store.db,
+      order.slice(3).map((name) => signal({ name, maxUnconsumed: 2_000 })),
+    );
     const first = await take(2_000);
     expect(first.arrivals.slice(0, 3).map(({ stepId }) => stepId)).toEqual(['s0', 's7', 's14']);
     expect(first).toMatchObject({ hasMore: true });
@@ -161,7 +165,10 @@ describe('waits for what comes from outside', () => {
   });
 
   it('a timeout of 0 does not wait; one that has passed ends the wait, by whoever sees it first', async () => {
-    expect((await awaitSteps(store.db, [waiting({ timeoutMs: 0 })]))[0]).toMatchObject({ kind: 'arrived', status: 'TIMED_OUT' });
+    expect((await awaitSteps(store.db, [waiting({ timeoutMs: 0 })]))[0]).toMatchObject({
+      kind: 'arrived',
+      status: 'TIMED_OUT',
+    });
     await awaitSteps(store.db, [waiting({ stepId: 'b', seq: 2, timeoutMs: 60_000 })]);
     expect((await take(2, { dueStepIds: ['b'] })).notDue).toMatchObject([{ stepId: 'b' }]);
     await awaitSteps(store.db, [waiting({ stepId: 'c', seq: 3, timeoutMs: 1 })]);
@@ -174,7 +181,8 @@ describe('waits for what comes from outside', () => {
   it('the reaper ends the timeouts of a suspended run', async () => {
     await awaitSteps(store.db, [waiting({ timeoutMs: 3_600_000 }), waiting({ stepId: 'z', seq: 2, awaits: 'z' })]);
     await suspend({ waits: [{ stepId: 'go', on: 'ARRIVAL' }] });
-    await store.database.sql`update perdure.step_runs set fires_at = now() where run_id = ${lease.runId} and step_id = 'go'`;
+    await store.database
+      .sql`update perdure.step_runs set fires_at = now() where run_id = ${lease.runId} and step_id = 'go'`;
     await store.database.sql`update perdure.workflow_runs set wake_at = now() where run_id = ${lease.runId}`;
     expect(await wakeSleepers(store.db, { limit: 10 })).toMatchObject({ woken: 1 });
     const [next] = await store.claim(workerId);
@@ -184,13 +192,21 @@ describe('waits for what comes from outside', () => {
   it('a request id sends once, also within one batch; a full run and an ended run take nothing', async () => {
     const twice = await sendSignals(store.db, [signal({ requestId: 'r' }), signal({ requestId: 'r' })]);
     expect(twice).toMatchObject([{ kind: 'sent', seq: 1 }, { kind: 'already_sent' }]);
-    expect((await sendSignals(store.db, [signal({ requestId: 'r' })]))[0]).toMatchObject({ kind: 'already_sent', seq: 1 });
-    const many = await sendSignals(store.db, Array.from({ length: 5 }, () => signal({ maxUnconsumed: 3 })));
+    expect((await sendSignals(store.db, [signal({ requestId: 'r' })]))[0]).toMatchObject({
+      kind: 'already_sent',
+      seq: 1,
+    });
+    const many = await sendSignals(
+      store.db,
+      Array.from({ length: 5 }, () => signal({ maxUnconsumed: 3 })),
+    );
     expect(many.map(({ kind }) => kind)).toEqual(['sent', 'sent', ...Array(3).fill('too_many_signals')]);
     await endRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
     expect((await sendSignals(store.db, [signal()]))[0]).toMatchObject({ kind: 'run_closed', status: 'COMPLETED' });
     expect((await sendSignals(store.db, [signal({ requestId: 'r' })]))[0]).toMatchObject({ kind: 'already_sent' });
-    expect((await sendSignals(store.db, [signal({ namespace: 'elsewhere' })]))[0]).toMatchObject({ kind: 'run_not_found' });
+    expect((await sendSignals(store.db, [signal({ namespace: 'elsewhere' })]))[0]).toMatchObject({
+      kind: 'run_not_found',
+    });
   });
 
   it('a cancel ends a wait that nothing has come for; what has come is there first', async () => {
@@ -210,7 +226,9 @@ describe('waits for what comes from outside', () => {
       'arrived',
       'settled',
     ]);
-    expect((await awaitSteps(store.db, [waiting({ stepId: 'c', seq: 3 })]))[0]).toMatchObject({ kind: 'cancel_requested' });
+    expect((await awaitSteps(store.db, [waiting({ stepId: 'c', seq: 3 })]))[0]).toMatchObject({
+      kind: 'cancel_requested',
+    });
     await sendSignals(store.db, [signal()]);
     expect(await store.attempts(lease.runId)).toMatchObject({ 'go/1': 'COMPLETED', 'b/1': 'CANCELLED' });
     expect((await awaitSteps(store.db, [waiting({ stepId: 'c', seq: 3, uncancellable: true })]))[0]).toMatchObject({
@@ -227,13 +245,16 @@ describe('waits for what comes from outside', () => {
   });
 
   it('signals and waits of many connections at once meet: each signal is received once, in order', async () => {
-    const waits = Array.from({ length: 200 }, (_, index) => waiting({ stepId: `s${index}`, seq: index + 1, eventSeq: index + 1 }));
+    const waits = Array.from({ length: 200 }, (_, index) =>
+      waiting({ stepId: `s${index}`, seq: index + 1, eventSeq: index + 1 }),
+    );
     await Promise.all([
       (async () => {
         for (const wait of waits) await awaitSteps(store.db, [wait]);
       })(),
       (async () => {
-        for (let n = 0; n < 200; n++) await sendSignals(store.db, [signal({ payload: text(String(n)), maxUnconsumed: 1_000 })]);
+        for (let n = 0; n < 200; n++)
+          await sendSignals(store.db, [signal({ payload: text(String(n)), maxUnconsumed: 1_000 })]);
       })(),
     ]);
     const rows = await store.database.sql<{ step_id: string; seq: number; output: Uint8Array; n: number }[]>`
@@ -241,6 +262,8 @@ describe('waits for what comes from outside', () => {
       join perdure.signals g on g.run_id = s.run_id and g.consumed_by = s.step_id
       where s.run_id = ${lease.runId} order by s.seq`;
     expect(rows.map(({ n }) => n)).toEqual(Array.from({ length: 200 }, (_, index) => index + 1));
-    expect(rows.map(({ output }) => textOf({ data: output }))).toEqual(Array.from({ length: 200 }, (_, index) => String(index)));
+    expect(rows.map(({ output }) => textOf({ data: output }))).toEqual(
+      Array.from({ length: 200 }, (_, index) => String(index)),
+    );
   });
 });

@@ -175,7 +175,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
     },
   },
   suspendRun: {
-    run: (db, lease) => suspendRuns(db, [{ ...lease, waits: [{ stepId: 'nap', on: 'TIMER' }] }]),
+    run: (db, lease) => suspendRuns(db, [{ ...lease, waits: [{ stepId: 'nap', on: 'TIMER' }], arrivalsAwaited: 0 }]),
     expected: {
       PENDING: 'lease_lost',
       RUNNING: 'suspended',
@@ -383,7 +383,7 @@ describe('state × command', () => {
       },
     ]);
     const suspend = async () => {
-      await suspendRuns(db, [{ ...lease, waits: [{ stepId: 'nap', on: 'TIMER' }] }]);
+      await suspendRuns(db, [{ ...lease, waits: [{ stepId: 'nap', on: 'TIMER' }], arrivalsAwaited: 0 }]);
     };
     switch (state) {
       case 'RUNNING':

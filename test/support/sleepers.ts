@@ -20,7 +20,7 @@ export async function endSleep({ database }: TestPerdure, ...runIds: readonly st
     async () => {
       const rows = await database.sql<{ run_id: string; lease_token: number; left_ms: number }[]>`
       select run_id, lease_token, ceil(extract(epoch from wake_at - perdure.clock()) * 1000)::float8 as left_ms
-      from perdure.workflow_runs where run_id in ${database.sql(ids)} and status = 'SLEEPING'`;
+      from perdure.workflow_runs where run_id in ${database.sql(ids)} and status in ('SLEEPING', 'WAITING') and wake_at is not null`;
       return rows.length === runIds.length && rows;
     },
     PATIENCE_MS,
@@ -32,7 +32,7 @@ export async function endSleep({ database }: TestPerdure, ...runIds: readonly st
     `${runIds.length} runs to be awake`,
     async () => {
       const asleep = await database.sql<{ run_id: string; lease_token: number }[]>`
-      select run_id, lease_token from perdure.workflow_runs where run_id in ${database.sql(ids)} and status = 'SLEEPING'`;
+      select run_id, lease_token from perdure.workflow_runs where run_id in ${database.sql(ids)} and status in ('SLEEPING', 'WAITING') and wake_at is not null`;
       // One that sleeps under another lease has been awake in between.
       return !asleep.some(({ run_id, lease_token }) => tokens.get(run_id) === lease_token);
     },

@@ -42,6 +42,7 @@ const step = (fields: Partial<StepAttempt>): StepAttempt => ({
   stepId: 's',
   seq: 1,
   kind: 'FUNCTION',
+  awaits: null,
   attemptNumber: 1,
   countedAttempt: 1,
   maxCountedAttempts: 3,

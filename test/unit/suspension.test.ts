@@ -1,5 +1,5 @@
-import { StepStatus } from '@perdure/proto';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { Arrivals } from '../../packages/worker-sdk/dist/execution/wait/arrivals.js';
 import { Suspension } from '../../packages/worker-sdk/dist/execution/wait/suspension.js';
 import type { SuspensionHost } from '../../packages/worker-sdk/dist/execution/wait/suspension-host.js';
 import { type WaitEnd, Waits } from '../../packages/worker-sdk/dist/execution/wait/waits.js';
@@ -10,6 +10,7 @@ interface Answer {
   readonly suspended: boolean;
   readonly cancelRequested?: boolean;
   readonly readyStepIds?: readonly string[];
+  readonly hasArrivals?: boolean;
 }
 
 /** A run whose server answers as the test says; what comes of it is written down. */
@@ -18,11 +19,13 @@ function suspendable() {
   const told: string[] = [];
   const requests: { waits: { stepId: string; kind: { case: string } }[] }[] = [];
   const state = { isIdle: true, answer: { suspended: true } as Answer, hold: undefined as Promise<void> | undefined };
-  const memo: { stepId: string; status: StepStatus; eventSeq?: number }[] = [];
+  const arrivals: string[] = [];
   const calls = {
     exclusively: <T>(work: () => Promise<T>) => work(),
     async call(method: string, request: (typeof requests)[number]) {
-      if (method === 'getMemo') return { memo: memo.map((entry) => ({ eventSeq: 1, ...entry })) };
+      if (method === 'takeArrivals') {
+        return { arrivals: arrivals.splice(0).map((stepId) => ({ stepId })), notDue: [], hasMore: false };
+      }
       requests.push(request);
       await state.hold;
       return { cancelRequested: false, readyStepIds: [], ...state.answer };
@@ -32,25 +35,42 @@ function suspendable() {
     calls,
     faults: { guard: (work: () => Promise<void>) => work() },
     work: { during: <T>(work: () => Promise<T>) => work() },
-    delivery: { recheck: () => told.push('touched') },
+    delivery: {
+      recheck: () => told.push('touched'),
+      reserve: () => ({
+        eventSeq: 1,
+        readyAll: (deliveries: readonly (() => void)[]) => {
+          for (const deliver of deliveries) deliver();
+        },
+      }),
+    },
+    onArrivalsTaken: () => told.push('taken'),
     cancel: () => told.push('cancelled'),
     forget: () => told.push('evicted'),
     onSuspended: () => told.push('suspended'),
-    release: async (reason: string) => void told.push(`released: ${reason}`),
-    untilMs: () => 700,
     get isIdle() {
       return state.isIdle;
     },
   } as unknown as SuspensionHost;
-  const waits = new Waits(() => undefined, clock);
-  const suspension = new Suspension(host, waits, clock);
+  const waits = new Waits(
+    () => undefined,
+    () => undefined,
+    clock,
+  );
+  const suspension = new Suspension(host, waits, new Arrivals(host, waits, false), clock);
   const ends: string[] = [];
   const wait = (stepId: string, remainingMs: number, on: 'TIMER' | 'RETRY' = 'TIMER') => {
     void waits
-      .wait({ stepId, on, uncancellable: false, remainingMs })
+      .wait({
+        stepId,
+        on,
+        uncancellable: false,
+        remainingMs,
+        onArrival: () => ends.push(`${stepId} arrived`),
+      })
       .then((end: WaitEnd) => ends.push(`${stepId} ${end.kind}`));
   };
-  return { clock, told, requests, state, memo, suspension, waits, wait, ends };
+  return { clock, told, requests, state, arrivals, suspension, waits, wait, ends };
 }
 
 describe('a suspension', () => {
@@ -59,7 +79,7 @@ describe('a suspension', () => {
     run = suspendable();
   });
   const resume = async (cancelRequested = false) => {
-    run.suspension.resume({ cancelRequested } as never);
+    run.suspension.resume({ cancelRequested, hasArrivals: run.arrivals.length > 0 } as never);
     await settled();
   };
 
@@ -126,50 +146,56 @@ describe('a suspension', () => {
     expect([run.ends, run.waits.size, run.suspension.isSuspended]).toEqual([['nap due'], 1, false]);
   });
 
-  it('resumes with what has fired, and waits on by what the server says for the rest', async () => {
+  it('resumes with what has arrived, and waits on for the rest', async () => {
     run.wait('fired', 1_000);
     run.wait('rest', 9_000);
     run.wait('retried', 9_000, 'RETRY');
     run.suspension.onIdle();
     await settled();
-    run.memo.push(
-      { stepId: 'fired', status: StepStatus.COMPLETED },
-      { stepId: 'rest', status: StepStatus.RUNNING },
-      { stepId: 'retried', status: StepStatus.FAILED, eventSeq: 0 },
-    );
-    Object.assign(run.memo[1] as object, { firesAt: { seconds: 1n, nanos: 0 } });
-    Object.assign(run.memo[2] as object, { nextRetryAt: { seconds: 1n, nanos: 0 } });
+    run.arrivals.push('fired');
     await resume();
-    expect(run.ends).toEqual(['fired fired']);
-    await run.clock.advance(699);
-    expect(run.ends).toEqual(['fired fired']);
+    expect(run.ends).toEqual(['fired arrived']);
+    await run.clock.advance(8_999);
+    expect(run.ends).toEqual(['fired arrived']);
     await run.clock.advance(1);
-    expect(run.ends).toEqual(['fired fired', 'rest due', 'retried due']);
-    expect(run.told).toEqual(['suspended']);
+    expect(run.ends).toEqual(['fired arrived', 'rest due', 'retried due']);
   });
 
-  it('resumes with a cancel that came meanwhile', async () => {
+  it('resumes with a cancel that came meanwhile, after what has arrived', async () => {
     run.wait('nap', 1_000);
     run.suspension.onIdle();
     await settled();
-    run.memo.push({ stepId: 'nap', status: StepStatus.RUNNING });
+    run.arrivals.push('nap');
     await resume(true);
-    expect(run.told).toEqual(['suspended', 'cancelled']);
+    expect(run.told).toEqual(['suspended', 'taken', 'cancelled', 'touched']);
+    expect(run.ends).toEqual(['nap arrived']);
   });
 
-  it('gives the run back instead of resuming when a step was settled otherwise, or is not recorded', async () => {
-    run.wait('step', 1_000, 'RETRY');
-    run.suspension.onIdle();
-    await settled();
-    run.memo.push({ stepId: 'step', status: StepStatus.COMPLETED });
-    await resume();
-    expect(run.told).toEqual(['suspended', 'released: A step that was awaited has been settled otherwise.']);
-    run = suspendable();
+  it('of a run that waits for something from outside says so, and names only what a time ends', async () => {
     run.wait('nap', 1_000);
+    void run.waits.wait({ stepId: 'go', on: 'ARRIVAL', uncancellable: false, remainingMs: undefined });
+    void run.waits.wait({ stepId: 'late', on: 'ARRIVAL', uncancellable: false, remainingMs: 5_000 });
     run.suspension.onIdle();
     await settled();
-    await resume();
-    expect(run.told[1]).toMatch(/^released/);
-    expect(run.ends).toEqual([]);
+    expect(run.requests).toMatchObject([
+      {
+        arrivalsAwaited: 1,
+        waits: [
+          { stepId: 'nap', kind: { case: 'timer' } },
+          { stepId: 'late', kind: { case: 'timeout' } },
+        ],
+      },
+    ]);
+  });
+
+  it('that is refused because something has arrived takes that', async () => {
+    run.state.answer = { suspended: false, hasArrivals: true };
+    run.wait('go', 60_000);
+    run.suspension.onIdle();
+    await settled();
+    run.arrivals.push('go');
+    run.suspension.onIdle();
+    await settled();
+    expect([run.ends, run.suspension.isSuspended]).toEqual([['go arrived'], false]);
   });
 });

@@ -7,11 +7,17 @@ describe('what a run awaits', () => {
   let changes: number;
   let waits: Waits;
   let ends: string[];
+  let timeouts: string[];
   beforeEach(() => {
     clock = new ManualClock();
     changes = 0;
     ends = [];
-    waits = new Waits(() => changes++, clock);
+    timeouts = [];
+    waits = new Waits(
+      () => changes++,
+      (stepId) => timeouts.push(stepId),
+      clock,
+    );
   });
   const wait = (stepId: string, remainingMs: number, uncancellable = false) => {
     void waits
@@ -52,19 +58,49 @@ describe('what a run awaits', () => {
     expect(ends).toEqual(['code cancelled', 'clean-up due']);
   });
 
-  it('ends at no time while it is paused, and by what was told since when it is resumed', async () => {
-    for (const stepId of ['fired', 'sooner', 'later', 'as before']) wait(stepId, 1_000);
+  it('ends at no time while it is paused, and at its time once it is resumed', async () => {
+    for (const stepId of ['sooner', 'later']) wait(stepId, stepId === 'later' ? 5_020 : 1_000);
     waits.pause();
     await clock.advance(5_000);
     expect(ends).toEqual([]);
-    waits.fired('fired', new Date(0));
-    waits.rearm('sooner', 10);
-    waits.rearm('later', 50);
     waits.resume();
-    await clock.advance(9);
-    expect(ends).toEqual(['fired fired', 'as before due']);
-    await clock.advance(41);
-    expect(ends).toEqual(['fired fired', 'as before due', 'sooner due', 'later due']);
+    await clock.advance(0);
+    expect(ends).toEqual(['sooner due']);
+    await clock.advance(20);
+    expect(ends).toEqual(['sooner due', 'later due']);
+  });
+
+  it('for something from outside ends with that, and not with its timeout, which the database decides', async () => {
+    const told: string[] = [];
+    void waits.wait({
+      stepId: 'go',
+      on: 'ARRIVAL',
+      uncancellable: false,
+      remainingMs: 100,
+      onArrival: ({ stepId }) => told.push(stepId),
+    });
+    await clock.advance(100);
+    expect([timeouts, waits.size]).toEqual([['go'], 1]);
+    waits.rearm('go', 50);
+    await clock.advance(50);
+    expect(timeouts).toEqual(['go', 'go']);
+    waits.arrived('go')?.({ stepId: 'go' } as never, 1);
+    expect([told, waits.size, waits.arrived('go')]).toEqual([['go'], 0, undefined]);
+  });
+
+  it('may have no time that ends it', async () => {
+    void waits.wait({
+      stepId: 'go',
+      on: 'ARRIVAL',
+      uncancellable: false,
+      remainingMs: undefined,
+      onArrival: () => undefined,
+    });
+    expect([waits.size, clock.nextInMs]).toEqual([1, undefined]);
+    waits.cancel(['RETRY']);
+    expect(waits.size).toBe(1);
+    waits.cancel();
+    expect(waits.size).toBe(0);
   });
 
   it('never ends once all are forgotten', async () => {

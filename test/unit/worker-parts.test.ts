@@ -88,6 +88,7 @@ describe('the keeper of leases', () => {
       heartbeats,
       events,
       takeHeartbeats: (maxBytes: number) => heartbeats.take(maxBytes),
+      arrived: () => 0,
       cancel: () => events.push('cancel'),
       loseLease: (how: string) => events.push(how),
     };
@@ -278,7 +279,7 @@ describe('claims that came late', () => {
     const claims = [claim('a'), claim('b')];
     await late.confirm(claims);
     expect(outcomes).toEqual(['held a', 'gone b']);
-    expect(claims[0]?.leased.cancelRequested).toBe(true);
+    expect(claims[0]?.leased).toMatchObject({ cancelRequested: true, hasArrivals: true });
     expect([calls(), late.size]).toEqual([1, 0]);
   });
 
@@ -313,7 +314,7 @@ describe('claims that came late', () => {
     const claims = [claim('a'), claim('b')];
     void late.confirm(claims);
     await settled();
-    late.onNotices(new Set(['a/1']), new Set(['b/1']));
+    late.onNotices({ cancelled: new Set(['a/1']), ended: new Set(['b/1']), awaited: new Set(['a/1']) });
     expect(outcomes).toEqual(['gone b']);
     expect(claims[0]?.leased.cancelRequested).toBe(true);
     expect(late.giveUp().map(({ lease }) => lease.runId)).toEqual(['a']);

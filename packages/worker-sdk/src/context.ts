@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Duration } from './duration.js';
 import type { RetryPolicy } from './retry.js';
+import type { Signal } from './signal.js';
 
 /** A run's identity and place, as its code sees it. Frozen. */
 export interface RunInfo {
@@ -39,6 +40,12 @@ export interface StepOptions {
    * lost, the step fails with WorkerLostError instead of being executed again. Default `'repeatable'`: at least once.
    */
   readonly begin?: 'repeatable' | 'durable';
+}
+
+/** How long to wait for something from outside. */
+export interface WaitOptions {
+  /** 0 to 10 years; 0: only what is there already. */
+  readonly timeout: Duration;
 }
 
 /** What the body of a step receives. Its methods may be destructured. */
@@ -102,6 +109,30 @@ export interface WorkflowContext {
   sleepUntil(time: Date): Promise<void>;
   /** Waits like {@link sleepUntil}; the name identifies the sleep in the run's history, like that of a step. */
   sleepUntil(name: string, time: Date): Promise<void>;
+  /**
+   * Waits for a signal without occupying a slot. Signals are kept from the moment they are sent: each is received exactly once, the
+   * oldest of the name first, also when it was sent before anyone waited. A step named like the signal records it.
+   *
+   * @param signal made with `signal(name)`, or its name
+   * @returns what was sent; with `timeout`: null when nothing came in time
+   * @throws {CancelledError} when the run is being cancelled
+   * @throws {InvalidInputError} when what was sent does not fit the signal's schema
+   */
+  waitForSignal<Received>(signal: Signal<never, Received> | string): Promise<Received>;
+  waitForSignal<Received>(signal: Signal<never, Received> | string, options: WaitOptions): Promise<Received | null>;
+  /** The signals of a name, one after the other, without an end: `for await (const item of ctx.signals(added)) …`; leave it with `break`. */
+  signals<Received>(signal: Signal<never, Received> | string): AsyncGenerator<Received, never>;
+  /**
+   * Sends a signal to another run, exactly once; recorded as a step named like the signal.
+   *
+   * @param run a run id, or a workflow id: then its open run
+   * @throws {RpcError} RUN_CLOSED, RUN_NOT_FOUND, TOO_MANY_SIGNALS
+   */
+  signalRun<Sent>(
+    run: { readonly runId: string } | { readonly workflowId: string },
+    signal: Signal<Sent, unknown> | string,
+    payload?: Sent,
+  ): Promise<void>;
   /** Executes clean-up: steps and sleeps inside `work` run although the run is being cancelled. Returns what `work` returns. */
   uncancellable<T>(work: () => Promise<T>): Promise<T>;
   /** The database's time of the latest result; the same in every replay. */

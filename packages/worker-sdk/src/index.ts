@@ -3,13 +3,14 @@ export type { ListOptions } from './client/list-options.js';
 export type { ResultOptions } from './client/result-deadline.js';
 export { RunHandle } from './client/run-handle.js';
 export type { RunStatus, RunSummary } from './client/run-summary.js';
+export type { SignalOptions } from './client/send-signal.js';
 export type { InputAnd, StartItem, StartOptions } from './client/start-options.js';
 export { type AesGcmCodecOptions, aesGcmCodec } from './codec/aes-gcm-codec.js';
 export type { Codec, EncodedPayload } from './codec/codec.js';
 export { devalueCodec } from './codec/devalue-codec.js';
 export { type GzipCodecOptions, gzipCodec } from './codec/gzip-codec.js';
 export { jsonCodec } from './codec/json-codec.js';
-export type { RunInfo, StepContext, StepOptions, WorkflowContext } from './context.js';
+export type { RunInfo, StepContext, StepOptions, WaitOptions, WorkflowContext } from './context.js';
 export type { Duration } from './duration.js';
 export {
   AwaitTimeoutError,
@@ -37,6 +38,7 @@ export {
   type ServiceClient,
 } from './rpc/connection.js';
 export { RpcError, type RpcErrorReason, type StatusName } from './rpc/rpc-error.js';
+export { type Signal, signal } from './signal.js';
 export { Worker } from './worker/worker.js';
 export type { WorkerOptions } from './worker/worker-options.js';
 export { type Workflow, type WorkflowOptions, workflow } from './workflow.js';

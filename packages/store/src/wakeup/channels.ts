@@ -91,9 +91,7 @@ function isNotice(value: unknown): value is WorkerNotice {
   if (typeof namespace !== 'string' || typeof workerId !== 'string') return false;
   if (kind === 'drain') return true;
   return (
-    (LEASE_NOTICES as readonly unknown[]).includes(kind) &&
-    typeof runId === 'string' &&
-    typeof leaseToken === 'number'
+    (LEASE_NOTICES as readonly unknown[]).includes(kind) && typeof runId === 'string' && typeof leaseToken === 'number'
   );
 }
 

@@ -12,6 +12,7 @@ import { devalueCodec } from '../codec/devalue-codec.js';
 import { refuseUnknownKeys } from '../options.js';
 import { Connection } from '../rpc/connection.js';
 import { RpcError } from '../rpc/rpc-error.js';
+import type { Signal } from '../signal.js';
 import type { Workflow } from '../workflow.js';
 import { awaitResult, type ClientContext, outputOf } from './await-result.js';
 import { type ListOptions, listRequest } from './list-options.js';
@@ -21,6 +22,7 @@ import { ResultDeadline, type ResultOptions } from './result-deadline.js';
 import { DEFAULT_GIVE_UP_MS, type RetryUntilAnsweredOptions, retryUntilAnswered } from './retry-until-answered.js';
 import { RunHandle } from './run-handle.js';
 import { type RunSummary, runSummary } from './run-summary.js';
+import { type SignalArguments, sendSignal } from './send-signal.js';
 import { checkStartOptions, type InputAnd, type StartItem, type StartOptions } from './start-options.js';
 import { inBatches, inputOf, nameOf, type StartRequest, startError, startRequest } from './start-request.js';
 
@@ -199,6 +201,15 @@ export class Client {
       for (const run of answer.runs) yield runSummary(run, this.#context.codec);
       pageToken = answer.nextPageToken;
     } while (pageToken !== '');
+  }
+
+  /** Sends a signal to a run, for a workflow id to its open run; see {@link RunHandle.signal}. */
+  async signal<Sent>(
+    run: { readonly runId: string } | { readonly workflowId: string },
+    signal: Signal<Sent, unknown> | string,
+    ...sent: SignalArguments<Sent>
+  ): Promise<void> {
+    await sendSignal(this.#context, run, signal as Signal | string, sent);
   }
 
   /** Requests that a run end; see {@link RunHandle.cancel}. */

@@ -1,9 +1,11 @@
 import type { GetRunResponse, WorkflowRun } from '@perdure/proto';
 import { refuseUnknownKeys } from '../options.js';
+import type { Signal } from '../signal.js';
 import { awaitResult, type ClientContext } from './await-result.js';
 import { ResultDeadline, type ResultOptions } from './result-deadline.js';
 import { retryUntilAnswered } from './retry-until-answered.js';
 import { type RunSummary, runSummary } from './run-summary.js';
+import { type SignalArguments, sendSignal } from './send-signal.js';
 
 /** One run: awaits its result, reads it, cancels, terminates or deletes it. Made by a client. */
 export class RunHandle<Output = unknown> {
@@ -58,6 +60,18 @@ export class RunHandle<Output = unknown> {
       service.getRun({ namespace, runId: this.runId }, options),
     );
     return runSummary(run as WorkflowRun, codec);
+  }
+
+  /**
+   * Sends a signal to the run. It is kept until a step of the run receives it.
+   *
+   * @param signal made with `signal(name)`, or its name
+   * @returns once it is committed
+   * @throws {RpcError} RUN_CLOSED when the run has ended; RUN_NOT_FOUND; TOO_MANY_SIGNALS
+   * @throws {InvalidInputError} when the payload does not fit the signal's schema
+   */
+  async signal<Sent>(signal: Signal<Sent, unknown> | string, ...sent: SignalArguments<Sent>): Promise<void> {
+    await sendSignal(this.#context, { runId: this.runId }, signal as Signal | string, sent);
   }
 
   /**

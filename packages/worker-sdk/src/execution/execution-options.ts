@@ -2,7 +2,7 @@ import type { LeasedRun } from '@perdure/proto';
 import type { Logger } from 'pino';
 import type { Clock } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
-import type { WorkerTransport } from '../rpc/worker-transport.js';
+import type { RunService, WorkerTransport } from '../rpc/worker-transport.js';
 import type { Workflow } from '../workflow.js';
 import type { HeldRun } from './held-run.js';
 import type { Lease } from './lease/lease.js';
@@ -16,6 +16,7 @@ export interface RunExecutionOptions {
   readonly namespace: string;
   readonly taskQueue: string;
   readonly transport: WorkerTransport;
+  readonly runService: RunService;
   readonly codec: Codec;
   readonly maxPayloadBytes: number;
   readonly log: Logger;

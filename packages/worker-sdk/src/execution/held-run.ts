@@ -11,5 +11,7 @@ export interface HeldRun {
   takeHeartbeats(maxBytes: number): readonly HeartbeatDetail[];
   /** A cancel is requested. */
   cancel(): void;
+  /** Something has come from outside for a step of the run. */
+  arrived(): void;
   loseLease(how: LeaseLoss): void;
 }

@@ -3,6 +3,7 @@ import { type Clock, monotonicClock } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import type { RunInfo } from '../context.js';
+import type { RunService } from '../rpc/worker-transport.js';
 import { BodyReports } from './body/body-reports.js';
 import type { HeartbeatDetail, Heartbeats } from './body/heartbeats.js';
 import type { BodyResult, StepBody } from './body/step-body.js';
@@ -27,6 +28,8 @@ import { type FaultHost, Faults } from './run/faults.js';
 import { PayloadLimit } from './run/payload-limit.js';
 import { RunFacts } from './run/run-facts.js';
 import { WorkCount } from './run/work-count.js';
+import type { StepWait } from './step/step-host.js';
+import { Arrivals } from './wait/arrivals.js';
 import { Suspension } from './wait/suspension.js';
 import type { SuspensionHost } from './wait/suspension-host.js';
 import { CANCELLED, type WaitEnd, Waits } from './wait/waits.js';
@@ -52,6 +55,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   readonly #options: RunExecutionOptions;
   readonly #clock: Clock;
   readonly #program = new Program();
+  readonly arrivals: Arrivals;
   readonly #waits: Waits;
   readonly #suspension: Suspension;
   readonly #cancelRequest: CancelRequest;
@@ -71,8 +75,13 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     this.limit = new PayloadLimit(options.maxPayloadBytes);
     this.reports = new BodyReports(leased.runId, this.codec, this.limit, () => options.flushHeartbeats(this));
     this.faults = new Faults(this, options.transport, options.faultDelayMs);
-    this.#waits = new Waits(() => this.#delivery.recheck(), clock);
-    this.#suspension = new Suspension(this, this.#waits, clock);
+    this.#waits = new Waits(
+      () => this.#delivery.recheck(),
+      (stepId) => this.arrivals.timedOut(stepId),
+      clock,
+    );
+    this.arrivals = new Arrivals(this, this.#waits, leased.hasArrivals);
+    this.#suspension = new Suspension(this, this.#waits, this.arrivals, clock);
     this.#cancelRequest = new CancelRequest(this, this.#waits, leased.cancelObserved !== undefined);
     this.#delivery = this.#deliver([]);
     this.#isSuspect = leased.lostLeases > 0;
@@ -81,6 +90,10 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
 
   get run(): RunInfo {
     return this.facts.run;
+  }
+
+  get runService(): RunService {
+    return this.#options.runService;
   }
 
   get lease(): Lease {
@@ -183,6 +196,14 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     if (!this.#hasEnded && !this.#suspension.holdsCancel()) this.#cancelRequest.receive();
   }
 
+  arrived(): void {
+    if (!this.#hasEnded) this.arrivals.hint();
+  }
+
+  onArrivalsTaken(): void {
+    this.#cancelRequest.endWaits();
+  }
+
   open(name: string, kind: StepKind): StepRef | undefined {
     this.#program.refuseAfterEnd(name);
     // The code continued without a recorded result while the run was suspended: a replay shows what comes of that.
@@ -216,11 +237,11 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     });
   }
 
-  wait(step: StepRef, on: 'TIMER' | 'RETRY', remainingMs: number): Promise<WaitEnd> {
-    const { stepId, uncancellable } = step;
+  wait(step: StepRef, { isDecided = false, ...wait }: StepWait): Promise<WaitEnd> {
+    const { stepId } = step;
     if (this.#hasEnded) throw new ExecutionEnded();
-    if (this.cancellation.isCancelled(step)) return Promise.resolve(CANCELLED);
-    return this.#waits.wait({ stepId, on, uncancellable, remainingMs });
+    if (!isDecided && this.cancellation.isCancelled(step)) return Promise.resolve(CANCELLED);
+    return this.#waits.wait({ ...wait, stepId, uncancellable: isDecided || step.uncancellable });
   }
 
   untilMs(time: Date): number {

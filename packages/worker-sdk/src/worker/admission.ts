@@ -6,7 +6,7 @@ import type { Codec } from '../codec/codec.js';
 import { Lease } from '../execution/lease/lease.js';
 import type { Ended } from '../execution/lease/lease-tenure.js';
 import { RunExecution } from '../execution/run-execution.js';
-import type { WorkerTransport } from '../rpc/worker-transport.js';
+import type { RunService, WorkerTransport } from '../rpc/worker-transport.js';
 import type { Workflow } from '../workflow.js';
 import { FaultBackoff } from './fault-backoff.js';
 import { type Claim, LateClaims, leaseKey } from './late-claims.js';
@@ -16,6 +16,7 @@ import type { WarmCache } from './warm-cache.js';
 
 export interface AdmissionOptions {
   readonly transport: WorkerTransport;
+  readonly runService: RunService;
   readonly clock: Clock;
   readonly namespace: string;
   readonly taskQueue: string;
@@ -81,17 +82,19 @@ export class Admission {
     if (late.length > 0) void this.#late.confirm(late);
   }
 
-  /** The server says of which runs a cancel is requested, and which were terminated; see AwaitNotices. */
-  onNotices({ cancelRequested, lost }: Pick<AwaitNoticesResponse, 'cancelRequested' | 'lost'>): void {
-    if (cancelRequested.length + lost.length === 0) return;
+  /** The server says what has happened to runs; see AwaitNotices. */
+  onNotices({ cancelRequested, lost, arrived }: Omit<AwaitNoticesResponse, 'drain' | '$typeName'>): void {
+    if (cancelRequested.length + lost.length + arrived.length === 0) return;
     const cancelled = new Set(cancelRequested.map(leaseKey));
     const ended = new Set(lost.map(leaseKey));
+    const awaited = new Set(arrived.map(leaseKey));
     for (const execution of [...this.#executions]) {
       const key = leaseKey(execution.lease);
+      if (awaited.has(key)) execution.arrived();
       if (ended.has(key)) execution.loseLease('terminated');
       else if (cancelled.has(key)) execution.cancel();
     }
-    this.#late.onNotices(cancelled, ended);
+    this.#late.onNotices({ cancelled, ended, awaited });
   }
 
   /** Waits until all runs have ended, for at most `graceMs`; then gives back those that have not. */
@@ -144,7 +147,7 @@ export class Admission {
   }
 
   #newExecution({ leased, lease, workflow, receivedAtMs }: Claim, keeper: LeaseKeeper): RunExecution {
-    const { namespace, taskQueue, transport, codec, log, clock, registered } = this.#options;
+    const { namespace, taskQueue, transport, runService, codec, log, clock, registered } = this.#options;
     return new RunExecution({
       leased,
       lease,
@@ -153,6 +156,7 @@ export class Admission {
       namespace,
       taskQueue,
       transport,
+      runService,
       codec,
       maxPayloadBytes: registered().maxPayloadBytes,
       log,

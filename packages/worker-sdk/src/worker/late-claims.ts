@@ -25,6 +25,15 @@ export interface LateClaimsOptions {
   readonly onGone: (claim: Claim) => void;
 }
 
+/** Keys of leases, see {@link leaseKey}. */
+export interface NoticedLeases {
+  /** Whose run is being cancelled. */
+  readonly cancelled: ReadonlySet<string>;
+  readonly ended: ReadonlySet<string>;
+  /** For whose run something has come from outside. */
+  readonly awaited: ReadonlySet<string>;
+}
+
 const RETRY_MS = 250;
 
 /**
@@ -54,6 +63,7 @@ export class LateClaims {
           const state = states[index];
           if (!isWaiting(claim)) return;
           if (state?.cancelRequested) claim.leased.cancelRequested = true;
+          if (state?.hasArrivals) claim.leased.hasArrivals = true;
           if (!state?.renewed) this.#end(claim, 'onGone');
           // The answer to the renewal may have come late as well; then it is renewed again.
           else if (claim.lease.mayBegin) this.#end(claim, 'onHeld');
@@ -64,10 +74,10 @@ export class LateClaims {
     }
   }
 
-  /** @param cancelled keys of leases whose run is being cancelled; `lost`: of leases that have ended; see {@link leaseKey} */
-  onNotices(cancelled: ReadonlySet<string>, lost: ReadonlySet<string>): void {
+  onNotices({ cancelled, ended, awaited }: NoticedLeases): void {
     for (const [key, claim] of [...this.#waiting]) {
-      if (lost.has(key)) this.#end(claim, 'onGone');
+      if (awaited.has(key)) claim.leased.hasArrivals = true;
+      if (ended.has(key)) this.#end(claim, 'onGone');
       else if (cancelled.has(key)) claim.leased.cancelRequested = true;
     }
   }

@@ -1,5 +1,5 @@
 import { onEndSignals } from '@perdure/logging';
-import { WorkerService } from '@perdure/proto';
+import { WorkerService, WorkflowService } from '@perdure/proto';
 import type { Logger } from 'pino';
 import { v7 as newUuid } from 'uuid';
 import { monotonicClock } from '../clock.js';
@@ -69,7 +69,8 @@ export class Worker {
     });
     // A rejection that nobody awaits must not end the process.
     this.#stopped.catch(() => undefined);
-    const shared = { transport, clock: monotonicClock, namespace, taskQueue, workerId: this.workerId, log };
+    const runService = this.#connection.service(WorkflowService);
+    const shared = { transport, runService, clock: monotonicClock, namespace, taskQueue, workerId: this.workerId, log };
     const onDrain = () => this.#drainRequested();
     this.#registration = new Registration({
       ...shared,

@@ -4,11 +4,12 @@
  *
  * A repeat of a request id sends nothing; it is answered with the number of the first one. An ended run takes no signal.
  */
-import { plainArray, textArray, byteaArray } from '../../database/literals.js';
+
+import type { RunHolder } from '../../commands.js';
 import type { Database } from '../../database/database.js';
+import { byteaArray, plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import type { Payload, QueueRef, RunStatus } from '../../model.js';
-import type { RunHolder } from '../../commands.js';
 import { unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
 export interface SendSignal {

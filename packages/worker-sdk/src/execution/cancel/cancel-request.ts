@@ -1,10 +1,12 @@
 import { CANCEL_EVENT } from '../order/memo.js';
 import type { RecordingHost } from '../order/recording-host.js';
+import type { Arrivals } from '../wait/arrivals.js';
 import type { Waits } from '../wait/waits.js';
 import type { Cancellation } from './cancellation.js';
 
 export interface CancelHost extends RecordingHost {
   readonly cancellation: Cancellation;
+  readonly arrivals: Arrivals;
 }
 
 /** Takes in a cancel request: stops bodies, ends waits, and records at which place in the order of results the code learns of it. */
@@ -41,8 +43,15 @@ export class CancelRequest {
     }
     cancellation.request();
     if (!this.#isObserved) void faults.guard(() => this.#observe());
-    this.#waits.cancel();
+    this.endWaits();
     delivery.recheck();
+  }
+
+  /** Ends the waits that the request cancels. What has arrived before is told first. */
+  endWaits(): void {
+    const { cancellation, arrivals } = this.#host;
+    if (!cancellation.isRequested) return;
+    this.#waits.cancel(arrivals.isTaking ? ['RETRY'] : undefined);
   }
 
   async #observe(): Promise<void> {

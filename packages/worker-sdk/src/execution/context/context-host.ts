@@ -1,10 +1,12 @@
 import type { StepKind } from '@perdure/proto';
+import type { RunService } from '../../rpc/worker-transport.js';
 import type { StepRef } from '../order/program.js';
 import type { StepHost } from '../step/step-host.js';
 
 /** What the author's `ctx` needs of an execution. */
 export interface ContextHost extends StepHost {
   readonly replaying: boolean;
+  readonly runService: RunService;
   /**
    * Assigns id and place to the next use of a name, and compares it with what is recorded.
    *

@@ -1,15 +1,18 @@
 import { StepKind } from '@perdure/proto';
 import type { Logger } from 'pino';
-import type { StepContext, StepOptions, WorkflowContext } from '../../context.js';
+import type { StepContext, StepOptions, WaitOptions, WorkflowContext } from '../../context.js';
 import { type Duration, durationMs, MAX_DURATION_MS } from '../../duration.js';
 import { markNonRetryable } from '../../errors/failure.js';
+import { type Signal, signalOf } from '../../signal.js';
 import { currentScope, currentStep, runInScope } from '../body/scope.js';
+import { callAwaited } from '../step/awaited-call.js';
 import { callSleep } from '../step/sleep-call.js';
 import { callStep } from '../step/step-call.js';
 import type { SleepCall } from '../step/step-host.js';
 import { checkStepName, resolveStepOptions } from '../step/step-options.js';
 import type { ContextHost } from './context-host.js';
 import { SeededRandom } from './random.js';
+import { type AwaitedStep, type RunTarget, sendSignal, signalWait } from './signals.js';
 import { settledBy } from './tracked-promise.js';
 
 /**
@@ -60,6 +63,22 @@ export class RunContext implements WorkflowContext {
     });
   };
 
+  waitForSignal = <Received>(given: Signal<never, Received> | string, options?: WaitOptions) => {
+    const wait = () => signalWait(given as Signal | string, options);
+    return this.#await(wait) as Promise<Received>;
+  };
+
+  async *signals<Received>(given: Signal<never, Received> | string): AsyncGenerator<Received, never> {
+    for (;;) yield await this.waitForSignal(given);
+  }
+
+  signalRun = (run: RunTarget, given: Signal<never, unknown> | string, payload?: unknown) => {
+    const { name } = signalOf(given as Signal | string);
+    return this.step(name, (step) =>
+      sendSignal(this.#host, run, given as Signal | string, payload, step.idempotencyKey),
+    );
+  };
+
   uncancellable = <T>(work: () => Promise<T>) => runInScope({ ...currentScope(), uncancellable: true }, work);
 
   now = () => new Date(this.#host.facts.now);
@@ -100,6 +119,22 @@ export class RunContext implements WorkflowContext {
     return (...args: Parameters<Logger['info']>) => {
       if (!this.#host.replaying) this.#host.facts.log[level](...args);
     };
+  }
+
+  /** A step that waits for something from outside. */
+  #await(waitOf: () => AwaitedStep): Promise<unknown> {
+    return settledBy((settle, track) => {
+      const { name, kind, awaits, timeoutMs, received } = waitOf();
+      checkStepName(name);
+      refuseInsideBody('The wait', name);
+      const step = this.#host.open(name, kind);
+      if (step === undefined) return;
+      track(step.stepId, this.#unawaited);
+      const resolve = (value: unknown) => void received(value).then(settle.resolve, settle.reject);
+      void this.#host.faults.guard(() =>
+        callAwaited(this.#host, { step, kind, awaits, timeoutMs, settle: { ...settle, resolve } }),
+      );
+    });
   }
 
   #sleep(name: string, whenOf: () => SleepCall['when']): Promise<void> {

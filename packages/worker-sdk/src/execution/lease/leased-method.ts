@@ -9,6 +9,8 @@ export type LeasedMethod =
   | 'settleStep'
   | 'observeCancel'
   | 'scheduleSleep'
+  | 'awaitStep'
+  | 'takeArrivals'
   | 'suspendRun'
   | 'completeWorkflow'
   | 'failWorkflow'

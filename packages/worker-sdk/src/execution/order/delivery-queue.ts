@@ -154,9 +154,12 @@ export class DeliveryQueue {
     );
   }
 
-  /** Delivers the first ticket's result. */
+  /** Delivers the first ticket's result, or the next one of several. */
   #deliver(deliver: () => void): void {
-    this.#tickets.shift();
+    const ticket = this.#tickets[0];
+    const next = ticket?.more?.pop();
+    if (ticket !== undefined && next !== undefined) ticket.deliver = next;
+    else this.#tickets.shift();
     this.#deliveredInTurn = eventLoopTurn();
     deliver();
     if (this.#tickets.length > 0 || this.#wantsIdle()) this.recheck();

@@ -58,7 +58,7 @@ function add(memo: GrowingMemo, page: readonly MemoEntry[]): void {
     }
     memo.entries.set(entry.stepId, entry);
     memo.places.set(entry.seq, entry);
-    if (!isFinal(entry)) continue;
+    if (!isDelivered(entry)) continue;
     if (memo.cancel !== undefined && isBefore(memo.cancel, entry)) {
       memo.delivered.push(CANCEL_EVENT);
       memo.cancel = undefined;
@@ -71,12 +71,18 @@ function isBefore(a: EventPlace, b: EventPlace): boolean {
   return a.leaseToken < b.leaseToken || (a.leaseToken === b.leaseToken && a.eventSeq < b.eventSeq);
 }
 
+/** The code has been told the final outcome: it has its place in the order of results. */
+export function isDelivered(entry: RecordedStep): boolean {
+  return isFinal(entry) && entry.eventSeq > 0;
+}
+
 /** No further attempt follows. */
 export function isFinal(entry: RecordedStep): boolean {
   switch (entry.status) {
     case StepStatus.COMPLETED:
     case StepStatus.CANCELLED:
     case StepStatus.SKIPPED:
+    case StepStatus.TIMED_OUT:
       return true;
     case StepStatus.FAILED:
       return entry.nextRetryAt === undefined;

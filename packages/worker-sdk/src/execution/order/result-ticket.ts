@@ -7,6 +7,8 @@ export interface ResultTicket {
    * workflow's code stands still, never from that code.
    */
   ready(deliver: () => void): void;
+  /** The same for several results with this place: each is delivered in a turn of its own. None: like {@link release}. */
+  readyAll(deliveries: readonly (() => void)[]): void;
   /** There will be no result under this number. */
   release(): void;
 }
@@ -14,6 +16,8 @@ export interface ResultTicket {
 /** A ticket that waits in the delivery queue. */
 export class QueuedTicket implements ResultTicket {
   deliver: (() => void) | undefined;
+  /** What follows {@link deliver} under the same number, the next one last. */
+  more: (() => void)[] | undefined;
   released = false;
   readonly eventSeq: number;
   readonly #onChange: (ticket: QueuedTicket) => void;
@@ -27,6 +31,16 @@ export class QueuedTicket implements ResultTicket {
   ready(deliver: () => void): void {
     this.deliver = deliver;
     this.#onChange(this);
+  }
+
+  readyAll(deliveries: readonly (() => void)[]): void {
+    const [first, ...others] = deliveries;
+    if (first === undefined) {
+      this.release();
+      return;
+    }
+    if (others.length > 0) this.more = others.reverse();
+    this.ready(first);
   }
 
   release(): void {

@@ -12,15 +12,25 @@ interface Call {
   readonly settle: Settle;
 }
 
-/** The cancel request ends the call, whether its step has begun or not: recorded first, then the code is told. */
-export function settleCancelled(host: StepHost, call: Call, kind: StepKind, attemptNumber: number): Promise<void> {
+/** A final outcome with its place. */
+export type Outcome = Pick<
+  RecordedStep,
+  'stepId' | 'status' | 'output' | 'failure' | 'finishedAt' | 'leaseToken' | 'eventSeq'
+>;
+
+/**
+ * The cancel request ends the call, whether its step has begun or not: recorded first, then the code is told.
+ *
+ * @returns false when an outcome from outside was there first: nothing is settled
+ */
+export function settleCancelled(host: StepHost, call: Call, kind: StepKind, attemptNumber: number): Promise<boolean> {
   return settleStep(host, call, { kind, status: StepStatus.CANCELLED, attemptNumber }, () =>
     call.settle.reject(new CancelledError()),
   );
 }
 
 /** The recorded failure becomes the call's final outcome: recorded as such first, then the code is told. */
-export function settleGivenUp(host: StepHost, call: Call, recorded: RecordedStep): Promise<void> {
+export function settleGivenUp(host: StepHost, call: Call, recorded: RecordedStep): Promise<boolean> {
   const { attemptNumber, failure } = recorded;
   const given = { kind: StepKind.FUNCTION, status: StepStatus.FAILED, attemptNumber };
   return settleStep(host, call, given, (eventSeq) => {
@@ -30,7 +40,7 @@ export function settleGivenUp(host: StepHost, call: Call, recorded: RecordedStep
 }
 
 /** Delivers again the outcome that a run-level retry has taken back: a body that runs at most once is not executed again. */
-export function settleAdopted(host: StepHost, call: Call, cut: RecordedStep): Promise<void> {
+export function settleAdopted(host: StepHost, call: Call, cut: RecordedStep): Promise<boolean> {
   const { attemptNumber, status } = cut;
   return settleStep(host, call, { kind: StepKind.FUNCTION, status, attemptNumber }, (eventSeq) =>
     deliverOutcome(host, call, { ...cut, leaseToken: host.calls.leaseToken, eventSeq }),
@@ -38,7 +48,7 @@ export function settleAdopted(host: StepHost, call: Call, cut: RecordedStep): Pr
 }
 
 /** Tells the code what is recorded as the final outcome of a call. */
-export function deliverOutcome(host: StepHost, { settle }: Call, recorded: RecordedStep): void {
+export function deliverOutcome(host: StepHost, { settle }: Call, recorded: Outcome): void {
   if (recorded.finishedAt !== undefined) host.facts.advanceClock(dateOf(recorded.finishedAt));
   switch (recorded.status) {
     case StepStatus.COMPLETED:
@@ -47,6 +57,9 @@ export function deliverOutcome(host: StepHost, { settle }: Call, recorded: Recor
       } catch (error) {
         host.faults.release(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
       }
+      return;
+    case StepStatus.TIMED_OUT:
+      settle.resolve(null);
       return;
     case StepStatus.FAILED:
       settle.reject(host.failures.delivered(failureError(host, recorded.failure), recorded, host.seq));
@@ -60,7 +73,7 @@ function failureError(host: StepHost, failure: Failure | undefined): Error {
   return failure === undefined ? new Error('The failure was not recorded.') : errorOf(host.codec, failure);
 }
 
-interface Outcome {
+interface Settled {
   readonly kind: StepKind;
   readonly status: StepStatus;
   /** The latest attempt that is recorded; 0: none. */
@@ -70,20 +83,25 @@ interface Outcome {
 async function settleStep(
   host: StepHost,
   { step }: Call,
-  outcome: Outcome,
+  outcome: Settled,
   deliver: (eventSeq: number) => void,
-): Promise<void> {
+): Promise<boolean> {
   const ticket = host.delivery.reserve();
-  await host.work.during(async () => {
+  return host.work.during(async () => {
     const answer = await host.calls.call('settleStep', {
       ...outcome,
       stepId: step.stepId,
       seq: step.seq,
       eventSeq: ticket.eventSeq,
     });
+    if (answer.arrived) {
+      ticket.release();
+      return false;
+    }
     ticket.ready(() => {
       if (answer.finishedAt !== undefined) host.facts.advanceClock(dateOf(answer.finishedAt));
       deliver(ticket.eventSeq);
     });
+    return true;
   });
 }

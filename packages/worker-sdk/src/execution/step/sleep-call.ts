@@ -1,6 +1,7 @@
-import { dateOf, durationOf, msOf, StepKind, timestampOf } from '@perdure/proto';
+import { type Arrival, dateOf, durationOf, msOf, StepKind, timestampOf } from '@perdure/proto';
 import { RpcError } from '../../rpc/rpc-error.js';
-import { isFinal } from '../order/memo.js';
+import { isDelivered, isFinal } from '../order/memo.js';
+import { awaitArrival } from './awaited-call.js';
 import { deliverOutcome, settleCancelled } from './settlement.js';
 import type { SleepCall, StepHost } from './step-host.js';
 
@@ -12,32 +13,36 @@ import type { SleepCall, StepHost } from './step-host.js';
 export async function callSleep(host: StepHost, call: SleepCall): Promise<void> {
   const { step, settle } = call;
   const { recorded, cut } = step;
-  if (recorded !== undefined && isFinal(recorded)) {
+  if (recorded !== undefined && isDelivered(recorded)) {
     host.delivery.request(step.stepId, () => deliverOutcome(host, call, recorded));
     return;
   }
-  const cancelled = (attemptNumber: number) => settleCancelled(host, call, StepKind.SLEEP, attemptNumber);
+  const onArrival = ({ finishedAt }: Arrival) => {
+    if (finishedAt !== undefined) host.facts.advanceClock(dateOf(finishedAt));
+    settle.resolve(undefined);
+  };
   let timer: Timer;
   if (recorded?.firesAt !== undefined) {
-    timer = { attemptNumber: recorded.attemptNumber, remainingMs: host.untilMs(dateOf(recorded.firesAt)) };
+    // The reaper may have ended it already; then it is taken like everything that comes from outside.
+    const remainingMs = isFinal(recorded) ? undefined : host.untilMs(dateOf(recorded.firesAt));
+    timer = { attemptNumber: recorded.attemptNumber, remainingMs };
   } else {
     const before = cut?.attemptNumber ?? 0;
-    if (host.cancellation.isCancelled(step)) return cancelled(before);
+    const cancelled = async () => void (await settleCancelled(host, call, StepKind.SLEEP, before));
+    if (host.cancellation.isCancelled(step)) return cancelled();
     const scheduled = await host.work.during(() => schedule(host, call, before + 1));
-    if (scheduled === 'cancel_requested') return cancelled(before);
+    if (scheduled === 'cancel_requested') return cancelled();
     timer = scheduled;
   }
   for (;;) {
-    const end = await host.wait(step, 'TIMER', timer.remainingMs);
-    if (end.kind === 'cancelled') return cancelled(timer.attemptNumber);
-    if (end.kind === 'fired') {
-      // Recorded already, by the reaper.
-      host.delivery.enqueue(() => {
-        if (end.at !== undefined) host.facts.advanceClock(end.at);
-        settle.resolve(undefined);
-      });
-      return;
-    }
+    const end = await awaitArrival(host, call, {
+      kind: StepKind.SLEEP,
+      on: 'TIMER',
+      attemptNumber: timer.attemptNumber,
+      remainingMs: timer.remainingMs,
+      onArrival,
+    });
+    if (end === 'cancelled') return;
     const remainingMs = await host.work.during(() => fire(host, call, timer.attemptNumber));
     if (remainingMs === 'fired') return;
     timer = { ...timer, remainingMs };
@@ -46,7 +51,7 @@ export async function callSleep(host: StepHost, call: SleepCall): Promise<void> 
 
 interface Timer {
   readonly attemptNumber: number;
-  readonly remainingMs: number;
+  readonly remainingMs: number | undefined;
 }
 
 async function schedule(

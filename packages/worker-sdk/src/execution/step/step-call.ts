@@ -1,5 +1,6 @@
 import { dateOf, StepKind, StepStatus } from '@perdure/proto';
 import { isFinal, type RecordedStep } from '../order/memo.js';
+import type { OnArrival } from '../wait/waits.js';
 import { type Attempt, nextAfter } from './next-attempt.js';
 import { deliverOutcome, settleAdopted, settleCancelled, settleGivenUp } from './settlement.js';
 import { StepAttempt } from './step-attempt.js';
@@ -17,7 +18,7 @@ export function callStep(host: StepHost, call: StepCall): void {
   const { recorded, cut } = step;
   if (recorded === undefined) {
     if (cut !== undefined && options.atMostOnce && mayHaveRun(cut))
-      void host.faults.guard(() => settleAdopted(host, call, cut));
+      void host.faults.guard(async () => void (await settleAdopted(host, call, cut)));
     else attemptStep(host, call, { attemptNumber: (cut?.attemptNumber ?? 0) + 1, countedAttempt: 1 });
   } else if (isFinal(recorded)) {
     host.delivery.request(step.stepId, () => deliverOutcome(host, call, recorded));
@@ -38,7 +39,10 @@ async function continueStep(host: StepHost, call: StepCall, recorded: RecordedSt
     return;
   }
   const waitMs = next.at === undefined ? 0 : host.untilMs(dateOf(next.at));
-  if (waitMs <= 0 || (await host.wait(call.step, 'RETRY', waitMs)).kind === 'due') {
+  if (
+    waitMs <= 0 ||
+    (await host.wait(call.step, { on: 'RETRY', remainingMs: waitMs, onArrival: toldBy(host, call) })).kind === 'due'
+  ) {
     attemptStep(host, call, next.attempt);
   } else await cancelStep(host, call, recorded.attemptNumber);
 }
@@ -59,10 +63,19 @@ function attemptStep(host: StepHost, call: StepCall, attempt: Attempt): void {
 
 async function retryStep(host: StepHost, call: StepCall, failed: Attempt, delayMs: number): Promise<void> {
   const { attemptNumber, countedAttempt } = failed;
-  if ((await host.wait(call.step, 'RETRY', delayMs)).kind === 'cancelled') await cancelStep(host, call, attemptNumber);
+  if (
+    (await host.wait(call.step, { on: 'RETRY', remainingMs: delayMs, onArrival: toldBy(host, call) })).kind ===
+    'cancelled'
+  )
+    await cancelStep(host, call, attemptNumber);
   else attemptStep(host, call, { attemptNumber: attemptNumber + 1, countedAttempt: countedAttempt + 1 });
 }
 
-function cancelStep(host: StepHost, call: StepCall, attemptNumber: number): Promise<void> {
-  return settleCancelled(host, call, StepKind.FUNCTION, attemptNumber);
+async function cancelStep(host: StepHost, call: StepCall, attemptNumber: number): Promise<void> {
+  await settleCancelled(host, call, StepKind.FUNCTION, attemptNumber);
+}
+
+/** While the step waits for its next attempt, its outcome may come from outside. */
+function toldBy(host: StepHost, call: StepCall): OnArrival {
+  return (arrival, eventSeq) => deliverOutcome(host, call, { ...arrival, leaseToken: host.calls.leaseToken, eventSeq });
 }

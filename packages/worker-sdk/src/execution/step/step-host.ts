@@ -1,3 +1,4 @@
+import type { AwaitStepRequest, StepKind } from '@perdure/proto';
 import type { Codec } from '../../codec/codec.js';
 import type { StepContext } from '../../context.js';
 import type { BodyReports } from '../body/body-reports.js';
@@ -7,7 +8,8 @@ import type { FailureLog } from '../order/failure-log.js';
 import type { StepRef } from '../order/program.js';
 import type { RecordingHost } from '../order/recording-host.js';
 import type { PayloadLimit } from '../run/payload-limit.js';
-import type { WaitEnd } from '../wait/waits.js';
+import type { Arrivals } from '../wait/arrivals.js';
+import type { NewWait, WaitEnd } from '../wait/waits.js';
 import type { ResolvedStepOptions } from './step-options.js';
 
 /** How the author's promise is settled. */
@@ -31,6 +33,17 @@ export interface SleepCall {
   readonly settle: Settle;
 }
 
+/** One wait of the author's code for something from outside. */
+export interface AwaitedCall {
+  readonly step: StepRef;
+  readonly kind: StepKind;
+  /** What it waits for. */
+  readonly awaits: AwaitStepRequest['awaits'];
+  /** Undefined: no limit. */
+  readonly timeoutMs: number | undefined;
+  readonly settle: Settle;
+}
+
 /** What steps and timers need of an execution. */
 export interface StepHost extends RecordingHost {
   readonly codec: Codec;
@@ -44,5 +57,16 @@ export interface StepHost extends RecordingHost {
   readonly isSuspect: boolean;
   /** @param onResult not called once the execution has ended */
   runBody(body: StepBody, onResult: (result: BodyResult) => void): void;
-  wait(step: StepRef, on: 'TIMER' | 'RETRY', remainingMs: number): Promise<WaitEnd>;
+  /** What has come from outside. */
+  readonly arrivals: Arrivals;
+  /**
+   * @param wait `remainingMs` undefined: no time ends it
+   * @returns how it ended, unless something arrived for it
+   */
+  wait(step: StepRef, wait: StepWait): Promise<WaitEnd>;
 }
+
+export type StepWait = Omit<NewWait, 'stepId' | 'uncancellable'> & {
+  /** The cancel request does not end it: something has arrived before. */
+  readonly isDecided?: boolean;
+};

@@ -6,7 +6,8 @@ export interface SuspensionHost extends RecordingHost {
   readonly isIdle: boolean;
   /** The suspension is committed: the lease is over, the code stays in memory. */
   onSuspended(): void;
+  /** It is known what had arrived: a cancel that waited for it may be carried out. */
+  onArrivalsTaken(): void;
   /** Forgets the code; the next claim of the run replays it. */
   forget(): void;
-  release(reason: string): Promise<void>;
 }

@@ -1,6 +1,6 @@
-import { dateOf, type LeasedRun, type MemoEntry, StepStatus } from '@perdure/proto';
+import type { LeasedRun } from '@perdure/proto';
 import { type Clock, monotonicClock } from '../../clock.js';
-import { isFinal } from '../order/memo.js';
+import type { Arrivals } from './arrivals.js';
 import type { SuspensionHost } from './suspension-host.js';
 import type { PendingWait, Waits } from './waits.js';
 
@@ -9,30 +9,34 @@ const IN_PLACE_MS = 200;
 /** Waits that a suspension names: those that end first. The others are found when the run is claimed again. */
 const MAX_NAMED_WAITS = 1_000;
 
+const WAIT_KINDS = { TIMER: 'timer', RETRY: 'retry', ARRIVAL: 'timeout' } as const;
+
 type State =
   | { readonly kind: 'live' }
   /** SuspendRun is on its way. */
   | { readonly kind: 'suspending' }
   /** The lease is given back, and the code has not run since. */
-  | { readonly kind: 'suspended'; readonly named: readonly PendingWait[] }
-  /** The run is held again; what has become of the waits is being asked. */
+  | { readonly kind: 'suspended' }
+  /** The run is held again; what has arrived meanwhile is being taken. */
   | { readonly kind: 'resuming'; cancelRequested: boolean };
 
 const LIVE: State = { kind: 'live' };
 
 /**
- * Suspends a run when everything in it awaits time, and resumes it when this worker claims it again. In between its code
- * stays in memory; losing that memory loses nothing.
+ * Suspends a run when everything in it awaits time or something from outside, and resumes it when this worker claims it again. In
+ * between its code stays in memory; losing that memory loses nothing.
  */
 export class Suspension {
   readonly #host: SuspensionHost;
   readonly #waits: Waits;
+  readonly #arrivals: Arrivals;
   readonly #clock: Clock;
   #state: State = LIVE;
 
-  constructor(host: SuspensionHost, waits: Waits, clock: Clock = monotonicClock) {
+  constructor(host: SuspensionHost, waits: Waits, arrivals: Arrivals, clock: Clock = monotonicClock) {
     this.#host = host;
     this.#waits = waits;
+    this.#arrivals = arrivals;
     this.#clock = clock;
   }
 
@@ -41,7 +45,7 @@ export class Suspension {
   }
 
   /**
-   * A cancel waits until it is known which timers have fired: those come before it in every replay.
+   * A cancel waits until it is known what has arrived: that comes before it in every replay.
    *
    * @returns whether it does; then it is taken up here
    */
@@ -51,9 +55,10 @@ export class Suspension {
     return true;
   }
 
-  /** There is nothing to deliver: suspends the run when it does no work and awaits something. */
+  /** There is nothing to deliver: takes what has arrived, or suspends the run when it does no work and awaits something. */
   onIdle(): void {
-    if (!this.#host.isIdle || this.#state.kind !== 'live' || this.#waits.size === 0) return;
+    if (this.#state.kind !== 'live' || this.#arrivals.onIdle()) return;
+    if (!this.#host.isIdle || this.#waits.size === 0) return;
     const waits = this.#waits.list();
     let earliestAtMs = Number.POSITIVE_INFINITY;
     for (const wait of waits) earliestAtMs = Math.min(earliestAtMs, wait.dueAtMs);
@@ -65,24 +70,22 @@ export class Suspension {
 
   async #suspend(awaited: readonly PendingWait[]): Promise<void> {
     const host = this.#host;
-    const named = firstToEnd(awaited);
-    const waits = named.map(({ stepId, on }) => ({
-      stepId,
-      kind: { case: on === 'TIMER' ? ('timer' as const) : ('retry' as const), value: {} },
-    }));
-    const answer = await host.calls.call('suspendRun', { waits }, { gated: false });
+    const waits = firstToEnd(awaited).map(({ stepId, on }) => ({ stepId, kind: { case: WAIT_KINDS[on], value: {} } }));
+    const arrivalsAwaited = awaited.some(({ on }) => on === 'ARRIVAL') ? 1 : 0;
+    const answer = await host.calls.call('suspendRun', { waits, arrivalsAwaited }, { gated: false });
     if (answer.suspended) {
       // What the code requested while the answer was on its way was sent under a lease that is over: it gets no answer.
       if (!host.isIdle || !isSame(this.#waits.list(), awaited)) {
         host.forget();
         return;
       }
-      this.#state = { kind: 'suspended', named };
+      this.#state = { kind: 'suspended' };
       this.#waits.pause();
       host.onSuspended();
       return;
     }
     this.#state = LIVE;
+    if (answer.hasArrivals) this.#arrivals.hint();
     if (answer.cancelRequested) host.cancel();
     this.#waits.due(answer.readyStepIds);
     host.delivery.recheck();
@@ -90,45 +93,25 @@ export class Suspension {
 
   /** The run is held again, and no other worker has held it since: only what was awaited may have changed, and the cancel request. */
   resume(leased: LeasedRun): void {
-    const named = this.#state.kind === 'suspended' ? this.#state.named : [];
     const resuming = { kind: 'resuming' as const, cancelRequested: leased.cancelRequested };
     this.#state = resuming;
     const host = this.#host;
-    void host.faults.guard(() => host.work.during(() => this.#resume(named, resuming)));
+    void host.faults.guard(() => host.work.during(() => this.#resume(leased.hasArrivals, resuming)));
   }
 
-  async #resume(named: readonly PendingWait[], resuming: { readonly cancelRequested: boolean }): Promise<void> {
-    const host = this.#host;
-    const { memo } = await host.calls.call('getMemo', { stepIds: named.map(({ stepId }) => stepId) });
-    const recorded = new Map(memo.map((entry) => [entry.stepId, entry]));
-    if (!named.every((wait) => isAsAwaited(wait, recorded.get(wait.stepId)))) {
-      // A step was settled by other means; a replay delivers it.
-      await host.release('A step that was awaited has been settled otherwise.');
-      return;
-    }
-    for (const { stepId, status, finishedAt, firesAt, nextRetryAt } of memo) {
-      const until = firesAt ?? nextRetryAt;
-      if (status === StepStatus.COMPLETED) {
-        this.#waits.fired(stepId, finishedAt === undefined ? undefined : dateOf(finishedAt));
-      } else this.#waits.rearm(stepId, until === undefined ? 0 : host.untilMs(dateOf(until)));
-    }
+  async #resume(hasArrivals: boolean, resuming: { readonly cancelRequested: boolean }): Promise<void> {
+    if (hasArrivals) await this.#arrivals.take();
     this.#waits.resume();
-    // Timers that have fired take their places as soon as those who await them go on.
-    await Promise.resolve();
     this.#state = LIVE;
-    if (resuming.cancelRequested) host.cancel();
+    if (resuming.cancelRequested) this.#host.cancel();
+    this.#host.delivery.recheck();
   }
 }
 
 function firstToEnd(waits: readonly PendingWait[]): readonly PendingWait[] {
-  if (waits.length <= MAX_NAMED_WAITS) return waits;
-  return [...waits].sort((a, b) => a.dueAtMs - b.dueAtMs).slice(0, MAX_NAMED_WAITS);
-}
-
-/** Whether a wait can continue, or end as it was meant to. */
-function isAsAwaited({ on }: PendingWait, entry: MemoEntry | undefined): boolean {
-  if (entry === undefined) return false;
-  return on === 'RETRY' ? !isFinal(entry) : !isFinal(entry) || entry.status === StepStatus.COMPLETED;
+  const timed = waits.filter(({ dueAtMs }) => dueAtMs !== Number.POSITIVE_INFINITY);
+  if (timed.length <= MAX_NAMED_WAITS) return timed;
+  return timed.sort((a, b) => a.dueAtMs - b.dueAtMs).slice(0, MAX_NAMED_WAITS);
 }
 
 function isSame(waits: readonly PendingWait[], others: readonly PendingWait[]): boolean {

@@ -1,25 +1,35 @@
+import type { Arrival } from '@perdure/proto';
 import { type Clock, monotonicClock } from '../../clock.js';
 
-/** How a wait ended. `fired`: it is recorded already that the timer has fired. */
-export type WaitEnd =
-  | { readonly kind: 'due' }
-  | { readonly kind: 'cancelled' }
-  | { readonly kind: 'fired'; readonly at: Date | undefined };
+/** How a wait ended, unless something arrived for it. */
+export type WaitEnd = { readonly kind: 'due' } | { readonly kind: 'cancelled' };
 
 export const CANCELLED: WaitEnd = { kind: 'cancelled' };
 const DUE: WaitEnd = { kind: 'due' };
 
+/** Tells the code of an outcome that came from outside, when its turn in the order of results has come. */
+export type OnArrival = (arrival: Arrival, eventSeq: number) => void;
+
 export interface PendingWait {
   readonly stepId: string;
-  readonly on: 'TIMER' | 'RETRY';
+  /** ARRIVAL: for something from outside; `dueAtMs` is its timeout. */
+  readonly on: 'TIMER' | 'RETRY' | 'ARRIVAL';
   readonly uncancellable: boolean;
-  /** By the monotonic clock. */
+  /** By the monotonic clock; infinite: no time ends the wait. */
   dueAtMs: number;
+}
+
+export interface NewWait extends Omit<PendingWait, 'dueAtMs'> {
+  /** Undefined: no time ends the wait. */
+  readonly remainingMs: number | undefined;
+  /** When the reaper ended a timer, or something came from outside; then {@link WaitEnd} does not follow. */
+  readonly onArrival?: OnArrival | undefined;
 }
 
 interface Entry extends PendingWait {
   /** Stops watching. */
   stop: (() => void) | undefined;
+  readonly onArrival: OnArrival | undefined;
   readonly end: (how: WaitEnd) => void;
 }
 
@@ -27,11 +37,16 @@ interface Entry extends PendingWait {
 export class Waits {
   readonly #entries = new Map<string, Entry>();
   readonly #onChange: () => void;
+  readonly #onTimeout: (stepId: string) => void;
   readonly #clock: Clock;
 
-  /** @param onChange called after a wait began or ended */
-  constructor(onChange: () => void, clock: Clock = monotonicClock) {
+  /**
+   * @param onChange called after a wait began or ended
+   * @param onTimeout called when the timeout of a wait for an arrival has passed here: the wait goes on until the database says the same
+   */
+  constructor(onChange: () => void, onTimeout: (stepId: string) => void, clock: Clock = monotonicClock) {
     this.#onChange = onChange;
+    this.#onTimeout = onTimeout;
     this.#clock = clock;
   }
 
@@ -43,19 +58,18 @@ export class Waits {
     return [...this.#entries.values()];
   }
 
-  /** @returns once the time has come by the monotonic clock, or another move ended the wait */
-  wait(wait: Omit<PendingWait, 'dueAtMs'> & { readonly remainingMs: number }): Promise<WaitEnd> {
+  /** @returns once the time has come by the monotonic clock, or another move ended the wait; never when something arrives */
+  wait(wait: NewWait): Promise<WaitEnd> {
     return new Promise((resolve) => {
       const entry: Entry = {
         stepId: wait.stepId,
         on: wait.on,
         uncancellable: wait.uncancellable,
-        dueAtMs: this.#clock.nowMs() + Math.max(0, wait.remainingMs),
+        dueAtMs: this.#clock.nowMs() + Math.max(0, wait.remainingMs ?? Number.POSITIVE_INFINITY),
         stop: undefined,
+        onArrival: wait.onArrival,
         end: (how) => {
-          entry.stop?.();
-          this.#entries.delete(wait.stepId);
-          this.#onChange();
+          this.#remove(entry);
           resolve(how);
         },
       };
@@ -67,12 +81,25 @@ export class Waits {
 
   /** The server says that these waits are satisfied. */
   due(stepIds: readonly string[]): void {
-    for (const stepId of stepIds) this.#entries.get(stepId)?.end(DUE);
+    for (const stepId of stepIds) {
+      const entry = this.#entries.get(stepId);
+      if (entry !== undefined) this.#onDue(entry);
+    }
   }
 
-  /** The run was cancelled. */
-  cancel(): void {
-    for (const entry of [...this.#entries.values()]) if (!entry.uncancellable) entry.end(CANCELLED);
+  /** An outcome has come from outside: ends the wait. @returns how to tell the code; undefined when nobody waits for it */
+  arrived(stepId: string): OnArrival | undefined {
+    const entry = this.#entries.get(stepId);
+    if (entry?.onArrival === undefined) return undefined;
+    this.#remove(entry);
+    return entry.onArrival;
+  }
+
+  /** The run was cancelled. @param on ends only the waits of these kinds */
+  cancel(on: readonly PendingWait['on'][] = ['TIMER', 'RETRY', 'ARRIVAL']): void {
+    for (const entry of [...this.#entries.values()]) {
+      if (!entry.uncancellable && on.includes(entry.on)) entry.end(CANCELLED);
+    }
   }
 
   /** Stops watching times, until {@link resume}. */
@@ -80,19 +107,16 @@ export class Waits {
     for (const { stop } of this.#entries.values()) stop?.();
   }
 
-  /** After a pause: the timer has fired meanwhile. */
-  fired(stepId: string, at: Date | undefined): void {
-    this.#entries.get(stepId)?.end({ kind: 'fired', at });
-  }
-
-  /** After a pause, before {@link resume}: sets how long it still lasts, in ms. */
+  /** Sets how long a wait still lasts, in ms, and watches it. */
   rearm(stepId: string, remainingMs: number): void {
     const entry = this.#entries.get(stepId);
     if (entry === undefined) return;
+    entry.stop?.();
     entry.dueAtMs = this.#clock.nowMs() + Math.max(0, remainingMs);
+    this.#arm(entry);
   }
 
-  /** After a pause: watches all times again, those that {@link rearm} did not change included. */
+  /** After a pause: watches all times again. */
   resume(): void {
     for (const entry of this.#entries.values()) {
       entry.stop?.();
@@ -106,7 +130,19 @@ export class Waits {
     this.#entries.clear();
   }
 
+  #remove(entry: Entry): void {
+    entry.stop?.();
+    this.#entries.delete(entry.stepId);
+    this.#onChange();
+  }
+
   #arm(entry: Entry): void {
-    entry.stop = this.#clock.after(Math.max(0, entry.dueAtMs - this.#clock.nowMs()), () => entry.end(DUE));
+    if (entry.dueAtMs === Number.POSITIVE_INFINITY) return;
+    entry.stop = this.#clock.after(Math.max(0, entry.dueAtMs - this.#clock.nowMs()), () => this.#onDue(entry));
+  }
+
+  #onDue(entry: Entry): void {
+    if (entry.on === 'ARRIVAL') this.#onTimeout(entry.stepId);
+    else entry.end(DUE);
   }
 }

@@ -1,0 +1,107 @@
+import { type Arrival, msOf } from '@perdure/proto';
+import type { SuspensionHost } from './suspension-host.js';
+import type { OnArrival, Waits } from './waits.js';
+
+/** Most timeouts that one call names; the others follow. */
+const MAX_DUE_STEPS = 1_000;
+
+/**
+ * Takes what has come from outside for the steps of a run: each outcome gets its place in the order of results first, then the code
+ * is told (decision 0020). One call takes everything that has arrived; it is sent when the code stands still and nothing recorded is left
+ * to deliver.
+ */
+export class Arrivals {
+  readonly #host: SuspensionHost;
+  readonly #waits: Waits;
+  /** Taken before the code has requested them. */
+  readonly #unclaimed = new Map<string, { readonly arrival: Arrival; readonly eventSeq: number }>();
+  readonly #timedOut = new Set<string>();
+  #hasArrived: boolean;
+  #isTaking = false;
+  /** Cancels of waits under way: each finds out whether something arrived first. */
+  #holds = 0;
+
+  /** @param hasArrived the claim says that there is something to take */
+  constructor(host: SuspensionHost, waits: Waits, hasArrived: boolean) {
+    this.#host = host;
+    this.#waits = waits;
+    this.#hasArrived = hasArrived;
+  }
+
+  /** There is something to take, or to ask for. */
+  get isPending(): boolean {
+    return this.#hasArrived || this.#timedOut.size > 0;
+  }
+
+  /** A cancel of waits for arrivals has to wait until it is known what has come before it. */
+  get isTaking(): boolean {
+    return this.#isTaking;
+  }
+
+  /** The server says that something has arrived. */
+  hint(): void {
+    this.#hasArrived = true;
+    this.#host.delivery.recheck();
+  }
+
+  /** The timeout of a wait has passed by this worker's clock. */
+  timedOut(stepId: string): void {
+    this.#timedOut.add(stepId);
+    this.#host.delivery.recheck();
+  }
+
+  /** The code requests a step whose outcome was taken before it did. @returns whether it was */
+  claim(stepId: string, onArrival: OnArrival): boolean {
+    const taken = this.#unclaimed.get(stepId);
+    if (taken === undefined) return false;
+    this.#unclaimed.delete(stepId);
+    this.#host.delivery.enqueue(() => onArrival(taken.arrival, taken.eventSeq));
+    return true;
+  }
+
+  /** Nothing is taken while `work`, the cancel of a wait, is under way. */
+  async holding<T>(work: () => Promise<T>): Promise<T> {
+    this.#holds++;
+    try {
+      return await work();
+    } finally {
+      this.#holds--;
+      if (this.isPending) this.#host.delivery.recheck();
+    }
+  }
+
+  /** Nothing else is left to deliver. @returns true when it takes, or will take when what it waits for has ended */
+  onIdle(): boolean {
+    if (!this.isPending) return false;
+    if (!this.#isTaking && this.#holds === 0) void this.#host.faults.guard(() => this.take());
+    return true;
+  }
+
+  /** Takes what there is now. */
+  async take(): Promise<void> {
+    const { delivery, calls, work } = this.#host;
+    const dueStepIds = [...this.#timedOut].slice(0, MAX_DUE_STEPS);
+    for (const stepId of dueStepIds) this.#timedOut.delete(stepId);
+    this.#hasArrived = false;
+    this.#isTaking = true;
+    const ticket = delivery.reserve();
+    const answer = await work.during(async () => {
+      try {
+        return await calls.call('takeArrivals', { eventSeq: ticket.eventSeq, dueStepIds });
+      } finally {
+        this.#isTaking = false;
+      }
+    });
+    if (answer.hasMore) this.#hasArrived = true;
+    ticket.readyAll(answer.arrivals.map((arrival) => this.#deliveryOf(arrival, ticket.eventSeq)));
+    for (const { stepId, remaining } of answer.notDue) this.#waits.rearm(stepId, msOf(remaining) ?? 0);
+    this.#host.onArrivalsTaken();
+  }
+
+  #deliveryOf(arrival: Arrival, eventSeq: number): () => void {
+    const onArrival = this.#waits.arrived(arrival.stepId);
+    if (onArrival !== undefined) return () => onArrival(arrival, eventSeq);
+    this.#unclaimed.set(arrival.stepId, { arrival, eventSeq });
+    return () => undefined;
+  }
+}
