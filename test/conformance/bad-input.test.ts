@@ -11,6 +11,14 @@ const MAX_PAYLOAD = 2 * 1024 * 1024;
 const tooBig = { data: new Uint8Array(MAX_PAYLOAD + 1), encoding: '' };
 const runId = uuid();
 const lease = { runId, leaseToken: 1 };
+const waiting = {
+  ...lease,
+  stepId: 's',
+  seq: 1,
+  attemptNumber: 1,
+  eventSeq: 1,
+  awaits: { case: 'signal', value: 'n' },
+};
 const failure = { type: 'Error', message: 'm' };
 const nestedFailure = (depth: number): object =>
   depth === 0 ? failure : { ...failure, cause: nestedFailure(depth - 1) };
@@ -200,8 +208,24 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
     'failure.errors',
   ],
   [WorkerService, 'settleStep', { ...lease, stepId: 's', seq: 1, kind: 1, status: 5, eventSeq: 1 }, 'status'],
-  [WorkerService, 'settleStep', { ...lease, stepId: 's', seq: 1, kind: 3, status: 4, eventSeq: 1 }, 'kind'],
+  [WorkerService, 'settleStep', { ...lease, stepId: 's', seq: 1, kind: 99, status: 4, eventSeq: 1 }, 'kind'],
   [WorkerService, 'settleStep', { ...lease, stepId: 's', kind: 1, status: 4, eventSeq: 1 }, 'seq'],
+  [WorkerService, 'awaitStep', { ...lease, stepId: 's', seq: 1, attemptNumber: 1, eventSeq: 1 }, 'awaits'],
+  [WorkerService, 'awaitStep', { ...waiting, awaits: { case: 'signal', value: 'x'.repeat(201) } }, 'signal'],
+  [WorkerService, 'awaitStep', { ...waiting, awaits: { case: 'signal', value: '' } }, 'signal'],
+  [WorkerService, 'awaitStep', { ...waiting, attemptNumber: 0 }, 'attempt_number'],
+  [WorkerService, 'awaitStep', { ...waiting, eventSeq: 0 }, 'event_seq'],
+  [WorkerService, 'awaitStep', { ...waiting, seq: 0 }, 'seq'],
+  [WorkerService, 'awaitStep', { ...waiting, timeout: { seconds: -1n } }, 'timeout'],
+  [WorkerService, 'takeArrivals', { ...lease }, 'event_seq'],
+  [WorkerService, 'takeArrivals', { ...lease, eventSeq: 1, dueStepIds: [''] }, 'due_step_ids[0]'],
+  [WorkerService, 'takeArrivals', { ...lease, eventSeq: 1, dueStepIds: Array(1_001).fill('s') }, 'due_step_ids'],
+  [WorkerService, 'suspendRun', { ...lease, arrivalsAwaited: -1 }, 'arrivals_awaited'],
+  [WorkflowService, 'signalRun', { runId: uuid() }, 'name'],
+  [WorkflowService, 'signalRun', { name: 'n' }, 'run_id'],
+  [WorkflowService, 'signalRun', { runId: uuid(), name: 'a\nb' }, 'name'],
+  [WorkflowService, 'signalRun', { runId: uuid(), name: 'n', requestId: 'x'.repeat(256) }, 'request_id'],
+  [WorkflowService, 'signalRun', { runId: uuid(), name: 'n', sender: 'x'.repeat(256) }, 'sender'],
   [WorkerService, 'observeCancel', { ...lease }, 'event_seq'],
   [WorkerService, 'scheduleSleep', { ...lease, stepId: 's', seq: 1 }, 'when'],
   [

@@ -310,6 +310,8 @@ describe('sleep and cancel', () => {
         signal.addEventListener('abort', hears.open);
         listens.open();
         await hears.opened;
+        // A body that ended well would complete the run.
+        signal.throwIfAborted();
       });
     });
     // No heartbeat is answered while it runs.

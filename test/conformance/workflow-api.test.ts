@@ -1,4 +1,5 @@
 import { RunStatus, WaitReason, WorkflowIdReusePolicy } from '@perdure/proto';
+import { LATEST_SCHEMA_VERSION } from '@perdure/store';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
@@ -290,6 +291,10 @@ describe('workflow API', () => {
 
   it('a server describes itself', async () => {
     const info = await perdure.admin.getServerInfo({});
-    expect(info).toMatchObject({ schemaVersion: 1, durable: true, maxPayloadBytes: 2 * 1024 * 1024 });
+    expect(info).toMatchObject({
+      schemaVersion: LATEST_SCHEMA_VERSION,
+      durable: true,
+      maxPayloadBytes: 2 * 1024 * 1024,
+    });
   });
 });

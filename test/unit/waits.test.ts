@@ -97,8 +97,6 @@ describe('what a run awaits', () => {
       onArrival: () => undefined,
     });
     expect([waits.size, clock.nextInMs]).toEqual([1, undefined]);
-    waits.cancel(['RETRY']);
-    expect(waits.size).toBe(1);
     waits.cancel();
     expect(waits.size).toBe(0);
   });

@@ -201,7 +201,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   }
 
   onArrivalsTaken(): void {
-    this.#cancelRequest.endWaits();
+    this.#cancelRequest.onArrivalsTaken();
   }
 
   open(name: string, kind: StepKind): StepRef | undefined {

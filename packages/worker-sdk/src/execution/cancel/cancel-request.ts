@@ -15,7 +15,7 @@ export class CancelRequest {
   readonly #waits: Waits;
   #isObserved: boolean;
   #isMemoLoaded = false;
-  /** It came before the memo was loaded. */
+  /** It came before the memo was loaded, or before it was known what has arrived. */
   #isEarly = false;
 
   /** @param isObserved the code has learned of it under an earlier lease */
@@ -34,24 +34,24 @@ export class CancelRequest {
 
   /** The server says that a cancel is requested; a repeat changes nothing. */
   receive(): void {
-    const { cancellation, faults, delivery } = this.#host;
-    if (cancellation.isRequested) return;
-    if (!this.#isMemoLoaded) {
-      // Its place is behind what is recorded, which is not known yet.
-      this.#isEarly = true;
-      return;
-    }
-    cancellation.request();
-    if (!this.#isObserved) void faults.guard(() => this.#observe());
-    this.endWaits();
-    delivery.recheck();
+    const { arrivals } = this.#host;
+    // Its place is behind what is recorded and what has arrived, which is not known yet.
+    if (!this.#isMemoLoaded || arrivals.isPending || arrivals.isTaking) this.#isEarly = true;
+    else this.#take();
   }
 
-  /** Ends the waits that the request cancels. What has arrived before is told first. */
-  endWaits(): void {
-    const { cancellation, arrivals } = this.#host;
-    if (!cancellation.isRequested) return;
-    this.#waits.cancel(arrivals.isTaking ? ['RETRY'] : undefined);
+  /** It is known what had arrived before. */
+  onArrivalsTaken(): void {
+    if (this.#isEarly && this.#isMemoLoaded) this.#take();
+  }
+
+  #take(): void {
+    const { cancellation, faults, delivery } = this.#host;
+    if (cancellation.isRequested) return;
+    cancellation.request();
+    if (!this.#isObserved) void faults.guard(() => this.#observe());
+    this.#waits.cancel();
+    delivery.recheck();
   }
 
   async #observe(): Promise<void> {

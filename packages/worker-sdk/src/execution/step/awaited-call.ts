@@ -61,7 +61,8 @@ export async function awaitArrival(
 ): Promise<'due' | 'cancelled'> {
   const end = await host.wait(call.step, wait);
   if (end.kind === 'due') return 'due';
-  if (await host.arrivals.holding(() => settleCancelled(host, call, kind, attemptNumber))) return 'cancelled';
+  const settle = () => settleCancelled(host, call, kind, attemptNumber);
+  if (await host.arrivals.cancelWait(call.step.stepId, wait.onArrival, settle)) return 'cancelled';
   host.arrivals.hint();
   await host.wait(call.step, { ...wait, remainingMs: undefined, isDecided: true });
   return 'cancelled';

@@ -16,8 +16,12 @@ export class Arrivals {
   /** Taken before the code has requested them. */
   readonly #unclaimed = new Map<string, { readonly arrival: Arrival; readonly eventSeq: number }>();
   readonly #timedOut = new Set<string>();
+  /** Waits that are being cancelled. */
+  readonly #deciding = new Map<string, OnArrival>();
   #hasArrived: boolean;
   #isTaking = false;
+  /** The end of the call under way. */
+  #taken: Promise<void> = Promise.resolve();
   /** Cancels of waits under way: each finds out whether something arrived first. */
   #holds = 0;
 
@@ -59,11 +63,18 @@ export class Arrivals {
     return true;
   }
 
-  /** Nothing is taken while `work`, the cancel of a wait, is under way. */
-  async holding<T>(work: () => Promise<T>): Promise<T> {
+  /**
+   * Cancels a wait, unless something has arrived for it. Nothing is taken meanwhile.
+   *
+   * @param settle records the cancel; false: an outcome was there first
+   * @returns false in that case: it has to be taken; true when the code is told, of the outcome or of the cancel
+   */
+  async cancelWait(stepId: string, onArrival: OnArrival, settle: () => Promise<boolean>): Promise<boolean> {
     this.#holds++;
+    this.#deciding.set(stepId, onArrival);
     try {
-      return await work();
+      while (this.#isTaking) await this.#taken;
+      return !this.#deciding.delete(stepId) || (await settle());
     } finally {
       this.#holds--;
       if (this.isPending) this.#host.delivery.recheck();
@@ -78,20 +89,23 @@ export class Arrivals {
   }
 
   /** Takes what there is now. */
-  async take(): Promise<void> {
+  take(): Promise<void> {
+    this.#taken = this.#take();
+    return this.#taken;
+  }
+
+  async #take(): Promise<void> {
     const { delivery, calls, work } = this.#host;
     const dueStepIds = [...this.#timedOut].slice(0, MAX_DUE_STEPS);
     for (const stepId of dueStepIds) this.#timedOut.delete(stepId);
     this.#hasArrived = false;
     this.#isTaking = true;
     const ticket = delivery.reserve();
-    const answer = await work.during(async () => {
-      try {
-        return await calls.call('takeArrivals', { eventSeq: ticket.eventSeq, dueStepIds });
-      } finally {
+    const answer = await work.during(() =>
+      calls.call('takeArrivals', { eventSeq: ticket.eventSeq, dueStepIds }).finally(() => {
         this.#isTaking = false;
-      }
-    });
+      }),
+    );
     if (answer.hasMore) this.#hasArrived = true;
     ticket.readyAll(answer.arrivals.map((arrival) => this.#deliveryOf(arrival, ticket.eventSeq)));
     for (const { stepId, remaining } of answer.notDue) this.#waits.rearm(stepId, msOf(remaining) ?? 0);
@@ -99,9 +113,11 @@ export class Arrivals {
   }
 
   #deliveryOf(arrival: Arrival, eventSeq: number): () => void {
-    const onArrival = this.#waits.arrived(arrival.stepId);
+    const { stepId } = arrival;
+    const onArrival = this.#waits.arrived(stepId) ?? this.#deciding.get(stepId);
+    this.#deciding.delete(stepId);
     if (onArrival !== undefined) return () => onArrival(arrival, eventSeq);
-    this.#unclaimed.set(arrival.stepId, { arrival, eventSeq });
+    this.#unclaimed.set(stepId, { arrival, eventSeq });
     return () => undefined;
   }
 }

@@ -95,11 +95,9 @@ export class Waits {
     return entry.onArrival;
   }
 
-  /** The run was cancelled. @param on ends only the waits of these kinds */
-  cancel(on: readonly PendingWait['on'][] = ['TIMER', 'RETRY', 'ARRIVAL']): void {
-    for (const entry of [...this.#entries.values()]) {
-      if (!entry.uncancellable && on.includes(entry.on)) entry.end(CANCELLED);
-    }
+  /** The run was cancelled. */
+  cancel(): void {
+    for (const entry of [...this.#entries.values()]) if (!entry.uncancellable) entry.end(CANCELLED);
   }
 
   /** Stops watching times, until {@link resume}. */
