@@ -307,7 +307,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     this.#delivery.stop();
     if (this.#suspension.isSuspended) this.forget();
     if (this.#hasEnded || !this.beginFinish()) return;
-    reportLeftovers(this.facts.log, { unrequested: this.#delivery.unrequested, unawaited: context.unawaited });
+    reportLeftovers(this.facts, { unrequested: this.#delivery.unrequested, unawaited: context.unawaited });
     const how = await endRun(this, outcome, {
       workflow,
       retries: leased.retries,

@@ -178,18 +178,26 @@ function startInRounds(db: Database, starts: readonly Start[]): Promise<StartRun
  * servers that start the same ids at the same time never wait for each other in a circle.
  */
 function firstOnes(starts: readonly Start[]): readonly Start[] {
-  const seen = new Set<string>();
-  const inOrder = [...starts].sort((a, b) => (workflowKey(a.command) < workflowKey(b.command) ? -1 : 1));
+  const inOrder = [...starts].sort((a, b) => byWorkflowId(a.command, b.command));
+  const runIds = new Set<string>();
+  const requests = new Set<string>();
+  let previous: StartRun | undefined;
   return inOrder.filter(({ command }) => {
-    const keys = [
-      `w\n${workflowKey(command)}`,
-      `r\n${command.runId}`,
-      ...(command.requestId === null ? [] : [`q\n${command.namespace}\n${command.requestId}`]),
-    ];
-    if (keys.some((key) => seen.has(key))) return false;
-    for (const key of keys) seen.add(key);
+    const request = command.requestId === null ? undefined : `${command.namespace}\n${command.requestId}`;
+    if (previous !== undefined && byWorkflowId(previous, command) === 0) return false;
+    if (runIds.has(command.runId) || (request !== undefined && requests.has(request))) return false;
+    previous = command;
+    runIds.add(command.runId);
+    if (request !== undefined) requests.add(request);
     return true;
   });
+}
+
+/** Makes no text for it: a batch compares each start many times. */
+function byWorkflowId(a: StartRun, b: StartRun): number {
+  if (a.workflowId !== b.workflowId) return a.workflowId < b.workflowId ? -1 : 1;
+  if (a.namespace === b.namespace) return 0;
+  return a.namespace < b.namespace ? -1 : 1;
 }
 
 async function startOnce(db: Database, all: readonly Start[]): Promise<readonly (StartRunOutcome | 'raced')[]> {

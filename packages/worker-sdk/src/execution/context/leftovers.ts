@@ -9,8 +9,14 @@ export interface Leftovers {
   readonly unawaited: readonly string[];
 }
 
-/** Warns of steps that most often mean a mistake in the workflow's code, once the code has ended. */
-export function reportLeftovers(log: Logger, { unrequested, unawaited }: Leftovers): void {
+/**
+ * Warns of steps that most often mean a mistake in the workflow's code, once the code has ended.
+ *
+ * @param facts whose log is made when it is first used: most runs say nothing
+ */
+export function reportLeftovers(facts: { readonly log: Logger }, { unrequested, unawaited }: Leftovers): void {
+  if (unrequested.length + unawaited.length === 0) return;
+  const { log } = facts;
   if (unrequested.length > 0) {
     log.warn({ event: 'recorded_steps_not_requested', stepIds: unrequested.slice(0, MAX_STEP_IDS) });
   }

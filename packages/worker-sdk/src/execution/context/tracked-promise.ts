@@ -1,20 +1,27 @@
 import type { Settle } from '../step/step-host.js';
 
+/** A class cannot declare an accessor of this name in plain words. */
+const CONSTRUCTOR = 'constructor';
+
 /** Adds the id of a step to `unawaited` until its promise is awaited. */
 type Track = (stepId: string, unawaited: Set<string>) => void;
 
 /**
  * A promise that knows whether it was awaited: a step whose promise nobody awaits is most often a missing `await`.
- * `await`, `Promise.all` and other combinators call `then`, as they do for every subclass of Promise.
+ *
+ * Whatever awaits a promise reads its `constructor` first: `await` and the combinators, to see whether it is a promise of theirs,
+ * and `then`, to make the promise that it returns. Told `Promise`, they take this one as it is. A subclass with a `then` of its
+ * own costs each `await` two more promises and two turns of the microtask queue.
  */
 class TrackedPromise<T> extends Promise<T> {
-  /** `then`, `catch` and `finally` return plain promises. */
-  static override get [Symbol.species](): PromiseConstructor {
-    return Promise;
-  }
-
   #stepId = '';
   #unawaited: Set<string> | undefined;
+
+  override get [CONSTRUCTOR](): PromiseConstructor {
+    this.#unawaited?.delete(this.#stepId);
+    this.#unawaited = undefined;
+    return Promise;
+  }
 
   track(stepId: string, unawaited: Set<string>): void {
     this.#stepId = stepId;
@@ -22,18 +29,16 @@ class TrackedPromise<T> extends Promise<T> {
     unawaited.add(stepId);
   }
 
-  // biome-ignore lint/suspicious/noThenProperty: this is a promise.
-  override then<A = T, B = never>(
-    onValue?: ((value: T) => A | PromiseLike<A>) | null,
-    onError?: ((error: unknown) => B | PromiseLike<B>) | null,
-  ): Promise<A | B> {
-    this.#unawaited?.delete(this.#stepId);
+  /** A rejection that nobody awaits must not end the process; that is not awaiting it. */
+  markHandled(): void {
+    const unawaited = this.#unawaited;
     this.#unawaited = undefined;
-    return super.then(onValue, onError);
+    this.then(undefined, () => undefined);
+    this.#unawaited = unawaited;
   }
 }
 
-/** A promise that `begin` settles later, or never; a rejection that nobody awaits must not end the process. */
+/** A promise that `begin` settles later, or never. */
 export function settledBy<T>(begin: (settle: Settle, track: Track) => void): Promise<T> {
   let resolve: (value: never) => void = () => undefined;
   let rejectPromise: (error: unknown) => void = () => undefined;
@@ -42,7 +47,7 @@ export function settledBy<T>(begin: (settle: Settle, track: Track) => void): Pro
     rejectPromise = onError;
   });
   const reject = (error: unknown) => {
-    Promise.prototype.then.call(promise, undefined, () => undefined);
+    promise.markHandled();
     rejectPromise(error);
   };
   try {
