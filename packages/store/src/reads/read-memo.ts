@@ -9,10 +9,10 @@
 import type { MemoCursor } from '../commands.js';
 import type { Reader } from '../database/database.js';
 import { plainArray, textArray } from '../database/literals.js';
+import { payloadOf } from '../database/payload-columns.js';
 import { defineStatement } from '../database/statement.js';
 import type { Failure, FenceOutcome, LeaseRef, MemoEntry, StepKind, StepStatus } from '../model.js';
 import type { MemoPage } from './queries.js';
-import { payloadOf } from './run-row.js';
 
 export interface MemoPageLimits {
   /** Bytes of outputs, failures and heartbeat details in one page, exceeded by at most one entry; at least 1. */

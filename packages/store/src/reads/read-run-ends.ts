@@ -2,11 +2,11 @@
 
 import type { Reader } from '../database/database.js';
 import { plainArray, textArray } from '../database/literals.js';
+import { payloadOf } from '../database/payload-columns.js';
 import { defineStatement } from '../database/statement.js';
 import type { Failure, RunStatus } from '../model.js';
 import type { RunEnd } from './queries.js';
 import { DEFERRED, type Deferred, MAX_READ_BYTES } from './read-limits.js';
-import { payloadOf } from './run-row.js';
 
 const READ_RUN_ENDS = defineStatement(
   'read_run_ends',

@@ -1,4 +1,5 @@
-import type { Failure, Payload, Run, RunStatus, YieldReason } from '../model.js';
+import { payloadOf } from '../database/payload-columns.js';
+import type { Failure, Run, RunStatus, YieldReason } from '../model.js';
 
 /** Columns of a run without its payloads, for a table aliased `r`. */
 export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_type, r.build, r.task_queue, r.priority,
@@ -72,9 +73,4 @@ export function runOf(row: RunRow): Run {
     ...(row.input === undefined ? {} : { input: payloadOf(row.input, row.input_encoding) }),
     ...(row.output === undefined ? {} : { output: payloadOf(row.output, row.output_encoding) }),
   };
-}
-
-/** A payload from its two columns; both are null when there is none. */
-export function payloadOf(data: Uint8Array | null | undefined, encoding: string | null | undefined): Payload | null {
-  return data == null ? null : { data, encoding: encoding ?? '' };
 }

@@ -1,5 +1,5 @@
+import { payloadOf } from '../database/payload-columns.js';
 import type { Failure, StepAttempt, StepKind, StepStatus } from '../model.js';
-import { payloadOf } from './run-row.js';
 
 /** Columns of an attempt without its payloads, for a table aliased `s`. */
 export const STEP_COLUMNS = `s.run_id, s.step_id, s.seq, s.kind, s.attempt_number, s.counted_attempt, s.max_counted_attempts, s.is_latest, s.is_cut,

@@ -14,10 +14,11 @@
 import type { ClaimOutcome, ClaimRuns } from '../../commands.js';
 import type { Database } from '../../database/database.js';
 import { plainArray, textArray } from '../../database/literals.js';
+import { payloadOf } from '../../database/payload-columns.js';
 import { defineStatement } from '../../database/statement.js';
 import type { WorkerStatus } from '../../model.js';
 import { type MemoPageLimits, readMemos } from '../../reads/read-memo.js';
-import { payloadOf, type RunRow } from '../../reads/run-row.js';
+import type { RunRow } from '../../reads/run-row.js';
 
 const CLAIM_RUNS = defineStatement(
   'claim_runs',

@@ -9,9 +9,9 @@
 import type { AwaitStep, AwaitStepOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
 import { plainArray, textArray } from '../../database/literals.js';
+import { payloadOf } from '../../database/payload-columns.js';
 import { defineStatement } from '../../database/statement.js';
 import type { Failure, StepKind, StepStatus } from '../../model.js';
-import { payloadOf } from '../../reads/run-row.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
 const AWAIT_STEPS = defineStatement(
