@@ -32,6 +32,8 @@ const WRITES: readonly Method[] = [
   'settleStep',
   'observeCancel',
   'scheduleSleep',
+  'awaitStep',
+  'takeArrivals',
   'suspendRun',
   'completeWorkflow',
   'failWorkflow',

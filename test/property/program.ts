@@ -5,6 +5,8 @@ import type { Seeded } from '../support/seeded.js';
 export type Program =
   | { readonly kind: 'step'; readonly name: string; readonly step: StepSpec }
   | { readonly kind: 'sleep'; readonly name: string; readonly ms: number }
+  /** `timeoutMs` null: waits until there is one. */
+  | { readonly kind: 'signal'; readonly name: string; readonly timeoutMs: number | null }
   | { readonly kind: 'sequence' | 'all' | 'settled' | 'race'; readonly children: readonly Program[] }
   | { readonly kind: 'try'; readonly body: Program; readonly handler: Program }
   | { readonly kind: 'finally'; readonly body: Program; readonly cleanup: Program }
@@ -34,11 +36,17 @@ export interface Flavour {
 const NAMES = ['a', 'b', 'c', 'd', 'e'];
 /** Long enough to give the run back. */
 const SLEEPS_MS = [0, 5, 250, 300];
+export const SIGNALS = ['ping', 'pong'] as const;
 
 export function randomProgram(random: Seeded, flavour: Flavour, depth = 0): Program {
   const again = () => randomProgram(random, flavour, depth + 1);
   const children = () => Array.from({ length: 2 + random.below(2) }, again);
-  const dice = depth >= 3 ? random.below(4) : depth === 0 ? 4 + random.below(7) : random.below(11);
+  const dice = depth >= 3 ? random.below(5) - 1 : depth === 0 ? 4 + random.below(7) : random.below(12) - 1;
+  if (dice < 0) {
+    // Whether a signal comes in time is a race.
+    const timeoutMs = flavour.races ? random.pick([null, null, 0, 20, 300]) : null;
+    return { kind: 'signal', name: random.pick(SIGNALS), timeoutMs };
+  }
   if (dice < 3) return { kind: 'step', name: random.pick(NAMES), step: randomStep(random, flavour) };
   if (dice < 4) return { kind: 'sleep', name: random.pick(['nap', 'rest']), ms: random.pick(SLEEPS_MS) };
   if (dice < 6) return { kind: 'sequence', children: children() };
@@ -75,7 +83,7 @@ export interface World {
   readonly onBody: (stepId: string, attemptNumber: number, atMostOnce: boolean) => void;
 }
 
-type Ctx = Pick<WorkflowContext, 'step' | 'sleep' | 'uncancellable' | 'signal'>;
+type Ctx = Pick<WorkflowContext, 'step' | 'sleep' | 'waitForSignal' | 'uncancellable' | 'signal'>;
 
 /** Executes a program, and notes everything that its code sees. */
 export async function interpret(program: Program, ctx: Ctx, world: World, trace: Trace): Promise<unknown> {
@@ -85,6 +93,13 @@ export async function interpret(program: Program, ctx: Ctx, world: World, trace:
       return seen(trace, program.name, ctx, () => callStep(program.name, program.step, ctx, world));
     case 'sleep':
       return seen(trace, program.name, ctx, () => ctx.sleep(program.name, program.ms));
+    case 'signal': {
+      const { name, timeoutMs } = program;
+      const wait = () =>
+        timeoutMs === null ? ctx.waitForSignal<number>(name) : ctx.waitForSignal<number>(name, { timeout: timeoutMs });
+      // Which wait of several gets which signal depends on the order of results: it is part of the trace alone.
+      return (await seen(trace, name, ctx, wait)) === null ? 'nothing' : name;
+    }
     case 'sequence': {
       const values: unknown[] = [];
       for (const child of program.children) values.push(await run(child));
@@ -174,6 +189,7 @@ export async function referenceOf(program: Program): Promise<string> {
   const ctx = {
     signal: new AbortController().signal,
     sleep: () => Promise.resolve(),
+    waitForSignal: () => Promise.resolve(1),
     uncancellable: <T>(work: () => Promise<T>) => work(),
     async step(name: string, _: unknown, options: { readonly retry: { readonly maxAttempts: number } }) {
       const stepId = idOf(name);

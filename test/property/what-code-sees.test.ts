@@ -1,4 +1,5 @@
-import { type StepAttempt, StepStatus } from '@perdure/proto';
+import { every, monotonicClock } from '@perdure/clock';
+import { type StepAttempt, StepKind, StepStatus } from '@perdure/proto';
 import { type Worker, type WorkflowContext, workflow } from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -14,6 +15,7 @@ import {
   type Program,
   randomProgram,
   referenceOf,
+  SIGNALS,
   type Trace,
 } from './program.js';
 
@@ -40,7 +42,12 @@ interface Observed {
   readonly atMostOnce: Set<string>;
   epoch: number;
   writes: number;
+  /** Of each name; the next one carries this number. */
+  signals: number;
 }
+
+/** How often each open run gets another signal of each name, in ms. */
+const SIGNAL_EVERY_MS = 40;
 
 function caseOf(seed: number): Case {
   const random = new Seeded(seed);
@@ -72,7 +79,7 @@ describe('what the code of a run has seen', () => {
     const of = (runId: string): Observed => {
       let one = observed.get(runId);
       if (one === undefined) {
-        one = { traces: [], bodies: new Map(), atMostOnce: new Set(), epoch: 0, writes: 0 };
+        one = { traces: [], bodies: new Map(), atMostOnce: new Set(), epoch: 0, writes: 0, signals: 0 };
         observed.set(runId, one);
       }
       return one;
@@ -114,12 +121,32 @@ describe('what the code of a run has seen', () => {
       workers.push(await perdure.startWorker({ taskQueue, workflows, warmRuns, concurrency: AT_ONCE, connection }));
     }
     const problems: string[] = [];
+    const open = new Set<string>();
+    const sendSignals = async (runId: string) => {
+      const run = of(runId);
+      const number = run.signals++;
+      // One after the other: the order of sending is that of the numbers.
+      for (const name of SIGNALS) {
+        await perdure.client.handle(runId).signal(name, number, { requestId: `${name} ${number}` });
+      }
+    };
+    const feeder = every(monotonicClock, SIGNAL_EVERY_MS, () => {
+      for (const runId of open) {
+        open.delete(runId);
+        // A run that has ended takes none.
+        void sendSignals(runId).then(
+          () => open.add(runId),
+          () => undefined,
+        );
+      }
+    });
     const waiting = [...cases];
     const lane = async () => {
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
         const type = next.flavour.runRetries ? 'again' : 'once';
         const handle = await perdure.client.start(type, next.seed, { taskQueue, maxLostLeases: 1_000 });
         caseOfRun.set(handle.runId, next);
+        open.add(handle.runId);
         const outcome = await handle.result({ timeout: '60s' }).then(
           (result) => ({ result: result as { value: unknown; trace: Trace } }),
           (error: Error) => ({ error }),
@@ -131,6 +158,8 @@ describe('what the code of a run has seen', () => {
           );
         }
         const { steps } = await perdure.workflows.getHistory({ runId: handle.runId, pageSize: 1_000 });
+        for (const problem of await checkSignals(handle.runId, steps))
+          problems.push(`program ${next.seed}: ${problem}`);
         for (const problem of await checkReference(next, outcome)) problems.push(`program ${next.seed}: ${problem}`);
         for (const problem of check(next, outcome, of(handle.runId), steps)) {
           problems.push(`program ${next.seed} (run ${handle.runId}): ${problem}`);
@@ -138,7 +167,30 @@ describe('what the code of a run has seen', () => {
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, lane));
+    feeder();
     await Promise.all(workers.map((worker) => worker.shutdown(0)));
+    return problems;
+  }
+
+  /** Each signal is received by one step at most, and the steps of a name get its signals in their order. */
+  async function checkSignals(runId: string, steps: readonly StepAttempt[]): Promise<string[]> {
+    const rows = await perdure.database.sql<{ name: string; seq: number; consumed_by: string | null }[]>`
+      select name, seq, consumed_by from perdure.signals where run_id = ${runId} order by seq`;
+    const problems: string[] = [];
+    const received = steps.filter(
+      (step) => step.kind === StepKind.SIGNAL && step.status === StepStatus.COMPLETED && step.isLatest && !step.isCut,
+    );
+    for (const name of SIGNALS) {
+      const consumed = rows.filter((row) => row.name === name && row.consumed_by !== null);
+      const byStep = received.filter((step) => step.awaits === name).sort((a, b) => a.seq - b.seq);
+      const expected = byStep.map(({ stepId }) => stepId).join();
+      const got = consumed.map((row) => row.consumed_by).join();
+      if (got !== expected) problems.push(`signals '${name}' went to ${got}, but the steps are ${expected}`);
+      const firstLeft = rows.findIndex((row) => row.name === name && row.consumed_by === null);
+      if (firstLeft >= 0 && consumed.some((row) => row.seq > (rows[firstLeft]?.seq ?? 0))) {
+        problems.push(`a signal '${name}' was passed over`);
+      }
+    }
     return problems;
   }
 
@@ -199,8 +251,8 @@ function* check(one: Case, outcome: Outcome, observed: Observed, steps: readonly
   }
   for (const step of steps) {
     if (step.status === StepStatus.RUNNING) yield `step ${step.stepId} is open though the run has ended`;
-    const isSleep = step.firesAt !== undefined;
-    if (step.status === StepStatus.COMPLETED && !isSleep && !observed.bodies.has(step.stepId)) {
+    const hasBody = step.kind === StepKind.FUNCTION;
+    if (step.status === StepStatus.COMPLETED && hasBody && !observed.bodies.has(step.stepId)) {
       yield `step ${step.stepId} is COMPLETED, but its body was never executed`;
     }
   }
