@@ -23,9 +23,25 @@ const nap = workflow('nap', async (ctx, untilMs) => {
   return now() - untilMs;
 });
 
+const collect = workflow('collect', async (ctx, count) => {
+  let sum = 0;
+  for (let n = 0; n < count; n++) sum += await ctx.waitForSignal('item');
+  return sum;
+});
+
+/** How long each signal, which carries when it was sent, took until the step after it. */
+const pings = workflow('pings', async (ctx, count) => {
+  const waits = [];
+  for (let n = 0; n < count; n++) {
+    const sentMs = await ctx.waitForSignal('ping');
+    waits.push(await ctx.step('s', () => now() - sentMs));
+  }
+  return waits;
+});
+
 const worker = new Worker({
   taskQueue: TASK_QUEUE,
-  workflows: [steps('one', 1), steps('ten', 10), timed, nap],
+  workflows: [steps('one', 1), steps('ten', 10), timed, nap, collect, pings],
   concurrency: 400,
 });
 await worker.run();

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import postgres from 'postgres';
 import { bareLimit, ownLimit } from './group-commit-limit.mjs';
+import { messages } from './messages.mjs';
 import { TASK_QUEUE } from './stack.mjs';
 import { quantile, withInFlight } from './statistics.mjs';
 
@@ -64,6 +65,7 @@ export const workloads = {
     await sql.end();
     return { 'WAL per step, its share of the run included, bytes': bytes / (5_000 * scale) };
   },
+  ...messages,
   async sleepers(stack, scale) {
     const beginMs = Date.now() + 3_000;
     const starts = Array.from({ length: 1_000 * scale }, (_, n) => ({ input: beginMs + n, options: { taskQueue } }));
