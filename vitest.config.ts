@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/support/longest-first.js';
 
 export default defineConfig({
   test: {
@@ -17,8 +18,9 @@ export default defineConfig({
     ],
     globalSetup: ['test/support/global-setup.ts'],
     pool: 'forks',
-    // Tests start servers and databases of their own; more at once would only make each slower.
-    maxWorkers: 2,
+    // Many tests wait for processes and leases, so three keep two cores busy; more would only make each slower.
+    maxWorkers: 3,
+    sequence: { sequencer: LongestFirst },
     // The packages are tested as they are built.
     server: { deps: { external: [/\/packages\/[^/]+\/dist\//] } },
     // Limits for a machine that is busy with other things; an idle one comes nowhere near them.

@@ -95,15 +95,24 @@ describe('replay', () => {
     const raceIsWon = new Promise<void>((resolve) => {
       letSlowEnd = resolve;
     });
+    const slowHasEnded = gate();
     const { output } = await interruptedAt(
       async (ctx) => {
         const winner = await Promise.race([
-          ctx.step('slow', () => raceIsWon.then(() => 'slow')),
+          ctx.step('slow', async () => {
+            await raceIsWon;
+            slowHasEnded.open();
+            return 'slow';
+          }),
           ctx.step('quick', () => 'quick'),
         ]);
         winners.push(winner);
         letSlowEnd();
-        await ctx.step('wait for both', () => raceIsWon);
+        // The third in any case: 'slow' may begin only now.
+        await ctx.step('wait for both', async () => {
+          await slowHasEnded.opened;
+          await settled();
+        });
         return winner;
       },
       (executed) => executed === 3,

@@ -1,13 +1,14 @@
-import { expect, it } from 'vitest';
+import { it } from 'vitest';
 import { startProcess } from '../support/processes.js';
 
-it('order fulfilment: the worker is killed midway, the card is charged once', async () => {
+// Each has processes and a PostgreSQL of its own, and waits for leases to expire.
+it.concurrent('order fulfilment: the worker is killed midway, the card is charged once', async ({ expect }) => {
   const demo = startProcess('examples/order-fulfilment/dist/demo.js', []);
   expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('charged once')]);
   expect(demo.output()).toContain('WorkerLostError');
 }, 120_000);
 
-it('flight import: equals the direct computation after random kills', async () => {
+it.concurrent('flight import: equals the direct computation after random kills', async ({ expect }) => {
   const demo = startProcess('examples/flight-import/dist/demo.js', ['4']);
   expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('equal the direct computation')]);
   expect(demo.output()).toContain('4 kills');

@@ -3,7 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
-import { urlOf } from '../support/global-setup.js';
+import { urlOf } from '../support/database-url.js';
 import { perdure, startPerdureProcess } from '../support/processes.js';
 
 // Every test starts processes, which takes seconds when the machine is busy.

@@ -99,7 +99,7 @@ async function fetchNodes(): Promise<typeof nodes> {
   const names = NODES.map((major) => `node${major}@npm:node-${process.platform}-${process.arch}@${major}`);
   const { exitCode, output } = await execute(
     'npm',
-    ['install', '--no-audit', '--no-fund', '--ignore-scripts', ...names],
+    ['install', '--no-audit', '--no-fund', '--ignore-scripts', '--prefer-offline', ...names],
     {
       cwd: folder,
       timeoutMs: 250_000,

@@ -212,8 +212,15 @@ export async function referenceOf(program: Program): Promise<string> {
   );
 }
 
-/** What a program came to, without the numbers of repeated names: which use gets which depends on the order of results. */
+/** A worker and the server both end an attempt that ran past its timeout, each with its own words; the first one is recorded. */
+const TIMEOUT =
+  /Step '[^']+' did not end within its timeout of \d+ ms\.|The attempt ran past its timeout, and its worker did not end it\./g;
+
+/**
+ * What a program came to, without what depends on timing: which use of a repeated name gets which number, and who ended an attempt
+ * that ran past its timeout.
+ */
 export function outcomeText(outcome: { readonly value: unknown } | { readonly error: unknown }): string {
   const text = 'error' in outcome ? nameOf(outcome.error) : JSON.stringify(outcome.value);
-  return (text ?? 'undefined').replaceAll(/#\d+/g, '');
+  return (text ?? 'undefined').replaceAll(TIMEOUT, 'Ran past its timeout.').replaceAll(/#\d+/g, '');
 }

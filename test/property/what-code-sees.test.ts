@@ -147,7 +147,7 @@ describe('what the code of a run has seen', () => {
         const handle = await perdure.client.start(type, next.seed, { taskQueue, maxLostLeases: 1_000 });
         caseOfRun.set(handle.runId, next);
         open.add(handle.runId);
-        const outcome = await handle.result({ timeout: '60s' }).then(
+        const outcome = await handle.result({ timeout: '240s' }).then(
           (result) => ({ result: result as { value: unknown; trace: Trace } }),
           (error: Error) => ({ error }),
         );

@@ -2,7 +2,7 @@ import { LATEST_SCHEMA_VERSION, migrate, openDatabase, schemaVersion } from '@pe
 import postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { createDatabase, type TestDatabase } from '../support/database.js';
-import { urlOf } from '../support/global-setup.js';
+import { urlOf } from '../support/database-url.js';
 
 describe('schema', () => {
   let database: TestDatabase;

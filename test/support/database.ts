@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import postgres from 'postgres';
 import { inject } from 'vitest';
-import { urlOf } from './global-setup.js';
+import { urlOf } from './database-url.js';
 
 /** A database of a test file's own. */
 export interface TestDatabase {

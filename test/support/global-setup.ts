@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { startEmbeddedPostgres } from '@perdure/embedded-postgres';
 import { migrate } from '@perdure/store';
 import postgres from 'postgres';
-import { GenericContainer, Wait } from 'testcontainers';
 import type { TestProject } from 'vitest/node';
+import { urlOf } from './database-url.js';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -54,6 +54,8 @@ async function startInstance(): Promise<Instance> {
 }
 
 async function startContainer(): Promise<Instance> {
+  // Takes half a second to load, and is seldom wanted.
+  const { GenericContainer, Wait } = await import('testcontainers');
   const container = await new GenericContainer(process.env.PERDURE_TEST_IMAGE ?? 'postgres:18-alpine')
     .withEnvironment({ POSTGRES_PASSWORD: 'perdure' })
     .withCommand(['postgres', '-c', 'max_connections=200'])
@@ -62,10 +64,4 @@ async function startContainer(): Promise<Instance> {
     .start();
   const url = `postgres://postgres:perdure@${container.getHost()}:${container.getMappedPort(5432)}/postgres`;
   return { url, stop: () => container.stop() };
-}
-
-export function urlOf(adminUrl: string, database: string): string {
-  const url = new URL(adminUrl);
-  url.pathname = `/${database}`;
-  return url.href;
 }
