@@ -69,7 +69,10 @@ describe('waits for what comes from outside', () => {
   };
   const suspend = async (
     more: { waits?: readonly { stepId: string; on: 'TIMER' | 'RETRY' | 'ARRIVAL' }[]; n?: number } = {},
-  ) => (await suspendRuns(store.db, [{ ...lease, waits: more.waits ?? [], arrivalsAwaited: more.n ?? 1 }]))[0];
+  ) =>
+    (
+      await suspendRuns(store.db, [{ ...lease, waits: more.waits ?? [], arrivalsAwaited: more.n ?? 1, isKept: false }])
+    )[0];
 
   it('a signal that was sent before is received when the step begins, the oldest first', async () => {
     await sendSignals(store.db, [signal({ payload: text('1') }), signal({ payload: text('2') })]);

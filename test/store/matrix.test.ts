@@ -175,7 +175,8 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
     },
   },
   suspendRun: {
-    run: (db, lease) => suspendRuns(db, [{ ...lease, waits: [{ stepId: 'nap', on: 'TIMER' }], arrivalsAwaited: 0 }]),
+    run: (db, lease) =>
+      suspendRuns(db, [{ ...lease, waits: [{ stepId: 'nap', on: 'TIMER' }], arrivalsAwaited: 0, isKept: false }]),
     expected: {
       PENDING: 'lease_lost',
       RUNNING: 'suspended',
@@ -383,7 +384,7 @@ describe('state × command', () => {
       },
     ]);
     const suspend = async () => {
-      await suspendRuns(db, [{ ...lease, waits: [{ stepId: 'nap', on: 'TIMER' }], arrivalsAwaited: 0 }]);
+      await suspendRuns(db, [{ ...lease, waits: [{ stepId: 'nap', on: 'TIMER' }], arrivalsAwaited: 0, isKept: false }]);
     };
     switch (state) {
       case 'RUNNING':

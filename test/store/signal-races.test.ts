@@ -127,7 +127,8 @@ describe('a signal races', () => {
     );
     const outcomes = await race(
       runs,
-      async (lease) => (await suspendRuns(store.db, [{ ...lease, waits: [], arrivalsAwaited: 1 }]))[0]?.kind,
+      async (lease) =>
+        (await suspendRuns(store.db, [{ ...lease, waits: [], arrivalsAwaited: 1, isKept: false }]))[0]?.kind,
       (facts, sent, suspended) => {
         expect(sent).toMatchObject({ kind: 'sent', effect: { kind: suspended === 'suspended' ? 'woken' : 'arrived' } });
         expect(facts).toMatchObject({
@@ -172,7 +173,12 @@ describe('a signal races', () => {
     );
     await suspendRuns(
       store.db,
-      runs.map((lease) => ({ ...lease, waits: [{ stepId: 'go', on: 'ARRIVAL' as const }], arrivalsAwaited: 1 })),
+      runs.map((lease) => ({
+        ...lease,
+        waits: [{ stepId: 'go', on: 'ARRIVAL' as const }],
+        arrivalsAwaited: 1,
+        isKept: false,
+      })),
     );
     const ids = runs.map(({ runId }) => runId);
     await store.database.sql`update perdure.step_runs set fires_at = now() where run_id in ${store.database.sql(ids)}`;

@@ -80,7 +80,7 @@ describe('statements', () => {
     record_steps: [],
     record_first_attempts: [],
     complete_runs: [],
-    claim_runs: ["'default'", "'q1'", `'{w}'`, `'{${id}}'`],
+    claim_runs: ["'default'", "'q1'", `'{w}'`, `'{${id}}'`, '1000', '1e6'],
     begin_steps: [],
     complete_steps: [],
     fail_steps: [],
@@ -227,6 +227,8 @@ describe('statements', () => {
       'q',
       '{w}',
       `{${id}}`,
+      1_000,
+      1_000_000,
     ]);
     const plan = lines.map((line) => line['QUERY PLAN']).join('\n');
     expect(plan).toMatch(/using workflow_runs_suspects on .*\n\s+Index Cond: \(leased_by = /);

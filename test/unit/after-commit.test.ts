@@ -46,7 +46,7 @@ describe('what follows a commit', () => {
   });
 
   it('a suspended run has left its worker, and wakes when its timer says so', () => {
-    const suspend = { ...lease, waits: [], arrivalsAwaited: 0 };
+    const suspend = { ...lease, waits: [], arrivalsAwaited: 0, isKept: false };
     const wakeAt = new Date();
     const left = { kind: 'left', runId: 'r' };
     expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt, wakeInMs: 40 })).toEqual([

@@ -13,6 +13,7 @@ const claimOf = (inputBytes = 0, memo: readonly object[] = []): ClaimedRun => {
     leaseMs: 1,
     now: new Date(),
     memo,
+    arrivals: [],
     nextMemoCursor: null,
   } as never;
 };

@@ -25,7 +25,8 @@ describe('delivery queue', () => {
     const delivered: number[] = [];
     const queue = new DeliveryQueue([], () => undefined);
     const slots = [queue.reserve(), queue.reserve(), queue.reserve(), queue.reserve()];
-    expect(slots.map(({ eventSeq }) => eventSeq)).toEqual([1, 2, 3, 4]);
+    // 1 is the place of what a claim has taken.
+    expect(slots.map(({ eventSeq }) => eventSeq)).toEqual([2, 3, 4, 5]);
     slots[2]?.ready(() => delivered.push(3));
     slots[1]?.ready(() => delivered.push(2));
     await turns();

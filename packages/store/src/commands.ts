@@ -85,8 +85,10 @@ export interface ClaimedRun {
   readonly leaseMs: number;
   /** The database's time at the claim. */
   readonly now: Date;
-  /** There are outcomes from outside to take. */
+  /** There are more outcomes from outside to take. */
   readonly hasArrivals: boolean;
+  /** Taken with the claim, for a worker that goes on without a replay; a replay finds them in the memo. */
+  readonly arrivals: readonly MemoEntry[];
   readonly memo: readonly MemoEntry[];
   readonly nextMemoCursor: MemoCursor | null;
 }
@@ -296,6 +298,8 @@ export interface SuspendRun extends LeaseRef {
   readonly waits: readonly Wait[];
   /** The run wakes after this many arrivals; 0: it waits for none. */
   readonly arrivalsAwaited: number;
+  /** The worker keeps the run in memory: when it claims the run next, it needs no memo. */
+  readonly isKept: boolean;
 }
 export type SuspendRunOutcome =
   | FenceOutcome

@@ -17,9 +17,9 @@ export function fitAnswer(
 }
 
 /** Approximate size of a run in an answer. */
-export function claimBytes({ run, memo }: ClaimedRun): number {
+export function claimBytes({ run, memo, arrivals }: ClaimedRun): number {
   let bytes = OVERHEAD_BYTES + (run.input?.data.byteLength ?? 0);
-  for (const { output, failure, heartbeat } of memo) {
+  for (const { output, failure, heartbeat } of [...memo, ...arrivals]) {
     bytes += OVERHEAD_BYTES + (output?.data.byteLength ?? 0) + (heartbeat?.data.byteLength ?? 0);
     if (failure !== null) bytes += JSON.stringify(failure).length;
   }

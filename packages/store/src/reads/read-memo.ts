@@ -94,7 +94,8 @@ interface PagedRow extends Row {
   readonly total: number;
 }
 
-const START: MemoCursor = { entries: 0, bytes: 0 };
+/** Before the first page. */
+export const MEMO_START: MemoCursor = { entries: 0, bytes: 0 };
 
 /** The first page of each run's memo; runs without steps are not in the map. */
 export async function readMemos(
@@ -103,7 +104,7 @@ export async function readMemos(
   limits: MemoPageLimits,
 ): Promise<ReadonlyMap<string, MemoPage>> {
   if (runIds.length === 0) return new Map();
-  return pagesOf(await readPage(db, runIds, START, limits));
+  return pagesOf(await readPage(db, runIds, MEMO_START, limits));
 }
 
 /** A further page of the memo of one leased run. */

@@ -17,6 +17,8 @@ export interface RunExecutionOptions {
   readonly taskQueue: string;
   readonly transport: WorkerTransport;
   readonly runService: RunService;
+  /** The worker keeps the run in memory when it is suspended. */
+  readonly isKept: boolean;
   readonly codec: Codec;
   readonly maxPayloadBytes: number;
   readonly log: Logger;

@@ -122,6 +122,10 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     return !this.#hasEnded && !this.#isFinishing && this.work.isZero;
   }
 
+  get isKept(): boolean {
+    return this.#options.isKept;
+  }
+
   get isSuspect(): boolean {
     return this.#isSuspect;
   }
@@ -193,7 +197,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   }
 
   cancel(): void {
-    if (!this.#hasEnded && !this.#suspension.holdsCancel()) this.#cancelRequest.receive();
+    if (!this.#hasEnded) this.#cancelRequest.receive();
   }
 
   arrived(): void {

@@ -157,6 +157,7 @@ export class Admission {
       taskQueue,
       transport,
       runService,
+      isKept: this.#options.warm.isEnabled,
       codec,
       maxPayloadBytes: registered().maxPayloadBytes,
       log,

@@ -14,6 +14,10 @@ export class WarmCache {
     this.#maxRuns = maxRuns;
   }
 
+  get isEnabled(): boolean {
+    return this.#maxRuns > 0;
+  }
+
   get size(): number {
     return this.#executions.size;
   }

@@ -297,7 +297,7 @@ export function decodeSuspendRun(check: Checker, request: SuspendRunRequest): Su
     }
     return { stepId, on: WAITS_ON[wait.kind.case] };
   });
-  return { ...decodeLease(check, request), waits, arrivalsAwaited };
+  return { ...decodeLease(check, request), waits, arrivalsAwaited, isKept: request.isKept };
 }
 
 export function decodeCompleteWorkflow(check: Checker, request: CompleteWorkflowRequest): EndRun {

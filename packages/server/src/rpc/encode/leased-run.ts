@@ -3,7 +3,7 @@ import type { LeasedRunSchema } from '@perdure/proto';
 import type { ClaimedRun } from '@perdure/store';
 import { encodePageToken } from '../decode/page-token.js';
 import { memoScope } from '../decode/worker-requests.js';
-import { memoMessage, payloadMessage } from './model.js';
+import { arrivalMessage, memoMessage, payloadMessage } from './model.js';
 import { durationOf, optionalTimestamp, timestampOf } from './time.js';
 
 export function leasedRun(claim: ClaimedRun): MessageInitShape<typeof LeasedRunSchema> {
@@ -25,6 +25,7 @@ export function leasedRun(claim: ClaimedRun): MessageInitShape<typeof LeasedRunS
       nextMemoCursor === null ? '' : encodePageToken(memoScope(run), [nextMemoCursor.entries, nextMemoCursor.bytes]),
     now: timestampOf(claim.now),
     hasArrivals: claim.hasArrivals,
+    arrivals: claim.arrivals.map(arrivalMessage),
     ...(run.cancelObserved === null ? {} : { cancelObserved: run.cancelObserved }),
     ...(run.input == null ? {} : { input: payloadMessage(run.input) }),
     ...optionalTimestamp('startedAt', run.startedAt),

@@ -15,6 +15,8 @@ alter table perdure.workflow_runs
   add column arrivals_awaited integer not null default 1 check (arrivals_awaited >= 0),
   -- The place of the latest TakeArrivals: lease token * 2^32 + event_seq.
   add column last_take        bigint  not null default 0,
+  -- The worker that suspended the run and keeps its code in memory. Null once the run was claimed again.
+  add column suspended_by     uuid,
   -- Number of the latest signal.
   add column signal_seq       integer not null default 0 check (signal_seq >= 0);
 
@@ -264,6 +266,36 @@ create function perdure.take_arrivals(run_ids uuid[], namespaces text[], lease_t
       from due d where not d.is_due
     ) answer
     order by ord, case when kind = 'SLEEP' then fires_at else finished_at end, seq;
+  end $$;
+
+-- Takes, for a run that is being claimed, what has arrived before: its place is the first one of the new lease.
+create function perdure.take_claimed(claimed_run uuid, new_lease integer, max_entries integer, max_bytes float8)
+  returns table (nth integer, arrived integer, step_id text, seq integer, kind text, attempt_number integer, status text, output bytea, output_encoding text,
+    failure jsonb, finished_at timestamptz, fires_at timestamptz)
+  -- Strict: not called without a run, which is how the claim calls it for the runs that it is for.
+  language plpgsql volatile strict
+  as $$
+  #variable_conflict use_column
+  begin
+    return query
+    with candidate as (
+      select s.step_id, s.attempt_number, row_number() over arrival as nth, count(*) over () as arrived,
+        sum(100 + coalesce(octet_length(s.output), 0) + coalesce(s.failure_bytes, 0)) over arrival as bytes
+      from perdure.step_runs s
+      where s.run_id = claimed_run and s.is_arrived
+      window arrival as (order by case when s.kind = 'SLEEP' then s.fires_at else s.finished_at end, s.seq)
+    )
+    update perdure.step_runs s
+    set is_arrived = false, lease_token = new_lease, event_seq = 1
+    from candidate c
+    where s.run_id = claimed_run and s.step_id = c.step_id and s.attempt_number = c.attempt_number and s.attempt_key = 0
+      and c.nth <= max_entries and (c.bytes <= max_bytes or c.nth = 1)
+    returning c.nth::int, c.arrived::int, s.step_id, s.seq, s.kind, s.attempt_number, s.status, s.output, s.output_encoding, s.failure, s.finished_at,
+      s.fires_at;
+    update perdure.workflow_runs r
+    set has_arrivals = exists (select 1 from perdure.step_runs s where s.run_id = claimed_run and s.is_arrived),
+      last_take = new_lease::bigint * 4294967296 + 1
+    where r.run_id = claimed_run;
   end $$;
 
 -- Sends signals: each is kept in the order of sending, and given at once to the first step that waits for its name.

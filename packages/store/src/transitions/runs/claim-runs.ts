@@ -9,15 +9,19 @@
  * other suspect, so that a dead worker shows which run is the cause (decision 0014). Two claims for one worker at the same moment
  * may each lease it a suspect; then its death counts for neither.
  *
+ * What has arrived for a run since it was suspended is taken with the claim: its place is the first one of the new lease. A run that
+ * comes back to the worker that suspended it comes without a memo, because that worker has its code in memory, or asks for it.
+ *
  * The statement may miss a run that becomes claimable while it runs; the caller claims again on a wake-up.
  */
-import type { ClaimOutcome, ClaimRuns } from '../../commands.js';
+import type { ClaimedRun, ClaimOutcome, ClaimRuns } from '../../commands.js';
 import type { Database } from '../../database/database.js';
 import { plainArray, textArray } from '../../database/literals.js';
 import { payloadOf } from '../../database/payload-columns.js';
 import { defineStatement } from '../../database/statement.js';
-import type { WorkerStatus } from '../../model.js';
-import { type MemoPageLimits, readMemos } from '../../reads/read-memo.js';
+import type { Failure, MemoEntry, StepKind, StepStatus, WorkerStatus } from '../../model.js';
+import type { MemoPage } from '../../reads/queries.js';
+import { MEMO_START, type MemoPageLimits, readMemos } from '../../reads/read-memo.js';
 import type { RunRow } from '../../reads/run-row.js';
 
 const CLAIM_RUNS = defineStatement(
@@ -40,7 +44,7 @@ const CLAIM_RUNS = defineStatement(
     where s.status = 'ONLINE' and s.nth = 1 and held.run_id is null
   ),
   suspect as materialized (
-    select r.run_id
+    select r.run_id, r.suspended_by
     from perdure.workflow_runs r
     where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.suspect and r.workflow_type = any($3::text[])
       and r.available_at <= perdure.clock()
@@ -49,14 +53,15 @@ const CLAIM_RUNS = defineStatement(
     for no key update skip locked
   ),
   suspect_given as materialized (
-    select a.ord, n.run_id from (select run_id, row_number() over () as place from suspect) n join apart a using (place)
+    select a.ord, n.run_id, n.suspended_by
+    from (select run_id, suspended_by, row_number() over () as place from suspect) n join apart a using (place)
   ),
   free as materialized (
     select ord, row_number() over (order by ord) as place from slot
     where status = 'ONLINE' and not exists (select 1 from suspect_given g where g.ord = slot.ord)
   ),
   picked as materialized (
-    select r.run_id
+    select r.run_id, r.suspended_by
     from perdure.workflow_runs r
     where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and not r.suspect
       and r.workflow_type = any($3::text[]) and r.available_at <= perdure.clock()
@@ -65,14 +70,15 @@ const CLAIM_RUNS = defineStatement(
     for no key update skip locked
   ),
   given as (
-    select ord, run_id from suspect_given
+    select ord, run_id, suspended_by from suspect_given
     union all
-    select f.ord, n.run_id from (select run_id, row_number() over () as place from picked) n join free f using (place)
+    select f.ord, n.run_id, n.suspended_by
+    from (select run_id, suspended_by, row_number() over () as place from picked) n join free f using (place)
   ),
   claimed as (
     update perdure.workflow_runs r
     set status = 'RUNNING', lease_token = r.lease_token + 1, leased_by = s.worker_id,
-      lease_expires_at = perdure.clock() + s.lease_ms * interval '1 ms', available_at = null,
+      lease_expires_at = perdure.clock() + s.lease_ms * interval '1 ms', available_at = null, suspended_by = null,
       started_at = coalesce(r.started_at, perdure.clock()),
       execution_deadline_at = case when r.execution_timeout_ms > 0
         then coalesce(r.execution_deadline_at, perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
@@ -82,13 +88,15 @@ const CLAIM_RUNS = defineStatement(
     where r.run_id = g.run_id
     returning s.ord as slot_ord, s.lease_ms, r.run_id, r.workflow_id, r.workflow_type, r.build, r.lease_token, r.attempt,
       r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.has_arrivals,
-      r.input,
+      coalesce(g.suspended_by = s.worker_id, false) as is_back, r.input,
       r.input_encoding
   )
-  select s.ord::int as ord, s.status as worker_status, perdure.clock() as now, c.*
+  select s.ord::int as ord, s.status as worker_status, perdure.clock() as now, c.*, a.nth, a.arrived, a.step_id, a.seq, a.kind,
+    a.attempt_number, a.status, a.output, a.output_encoding, a.failure, a.finished_at, a.fires_at
   from slot s
   left join claimed c on c.slot_ord = s.ord
-  order by s.ord`,
+  left join lateral perdure.take_claimed(case when c.has_arrivals then c.run_id end, c.lease_token, $5::int, $6::float8) a on true
+  order by s.ord, a.nth`,
 );
 
 type Row = Pick<
@@ -113,10 +121,28 @@ type Row = Pick<
   readonly worker_status: WorkerStatus | null;
   readonly now: Date;
   readonly lease_ms: number;
-  readonly has_arrivals: boolean;
+  /** The worker suspended the run: it may have its code in memory. */
+  readonly is_back: boolean;
   readonly cancel_lease_token: number | null;
   readonly cancel_event_seq: number | null;
+  /** What had arrived for the run: a row for each, the first with `nth` 1. Null: nothing. */
+  readonly nth: number | null;
+  readonly arrived: number;
+  readonly step_id: string;
+  readonly seq: number;
+  readonly kind: StepKind;
+  readonly attempt_number: number;
+  readonly status: StepStatus;
+  readonly output: Uint8Array | null;
+  readonly output_encoding: string | null;
+  readonly failure: Failure | null;
+  readonly finished_at: Date | null;
+  readonly fires_at: Date | null;
 };
+
+/** Most outcomes, and most of their bytes, that one claim takes. The worker takes the rest. */
+const MAX_ARRIVALS = 1_000;
+const MAX_ARRIVAL_BYTES = 256 * 1024;
 
 /**
  * @param claim slots that may be served together
@@ -130,46 +156,79 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
     claim.taskQueue,
     textArray(claim.workflowTypes),
     plainArray(claim.slots, (slot) => slot.workerId),
+    MAX_ARRIVALS,
+    MAX_ARRIVAL_BYTES,
   ]);
-  // The first lease of a run has no memo to read.
-  const advanced = rows.filter((row) => row.run_id !== null && row.lease_token > 1).map((row) => row.run_id);
-  const memos = await readMemos(db, advanced, limits);
-  return rows.map((row) => {
-    if (row.run_id !== null) {
-      const page = memos.get(row.run_id);
-      return {
-        kind: 'claimed',
-        claim: {
-          run: {
-            runId: row.run_id,
-            namespace: claim.namespace,
-            workflowId: row.workflow_id,
-            workflowType: row.workflow_type,
-            build: row.build,
-            leaseToken: row.lease_token,
-            attempt: row.attempt,
-            retries: row.retries,
-            lostLeases: row.lost_leases,
-            cancelObserved:
-              row.cancel_lease_token === null || row.cancel_event_seq === null
-                ? null
-                : { leaseToken: row.cancel_lease_token, eventSeq: row.cancel_event_seq },
-            cancelRequestedAt: row.cancel_requested_at,
-            createdAt: row.created_at,
-            startedAt: row.started_at,
-            runDeadlineAt: row.run_deadline_at,
-            executionDeadlineAt: row.execution_deadline_at,
-            input: payloadOf(row.input, row.input_encoding),
-          },
-          leaseMs: row.lease_ms,
-          now: row.now,
-          hasArrivals: row.has_arrivals,
-          memo: page?.memo ?? [],
-          nextMemoCursor: page?.next ?? null,
-        },
-      };
-    }
+  const slots = claim.slots.map((): Row[] => []);
+  for (const row of rows) slots[row.ord - 1]?.push(row);
+  const firsts = slots.map(([first]) => first as Row);
+  // The first lease of a run has no memo to read, and a worker that suspended the run has it; else it asks for the pages.
+  const advanced = firsts.filter((row) => row.run_id !== null && row.lease_token > 1 && !row.is_back);
+  const memos = await readMemos(
+    db,
+    advanced.map((row) => row.run_id),
+    limits,
+  );
+  return slots.map((slot) => {
+    const [row] = slot as [Row];
+    if (row.run_id !== null) return { kind: 'claimed', claim: claimOf(claim.namespace, slot, memos.get(row.run_id)) };
     if (row.worker_status === 'ONLINE') return { kind: 'empty' };
     return { kind: row.worker_status === 'DRAINING' ? 'worker_draining' : 'worker_not_registered' };
   });
+}
+
+/** @param slot the rows of one claimed run, at least one */
+function claimOf(namespace: string, slot: readonly Row[], page: MemoPage | undefined): ClaimedRun {
+  const [row] = slot as [Row];
+  return {
+    run: {
+      runId: row.run_id,
+      namespace,
+      workflowId: row.workflow_id,
+      workflowType: row.workflow_type,
+      build: row.build,
+      leaseToken: row.lease_token,
+      attempt: row.attempt,
+      retries: row.retries,
+      lostLeases: row.lost_leases,
+      cancelObserved:
+        row.cancel_lease_token === null || row.cancel_event_seq === null
+          ? null
+          : { leaseToken: row.cancel_lease_token, eventSeq: row.cancel_event_seq },
+      cancelRequestedAt: row.cancel_requested_at,
+      createdAt: row.created_at,
+      startedAt: row.started_at,
+      runDeadlineAt: row.run_deadline_at,
+      executionDeadlineAt: row.execution_deadline_at,
+      input: payloadOf(row.input, row.input_encoding),
+    },
+    leaseMs: row.lease_ms,
+    now: row.now,
+    hasArrivals: row.nth !== null && row.arrived > slot.length,
+    // A worker that replays finds them in the memo.
+    arrivals: row.is_back && row.nth !== null ? slot.map(arrivalOf) : [],
+    memo: page?.memo ?? [],
+    nextMemoCursor: row.is_back ? MEMO_START : (page?.next ?? null),
+  };
+}
+
+function arrivalOf(row: Row): MemoEntry {
+  return {
+    runId: row.run_id,
+    stepId: row.step_id,
+    seq: row.seq,
+    kind: row.kind,
+    attemptNumber: row.attempt_number,
+    countedAttempt: 1,
+    status: row.status,
+    output: payloadOf(row.output, row.output_encoding),
+    failure: row.failure,
+    leaseToken: row.lease_token,
+    eventSeq: 1,
+    isCut: false,
+    finishedAt: row.finished_at,
+    nextRetryAt: null,
+    firesAt: row.fires_at,
+    heartbeat: null,
+  };
 }

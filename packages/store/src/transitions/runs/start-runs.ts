@@ -273,6 +273,7 @@ function claimOf(command: StartRun, slot: StartSlot, now: Date): ClaimedRun {
     leaseMs: slot.leaseMs,
     now,
     hasArrivals: false,
+    arrivals: [],
     memo: [],
     nextMemoCursor: null,
   };

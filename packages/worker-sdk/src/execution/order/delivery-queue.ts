@@ -22,7 +22,8 @@ export class DeliveryQueue {
   readonly #tickets: QueuedTicket[] = [];
   readonly #onTicket = (ticket: QueuedTicket) => this.#ticketChanged(ticket);
   #cursor = 0;
-  #nextEventSeq = 1;
+  /** 1 is the place of what the claim has taken from outside. */
+  #nextEventSeq = 2;
   #deliveredInTurn = -1;
   #scheduled = false;
   #stopped = false;

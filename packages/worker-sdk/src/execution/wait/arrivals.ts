@@ -4,6 +4,8 @@ import type { OnArrival, Waits } from './waits.js';
 
 /** Most timeouts that one call names; the others follow. */
 const MAX_DUE_STEPS = 1_000;
+/** The place of what a claim has taken. */
+const FIRST_PLACE = 1;
 
 /**
  * Takes what has come from outside for the steps of a run: each outcome gets its place in the order of results first, then the code
@@ -46,6 +48,12 @@ export class Arrivals {
   hint(): void {
     this.#hasArrived = true;
     this.#host.delivery.recheck();
+  }
+
+  /** The claim of a run that goes on without a replay has taken these: their place is the first one of the lease. */
+  given(arrivals: readonly Arrival[]): void {
+    if (arrivals.length === 0) return;
+    this.#host.delivery.reserve().readyAll(arrivals.map((arrival) => this.#deliveryOf(arrival, FIRST_PLACE)));
   }
 
   /** The timeout of a wait has passed by this worker's clock. */

@@ -16,9 +16,7 @@ type State =
   /** SuspendRun is on its way. */
   | { readonly kind: 'suspending' }
   /** The lease is given back, and the code has not run since. */
-  | { readonly kind: 'suspended' }
-  /** The run is held again; what has arrived meanwhile is being taken. */
-  | { readonly kind: 'resuming'; cancelRequested: boolean };
+  | { readonly kind: 'suspended' };
 
 const LIVE: State = { kind: 'live' };
 
@@ -44,17 +42,6 @@ export class Suspension {
     return this.#state.kind === 'suspended';
   }
 
-  /**
-   * A cancel waits until it is known what has arrived: that comes before it in every replay.
-   *
-   * @returns whether it does; then it is taken up here
-   */
-  holdsCancel(): boolean {
-    if (this.#state.kind !== 'resuming') return false;
-    this.#state.cancelRequested = true;
-    return true;
-  }
-
   /** There is nothing to deliver: takes what has arrived, or suspends the run when it does no work and awaits something. */
   onIdle(): void {
     if (this.#state.kind !== 'live' || this.#arrivals.onIdle()) return;
@@ -72,7 +59,11 @@ export class Suspension {
     const host = this.#host;
     const waits = firstToEnd(awaited).map(({ stepId, on }) => ({ stepId, kind: { case: WAIT_KINDS[on], value: {} } }));
     const arrivalsAwaited = awaited.some(({ on }) => on === 'ARRIVAL') ? 1 : 0;
-    const answer = await host.calls.call('suspendRun', { waits, arrivalsAwaited }, { gated: false });
+    const answer = await host.calls.call(
+      'suspendRun',
+      { waits, arrivalsAwaited, isKept: host.isKept },
+      { gated: false },
+    );
     if (answer.suspended) {
       // What the code requested while the answer was on its way was sent under a lease that is over: it gets no answer.
       if (!host.isIdle || !isSame(this.#waits.list(), awaited)) {
@@ -91,19 +82,16 @@ export class Suspension {
     host.delivery.recheck();
   }
 
-  /** The run is held again, and no other worker has held it since: only what was awaited may have changed, and the cancel request. */
+  /**
+   * The run is held again, and no other worker has held it since: only what was awaited may have changed, and the cancel request, which
+   * comes after what has arrived.
+   */
   resume(leased: LeasedRun): void {
-    const resuming = { kind: 'resuming' as const, cancelRequested: leased.cancelRequested };
-    this.#state = resuming;
-    const host = this.#host;
-    void host.faults.guard(() => host.work.during(() => this.#resume(leased.hasArrivals, resuming)));
-  }
-
-  async #resume(hasArrivals: boolean, resuming: { readonly cancelRequested: boolean }): Promise<void> {
-    if (hasArrivals) await this.#arrivals.take();
-    this.#waits.resume();
     this.#state = LIVE;
-    if (resuming.cancelRequested) this.#host.cancel();
+    this.#arrivals.given(leased.arrivals);
+    if (leased.hasArrivals) this.#arrivals.hint();
+    this.#waits.resume();
+    if (leased.cancelRequested) this.#host.cancel();
     this.#host.delivery.recheck();
   }
 }
