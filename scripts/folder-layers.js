@@ -13,6 +13,7 @@ export const LAYERS = {
     'codec',
     'errors',
     'retry.ts',
+    'schema.ts',
     'signal.ts',
     'context.ts',
     'workflow.ts',

@@ -1,5 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
-import { InvalidInputError } from './errors/errors.js';
+import { checkSchema, validBy } from './schema.js';
 import { checkId, shown } from './text.js';
 
 /** A kind of message to runs: a name, and what it carries. Made by {@link signal}. */
@@ -36,11 +36,7 @@ export function signal(name: string, schema?: StandardSchemaV1): Signal {
   if (/#\d+$/.test(name)) {
     throw new TypeError(`A signal's name must not end with # and a number, which mark repeated names; got '${name}'.`);
   }
-  if (schema !== undefined && typeof schema?.['~standard']?.validate !== 'function') {
-    throw new TypeError(
-      `The schema of signal '${name}' must be a Standard Schema, for example of zod; got ${shown(schema)}.`,
-    );
-  }
+  checkSchema(`The schema of signal '${name}'`, schema);
   return Object.freeze({ name, schema });
 }
 
@@ -60,13 +56,6 @@ export function signalOf(given: Signal | string): Signal {
  * @returns the schema's output; without a schema, the payload
  * @throws {InvalidInputError} naming every part that does not fit
  */
-export async function validPayload({ name, schema }: Signal, payload: unknown): Promise<unknown> {
-  if (schema === undefined) return payload;
-  const result = await schema['~standard'].validate(payload);
-  if (result.issues === undefined) return result.value;
-  const problems = result.issues.map(({ path, message }) => {
-    const where = path?.map((part) => String(typeof part === 'object' ? part.key : part)).join('.');
-    return where === undefined || where === '' ? message : `${where}: ${message}`;
-  });
-  throw new InvalidInputError(`The payload of signal '${name}' does not fit its schema: ${problems.join('; ')}`);
+export function validPayload({ name, schema }: Signal, payload: unknown): Promise<unknown> {
+  return validBy(schema, payload, `The payload of signal '${name}'`);
 }

@@ -1,8 +1,8 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { WorkflowContext } from './context.js';
-import { InvalidInputError } from './errors/errors.js';
 import { refuseUnknownKeys } from './options.js';
 import { type RetryPolicy, resolveRetry } from './retry.js';
+import { checkSchema, validBy } from './schema.js';
 import { checkId, shown } from './text.js';
 
 /** What a workflow's definition may add to its code. */
@@ -61,7 +61,7 @@ export function workflow(
   checkId("A workflow's name", name);
   if (typeof handler !== 'function') throw new TypeError(`Workflow '${name}' needs an async function.`);
   refuseUnknownKeys(`Workflow '${name}'`, options, ['input', 'retry']);
-  checkSchema(name, options.input);
+  checkSchema(`The input of workflow '${name}'`, options.input);
   resolveRetry(options.retry, 1);
   return Object.freeze({ name, options, handler });
 }
@@ -78,31 +78,12 @@ export function checkWorkflow(what: string, value: unknown): asserts value is Wo
   );
 }
 
-function checkSchema(name: string, schema: unknown): void {
-  if (schema === undefined) return;
-  const standard = (schema as { readonly '~standard'?: { readonly validate?: unknown } } | null)?.['~standard'];
-  if (typeof standard?.validate === 'function') return;
-  throw new TypeError(
-    `The input of workflow '${name}' must be a Standard Schema, for example of zod; got ${shown(schema)}.`,
-  );
-}
-
 /**
  * Checks an input against the workflow's schema.
  *
  * @returns the schema's output; without a schema, the input
  * @throws {InvalidInputError} naming every part that does not fit
  */
-export async function validInput(
-  { name, options }: Pick<Workflow, 'name' | 'options'>,
-  input: unknown,
-): Promise<unknown> {
-  if (options.input === undefined) return input;
-  const result = await options.input['~standard'].validate(input);
-  if (result.issues === undefined) return result.value;
-  const problems = result.issues.map(({ path, message }) => {
-    const where = path?.map((part) => String(typeof part === 'object' ? part.key : part)).join('.');
-    return where === undefined || where === '' ? message : `${where}: ${message}`;
-  });
-  throw new InvalidInputError(`The input of workflow '${name}' does not fit its schema: ${problems.join('; ')}`);
+export function validInput({ name, options }: Pick<Workflow, 'name' | 'options'>, input: unknown): Promise<unknown> {
+  return validBy(options.input, input, `The input of workflow '${name}'`);
 }
