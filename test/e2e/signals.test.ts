@@ -61,7 +61,7 @@ describe('signals while everything is killed', () => {
         const { handle, name, next } = lane;
         await handle.signal(name, next, { requestId: `${name} ${next}` }).catch(async (error: Error) => {
           // A run that has ended before its last signal says why.
-          throw new Error(error.message, { cause: (await handle.get()).failure });
+          throw new Error(error.message, { cause: (await handle.get()).error });
         });
         // As a client whose answer was lost would.
         if (random.chance(0.05)) await handle.signal(name, next, { requestId: `${name} ${next}` });

@@ -19,12 +19,12 @@ function suspendable() {
   const told: string[] = [];
   const requests: { waits: { stepId: string; kind: { case: string } }[] }[] = [];
   const state = { isIdle: true, answer: { suspended: true } as Answer, hold: undefined as Promise<void> | undefined };
-  const arrivals: string[] = [];
+  const taken: string[] = [];
   const calls = {
     exclusively: <T>(work: () => Promise<T>) => work(),
     async call(method: string, request: (typeof requests)[number]) {
       if (method === 'takeArrivals') {
-        return { arrivals: arrivals.splice(0).map((stepId) => ({ stepId })), notDue: [], hasMore: false };
+        return { arrivals: taken.splice(0).map((stepId) => ({ stepId })), notDue: [], hasMore: false };
       }
       requests.push(request);
       await state.hold;
@@ -57,20 +57,21 @@ function suspendable() {
     () => undefined,
     clock,
   );
-  const suspension = new Suspension(host, waits, new Arrivals(host, waits, false), clock);
+  const arrivals = new Arrivals(host, waits, false);
+  const suspension = new Suspension(host, waits, arrivals, clock);
   const ends: string[] = [];
   const wait = (stepId: string, remainingMs: number, on: 'TIMER' | 'RETRY' = 'TIMER') => {
+    arrivals.expect(stepId, () => ends.push(`${stepId} arrived`));
     void waits
       .wait({
         stepId,
         on,
         uncancellable: false,
         remainingMs,
-        onArrival: () => ends.push(`${stepId} arrived`),
       })
       .then((end: WaitEnd) => ends.push(`${stepId} ${end.kind}`));
   };
-  return { clock, told, requests, state, arrivals, suspension, waits, wait, ends };
+  return { clock, told, requests, state, taken, suspension, waits, wait, ends };
 }
 
 describe('a suspension', () => {
@@ -79,7 +80,7 @@ describe('a suspension', () => {
     run = suspendable();
   });
   const resume = async (cancelRequested = false) => {
-    const arrivals = run.arrivals.splice(0).map((stepId) => ({ stepId }));
+    const arrivals = run.taken.splice(0).map((stepId) => ({ stepId }));
     run.suspension.resume({ cancelRequested, arrivals, hasArrivals: false } as never);
     await settled();
   };
@@ -153,7 +154,7 @@ describe('a suspension', () => {
     run.wait('retried', 9_000, 'RETRY');
     run.suspension.onIdle();
     await settled();
-    run.arrivals.push('fired');
+    run.taken.push('fired');
     await resume();
     expect(run.ends).toEqual(['fired arrived']);
     await run.clock.advance(8_999);
@@ -166,7 +167,7 @@ describe('a suspension', () => {
     run.wait('nap', 1_000);
     run.suspension.onIdle();
     await settled();
-    run.arrivals.push('nap');
+    run.taken.push('nap');
     await resume(true);
     expect(run.told).toEqual(['suspended', 'cancelled', 'touched']);
     expect(run.ends).toEqual(['nap arrived']);
@@ -194,7 +195,7 @@ describe('a suspension', () => {
     run.wait('go', 60_000);
     run.suspension.onIdle();
     await settled();
-    run.arrivals.push('go');
+    run.taken.push('go');
     run.suspension.onIdle();
     await settled();
     expect([run.ends, run.suspension.isSuspended]).toEqual([['go arrived'], false]);

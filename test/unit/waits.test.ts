@@ -71,21 +71,18 @@ describe('what a run awaits', () => {
   });
 
   it('for something from outside ends with that, and not with its timeout, which the database decides', async () => {
-    const told: string[] = [];
-    void waits.wait({
-      stepId: 'go',
-      on: 'ARRIVAL',
-      uncancellable: false,
-      remainingMs: 100,
-      onArrival: ({ stepId }) => told.push(stepId),
-    });
+    void waits
+      .wait({ stepId: 'go', on: 'ARRIVAL', uncancellable: false, remainingMs: 100 })
+      .then(() => ends.push('go'));
     await clock.advance(100);
     expect([timeouts, waits.size]).toEqual([['go'], 1]);
     waits.rearm('go', 50);
     await clock.advance(50);
     expect(timeouts).toEqual(['go', 'go']);
-    waits.arrived('go')?.({ stepId: 'go' } as never, 1);
-    expect([told, waits.size, waits.arrived('go')]).toEqual([['go'], 0, undefined]);
+    waits.arrived('go');
+    waits.arrived('never heard of');
+    await settled();
+    expect([ends, waits.size, clock.nextInMs]).toEqual([[], 0, undefined]);
   });
 
   it('may have no time that ends it', async () => {
@@ -94,7 +91,6 @@ describe('what a run awaits', () => {
       on: 'ARRIVAL',
       uncancellable: false,
       remainingMs: undefined,
-      onArrival: () => undefined,
     });
     expect([waits.size, clock.nextInMs]).toEqual([1, undefined]);
     waits.cancel();

@@ -241,11 +241,14 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     });
   }
 
-  wait(step: StepRef, { isDecided = false, ...wait }: StepWait): Promise<WaitEnd> {
+  async wait(step: StepRef, { isDecided = false, onArrival, ...wait }: StepWait): Promise<WaitEnd> {
     const { stepId } = step;
     if (this.#hasEnded) throw new ExecutionEnded();
-    if (!isDecided && this.cancellation.isCancelled(step)) return Promise.resolve(CANCELLED);
-    return this.#waits.wait({ ...wait, stepId, uncancellable: isDecided || step.uncancellable });
+    this.arrivals.expect(stepId, onArrival);
+    if (!isDecided && this.cancellation.isCancelled(step)) return CANCELLED;
+    const end = await this.#waits.wait({ ...wait, stepId, uncancellable: isDecided || step.uncancellable });
+    if (end.kind === 'due') this.arrivals.forget(stepId);
+    return end;
   }
 
   untilMs(time: Date): number {

@@ -2,7 +2,7 @@ import { type Arrival, dateOf, durationOf, msOf, type StepKind } from '@perdure/
 import { RpcError } from '../../rpc/rpc-error.js';
 import { isDelivered, isFinal } from '../order/memo.js';
 import type { StepRef } from '../order/program.js';
-import type { OnArrival } from '../wait/waits.js';
+import type { OnArrival } from '../wait/arrivals.js';
 import { deliverOutcome, settleCancelled } from './settlement.js';
 import type { AwaitedCall, Settle, StepHost } from './step-host.js';
 
@@ -28,9 +28,13 @@ export async function callAwaited(host: StepHost, call: AwaitedCall): Promise<vo
     const before = cut?.attemptNumber ?? 0;
     const cancelled = async () => void (await settleCancelled(host, call, kind, before));
     if (host.cancellation.isCancelled(step)) return cancelled();
+    host.arrivals.expect(step.stepId, onArrival);
     const begun = await host.work.during(() => begin(host, call, before + 1));
+    if (typeof begun === 'string') host.arrivals.forget(step.stepId);
     if (begun === 'arrived') return;
     if (begun === 'cancel_requested') return cancelled();
+    // The answer to a call that took the outcome was here first.
+    if (!host.arrivals.isExpected(step.stepId)) return;
     wait = begun;
   }
   await awaitArrival(host, call, { kind, on: 'ARRIVAL', ...wait, onArrival });
@@ -62,7 +66,7 @@ export async function awaitArrival(
   const end = await host.wait(call.step, wait);
   if (end.kind === 'due') return 'due';
   const settle = () => settleCancelled(host, call, kind, attemptNumber);
-  if (await host.arrivals.cancelWait(call.step.stepId, wait.onArrival, settle)) return 'cancelled';
+  if (await host.arrivals.cancelWait(call.step.stepId, settle)) return 'cancelled';
   host.arrivals.hint();
   await host.wait(call.step, { ...wait, remainingMs: undefined, isDecided: true });
   return 'cancelled';

@@ -1,6 +1,6 @@
 import { dateOf, StepKind, StepStatus } from '@perdure/proto';
 import { isFinal, type RecordedStep } from '../order/memo.js';
-import type { OnArrival } from '../wait/waits.js';
+import type { OnArrival } from '../wait/arrivals.js';
 import { type Attempt, nextAfter } from './next-attempt.js';
 import { deliverOutcome, settleAdopted, settleCancelled, settleGivenUp } from './settlement.js';
 import { StepAttempt } from './step-attempt.js';

@@ -8,7 +8,7 @@ import type { FailureLog } from '../order/failure-log.js';
 import type { StepRef } from '../order/program.js';
 import type { RecordingHost } from '../order/recording-host.js';
 import type { PayloadLimit } from '../run/payload-limit.js';
-import type { Arrivals } from '../wait/arrivals.js';
+import type { Arrivals, OnArrival } from '../wait/arrivals.js';
 import type { NewWait, WaitEnd } from '../wait/waits.js';
 import type { ResolvedStepOptions } from './step-options.js';
 
@@ -67,6 +67,8 @@ export interface StepHost extends RecordingHost {
 }
 
 export type StepWait = Omit<NewWait, 'stepId' | 'uncancellable'> & {
+  /** For what comes from outside; see {@link Arrivals.expect}. */
+  readonly onArrival: OnArrival;
   /** The cancel request does not end it: something has arrived before. */
   readonly isDecided?: boolean;
 };

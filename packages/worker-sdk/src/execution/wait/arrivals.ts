@@ -1,6 +1,9 @@
 import { type Arrival, msOf } from '@perdure/proto';
 import type { SuspensionHost } from './suspension-host.js';
-import type { OnArrival, Waits } from './waits.js';
+import type { Waits } from './waits.js';
+
+/** Tells the code of an outcome that came from outside, when its turn in the order of results has come. */
+export type OnArrival = (arrival: Arrival, eventSeq: number) => void;
 
 /** Most timeouts that one call names; the others follow. */
 const MAX_DUE_STEPS = 1_000;
@@ -18,8 +21,8 @@ export class Arrivals {
   /** Taken before the code has requested them. */
   readonly #unclaimed = new Map<string, { readonly arrival: Arrival; readonly eventSeq: number }>();
   readonly #timedOut = new Set<string>();
-  /** Waits that are being cancelled. */
-  readonly #deciding = new Map<string, OnArrival>();
+  /** How to tell the code what comes for a step. */
+  readonly #expected = new Map<string, OnArrival>();
   #hasArrived: boolean;
   #isTaking = false;
   /** The end of the call under way. */
@@ -72,17 +75,37 @@ export class Arrivals {
   }
 
   /**
+   * From now on the outcome of the step is told in this way when it was taken: from before its wait begins until after it has ended,
+   * because the answers to calls may pass each other.
+   */
+  expect(stepId: string, onArrival: OnArrival): void {
+    this.#expected.set(stepId, onArrival);
+  }
+
+  /** Whether {@link expect} still holds: the outcome was not taken. */
+  isExpected(stepId: string): boolean {
+    return this.#expected.has(stepId);
+  }
+
+  /** The step ends in another way. */
+  forget(stepId: string): void {
+    this.#expected.delete(stepId);
+  }
+
+  /**
    * Cancels a wait, unless something has arrived for it. Nothing is taken meanwhile.
    *
    * @param settle records the cancel; false: an outcome was there first
    * @returns false in that case: it has to be taken; true when the code is told, of the outcome or of the cancel
    */
-  async cancelWait(stepId: string, onArrival: OnArrival, settle: () => Promise<boolean>): Promise<boolean> {
+  async cancelWait(stepId: string, settle: () => Promise<boolean>): Promise<boolean> {
     this.#holds++;
-    this.#deciding.set(stepId, onArrival);
     try {
       while (this.#isTaking) await this.#taken;
-      return !this.#deciding.delete(stepId) || (await settle());
+      if (!this.isExpected(stepId)) return true;
+      if (!(await settle())) return false;
+      this.forget(stepId);
+      return true;
     } finally {
       this.#holds--;
       if (this.isPending) this.#host.delivery.recheck();
@@ -122,9 +145,12 @@ export class Arrivals {
 
   #deliveryOf(arrival: Arrival, eventSeq: number): () => void {
     const { stepId } = arrival;
-    const onArrival = this.#waits.arrived(stepId) ?? this.#deciding.get(stepId);
-    this.#deciding.delete(stepId);
-    if (onArrival !== undefined) return () => onArrival(arrival, eventSeq);
+    const onArrival = this.#expected.get(stepId);
+    if (onArrival !== undefined) {
+      this.#expected.delete(stepId);
+      this.#waits.arrived(stepId);
+      return () => onArrival(arrival, eventSeq);
+    }
     this.#unclaimed.set(stepId, { arrival, eventSeq });
     return () => undefined;
   }

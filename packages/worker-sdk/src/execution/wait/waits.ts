@@ -1,4 +1,3 @@
-import type { Arrival } from '@perdure/proto';
 import { type Clock, monotonicClock } from '../../clock.js';
 
 /** How a wait ended, unless something arrived for it. */
@@ -6,9 +5,6 @@ export type WaitEnd = { readonly kind: 'due' } | { readonly kind: 'cancelled' };
 
 export const CANCELLED: WaitEnd = { kind: 'cancelled' };
 const DUE: WaitEnd = { kind: 'due' };
-
-/** Tells the code of an outcome that came from outside, when its turn in the order of results has come. */
-export type OnArrival = (arrival: Arrival, eventSeq: number) => void;
 
 export interface PendingWait {
   readonly stepId: string;
@@ -22,14 +18,11 @@ export interface PendingWait {
 export interface NewWait extends Omit<PendingWait, 'dueAtMs'> {
   /** Undefined: no time ends the wait. */
   readonly remainingMs: number | undefined;
-  /** When the reaper ended a timer, or something came from outside; then {@link WaitEnd} does not follow. */
-  readonly onArrival?: OnArrival | undefined;
 }
 
 interface Entry extends PendingWait {
   /** Stops watching. */
   stop: (() => void) | undefined;
-  readonly onArrival: OnArrival | undefined;
   readonly end: (how: WaitEnd) => void;
 }
 
@@ -67,7 +60,6 @@ export class Waits {
         uncancellable: wait.uncancellable,
         dueAtMs: this.#clock.nowMs() + Math.max(0, wait.remainingMs ?? Number.POSITIVE_INFINITY),
         stop: undefined,
-        onArrival: wait.onArrival,
         end: (how) => {
           this.#remove(entry);
           resolve(how);
@@ -87,12 +79,10 @@ export class Waits {
     }
   }
 
-  /** An outcome has come from outside: ends the wait. @returns how to tell the code; undefined when nobody waits for it */
-  arrived(stepId: string): OnArrival | undefined {
+  /** The outcome has come from outside: there is nothing to wait for; {@link wait} does not resolve. */
+  arrived(stepId: string): void {
     const entry = this.#entries.get(stepId);
-    if (entry?.onArrival === undefined) return undefined;
-    this.#remove(entry);
-    return entry.onArrival;
+    if (entry !== undefined) this.#remove(entry);
   }
 
   /** The run was cancelled. */
