@@ -157,9 +157,12 @@ describe('events', () => {
     await begin({ lookBackMs: 3e6 });
     await store.database.sql`update perdure.events set expires_at = now() where event_id = ${eventId}`;
     expect(await begin({ lookBackMs: 3e6 }, { stepId: 'v', seq: 2 })).toBe('kept');
-    await store.database.sql`update perdure.events set expires_at = now() - interval '1 day' where event_id = ${eventId}`;
+    await store.database
+      .sql`update perdure.events set expires_at = now() - interval '1 day' where event_id = ${eventId}`;
     while ((await forgetEvents(store.db, { limit: 1 })).hasMore);
-    const rows = await store.database.sql<{ event_id: string }[]>`select event_id from perdure.events where name = ${name}`;
+    const rows = await store.database.sql<
+      { event_id: string }[]
+    >`select event_id from perdure.events where name = ${name}`;
     expect(rows.map(({ event_id }) => event_id)).toEqual([other.eventId]);
     expect(await store.database.sql`select 1 from perdure.event_receipts where event_id = ${eventId}`).toHaveLength(0);
   });
@@ -168,7 +171,8 @@ describe('events', () => {
     const { eventId } = await publish();
     await store.database.sql`
       insert into perdure.event_receipts select ${eventId}, gen_random_uuid(), now(), 'w' from generate_series(1, 25)`;
-    await store.database.sql`update perdure.events set expires_at = now() - interval '1 day' where event_id = ${eventId}`;
+    await store.database
+      .sql`update perdure.events set expires_at = now() - interval '1 day' where event_id = ${eventId}`;
     const batches: unknown[] = [];
     for (let more = true; more; ) {
       const batch = await forgetEvents(store.db, { limit: 1 });
@@ -219,7 +223,8 @@ describe('events', () => {
     const late = await spreadAll(70);
     expect(late).toHaveLength(200);
     expect(new Set([...outcome.reached.map(({ runId }) => runId), ...late]).size).toBe(1_200);
-    const [row] = await store.database.sql`select count(*)::int as n from perdure.event_receipts where event_id = ${outcome.eventId}`;
+    const [row] = await store.database
+      .sql`select count(*)::int as n from perdure.event_receipts where event_id = ${outcome.eventId}`;
     expect(row).toEqual({ n: 1_200 });
   });
 
@@ -282,7 +287,8 @@ describe('events', () => {
     expect(await begin({}, { timeoutMs: 0 })).toBe(null);
     await begin({}, { stepId: 'v', seq: 2, timeoutMs: 3_600_000 });
     await suspendRuns(store.db, [{ ...lease, waits: [{ stepId: 'v', on: 'ARRIVAL' }], arrivalsAwaited: 1 }]);
-    await store.database.sql`update perdure.step_runs set fires_at = now() where run_id = ${lease.runId} and step_id = 'v'`;
+    await store.database
+      .sql`update perdure.step_runs set fires_at = now() where run_id = ${lease.runId} and step_id = 'v'`;
     await store.database.sql`update perdure.workflow_runs set wake_at = now() where run_id = ${lease.runId}`;
     await wakeSleepers(store.db, { limit: 10 });
     expect(await publish()).toMatchObject({ received: 0 });

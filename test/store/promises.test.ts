@@ -94,14 +94,19 @@ describe('durable promises', () => {
     await begin();
     const command: SettlePromise = { namespace: null, promiseId, outcome: { kind: 'resolved', value: null } };
     const other: SettlePromise = { ...command, outcome: { kind: 'rejected', failure: FAILURE } };
-    expect((await settlePromises(store.db, [other, command])).map(({ kind }) => kind)).toEqual(['settled', 'already_settled']);
+    expect((await settlePromises(store.db, [other, command])).map(({ kind }) => kind)).toEqual([
+      'settled',
+      'already_settled',
+    ]);
     expect(await take(1)).toMatchObject([{ status: 'FAILED', failure: { message: 'm' } }]);
     expect(await state()).toBe('REJECTED');
   });
 
   it('settlements of many connections at once: one counts', async () => {
     await begin();
-    const outcomes = await Promise.all(Array.from({ length: 20 }, (_, index) => (index % 2 === 0 ? resolve('x') : reject())));
+    const outcomes = await Promise.all(
+      Array.from({ length: 20 }, (_, index) => (index % 2 === 0 ? resolve('x') : reject())),
+    );
     expect(outcomes.filter((outcome) => outcome?.kind === 'settled')).toHaveLength(1);
   });
 
@@ -139,7 +144,10 @@ describe('durable promises', () => {
     const cut = { from: { leaseToken: 1, eventSeq: 1 }, seq: 0 };
     await retryRunAttempts(store.db, [{ ...lease, failure: FAILURE, retryAfterMs: 0, cut }]);
     expect(await state()).toBe('RESOLVED');
-    expect(await getPromise(store.db, { namespace: null, promiseId: other })).toMatchObject({ state: 'PENDING', settledAt: null });
+    expect(await getPromise(store.db, { namespace: null, promiseId: other })).toMatchObject({
+      state: 'PENDING',
+      settledAt: null,
+    });
     expect(await resolve('2', { promiseId: other })).toMatchObject({ kind: 'settled' });
     expect(await store.run(lease.runId)).toMatchObject({ status: 'SLEEPING', has_arrivals: false });
     expect(await resolve('3', { promiseId: other })).toMatchObject({ kind: 'already_settled', status: 'COMPLETED' });
@@ -160,9 +168,15 @@ describe('durable promises', () => {
     expect(pending.promises.map((promise) => promise.promiseId)).toEqual([ids[2], ids[0]]);
     const first = await listPromises(store.db, { namespace: 'default', runId: lease.runId }, { limit: 2, after: null });
     expect(first.promises.map((promise) => promise.state)).toEqual(['PENDING', 'RESOLVED']);
-    const second = await listPromises(store.db, { namespace: 'default', runId: lease.runId }, { limit: 2, after: first.next });
+    const second = await listPromises(
+      store.db,
+      { namespace: 'default', runId: lease.runId },
+      { limit: 2, after: first.next },
+    );
     expect(second).toMatchObject({ promises: [{ promiseId: ids[2] }], next: null });
-    expect(await listPromises(store.db, { namespace: 'x', runId: lease.runId }, { limit: 2, after: null })).toMatchObject({
+    expect(
+      await listPromises(store.db, { namespace: 'x', runId: lease.runId }, { limit: 2, after: null }),
+    ).toMatchObject({
       promises: [],
     });
   });

@@ -87,7 +87,6 @@ export async function listEvents(
       expiresAt: row.expires_at,
       ...(page.payloads ? { payload: payloadOf(row.payload, row.payload_encoding) } : {}),
     })),
-    next:
-      rows.length > page.limit && last !== undefined ? { publishedAt: last.place, eventId: last.event_id } : null,
+    next: rows.length > page.limit && last !== undefined ? { publishedAt: last.place, eventId: last.event_id } : null,
   };
 }

@@ -7,8 +7,9 @@
  *
  * A repeat of a request id publishes nothing while the first event is kept.
  */
-import { byteaArray, plainArray, textArray } from '../../database/literals.js';
+
 import type { Database } from '../../database/database.js';
+import { byteaArray, plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import type { Payload } from '../../model.js';
 import { type ArrivalRow, arrivalEffect, type ReachedRun } from '../parts/arrival-effect.js';

@@ -5,8 +5,9 @@
  * Race closed: a timeout, a cancel or another settlement locks the same run and ends the same open step; the second finds it ended.
  * A promise whose wait a run-level retry has taken back keeps the outcome for the wait that begins again.
  */
-import { byteaArray, jsonArray, plainArray, textArray } from '../../database/literals.js';
+
 import type { Database } from '../../database/database.js';
+import { byteaArray, jsonArray, plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import type { Failure, Payload, StepStatus } from '../../model.js';
 import { type ArrivalRow, arrivalEffect, type ReachedRun } from '../parts/arrival-effect.js';

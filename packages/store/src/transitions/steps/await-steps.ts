@@ -60,7 +60,11 @@ export function awaitSteps(db: Database, commands: readonly AwaitStep[]): Promis
 
 const isForEvent = ({ stepKind }: AwaitStep) => stepKind === 'EVENT';
 
-async function awaitRound(db: Database, statement: Statement, round: readonly AwaitStep[]): Promise<AwaitStepOutcome[]> {
+async function awaitRound(
+  db: Database,
+  statement: Statement,
+  round: readonly AwaitStep[],
+): Promise<AwaitStepOutcome[]> {
   const rows = await db.query<Row>(statement, [
     ...fenceParameters(round),
     textArray(round, (command) => command.stepId),
