@@ -1,8 +1,8 @@
 /** Reads events that are kept. */
 import type { Reader } from '../database/database.js';
+import { payloadOf } from '../database/payload-columns.js';
 import { defineStatement } from '../database/statement.js';
 import type { Payload } from '../model.js';
-import { payloadOf } from './run-row.js';
 
 export interface StoredEvent {
   readonly eventId: string;

@@ -1,8 +1,8 @@
 /** Reads promises: steps of kind PROMISE. */
 import type { Reader } from '../database/database.js';
+import { payloadOf } from '../database/payload-columns.js';
 import { defineStatement } from '../database/statement.js';
 import type { Failure, Payload } from '../model.js';
-import { payloadOf } from './run-row.js';
 
 export const PROMISE_STATES = ['PENDING', 'RESOLVED', 'REJECTED', 'TIMED_OUT', 'CANCELLED'] as const;
 export type PromiseState = (typeof PROMISE_STATES)[number];
