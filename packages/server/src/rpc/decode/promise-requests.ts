@@ -13,7 +13,7 @@ const MAX_INT32 = 2 ** 31 - 1;
  * The id of a promise, known before it is recorded. A digest, so that the run id, with which much more may be done, cannot be read from
  * an id that is given to others; 160 bits of it, which nobody guesses.
  */
-export function promiseIdOf(runId: string, stepId: string): string {
+function promiseIdOf(runId: string, stepId: string): string {
   const digest = createHash('sha256').update(`perdure promise\n${runId}\n${stepId}`).digest();
   return digest.subarray(0, 20).toString('hex');
 }
