@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { type EventDefinition, event, InvalidInputError, workflow } from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -221,6 +222,56 @@ describe('events', () => {
     await expect(perdure.workflows.listEvents({ namespace: 'nowhere' })).rejects.toMatchObject({
       reason: 'NAMESPACE_NOT_FOUND',
     });
+  });
+});
+
+describe('waits of workers without an SDK', () => {
+  let perdure: TestPerdure;
+  beforeAll(async () => {
+    perdure = await startPerdure();
+  });
+  afterAll(() => perdure.stop());
+  const api = async (method: string, request: object) => {
+    const response = await fetch(`http://${perdure.server.httpAddress}/perdure.v1.${method}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(request),
+    });
+    // biome-ignore lint/suspicious/noExplicitAny: JSON as a worker without types sees it.
+    return { status: response.status, body: (await response.json()) as any };
+  };
+
+  it('wait for an event and a promise with JSON over HTTP, as the documentation shows', async () => {
+    const taskQueue = `q-${uuid()}`;
+    await api('WorkflowService/StartWorkflow', { workflowType: 'w', taskQueue });
+    const { workerId } = (await api('WorkerService/RegisterWorker', { taskQueue, workflowTypes: ['w'], slots: 1 }))
+      .body;
+    const claim = async () => (await api('WorkerService/PollActivity', { workerId, taskQueue })).body.runs[0];
+    const { runId, leaseToken } = await claim();
+    const lease = { runId, leaseToken };
+    const event = { name: 'order.paid', key: '7', lookBack: '3600s' };
+    const step = { attemptNumber: 1, eventSeq: 1 };
+    expect((await api('WorkerService/AwaitStep', { ...lease, ...step, stepId: 'paid', seq: 1, event })).body).toEqual({
+      attemptNumber: 1,
+    });
+    const promise = createHash('sha256').update(`perdure promise\n${runId}\napproval`).digest('hex').slice(0, 40);
+    const wait = { ...lease, ...step, stepId: 'approval', seq: 2 };
+    expect(await api('WorkerService/AwaitStep', { ...wait, promise: 'mine' })).toMatchObject({ status: 400 });
+    expect(await api('WorkerService/AwaitStep', { ...wait, promise })).toMatchObject({ status: 200 });
+    await api('WorkerService/SuspendRun', { ...lease, arrivalsAwaited: 2 });
+    const payload = { data: 'MQ==', encoding: 'json' };
+    expect((await api('WorkflowService/PublishEvent', { name: 'order.paid', key: '7', payload })).body).toMatchObject({
+      received: 1,
+      isSpread: true,
+    });
+    expect((await api('WorkflowService/ResolvePromise', { promiseId: promise, value: payload })).body).toEqual({
+      state: 'PROMISE_STATE_RESOLVED',
+    });
+    const place = { leaseToken: 2, eventSeq: 1 };
+    expect((await claim()).memo).toMatchObject([
+      { stepId: 'paid', kind: 'STEP_KIND_EVENT', status: 'STEP_STATUS_COMPLETED', output: payload, ...place },
+      { stepId: 'approval', kind: 'STEP_KIND_PROMISE', status: 'STEP_STATUS_COMPLETED', output: payload, ...place },
+    ]);
   });
 });
 

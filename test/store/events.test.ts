@@ -82,7 +82,7 @@ describe('events', () => {
     if (outcome?.kind !== 'taken') throw new Error(`Got ${outcome?.kind}.`);
     return Object.fromEntries(outcome.arrivals.map(({ stepId, output }) => [stepId, textOf(output)]));
   };
-  const suspend = (of: LeaseRef) => suspendRuns(store.db, [{ ...of, waits: [], arrivalsAwaited: 1 }]);
+  const suspend = (of: LeaseRef) => suspendRuns(store.db, [{ ...of, waits: [], arrivalsAwaited: 1, isKept: false }]);
   const spreadAll = async (maxSteps?: number) => {
     const reached: string[] = [];
     for (let more = true; more; ) {
@@ -286,7 +286,9 @@ describe('events', () => {
   it('a timeout ends the wait; the event does not change it', async () => {
     expect(await begin({}, { timeoutMs: 0 })).toBe(null);
     await begin({}, { stepId: 'v', seq: 2, timeoutMs: 3_600_000 });
-    await suspendRuns(store.db, [{ ...lease, waits: [{ stepId: 'v', on: 'ARRIVAL' }], arrivalsAwaited: 1 }]);
+    await suspendRuns(store.db, [
+      { ...lease, waits: [{ stepId: 'v', on: 'ARRIVAL' }], arrivalsAwaited: 1, isKept: false },
+    ]);
     await store.database
       .sql`update perdure.step_runs set fires_at = now() where run_id = ${lease.runId} and step_id = 'v'`;
     await store.database.sql`update perdure.workflow_runs set wake_at = now() where run_id = ${lease.runId}`;

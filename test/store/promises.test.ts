@@ -112,7 +112,7 @@ describe('durable promises', () => {
 
   it('a suspended run wakes', async () => {
     await begin();
-    await suspendRuns(store.db, [{ ...lease, waits: [], arrivalsAwaited: 1 }]);
+    await suspendRuns(store.db, [{ ...lease, waits: [], arrivalsAwaited: 1, isKept: false }]);
     expect(await resolve('x')).toMatchObject({ reached: { effect: { kind: 'woken', queue: { taskQueue: 'q' } } } });
     expect(await take(1, await claimed(lease.runId))).toMatchObject([{ stepId: 'p' }]);
   });
