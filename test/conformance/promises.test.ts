@@ -225,5 +225,9 @@ describe('durable promises', () => {
     await isWaiting(handle.runId);
     await post(`${ids[0]}/resolve`, '{"approved":true}');
     expect(await handle.result({ timeout: '20s' })).toEqual({ approved: true });
+    const refused = await client.start(approval, { taskQueue });
+    await isWaiting(refused.runId);
+    await post(`${ids[1]}/reject`, '{"message":"no","details":{"limit":5}}');
+    await expect(refused.result({ timeout: '20s' })).rejects.toMatchObject({ cause: { message: 'no' } });
   });
 });

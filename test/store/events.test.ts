@@ -197,6 +197,16 @@ describe('events', () => {
     ]);
   });
 
+  it('an event that is written again, because another one of its batch was refused, is published once', async () => {
+    await begin();
+    const again = event();
+    expect(await publishEvents(store.db, [again])).toMatchObject([{ kind: 'published', received: 1 }]);
+    expect(await publishEvents(store.db, [again, event({ key: 'k' })])).toMatchObject([
+      { kind: 'published', eventId: again.eventId, received: 0, isSpread: true },
+      { kind: 'published' },
+    ]);
+  });
+
   it('a run that is locked meanwhile is left to the statement that follows', async () => {
     await begin();
     await store.database.sql.begin(async (sql) => {

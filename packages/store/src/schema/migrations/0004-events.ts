@@ -315,13 +315,18 @@ create function perdure.publish_events(event_ids uuid[], namespaces text[], name
       insert into perdure.events as e (event_id, published_at, expires_at, namespace, name, key, request_id, payload, payload_encoding)
       values (command.event_id, perdure.clock(), perdure.clock() + retention_ms * interval '1 ms', command.namespace, command.name,
         command.key, command.request_id, command.payload, command.payload_encoding)
-      on conflict (namespace, name, request_id) where request_id is not null do nothing
+      on conflict do nothing
       returning e.event_id, e.published_at into stored;
       if not found then
-        select e.event_id, e.published_at, e.is_spread into stored
-        from perdure.events e
-        where e.namespace = command.namespace and e.name = command.name and e.request_id = command.request_id;
-        verdict := 'duplicate';
+        -- The same event: a part of a batch is written again when another part of it was refused.
+        select e.event_id, e.published_at, e.is_spread into stored from perdure.events e where e.event_id = command.event_id;
+        verdict := 'published';
+        if not found then
+          select e.event_id, e.published_at, e.is_spread into stored
+          from perdure.events e
+          where e.namespace = command.namespace and e.name = command.name and e.request_id = command.request_id;
+          verdict := 'duplicate';
+        end if;
         event_id := stored.event_id;
         published_at := stored.published_at;
         is_spread := stored.is_spread;
@@ -395,9 +400,12 @@ create function perdure.settle_promises(ids text[], namespaces text[], statuses 
   language plpgsql volatile
   as $$
   #variable_conflict use_column
+  declare
+    locked uuid[];
   begin
-    perform perdure.lock_runs(array_agg(s.run_id))
+    select coalesce(array_agg(s.run_id), '{}') into locked
     from perdure.step_runs s where s.kind = 'PROMISE' and s.is_latest and s.awaits is not null and s.awaits = any(ids);
+    perform perdure.lock_runs(locked);
     return query
     with command as (
       select * from unnest(ids, namespaces, statuses, outputs, encodings, failures)
@@ -407,6 +415,8 @@ create function perdure.settle_promises(ids text[], namespaces text[], statuses 
       select c.*, p.run_id, p.step_id, p.status as recorded_status, r.namespace as run_namespace,
         case
           when p.run_id is null or r.namespace <> c.namespace then 'promise_not_found'
+          -- Recorded since the runs were locked: judged again with its run locked.
+          when p.run_id <> all(locked) then 'raced'
           when p.status = 'RUNNING' then 'settle'
           -- A run-level retry has taken the wait back; it finds the outcome when it begins again.
           when p.is_cut and p.status = 'CANCELLED' and r.finished_at is null then 'keep'

@@ -37,7 +37,7 @@ export class RunContext implements WorkflowContext {
   readonly #host: ContextHost;
   readonly #unawaited = new Set<string>();
   /** Promises of the code whose beginning is being recorded. */
-  readonly #unrecorded = new Set<Promise<void>>();
+  #unrecorded: Set<Promise<void>> | undefined;
   #random: SeededRandom | undefined;
   #log: WorkflowContext['log'] | undefined;
 
@@ -185,16 +185,17 @@ export class RunContext implements WorkflowContext {
     const recorded = new Promise<void>((resolve) => {
       onRecorded = resolve;
     });
+    this.#unrecorded ??= new Set();
     this.#unrecorded.add(recorded);
     return () => {
-      this.#unrecorded.delete(recorded);
+      this.#unrecorded?.delete(recorded);
       onRecorded();
     };
   }
 
   /** A body may give the id of a promise away, so it begins when all promises are recorded: whoever gets an id can settle it. */
   #afterPromises<T>(body: (step: StepContext) => T): (step: StepContext) => T | Promise<T> {
-    if (this.#unrecorded.size === 0) return body;
+    if (this.#unrecorded === undefined || this.#unrecorded.size === 0) return body;
     const recorded = Promise.all(this.#unrecorded);
     return (step) => recorded.then(() => body(step));
   }
