@@ -109,6 +109,38 @@ describe('durable promises', () => {
     expect(await post(`${id}/resolve`, '1')).toMatchObject({ status: 410, body: { state: 'TIMED_OUT' } });
   });
 
+  it('stay settled, and events stay received, when the run is retried', async () => {
+    let attempts = 0;
+    const happened = `e-${uuid()}`;
+    const definition = workflow('retried', { retry: { maxAttempts: 2, backoff: 'fixed', initial: 1 } }, async (ctx) => {
+      attempts++;
+      const received = async () => {
+        const promise = ctx.promise<number>('p');
+        const got = ctx.waitForEvent<number>(happened);
+        await ctx.step('mail', () => void ids.push(promise.id));
+        return [await promise.result(), await got];
+      };
+      await ctx
+        .step(
+          'maybe',
+          () => {
+            if (attempts === 1) throw new Error('not yet');
+          },
+          { retry: { maxAttempts: 1 } },
+        )
+        .catch(async (error) => {
+          await received();
+          throw error;
+        });
+      return received();
+    });
+    const { handle, id } = await start(0, definition as never);
+    await perdure.client.resolvePromise(id, 9);
+    await perdure.client.publish(happened, 8);
+    expect(await handle.result({ timeout: '20s' })).toEqual([9, 8]);
+    expect([attempts > 1, new Set(ids).size]).toEqual([true, 1]);
+  });
+
   it('race each other, timers and signals; replays see the same', async () => {
     const definition = workflow('races', async (ctx) => {
       const first = ctx.promise<string>('p');
