@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { RunStatus } from '@perdure/proto';
 import { type EventDefinition, event, InvalidInputError, workflow } from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -194,20 +195,20 @@ describe('events', () => {
     await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 0, concurrency: 200 });
     const started = await perdure.client.startMany(
       definition,
-      Array.from({ length: 1_300 }, () => ({ options: { taskQueue } })),
+      Array.from({ length: 1_100 }, () => ({ options: { taskQueue } })),
     );
     await until(
       'all to wait',
       async () => {
         const { counts } = await perdure.workflows.countRuns({ taskQueue });
-        return counts.find(({ count }) => count === 1_300n)?.status === 4;
+        return counts.find(({ count }) => count === 1_100n)?.status === RunStatus.WAITING;
       },
-      60_000,
+      120_000,
     );
     const answer = await perdure.workflows.publishEvent({ name: happened.name });
     expect(answer).toMatchObject({ received: 1_000, isSpread: false });
-    for (const handle of started) if ('result' in handle) await handle.result({ timeout: '60s' });
-  });
+    for (const handle of started) if ('result' in handle) await handle.result({ timeout: '120s' });
+  }, 240_000);
 
   it('are listed, and their waits are seen in the history and the description', async () => {
     const definition = workflow('seen', async (ctx) => ctx.waitForEvent(happened, { key: 'k', since: '1 hour' }));
