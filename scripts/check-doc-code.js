@@ -9,6 +9,8 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const PAGES = [
   'README.md',
   'docs/client.md',
+  'docs/events.md',
+  'docs/promises.md',
   'docs/workflows.md',
   'docs/your-project.md',
   'packages/perdure/README.md',

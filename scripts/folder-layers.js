@@ -15,6 +15,7 @@ export const LAYERS = {
     'retry.ts',
     'schema.ts',
     'signal.ts',
+    'event.ts',
     'context.ts',
     'workflow.ts',
     'execution/lease',

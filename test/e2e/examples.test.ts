@@ -13,3 +13,9 @@ it.concurrent('flight import: equals the direct computation after random kills',
   expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('equal the direct computation')]);
   expect(demo.output()).toContain('4 kills');
 }, 180_000);
+
+it.concurrent('approval: decided by webhook, after a reminder and an escalation, or not at all', async ({ expect }) => {
+  const demo = startProcess('examples/approval/dist/demo.js', []);
+  expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('one has expired')]);
+  expect(demo.output()).toContain('new chairs: paid, approved by director');
+}, 120_000);
