@@ -29,6 +29,7 @@ export async function readJson(
     );
   }
   const data = await readBody(request, maxBytes);
+  if (data === 'cut off') return refused(400, 'The request ended before its body.');
   if (data === undefined) return refused(413, `The body must have at most ${maxBytes} bytes.`);
   if (data.byteLength === 0) return { kind: 'json', data: Buffer.from('null'), value: null };
   try {
@@ -45,9 +46,9 @@ const refused = (status: RefusedBody['status'], problem: string): RefusedBody =>
 async function readBody(
   request: http.IncomingMessage | http2.Http2ServerRequest,
   maxBytes: number,
-): Promise<Buffer | undefined> {
+): Promise<Buffer | 'cut off' | undefined> {
   if (Number(request.headers['content-length'] ?? 0) > maxBytes) return undefined;
-  return new Promise((resolve, reject) => {
+  return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     let bytes = 0;
     request.on('data', (chunk: Buffer) => {
@@ -59,7 +60,7 @@ async function readBody(
       }
     });
     request.once('end', () => resolve(Buffer.concat(chunks)));
-    request.once('error', reject);
-    request.once('close', () => reject(new Error('The request ended before its body.')));
+    request.once('error', () => resolve('cut off'));
+    request.once('close', () => resolve('cut off'));
   });
 }
