@@ -13,9 +13,8 @@ create table perdure.events (
   expires_at       timestamptz not null,
   -- Every wait that was open when it was published has received it.
   is_spread        boolean     not null default false,
-  -- Waits up to this one, in the order of run id and step id, have received it.
-  spread_run       uuid        not null default '00000000-0000-0000-0000-000000000000',
-  spread_step      text        not null default '',
+  -- Waits up to this place have received it.
+  spread_to        text        not null default '' collate "C",
   namespace        text        not null,
   name             text        not null,
   -- Empty: it has none.
@@ -51,7 +50,11 @@ create function perdure.event_topic(namespace text, name text, key text) returns
 create function perdure.awaited_topic(awaits text) returns text
   language sql immutable parallel safe
   as $$ select perdure.event_topic(awaits::jsonb->>'namespace', awaits::jsonb->>'name', awaits::jsonb->>'key') $$;
-create index step_runs_event on perdure.step_runs ((perdure.awaited_topic(awaits)), run_id, step_id)
+-- The place of a wait among those of an event. One text, so that no other index has this order and is taken for it.
+create function perdure.wait_place(run_id uuid, step_id text) returns text
+  language sql immutable parallel safe
+  as $$ select (run_id::text || ' ' || step_id) collate "C" $$;
+create index step_runs_event on perdure.step_runs ((perdure.awaited_topic(awaits)), (perdure.wait_place(run_id, step_id)) collate "C")
   where kind = 'EVENT' and status = 'RUNNING' and awaits is not null;
 -- Promises by id, also those that are settled.
 create index step_runs_promise on perdure.step_runs (awaits) where kind = 'PROMISE' and is_latest and awaits is not null;
@@ -210,6 +213,7 @@ create function perdure.spread_event(spread_id uuid, max_steps integer, max_byte
     batch integer;
     runs uuid[];
     step_ids text[];
+    places text[];
     locked uuid[];
     first_left integer;
   begin
@@ -218,38 +222,47 @@ create function perdure.spread_event(spread_id uuid, max_steps integer, max_byte
     for_any := perdure.event_topic(event.namespace, event.name, null);
     for_key := case when event.key <> '' then perdure.event_topic(event.namespace, event.name, event.key) end;
     batch := greatest(1, least(max_steps, floor(max_bytes / (200 + coalesce(octet_length(event.payload), 0)))));
-    select coalesce(array_agg(w.run_id order by w.run_id, w.step_id), '{}'), coalesce(array_agg(w.step_id order by w.run_id, w.step_id), '{}')
-    into runs, step_ids
+    select coalesce(array_agg(w.run_id order by w.place), '{}'), coalesce(array_agg(w.step_id order by w.place), '{}'),
+      coalesce(array_agg(w.place order by w.place), '{}')
+    into runs, step_ids, places
     from (
       select * from (
-        (select s.run_id, s.step_id from perdure.step_runs s
+        (select s.run_id, s.step_id, perdure.wait_place(s.run_id, s.step_id) collate "C" as place from perdure.step_runs s
         where s.kind = 'EVENT' and s.status = 'RUNNING' and s.awaits is not null and perdure.awaited_topic(s.awaits) = for_any
-          and (s.run_id, s.step_id) > (event.spread_run, event.spread_step)
+          and perdure.wait_place(s.run_id, s.step_id) collate "C" > event.spread_to
           and perdure.receives(event.event_id, event.published_at, s.run_id, s.step_id, s.awaits, s.started_at)
-        order by s.run_id, s.step_id limit batch)
+        order by perdure.wait_place(s.run_id, s.step_id) collate "C" limit batch)
         union all
-        (select s.run_id, s.step_id from perdure.step_runs s
+        (select s.run_id, s.step_id, perdure.wait_place(s.run_id, s.step_id) collate "C" as place from perdure.step_runs s
         where s.kind = 'EVENT' and s.status = 'RUNNING' and s.awaits is not null and perdure.awaited_topic(s.awaits) = for_key
-          and (s.run_id, s.step_id) > (event.spread_run, event.spread_step)
+          and perdure.wait_place(s.run_id, s.step_id) collate "C" > event.spread_to
           and perdure.receives(event.event_id, event.published_at, s.run_id, s.step_id, s.awaits, s.started_at)
-        order by s.run_id, s.step_id limit batch)) both_topics
-      order by run_id, step_id limit batch) w;
+        order by perdure.wait_place(s.run_id, s.step_id) collate "C" limit batch)) both_topics
+      order by place limit batch) w;
     if is_patient then
       perform perdure.lock_runs(runs);
-      locked := runs;
+      select coalesce(array_agg(distinct r), '{}') into locked from unnest(runs) r;
     else
       select coalesce(array_agg(l.run_id), '{}') into locked from (
         select r.run_id from perdure.workflow_runs r where r.run_id = any(runs) order by r.run_id for no key update skip locked) l;
     end if;
     return query
-    with given as (
+    -- By key, one after the other: joined in another way, each would be judged once for every run.
+    with judged as materialized (
+      select s.run_id, s.step_id
+      from unnest(runs, step_ids) as c(run_id, step_id)
+      join unnest(locked) as l(run_id) on l.run_id = c.run_id
+      cross join lateral (
+        select * from perdure.step_runs x where x.run_id = c.run_id and x.step_id = c.step_id and x.attempt_key = 0 limit 1) s
+      where s.kind = 'EVENT' and s.status = 'RUNNING' and perdure.awaited_topic(s.awaits) in (for_any, for_key)
+        and perdure.receives(event.event_id, event.published_at, s.run_id, s.step_id, s.awaits, s.started_at)
+    ),
+    given as (
       update perdure.step_runs s
       set status = 'COMPLETED', output = event.payload, output_encoding = event.payload_encoding, finished_at = perdure.clock(),
         is_arrived = true
-      from unnest(runs, step_ids) as c(run_id, step_id)
-      where c.run_id = any(locked) and s.run_id = c.run_id and s.step_id = c.step_id and s.attempt_key = 0
-        and s.kind = 'EVENT' and s.status = 'RUNNING' and perdure.awaited_topic(s.awaits) in (for_any, for_key)
-        and perdure.receives(event.event_id, event.published_at, s.run_id, s.step_id, s.awaits, s.started_at)
+      from judged j
+      where s.run_id = j.run_id and s.step_id = j.step_id and s.attempt_key = 0
       returning s.run_id, s.step_id
     ),
     received as (
@@ -263,11 +276,15 @@ create function perdure.spread_event(spread_id uuid, max_steps integer, max_byte
     from (select array_agg(run_id) as run_ids, array_agg(arrivals) as counts from total) a
     cross join lateral perdure.note_arrivals(a.run_ids, a.counts) n
     join total t on t.run_id = n.run_id;
-    select min(c.position) into first_left from unnest(runs) with ordinality as c(run_id, position) where c.run_id <> all(locked);
+    if not is_patient then
+      select min(c.position) into first_left
+      from unnest(runs) with ordinality as c(run_id, position)
+      left join unnest(locked) as l(run_id) on l.run_id = c.run_id
+      where l.run_id is null;
+    end if;
     update perdure.events e
     set is_spread = first_left is null and cardinality(runs) < batch,
-      spread_run = coalesce(runs[coalesce(first_left, cardinality(runs) + 1) - 1], e.spread_run),
-      spread_step = coalesce(step_ids[coalesce(first_left, cardinality(runs) + 1) - 1], e.spread_step)
+      spread_to = coalesce(places[coalesce(first_left, cardinality(runs) + 1) - 1], e.spread_to)
     where e.event_id = spread_id;
   end $$;
 
