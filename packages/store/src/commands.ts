@@ -7,6 +7,7 @@ import type {
   LeaseRef,
   MemoEntry,
   Payload,
+  ReceivedUpdate,
   Run,
   RunStatus,
   StepKind,
@@ -247,7 +248,7 @@ export interface AwaitStep extends LeaseRef {
   readonly seq: number;
   readonly stepKind: AwaitedKind;
   readonly attemptNumber: number;
-  /** What it waits for: the name of a signal. */
+  /** What it waits for: the name of a signal; empty for an update, of any name. */
   readonly awaits: string;
   /** 0: ends at once when nothing is there; null: waits without a limit. */
   readonly timeoutMs: number | null;
@@ -268,6 +269,8 @@ export interface ArrivedOutcome {
   readonly output: Payload | null;
   readonly failure: Failure | null;
   readonly finishedAt: Date;
+  /** What a step of kind UPDATE has received. */
+  readonly update?: ReceivedUpdate;
 }
 
 /** The worker takes what has arrived from outside. */

@@ -1,5 +1,7 @@
 /** The effects of committed commands: who is notified of what. Pure: nothing here waits, sends or reads. */
 import type {
+  AnswerUpdate,
+  AnswerUpdateOutcome,
   ArrivalEffect,
   BeginStep,
   BeginStepOutcome,
@@ -17,12 +19,17 @@ import type {
   RunHolder,
   SendSignal,
   SendSignalOutcome,
+  SendUpdate,
+  SendUpdateOutcome,
+  SignalWithStart,
+  SignalWithStartOutcome,
   StartRun,
   StartRunOutcome,
   SuspendRun,
   SuspendRunOutcome,
   TerminateRun,
   TerminateRunOutcome,
+  UpdateAnswer,
   WorkerNotice,
 } from '@perdure/store';
 
@@ -37,6 +44,8 @@ export type Effect =
   | { readonly kind: 'left'; readonly runId: string }
   /** A run has ended. `end`: undefined when it has to be looked up. */
   | { readonly kind: 'ended'; readonly runId: string; readonly end?: RunEnd }
+  /** An update is answered. `answer`: undefined when it has to be looked up. */
+  | { readonly kind: 'answered'; readonly runId: string; readonly requestId: string; readonly answer?: UpdateAnswer }
   /** A worker gets a notice about its run. */
   | { readonly kind: 'notice'; readonly notice: WorkerNotice };
 
@@ -114,6 +123,35 @@ export function afterTerminate(command: TerminateRun, outcome: TerminateRunOutco
 
 export function afterSignal(command: SendSignal, outcome: SendSignalOutcome): readonly Effect[] {
   return outcome.kind === 'sent' ? arrivalEffects(command, outcome.effect) : NONE;
+}
+
+export function afterUpdate(command: SendUpdate, outcome: SendUpdateOutcome): readonly Effect[] {
+  return outcome.kind === 'sent' ? arrivalEffects(command, outcome.effect) : NONE;
+}
+
+export function afterAnswer({ runId, answer }: AnswerUpdate, outcome: AnswerUpdateOutcome): readonly Effect[] {
+  switch (outcome.kind) {
+    case 'answered':
+      return [{ kind: 'answered', runId, requestId: outcome.requestId, answer }];
+    case 'already_answered':
+      // The server that recorded the answer may have died before it notified anybody.
+      return [{ kind: 'answered', runId, requestId: outcome.requestId }];
+    default:
+      return NONE;
+  }
+}
+
+export function afterSignalWithStart({ start }: SignalWithStart, outcome: SignalWithStartOutcome): readonly Effect[] {
+  if (outcome.kind !== 'sent') return NONE;
+  if (!outcome.started) {
+    return arrivalEffects({ namespace: start.namespace, runId: outcome.runId }, outcome.effect);
+  }
+  return afterStart(start, {
+    kind: 'started',
+    runId: outcome.runId,
+    delayed: start.startDelayMs > 0,
+    claim: null,
+  });
 }
 
 /** Something has come for a run: a suspended one is claimable, the worker of another one takes it. */

@@ -3,6 +3,7 @@
  * anybody is notified of it.
  */
 import {
+  answerUpdates,
   awaitSteps,
   beginSteps,
   cancelRuns,
@@ -11,6 +12,7 @@ import {
   deleteRuns,
   endRuns,
   failSteps,
+  findAnswers,
   findRuns,
   observeCancels,
   type RunRef,
@@ -22,11 +24,15 @@ import {
   retryRunAttempts,
   scheduleSleeps,
   sendSignals,
+  sendUpdates,
+  setRunStates,
   settleSteps,
+  signalWithStarts,
   suspendRuns,
   takeArrivals,
   terminateRuns,
   touchWorkers,
+  type UpdateRef,
 } from '@perdure/store';
 import * as after from './after-commit.js';
 import { failureBytes, payloadBytes } from './command-bytes.js';
@@ -90,6 +96,21 @@ export const commandTable = {
   scheduleSleep: kind({ name: 'ScheduleSleep', key: byRun, ordered: true, transition: scheduleSleeps }),
   awaitStep: kind({ name: 'AwaitStep', key: byRun, ordered: true, transition: awaitSteps }),
   takeArrivals: kind({ name: 'TakeArrivals', key: byRun, ordered: true, transition: takeArrivals }),
+  answerUpdate: kind({
+    name: 'AnswerUpdate',
+    key: byRun,
+    ordered: true,
+    bytes: ({ answer }) => (answer.kind === 'COMPLETED' ? payloadBytes(answer.output) : failureBytes(answer.failure)),
+    transition: answerUpdates,
+    effects: after.afterAnswer,
+  }),
+  setRunState: kind({
+    name: 'SetRunState',
+    key: byRun,
+    ordered: true,
+    bytes: (run) => payloadBytes(run.state),
+    transition: setRunStates,
+  }),
   suspendRun: kind({
     name: 'SuspendRun',
     key: byRun,
@@ -136,6 +157,20 @@ export const commandTable = {
     transition: sendSignals,
     effects: after.afterSignal,
   }),
+  sendUpdate: kind({
+    name: 'UpdateRun',
+    key: byRun,
+    bytes: (update) => payloadBytes(update.payload),
+    transition: sendUpdates,
+    effects: after.afterUpdate,
+  }),
+  signalWithStart: kind({
+    name: 'SignalWithStart',
+    key: ({ start }) => `${start.namespace}\n${start.workflowId}`,
+    bytes: ({ start, payload }) => payloadBytes(start.input) + payloadBytes(payload),
+    transition: signalWithStarts,
+    effects: after.afterSignalWithStart,
+  }),
   cancelRun: kind({ name: 'CancelRun', key: byRun, transition: cancelRuns, effects: after.afterCancel }),
   terminateRun: kind({ name: 'TerminateRun', key: byRun, transition: terminateRuns, effects: after.afterTerminate }),
   deleteRun: kind({ name: 'DeleteRun', key: byRun, transition: deleteRuns }),
@@ -144,6 +179,11 @@ export const commandTable = {
     name: 'AwaitRun',
     key: (run: { readonly namespace: string; readonly runId: string }) => run.runId,
     transition: (db, runs) => readRunEnds(db, runs),
+  }),
+  findAnswer: kind({
+    name: 'UpdateRun',
+    key: (update: UpdateRef) => `${update.runId}\n${update.requestId}`,
+    transition: (db, updates) => findAnswers(db, updates),
   }),
   findRun: kind({
     name: 'GetRun',

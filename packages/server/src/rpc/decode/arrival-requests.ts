@@ -10,19 +10,29 @@ const MAX_NAME_BYTES = 200;
 const MAX_DUE_STEPS = 1_000;
 
 export function decodeAwaitStep(check: Checker, request: AwaitStepRequest): AwaitStep {
-  const { awaits } = request;
-  if (awaits.case === undefined) check.violate('awaits', 'must say what the step waits for: signal.');
   return {
     ...decodeLease(check, request),
     stepId: check.id('step_id', request.stepId),
     seq: check.integer('seq', request.seq, 1, MAX_INT32),
-    stepKind: 'SIGNAL',
+    ...decodeAwaits(check, request.awaits),
     attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
-    awaits: awaits.case === undefined ? '' : decodeName(check, 'signal', awaits.value),
     timeoutMs: check.duration('timeout', request.timeout, null),
     eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_INT32),
     uncancellable: request.uncancellable,
   };
+}
+
+function decodeAwaits(check: Checker, awaits: AwaitStepRequest['awaits']): Pick<AwaitStep, 'stepKind' | 'awaits'> {
+  switch (awaits.case) {
+    case 'signal':
+      return { stepKind: 'SIGNAL', awaits: decodeName(check, 'signal', awaits.value) };
+    case 'update':
+      if (!awaits.value) check.violate('update', 'must be true.');
+      return { stepKind: 'UPDATE', awaits: '' };
+    case undefined:
+      check.violate('awaits', 'must say what the step waits for: signal or update.');
+      return { stepKind: 'SIGNAL', awaits: '' };
+  }
 }
 
 export function decodeTakeArrivals(check: Checker, request: TakeArrivalsRequest): TakeArrivals {
@@ -55,7 +65,7 @@ export function decodeSignalRun(check: Checker, request: SignalRunRequest): Sign
   };
 }
 
-function decodeName(check: Checker, field: string, name: string): string {
+export function decodeName(check: Checker, field: string, name: string): string {
   if (name === '') check.violate(field, `must be given: 1 to ${MAX_NAME_BYTES} bytes.`);
   return check.optionalId(field, name, MAX_NAME_BYTES);
 }

@@ -8,6 +8,7 @@ import {
   MemoEntrySchema,
   type Payload as PayloadMessage,
   PayloadSchema,
+  type ReceivedUpdateSchema,
   type StepAttempt as StepAttemptMessage,
   StepAttemptSchema,
   type WorkerInfo,
@@ -15,7 +16,17 @@ import {
   type WorkflowRun,
   WorkflowRunSchema,
 } from '@perdure/proto';
-import type { Failure, MemoEntry, Payload, Run, RunEnd, StepAttempt, WorkerWithRuns } from '@perdure/store';
+import type {
+  Failure,
+  MemoEntry,
+  Payload,
+  ReceivedUpdate,
+  Run,
+  RunEnd,
+  StepAttempt,
+  UpdateAnswer,
+  WorkerWithRuns,
+} from '@perdure/store';
 import {
   failureReasonNumber,
   runStatusNumber,
@@ -29,7 +40,7 @@ export function payloadMessage(payload: Payload): PayloadMessage {
   return create(PayloadSchema, { data: payload.data, encoding: payload.encoding });
 }
 
-function optionalPayload<Key extends string>(
+export function optionalPayload<Key extends string>(
   key: Key,
   payload: Payload | null | undefined,
 ): { [K in Key]?: PayloadMessage } {
@@ -68,6 +79,19 @@ export function runEndFields(end: RunEnd) {
     ...optionalPayload('output', end.output),
     ...optionalFailure(end.failure),
   };
+}
+
+/** An answer to an update, as UpdateRunResponse has it. */
+export function updateAnswerFields(answer: UpdateAnswer) {
+  return answer.kind === 'COMPLETED' ? optionalPayload('output', answer.output) : optionalFailure(answer.failure);
+}
+
+function receivedUpdate(update: ReceivedUpdate | undefined): {
+  update?: MessageInitShape<typeof ReceivedUpdateSchema>;
+} {
+  if (update === undefined) return {};
+  const { name, requestId, sender, answer } = update;
+  return { update: { name, requestId, sender, answered: answer !== null, refused: answer === 'REFUSED' } };
 }
 
 export function runMessage(run: Run): WorkflowRun {
@@ -119,6 +143,7 @@ export function stepMessage(step: StepAttempt): StepAttemptMessage {
     eventSeq: step.eventSeq ?? 0,
     isCut: step.isCut,
     awaits: step.awaits ?? '',
+    sender: step.sender ?? '',
     startedAt: timestampOf(step.startedAt),
     ...optionalTimestamp('finishedAt', step.finishedAt),
     ...optionalTimestamp('nextRetryAt', step.nextRetryAt),
@@ -148,12 +173,13 @@ export function memoMessage(entry: MemoEntry): MemoEntryMessage {
     ...optionalPayload('output', entry.output),
     ...optionalPayload('heartbeat', entry.heartbeat),
     ...optionalFailure(entry.failure),
+    ...receivedUpdate(entry.update),
   });
 }
 
 /** An outcome that came from outside. */
 export function arrivalMessage(
-  arrival: Pick<MemoEntry, 'stepId' | 'status' | 'output' | 'failure' | 'finishedAt'>,
+  arrival: Pick<MemoEntry, 'stepId' | 'status' | 'output' | 'failure' | 'finishedAt' | 'update'>,
 ): MessageInitShape<typeof ArrivalSchema> {
   return {
     stepId: arrival.stepId,
@@ -161,6 +187,7 @@ export function arrivalMessage(
     ...optionalPayload('output', arrival.output),
     ...optionalFailure(arrival.failure),
     ...optionalTimestamp('finishedAt', arrival.finishedAt),
+    ...receivedUpdate(arrival.update),
   };
 }
 

@@ -1,8 +1,9 @@
 import { core } from './0001-core.js';
 import { arrivals } from './0002-arrivals.js';
+import { updates } from './0005-updates.js';
 
 export interface Migration {
-  /** From 1 without gaps. */
+  /** From 1, rising. */
   readonly version: number;
   readonly name: string;
   readonly sql: string;
@@ -12,4 +13,5 @@ export interface Migration {
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: 'core', sql: core },
   { version: 2, name: 'arrivals', sql: arrivals },
+  { version: 5, name: 'updates', sql: updates },
 ];

@@ -45,9 +45,12 @@ const SEND_SIGNALS = defineStatement(
   `select * from perdure.send_signals($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::int)`,
 );
 
-interface Row extends VerdictRow {
+interface Row extends VerdictRow, ArrivalRow {
   readonly seq: number;
   readonly status: RunStatus;
+}
+/** The run as it is after an arrival. */
+export interface ArrivalRow {
   readonly woken: boolean;
   readonly task_queue: string;
   readonly workflow_type: string;
@@ -83,13 +86,13 @@ function outcomeOf({ namespace }: SendSignal, row: Row, max: number): SendSignal
     case 'duplicate':
       return { kind: 'already_sent', seq: row.seq };
     case 'sent':
-      return { kind: 'sent', seq: row.seq, effect: effectOf(namespace, row) };
+      return { kind: 'sent', seq: row.seq, effect: arrivalEffect(namespace, row) };
     default:
       return unknownVerdict('send_signals', row.verdict);
   }
 }
 
-function effectOf(namespace: string, row: Row): ArrivalEffect {
+export function arrivalEffect(namespace: string, row: ArrivalRow): ArrivalEffect {
   if (row.woken) {
     return { kind: 'woken', queue: { namespace, taskQueue: row.task_queue }, workflowType: row.workflow_type };
   }

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/workflow_service.proto.
  */
 export const file_perdure_v1_workflow_service: GenFile = /*@__PURE__*/
-  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiqgMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRINCgVidWlsZBgIIAEoCRI3CgxyZXVzZV9wb2xpY3kYCSABKA4yIS5wZXJkdXJlLnYxLldvcmtmbG93SWRSZXVzZVBvbGljeRIuCgtzdGFydF9kZWxheRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtydW5fdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFleGVjdXRpb25fdGltZW91dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfbG9zdF9sZWFzZXMYDSABKAUiTQoVU3RhcnRXb3JrZmxvd1Jlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIInIKFkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QSLwoFc3RhcnQYASABKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0EicKBHdhaXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5wEKF0V4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJEg8KB2NyZWF0ZWQYCCABKAgiWgoVU3RhcnRXb3JrZmxvd3NSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIuCgRydW5zGAIgAygLMiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdCLDAgoWU3RhcnRXb3JrZmxvd3NSZXNwb25zZRI8CghvdXRjb21lcxgBIAMoCzIqLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lGokBCgdPdXRjb21lEjQKB3N0YXJ0ZWQYASABKAsyIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZUgAEj4KBWVycm9yGAIgASgLMi0ucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLlN0YXJ0RXJyb3JIAEIICgZyZXN1bHQaXwoKU3RhcnRFcnJvchInCgZyZWFzb24YASABKA4yFy5wZXJkdXJlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSFwoPZXhpc3RpbmdfcnVuX2lkGAMgASgJIkcKDUdldFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSI2Cg5HZXRSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuIkwKEkRlc2NyaWJlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIvMCChNEZXNjcmliZVJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SKwoLd2FpdF9yZWFzb24YAiABKA4yFi5wZXJkdXJlLnYxLldhaXRSZWFzb24SEwoLZXhwbGFuYXRpb24YAyABKAkSLgoNY3VycmVudF9zdGVwcxgEIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPY29tcGxldGVkX3N0ZXBzGAUgASgFEhAKCGF0dGVtcHRzGAYgASgFEhYKDndvcmtlcnNfb25saW5lGAcgASgFEhkKEXdvcmtlcnNfd2l0aF90eXBlGAggASgFEicKA25vdxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGd29ya2VyGAogASgLMhYucGVyZHVyZS52MS5Xb3JrZXJJbmZvEhUKDXJlYXBlcnNfYWxpdmUYCyABKAUiqgIKD0xpc3RSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSEwoLd29ya2Zsb3dfaWQYBSABKAkSDQoFYnVpbGQYBiABKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgJIAEoBRISCgpwYWdlX3Rva2VuGAogASgJIlIKEExpc3RSdW5zUmVzcG9uc2USJQoEcnVucxgBIAMoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrcBChBDb3VudFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSMQoNY3JlYXRlZF9hZnRlchgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqIBChFDb3VudFJ1bnNSZXNwb25zZRI5CgZjb3VudHMYASADKAsyKS5wZXJkdXJlLnYxLkNvdW50UnVuc1Jlc3BvbnNlLlN0YXR1c0NvdW50Eg0KBXRvdGFsGAIgASgDGkMKC1N0YXR1c0NvdW50EiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEg0KBWNvdW50GAIgASgDInIKD0F3YWl0UnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEicKBHdhaXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24izwEKEEF3YWl0UnVuUmVzcG9uc2USDQoFZW5kZWQYASABKAgSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEiUKBnN0YXR1cxgEIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEiMKBm91dHB1dBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEhUKDWNhbmNlbF9yZWFzb24YByABKAkiSQoPV2F0Y2hSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkiYAoQV2F0Y2hSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEiYKBXN0ZXBzGAIgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKMAQoRR2V0SGlzdG9yeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCRIYChBpbmNsdWRlX3BheWxvYWRzGAYgASgIIlUKEkdldEhpc3RvcnlSZXNwb25zZRImCgVzdGVwcxgBIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIk0KF0xpc3RTdGVwQXR0ZW1wdHNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSDwoHc3RlcF9pZBgDIAEoCSJFChhMaXN0U3RlcEF0dGVtcHRzUmVzcG9uc2USKQoIYXR0ZW1wdHMYASADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0ImMKFUdldFN0ZXBBdHRlbXB0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEg8KB3N0ZXBfaWQYAyABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBCABKAUiQgoWR2V0U3RlcEF0dGVtcHRSZXNwb25zZRIoCgdhdHRlbXB0GAEgASgLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKiAQoQU2lnbmFsUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEgwKBG5hbWUYBCABKAkSJAoHcGF5bG9hZBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBISCgpyZXF1ZXN0X2lkGAYgASgJEg4KBnNlbmRlchgHIAEoCSJGChFTaWduYWxSdW5SZXNwb25zZRIOCgZydW5faWQYASABKAkSCwoDc2VxGAIgASgFEhQKDGFscmVhZHlfc2VudBgDIAEoCCJaChBDYW5jZWxSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSDgoGcmVhc29uGAQgASgJIjoKEUNhbmNlbFJ1blJlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzIl0KE1Rlcm1pbmF0ZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiPQoUVGVybWluYXRlUnVuUmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiNQoQRGVsZXRlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJIhMKEURlbGV0ZVJ1blJlc3BvbnNlKukBChVXb3JrZmxvd0lkUmV1c2VQb2xpY3kSKAokV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1VOU1BFQ0lGSUVEEAASIgoeV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX0FMTE9XEAESLAooV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX0FMTE9XX0lGX0ZBSUxFRBACEiMKH1dPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9SRUpFQ1QQAxIvCitXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfVEVSTUlOQVRFX0VYSVNUSU5HEAQqzAIKCldhaXRSZWFzb24SGwoXV0FJVF9SRUFTT05fVU5TUEVDSUZJRUQQABIZChVXQUlUX1JFQVNPTl9FWEVDVVRJTkcQARIcChhXQUlUX1JFQVNPTl9OT19GUkVFX1NMT1QQAhIZChVXQUlUX1JFQVNPTl9OT19XT1JLRVIQAxIiCh5XQUlUX1JFQVNPTl9OT19XT1JLRVJfRk9SX1RZUEUQBBIVChFXQUlUX1JFQVNPTl9USU1FUhAFEhoKFldBSVRfUkVBU09OX1NURVBfUkVUUlkQBhIZChVXQUlUX1JFQVNPTl9SVU5fUkVUUlkQBxIbChdXQUlUX1JFQVNPTl9TVEFSVF9ERUxBWRAIEh0KGVdBSVRfUkVBU09OX0xFQVNFX0VYUElSRUQQCRIfChtXQUlUX1JFQVNPTl9SRUNMQUlNX0JBQ0tPRkYQCjKECgoPV29ya2Zsb3dTZXJ2aWNlElQKDVN0YXJ0V29ya2Zsb3cSIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0GiEucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVzcG9uc2USVwoOU3RhcnRXb3JrZmxvd3MSIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVxdWVzdBoiLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZRJaCg9FeGVjdXRlV29ya2Zsb3cSIi5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QaIy5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEj8KBkdldFJ1bhIZLnBlcmR1cmUudjEuR2V0UnVuUmVxdWVzdBoaLnBlcmR1cmUudjEuR2V0UnVuUmVzcG9uc2USTgoLRGVzY3JpYmVSdW4SHi5wZXJkdXJlLnYxLkRlc2NyaWJlUnVuUmVxdWVzdBofLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXNwb25zZRJFCghMaXN0UnVucxIbLnBlcmR1cmUudjEuTGlzdFJ1bnNSZXF1ZXN0GhwucGVyZHVyZS52MS5MaXN0UnVuc1Jlc3BvbnNlEkgKCUNvdW50UnVucxIcLnBlcmR1cmUudjEuQ291bnRSdW5zUmVxdWVzdBodLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2USRQoIQXdhaXRSdW4SGy5wZXJkdXJlLnYxLkF3YWl0UnVuUmVxdWVzdBocLnBlcmR1cmUudjEuQXdhaXRSdW5SZXNwb25zZRJHCghXYXRjaFJ1bhIbLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXF1ZXN0GhwucGVyZHVyZS52MS5XYXRjaFJ1blJlc3BvbnNlMAESSwoKR2V0SGlzdG9yeRIdLnBlcmR1cmUudjEuR2V0SGlzdG9yeVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXNwb25zZRJdChBMaXN0U3RlcEF0dGVtcHRzEiMucGVyZHVyZS52MS5MaXN0U3RlcEF0dGVtcHRzUmVxdWVzdBokLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1Jlc3BvbnNlElcKDkdldFN0ZXBBdHRlbXB0EiEucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlcXVlc3QaIi5wZXJkdXJlLnYxLkdldFN0ZXBBdHRlbXB0UmVzcG9uc2USSAoJQ2FuY2VsUnVuEhwucGVyZHVyZS52MS5DYW5jZWxSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5DYW5jZWxSdW5SZXNwb25zZRJICglTaWduYWxSdW4SHC5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlcXVlc3QaHS5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlc3BvbnNlElEKDFRlcm1pbmF0ZVJ1bhIfLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVxdWVzdBogLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVzcG9uc2USSAoJRGVsZXRlUnVuEhwucGVyZHVyZS52MS5EZWxldGVSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5EZWxldGVSdW5SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiqgMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRINCgVidWlsZBgIIAEoCRI3CgxyZXVzZV9wb2xpY3kYCSABKA4yIS5wZXJkdXJlLnYxLldvcmtmbG93SWRSZXVzZVBvbGljeRIuCgtzdGFydF9kZWxheRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtydW5fdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFleGVjdXRpb25fdGltZW91dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfbG9zdF9sZWFzZXMYDSABKAUiTQoVU3RhcnRXb3JrZmxvd1Jlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIInIKFkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QSLwoFc3RhcnQYASABKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0EicKBHdhaXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5wEKF0V4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJEg8KB2NyZWF0ZWQYCCABKAgiWgoVU3RhcnRXb3JrZmxvd3NSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIuCgRydW5zGAIgAygLMiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdCLDAgoWU3RhcnRXb3JrZmxvd3NSZXNwb25zZRI8CghvdXRjb21lcxgBIAMoCzIqLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lGokBCgdPdXRjb21lEjQKB3N0YXJ0ZWQYASABKAsyIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZUgAEj4KBWVycm9yGAIgASgLMi0ucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLlN0YXJ0RXJyb3JIAEIICgZyZXN1bHQaXwoKU3RhcnRFcnJvchInCgZyZWFzb24YASABKA4yFy5wZXJkdXJlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSFwoPZXhpc3RpbmdfcnVuX2lkGAMgASgJIkcKDUdldFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSI2Cg5HZXRSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuIkwKEkRlc2NyaWJlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIvMCChNEZXNjcmliZVJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SKwoLd2FpdF9yZWFzb24YAiABKA4yFi5wZXJkdXJlLnYxLldhaXRSZWFzb24SEwoLZXhwbGFuYXRpb24YAyABKAkSLgoNY3VycmVudF9zdGVwcxgEIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPY29tcGxldGVkX3N0ZXBzGAUgASgFEhAKCGF0dGVtcHRzGAYgASgFEhYKDndvcmtlcnNfb25saW5lGAcgASgFEhkKEXdvcmtlcnNfd2l0aF90eXBlGAggASgFEicKA25vdxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGd29ya2VyGAogASgLMhYucGVyZHVyZS52MS5Xb3JrZXJJbmZvEhUKDXJlYXBlcnNfYWxpdmUYCyABKAUiqgIKD0xpc3RSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSEwoLd29ya2Zsb3dfaWQYBSABKAkSDQoFYnVpbGQYBiABKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgJIAEoBRISCgpwYWdlX3Rva2VuGAogASgJIlIKEExpc3RSdW5zUmVzcG9uc2USJQoEcnVucxgBIAMoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrcBChBDb3VudFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSMQoNY3JlYXRlZF9hZnRlchgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqIBChFDb3VudFJ1bnNSZXNwb25zZRI5CgZjb3VudHMYASADKAsyKS5wZXJkdXJlLnYxLkNvdW50UnVuc1Jlc3BvbnNlLlN0YXR1c0NvdW50Eg0KBXRvdGFsGAIgASgDGkMKC1N0YXR1c0NvdW50EiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEg0KBWNvdW50GAIgASgDInIKD0F3YWl0UnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEicKBHdhaXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24izwEKEEF3YWl0UnVuUmVzcG9uc2USDQoFZW5kZWQYASABKAgSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEiUKBnN0YXR1cxgEIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEiMKBm91dHB1dBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEhUKDWNhbmNlbF9yZWFzb24YByABKAkiSQoPV2F0Y2hSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkiYAoQV2F0Y2hSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEiYKBXN0ZXBzGAIgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKMAQoRR2V0SGlzdG9yeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCRIYChBpbmNsdWRlX3BheWxvYWRzGAYgASgIIlUKEkdldEhpc3RvcnlSZXNwb25zZRImCgVzdGVwcxgBIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIk0KF0xpc3RTdGVwQXR0ZW1wdHNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSDwoHc3RlcF9pZBgDIAEoCSJFChhMaXN0U3RlcEF0dGVtcHRzUmVzcG9uc2USKQoIYXR0ZW1wdHMYASADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0ImMKFUdldFN0ZXBBdHRlbXB0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEg8KB3N0ZXBfaWQYAyABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBCABKAUiQgoWR2V0U3RlcEF0dGVtcHRSZXNwb25zZRIoCgdhdHRlbXB0GAEgASgLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKiAQoQU2lnbmFsUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEgwKBG5hbWUYBCABKAkSJAoHcGF5bG9hZBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBISCgpyZXF1ZXN0X2lkGAYgASgJEg4KBnNlbmRlchgHIAEoCSJGChFTaWduYWxSdW5SZXNwb25zZRIOCgZydW5faWQYASABKAkSCwoDc2VxGAIgASgFEhQKDGFscmVhZHlfc2VudBgDIAEoCCKbAQoWU2lnbmFsV2l0aFN0YXJ0UmVxdWVzdBIvCgVzdGFydBgBIAEoCzIgLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1JlcXVlc3QSEwoLc2lnbmFsX25hbWUYAiABKAkSKwoOc2lnbmFsX3BheWxvYWQYAyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSDgoGc2VuZGVyGAQgASgJInIKF1NpZ25hbFdpdGhTdGFydFJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIEgsKA3NlcRgEIAEoBRIUCgxhbHJlYWR5X3NlbnQYBSABKAgiywEKEFVwZGF0ZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIMCgRuYW1lGAQgASgJEiQKB3BheWxvYWQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIOCgZzZW5kZXIYByABKAkSJwoEd2FpdBgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKNAQoRVXBkYXRlUnVuUmVzcG9uc2USDgoGcnVuX2lkGAEgASgJEgsKA3NlcRgCIAEoBRIQCghhbnN3ZXJlZBgDIAEoCBIjCgZvdXRwdXQYBCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgFIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZSJMChJHZXRSdW5TdGF0ZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSJ5ChNHZXRSdW5TdGF0ZVJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRIiCgVzdGF0ZRgCIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIuCgp1cGRhdGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJaChBDYW5jZWxSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSDgoGcmVhc29uGAQgASgJIjoKEUNhbmNlbFJ1blJlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzIl0KE1Rlcm1pbmF0ZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiPQoUVGVybWluYXRlUnVuUmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiNQoQRGVsZXRlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJIhMKEURlbGV0ZVJ1blJlc3BvbnNlKukBChVXb3JrZmxvd0lkUmV1c2VQb2xpY3kSKAokV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1VOU1BFQ0lGSUVEEAASIgoeV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX0FMTE9XEAESLAooV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX0FMTE9XX0lGX0ZBSUxFRBACEiMKH1dPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9SRUpFQ1QQAxIvCitXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfVEVSTUlOQVRFX0VYSVNUSU5HEAQqzAIKCldhaXRSZWFzb24SGwoXV0FJVF9SRUFTT05fVU5TUEVDSUZJRUQQABIZChVXQUlUX1JFQVNPTl9FWEVDVVRJTkcQARIcChhXQUlUX1JFQVNPTl9OT19GUkVFX1NMT1QQAhIZChVXQUlUX1JFQVNPTl9OT19XT1JLRVIQAxIiCh5XQUlUX1JFQVNPTl9OT19XT1JLRVJfRk9SX1RZUEUQBBIVChFXQUlUX1JFQVNPTl9USU1FUhAFEhoKFldBSVRfUkVBU09OX1NURVBfUkVUUlkQBhIZChVXQUlUX1JFQVNPTl9SVU5fUkVUUlkQBxIbChdXQUlUX1JFQVNPTl9TVEFSVF9ERUxBWRAIEh0KGVdBSVRfUkVBU09OX0xFQVNFX0VYUElSRUQQCRIfChtXQUlUX1JFQVNPTl9SRUNMQUlNX0JBQ0tPRkYQCjL6CwoPV29ya2Zsb3dTZXJ2aWNlElQKDVN0YXJ0V29ya2Zsb3cSIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0GiEucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVzcG9uc2USVwoOU3RhcnRXb3JrZmxvd3MSIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVxdWVzdBoiLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZRJaCg9FeGVjdXRlV29ya2Zsb3cSIi5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QaIy5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEj8KBkdldFJ1bhIZLnBlcmR1cmUudjEuR2V0UnVuUmVxdWVzdBoaLnBlcmR1cmUudjEuR2V0UnVuUmVzcG9uc2USTgoLRGVzY3JpYmVSdW4SHi5wZXJkdXJlLnYxLkRlc2NyaWJlUnVuUmVxdWVzdBofLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXNwb25zZRJFCghMaXN0UnVucxIbLnBlcmR1cmUudjEuTGlzdFJ1bnNSZXF1ZXN0GhwucGVyZHVyZS52MS5MaXN0UnVuc1Jlc3BvbnNlEkgKCUNvdW50UnVucxIcLnBlcmR1cmUudjEuQ291bnRSdW5zUmVxdWVzdBodLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2USRQoIQXdhaXRSdW4SGy5wZXJkdXJlLnYxLkF3YWl0UnVuUmVxdWVzdBocLnBlcmR1cmUudjEuQXdhaXRSdW5SZXNwb25zZRJHCghXYXRjaFJ1bhIbLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXF1ZXN0GhwucGVyZHVyZS52MS5XYXRjaFJ1blJlc3BvbnNlMAESSwoKR2V0SGlzdG9yeRIdLnBlcmR1cmUudjEuR2V0SGlzdG9yeVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXNwb25zZRJdChBMaXN0U3RlcEF0dGVtcHRzEiMucGVyZHVyZS52MS5MaXN0U3RlcEF0dGVtcHRzUmVxdWVzdBokLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1Jlc3BvbnNlElcKDkdldFN0ZXBBdHRlbXB0EiEucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlcXVlc3QaIi5wZXJkdXJlLnYxLkdldFN0ZXBBdHRlbXB0UmVzcG9uc2USSAoJQ2FuY2VsUnVuEhwucGVyZHVyZS52MS5DYW5jZWxSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5DYW5jZWxSdW5SZXNwb25zZRJICglTaWduYWxSdW4SHC5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlcXVlc3QaHS5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlc3BvbnNlEloKD1NpZ25hbFdpdGhTdGFydBIiLnBlcmR1cmUudjEuU2lnbmFsV2l0aFN0YXJ0UmVxdWVzdBojLnBlcmR1cmUudjEuU2lnbmFsV2l0aFN0YXJ0UmVzcG9uc2USSAoJVXBkYXRlUnVuEhwucGVyZHVyZS52MS5VcGRhdGVSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5VcGRhdGVSdW5SZXNwb25zZRJOCgtHZXRSdW5TdGF0ZRIeLnBlcmR1cmUudjEuR2V0UnVuU3RhdGVSZXF1ZXN0Gh8ucGVyZHVyZS52MS5HZXRSdW5TdGF0ZVJlc3BvbnNlElEKDFRlcm1pbmF0ZVJ1bhIfLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVxdWVzdBogLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVzcG9uc2USSAoJRGVsZXRlUnVuEhwucGVyZHVyZS52MS5EZWxldGVSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5EZWxldGVSdW5SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
  * A run to start.
@@ -1204,6 +1204,278 @@ export const SignalRunResponseSchema: GenMessage<SignalRunResponse> = /*@__PURE_
   messageDesc(file_perdure_v1_workflow_service, 25);
 
 /**
+ * @generated from message perdure.v1.SignalWithStartRequest
+ */
+export type SignalWithStartRequest = Message<"perdure.v1.SignalWithStartRequest"> & {
+  /**
+   * The run to start when none is open; ignored otherwise. A workflow id is needed, and TERMINATE_EXISTING is refused. A repeat with the
+   * same `request_id` starts nothing and sends nothing.
+   *
+   * @generated from field: perdure.v1.StartWorkflowRequest start = 1;
+   */
+  start?: StartWorkflowRequest;
+
+  /**
+   * Name of the signal: 1 to 200 bytes without control characters.
+   *
+   * @generated from field: string signal_name = 2;
+   */
+  signalName: string;
+
+  /**
+   * What the run receives; at most the server's payload limit.
+   *
+   * @generated from field: perdure.v1.Payload signal_payload = 3;
+   */
+  signalPayload?: Payload;
+
+  /**
+   * Who sends it, for people; at most 255 bytes.
+   *
+   * @generated from field: string sender = 4;
+   */
+  sender: string;
+};
+
+/**
+ * Describes the message perdure.v1.SignalWithStartRequest.
+ * Use `create(SignalWithStartRequestSchema)` to create a new message.
+ */
+export const SignalWithStartRequestSchema: GenMessage<SignalWithStartRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 26);
+
+/**
+ * @generated from message perdure.v1.SignalWithStartResponse
+ */
+export type SignalWithStartResponse = Message<"perdure.v1.SignalWithStartResponse"> & {
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * The workflow id of the run.
+   *
+   * @generated from field: string workflow_id = 2;
+   */
+  workflowId: string;
+
+  /**
+   * True when the run was started by this call, or by an earlier one with the same request id.
+   *
+   * @generated from field: bool created = 3;
+   */
+  created: boolean;
+
+  /**
+   * Number of the signal in its run, from 1.
+   *
+   * @generated from field: int32 seq = 4;
+   */
+  seq: number;
+
+  /**
+   * True when it had been sent before, with the same request id.
+   *
+   * @generated from field: bool already_sent = 5;
+   */
+  alreadySent: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.SignalWithStartResponse.
+ * Use `create(SignalWithStartResponseSchema)` to create a new message.
+ */
+export const SignalWithStartResponseSchema: GenMessage<SignalWithStartResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 27);
+
+/**
+ * @generated from message perdure.v1.UpdateRunRequest
+ */
+export type UpdateRunRequest = Message<"perdure.v1.UpdateRunRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID; empty when `workflow_id` is given.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The open run of this workflow id; empty when `run_id` is given.
+   *
+   * @generated from field: string workflow_id = 3;
+   */
+  workflowId: string;
+
+  /**
+   * 1 to 200 bytes without control characters.
+   *
+   * @generated from field: string name = 4;
+   */
+  name: string;
+
+  /**
+   * What the run's handler receives; at most the server's payload limit.
+   *
+   * @generated from field: perdure.v1.Payload payload = 5;
+   */
+  payload?: Payload;
+
+  /**
+   * Identifies the update in its run: a repeat with the same id sends nothing and gets the same answer. At most 255 bytes; empty: the
+   * call is not recognised when it is repeated.
+   *
+   * @generated from field: string request_id = 6;
+   */
+  requestId: string;
+
+  /**
+   * Who sends it, for people; at most 255 bytes.
+   *
+   * @generated from field: string sender = 7;
+   */
+  sender: string;
+
+  /**
+   * How long to wait for the answer; 0 to 60 s; absent means 20 s.
+   *
+   * @generated from field: google.protobuf.Duration wait = 8;
+   */
+  wait?: Duration;
+};
+
+/**
+ * Describes the message perdure.v1.UpdateRunRequest.
+ * Use `create(UpdateRunRequestSchema)` to create a new message.
+ */
+export const UpdateRunRequestSchema: GenMessage<UpdateRunRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 28);
+
+/**
+ * An update that the run had not answered when it ended is refused as RUN_CLOSED.
+ *
+ * @generated from message perdure.v1.UpdateRunResponse
+ */
+export type UpdateRunResponse = Message<"perdure.v1.UpdateRunResponse"> & {
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * Number of the update in its run, from 1.
+   *
+   * @generated from field: int32 seq = 2;
+   */
+  seq: number;
+
+  /**
+   * False when `wait` passed first: call again with the same `request_id`.
+   *
+   * @generated from field: bool answered = 3;
+   */
+  answered: boolean;
+
+  /**
+   * What the handler returned; only when it did.
+   *
+   * @generated from field: perdure.v1.Payload output = 4;
+   */
+  output?: Payload;
+
+  /**
+   * Why the handler failed; or with the reason UPDATE_REFUSED, why the code did not carry out the update.
+   *
+   * @generated from field: perdure.v1.Failure failure = 5;
+   */
+  failure?: Failure;
+};
+
+/**
+ * Describes the message perdure.v1.UpdateRunResponse.
+ * Use `create(UpdateRunResponseSchema)` to create a new message.
+ */
+export const UpdateRunResponseSchema: GenMessage<UpdateRunResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 29);
+
+/**
+ * @generated from message perdure.v1.GetRunStateRequest
+ */
+export type GetRunStateRequest = Message<"perdure.v1.GetRunStateRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID; empty when `workflow_id` is given.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * Means its open run, or its newest one when none is open; at most 255 bytes.
+   *
+   * @generated from field: string workflow_id = 3;
+   */
+  workflowId: string;
+};
+
+/**
+ * Describes the message perdure.v1.GetRunStateRequest.
+ * Use `create(GetRunStateRequestSchema)` to create a new message.
+ */
+export const GetRunStateRequestSchema: GenMessage<GetRunStateRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 30);
+
+/**
+ * @generated from message perdure.v1.GetRunStateResponse
+ */
+export type GetRunStateResponse = Message<"perdure.v1.GetRunStateResponse"> & {
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * What the code has set; absent when it has set none.
+   *
+   * @generated from field: perdure.v1.Payload state = 2;
+   */
+  state?: Payload;
+
+  /**
+   * When it was set; absent when it was not.
+   *
+   * @generated from field: google.protobuf.Timestamp updated_at = 3;
+   */
+  updatedAt?: Timestamp;
+};
+
+/**
+ * Describes the message perdure.v1.GetRunStateResponse.
+ * Use `create(GetRunStateResponseSchema)` to create a new message.
+ */
+export const GetRunStateResponseSchema: GenMessage<GetRunStateResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 31);
+
+/**
  * @generated from message perdure.v1.CancelRunRequest
  */
 export type CancelRunRequest = Message<"perdure.v1.CancelRunRequest"> & {
@@ -1241,7 +1513,7 @@ export type CancelRunRequest = Message<"perdure.v1.CancelRunRequest"> & {
  * Use `create(CancelRunRequestSchema)` to create a new message.
  */
 export const CancelRunRequestSchema: GenMessage<CancelRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 26);
+  messageDesc(file_perdure_v1_workflow_service, 32);
 
 /**
  * @generated from message perdure.v1.CancelRunResponse
@@ -1260,7 +1532,7 @@ export type CancelRunResponse = Message<"perdure.v1.CancelRunResponse"> & {
  * Use `create(CancelRunResponseSchema)` to create a new message.
  */
 export const CancelRunResponseSchema: GenMessage<CancelRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 27);
+  messageDesc(file_perdure_v1_workflow_service, 33);
 
 /**
  * @generated from message perdure.v1.TerminateRunRequest
@@ -1300,7 +1572,7 @@ export type TerminateRunRequest = Message<"perdure.v1.TerminateRunRequest"> & {
  * Use `create(TerminateRunRequestSchema)` to create a new message.
  */
 export const TerminateRunRequestSchema: GenMessage<TerminateRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 28);
+  messageDesc(file_perdure_v1_workflow_service, 34);
 
 /**
  * @generated from message perdure.v1.TerminateRunResponse
@@ -1319,7 +1591,7 @@ export type TerminateRunResponse = Message<"perdure.v1.TerminateRunResponse"> & 
  * Use `create(TerminateRunResponseSchema)` to create a new message.
  */
 export const TerminateRunResponseSchema: GenMessage<TerminateRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 29);
+  messageDesc(file_perdure_v1_workflow_service, 35);
 
 /**
  * There is no workflow id, so that a repeated call cannot delete the next older run of that id.
@@ -1347,7 +1619,7 @@ export type DeleteRunRequest = Message<"perdure.v1.DeleteRunRequest"> & {
  * Use `create(DeleteRunRequestSchema)` to create a new message.
  */
 export const DeleteRunRequestSchema: GenMessage<DeleteRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 30);
+  messageDesc(file_perdure_v1_workflow_service, 36);
 
 /**
  * @generated from message perdure.v1.DeleteRunResponse
@@ -1360,7 +1632,7 @@ export type DeleteRunResponse = Message<"perdure.v1.DeleteRunResponse"> & {
  * Use `create(DeleteRunResponseSchema)` to create a new message.
  */
 export const DeleteRunResponseSchema: GenMessage<DeleteRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 31);
+  messageDesc(file_perdure_v1_workflow_service, 37);
 
 /**
  * What to do when the workflow id was used before and that run has ended.
@@ -1653,6 +1925,37 @@ export const WorkflowService: GenService<{
     methodKind: "unary";
     input: typeof SignalRunRequestSchema;
     output: typeof SignalRunResponseSchema;
+  },
+  /**
+   * Signals the open run of a workflow id, or starts one and signals it, in one commit.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.SignalWithStart
+   */
+  signalWithStart: {
+    methodKind: "unary";
+    input: typeof SignalWithStartRequestSchema;
+    output: typeof SignalWithStartResponseSchema;
+  },
+  /**
+   * Sends an update to an open run and answers with what the run's code answers, or when `wait` has passed. Each update is carried out
+   * at most once and has one answer: a repeat with the same request id waits for that answer.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.UpdateRun
+   */
+  updateRun: {
+    methodKind: "unary";
+    input: typeof UpdateRunRequestSchema;
+    output: typeof UpdateRunResponseSchema;
+  },
+  /**
+   * Returns the state that the run's code has set last; no worker is needed.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.GetRunState
+   */
+  getRunState: {
+    methodKind: "unary";
+    input: typeof GetRunStateRequestSchema;
+    output: typeof GetRunStateResponseSchema;
   },
   /**
    * Ends a run at once; its code cannot clean up.
