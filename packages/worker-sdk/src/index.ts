@@ -4,13 +4,23 @@ export type { ResultOptions } from './client/result-deadline.js';
 export { RunHandle } from './client/run-handle.js';
 export type { RunStatus, RunSummary } from './client/run-summary.js';
 export type { SignalOptions } from './client/send-signal.js';
+export type { SendUpdateOptions, UpdateArguments } from './client/send-update.js';
+export type { SignalWithStartOptions } from './client/signal-with-start.js';
 export type { InputAnd, StartItem, StartOptions } from './client/start-options.js';
 export { type AesGcmCodecOptions, aesGcmCodec } from './codec/aes-gcm-codec.js';
 export type { Codec, EncodedPayload } from './codec/codec.js';
 export { devalueCodec } from './codec/devalue-codec.js';
 export { type GzipCodecOptions, gzipCodec } from './codec/gzip-codec.js';
 export { jsonCodec } from './codec/json-codec.js';
-export type { RunInfo, StepContext, StepOptions, WaitOptions, WorkflowContext } from './context.js';
+export type {
+  HandleOptions,
+  RunInfo,
+  StepContext,
+  StepOptions,
+  UpdateHandler,
+  WaitOptions,
+  WorkflowContext,
+} from './context.js';
 export type { Duration } from './duration.js';
 export {
   AwaitTimeoutError,
@@ -24,6 +34,8 @@ export {
   type RunReference,
   StepTimeoutError,
   TerminalError,
+  UpdateRefusedError,
+  UpdateTimeoutError,
   WorkerLostError,
   WorkflowCancelledError,
   WorkflowFailedError,
@@ -39,6 +51,7 @@ export {
 } from './rpc/connection.js';
 export { RpcError, type RpcErrorReason, type StatusName } from './rpc/rpc-error.js';
 export { type Signal, signal } from './signal.js';
+export { type Update, type UpdateOptions, update } from './update.js';
 export { Worker } from './worker/worker.js';
 export type { WorkerOptions } from './worker/worker-options.js';
 export { type Workflow, type WorkflowOptions, workflow } from './workflow.js';

@@ -24,6 +24,8 @@ import { DeliveryQueue } from './order/delivery-queue.js';
 import { FailureLog } from './order/failure-log.js';
 import { loadMemo } from './order/memo.js';
 import { Program, type StepRef } from './order/program.js';
+import { RunState } from './report/run-state.js';
+import { Updates } from './report/updates.js';
 import { type FaultHost, Faults } from './run/faults.js';
 import { PayloadLimit } from './run/payload-limit.js';
 import { RunFacts } from './run/run-facts.js';
@@ -48,6 +50,8 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   readonly reports: BodyReports;
   readonly faults: Faults;
   readonly failures = new FailureLog();
+  readonly state = new RunState(this);
+  readonly updates = new Updates(this);
   readonly cancellation = new Cancellation();
   readonly work = new WorkCount(() => {
     if (this.#waits.size > 0) this.#delivery.recheck();
@@ -141,6 +145,11 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   /** The code replays what has happened already. */
   get replaying(): boolean {
     return this.#delivery.replaying;
+  }
+
+  /** The code is ahead of what is recorded, and the run is held. */
+  get isLive(): boolean {
+    return !this.#hasEnded && !this.replaying && !this.#suspension.isSuspended;
   }
 
   get heartbeats(): Heartbeats {
@@ -286,7 +295,10 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   }
 
   #deliver(recorded: readonly string[]): DeliveryQueue {
-    const onIdle = () => this.#suspension.onIdle();
+    const onIdle = () => {
+      this.state.send();
+      this.#suspension.onIdle();
+    };
     return new DeliveryQueue(recorded, onIdle, () => this.#waits.size > 0, this.#clock);
   }
 
@@ -309,12 +321,14 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     }
     const context = new RunContext(this);
     const outcome = await runCode(workflow, context, input);
+    await this.updates.settled();
     this.#program.end();
     // What is left of its branches must not continue while the end is being recorded.
     this.#delivery.stop();
     if (this.#suspension.isSuspended) this.forget();
     if (this.#hasEnded || !this.beginFinish()) return;
     reportLeftovers(this.facts, { unrequested: this.#delivery.unrequested, unawaited: context.unawaited });
+    await this.state.sent();
     const how = await endRun(this, outcome, {
       workflow,
       retries: leased.retries,

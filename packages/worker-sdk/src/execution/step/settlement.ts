@@ -15,7 +15,7 @@ interface Call {
 /** A final outcome with its place. */
 export type Outcome = Pick<
   RecordedStep,
-  'stepId' | 'status' | 'output' | 'failure' | 'finishedAt' | 'leaseToken' | 'eventSeq'
+  'stepId' | 'status' | 'output' | 'failure' | 'finishedAt' | 'leaseToken' | 'eventSeq' | 'update'
 >;
 
 /**
@@ -53,7 +53,7 @@ export function deliverOutcome(host: StepHost, { settle }: Call, recorded: Outco
   switch (recorded.status) {
     case StepStatus.COMPLETED:
       try {
-        settle.resolve(decodeValue(host.codec, recorded.output));
+        settle.resolve(decodeValue(host.codec, recorded.output), recorded.update);
       } catch (error) {
         host.faults.release(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
       }
