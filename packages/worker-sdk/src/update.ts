@@ -36,14 +36,14 @@ const MAX_NAME_BYTES = 200;
  * // Elsewhere:
  * const cart = await handle.update(addItem, { sku: 'A1', quantity: 2 });
  */
-export function update<Input = undefined, Output = unknown>(
-  name: string,
-  options?: { readonly validate?: (input: Input) => void },
-): Update<Input, Output>;
 export function update<Schema extends StandardSchemaV1, Output = unknown>(
   name: string,
   options: UpdateOptions<Schema> & { readonly input: Schema },
 ): Update<StandardSchemaV1.InferInput<Schema>, Output, StandardSchemaV1.InferOutput<Schema>>;
+export function update<Input = undefined, Output = unknown>(
+  name: string,
+  options?: { readonly validate?: (input: Input) => void },
+): Update<Input, Output>;
 export function update(name: string, options: UpdateOptions = {}): Update {
   checkId("An update's name", name, MAX_NAME_BYTES);
   refuseUnknownKeys(`Update '${name}'`, options, ['input', 'validate']);

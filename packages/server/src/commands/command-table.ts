@@ -107,7 +107,6 @@ export const commandTable = {
   setRunState: kind({
     name: 'SetRunState',
     key: byRun,
-    ordered: true,
     bytes: (run) => payloadBytes(run.state),
     transition: setRunStates,
   }),

@@ -237,7 +237,7 @@ export class Client {
   /** Sends an update to a run, for a workflow id to its open run, and returns the answer; see {@link RunHandle.update}. */
   async update<Sent, Answer>(
     run: { readonly runId: string } | { readonly workflowId: string },
-    update: Update<Sent, Answer, never> | string,
+    update: Update<Sent, Answer, unknown> | string,
     ...sent: UpdateArguments<Sent>
   ): Promise<Answer> {
     return (await sendUpdate(this.#context, run, update as Update | string, sent)) as Answer;

@@ -89,7 +89,7 @@ export class RunHandle<Output = unknown> {
    * @throws {RpcError} RUN_CLOSED when the run has ended, also without answering; RUN_NOT_FOUND; TOO_MANY_UPDATES
    */
   async update<Sent, Answer>(
-    update: Update<Sent, Answer, never> | string,
+    update: Update<Sent, Answer, unknown> | string,
     ...sent: UpdateArguments<Sent>
   ): Promise<Answer> {
     return (await sendUpdate(this.#context, { runId: this.runId }, update as Update | string, sent)) as Answer;

@@ -6,7 +6,6 @@ import { failureOf } from '../../errors/failure.js';
 import { validBy } from '../../schema.js';
 import type { Update } from '../../update.js';
 import { runInScope, type Scope } from '../body/scope.js';
-import { isDelivered } from '../order/memo.js';
 import type { StepRef } from '../order/program.js';
 import { callAwaited } from '../step/awaited-call.js';
 import type { StepHost } from '../step/step-host.js';
@@ -51,7 +50,7 @@ export class Updates {
   readonly #kept = new Map<string, Received[]>();
   #isReceiving = false;
   #isClosed = false;
-  /** Handlers at work, and recorded updates that are yet to be delivered. */
+  /** Handlers at work. */
   #underWay = 0;
   #onSettled: (() => void) | undefined;
 
@@ -74,9 +73,9 @@ export class Updates {
   }
 
   /**
-   * The workflow's function has ended: no further step waits for updates.
+   * The workflow's function has ended, which is a place in the order of results: what is delivered later is not handled.
    *
-   * @returns once every update that was received is answered, handled in a replay, or has no handler
+   * @returns once every handler has ended, and its update is answered
    */
   async settled(): Promise<void> {
     this.#isClosed = true;
@@ -87,22 +86,16 @@ export class Updates {
   }
 
   #receive(): void {
-    if (this.#isClosed) return;
     const step = runInScope({}, () => this.#host.open(STEP_NAME, StepKind.UPDATE));
     if (step === undefined) return;
-    // The end of the run waits for what was received under an earlier lease, also when its code is faster now.
-    const isRecorded = step.recorded !== undefined && isDelivered(step.recorded);
-    if (isRecorded) this.#underWay++;
     const settle = {
       resolve: (input: unknown, update?: ReceivedUpdate) => {
+        if (update === undefined || this.#isClosed) return;
         this.#receive();
-        if (update !== undefined) this.#onReceived({ stepId: step.stepId, update, input });
-        if (isRecorded) this.#over();
+        this.#onReceived({ stepId: step.stepId, update, input });
       },
-      // The run is being cancelled.
-      reject: () => {
-        if (isRecorded) this.#over();
-      },
+      // The run is being cancelled, and takes no further update.
+      reject: () => undefined,
     };
     const awaits = { case: 'update' as const, value: true };
     const call = { step, kind: StepKind.UPDATE, awaits, timeoutMs: undefined, settle };

@@ -2734,7 +2734,8 @@ export const WorkerService: GenService<{
     output: typeof AnswerUpdateResponseSchema;
   },
   /**
-   * Sets the state of the run, which can be read from outside at any time; it replaces the state before.
+   * Sets the state of the run, which can be read from outside at any time; it replaces the state before. No other call waits for it, so
+   * wait for its answer before a call that gives the run back or ends it.
    *
    * @generated from rpc perdure.v1.WorkerService.SetRunState
    */
