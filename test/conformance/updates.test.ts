@@ -252,10 +252,14 @@ describe('updates', () => {
     const taskQueue = newQueue();
     let attempts = 0;
     const bodies: string[] = [];
-    const definition = workflow('retried', { retry: { maxAttempts: 2, initialDelay: 1 } }, async (ctx) => {
+    const definition = workflow('retried', { retry: { maxAttempts: 2, initial: 1 } }, async (ctx) => {
       const items: string[] = [];
       ctx.handle(add, async (item) => {
-        items.push(await ctx.step('price', () => (bodies.push(item), item.toUpperCase())));
+        const price = () => {
+          bodies.push(item);
+          return item.toUpperCase();
+        };
+        items.push(await ctx.step('price', price));
         return items;
       });
       try {

@@ -3,6 +3,7 @@ import type { Duration, Timestamp } from '@bufbuild/protobuf/wkt';
 import { parseDuration } from '@perdure/config';
 import { durationOf, timestampOf } from '@perdure/proto';
 import { InvalidArgumentError } from 'commander';
+import { CliError, EXIT } from '../exit-codes.js';
 
 export function integerArgument(text: string): number {
   const value = Number(text);
@@ -44,3 +45,13 @@ export const FULL_STACK = [
   '--full-stack',
   "errors with the frames of Perdure and Node too, not only the workflow's own",
 ] as const;
+
+/** @param what names it in the error */
+export function jsonOf(text: string, what: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new CliError(`The ${what} is not JSON: ${why}. A text needs quotes: '"hello"'.`, EXIT.usage);
+  }
+}

@@ -79,7 +79,7 @@ function barsOf(steps: readonly StepAttempt[]): (step: StepAttempt) => string {
 
 /** `2 of 3`: the counted attempt of those that the policy allows; `4 (2 of 3)` when not all attempts count. */
 export function attemptText({ kind, attemptNumber, countedAttempt, maxCountedAttempts }: StepAttempt): string {
-  if (kind === StepKind.SLEEP) return '';
+  if (kind === StepKind.SLEEP || kind === StepKind.SIGNAL || kind === StepKind.UPDATE) return '';
   const counted = maxCountedAttempts > 0 ? `${countedAttempt} of ${maxCountedAttempts}` : String(countedAttempt);
   return attemptNumber === countedAttempt ? counted : `${attemptNumber} (${counted})`;
 }
@@ -91,6 +91,7 @@ export const hasUncounted = (steps: readonly StepAttempt[]): boolean =>
 /** What follows after an attempt. */
 function nextText(step: StepAttempt): string {
   if (step.isCut) return 'taken back: the run was retried';
+  if (step.kind === StepKind.SIGNAL || step.kind === StepKind.UPDATE) return messageText(step);
   if (step.kind === StepKind.SLEEP) {
     return step.status === StepStatus.RUNNING ? `wakes ${timeText(step.firesAt)}` : '';
   }
@@ -101,6 +102,13 @@ function nextText(step: StepAttempt): string {
   if (!step.isLatest) return 'retried';
   if (step.nextRetryAt !== undefined) return `retry at ${timeText(step.nextRetryAt)}`;
   return 'final';
+}
+
+/** What came, and from whom. */
+function messageText({ awaits, sender, status, finishedAt, firesAt }: StepAttempt): string {
+  if (status === StepStatus.RUNNING) return firesAt === undefined ? '' : `times out ${timeText(firesAt)}`;
+  if (finishedAt === undefined || status !== StepStatus.COMPLETED) return '';
+  return `got ${safe(awaits)}${sender === '' ? '' : ` from ${safe(sender)}`}`;
 }
 
 /** @param fullStack also the frames of Perdure and Node */
@@ -119,6 +127,8 @@ export function stepText(step: StepAttempt, fullStack: boolean): string {
     ['wakes', timeText(step.firesAt)],
     ['next attempt', timeText(step.nextRetryAt)],
     ['times out', timeText(step.deadlineAt)],
+    ['received', messageText(step) === '' ? undefined : safe(step.awaits)],
+    ['sent by', safe(step.sender)],
     ['input', payloadText(step.input)],
     ['output', payloadText(step.output)],
     ['heartbeat', payloadText(step.heartbeat)],

@@ -10,6 +10,7 @@ import { type Update, updateOf } from '../update.js';
 import type { ClientContext } from './await-result.js';
 import { ResultDeadline, type ResultOptions } from './result-deadline.js';
 import { DEFAULT_GIVE_UP_MS, retryUntilAnswered } from './retry-until-answered.js';
+import { SENDER } from './sender.js';
 
 /** Options of an update. */
 export interface SendUpdateOptions extends ResultOptions {
@@ -18,7 +19,7 @@ export interface SendUpdateOptions extends ResultOptions {
    * one, so that repeats after an outage carry nothing out twice.
    */
   readonly requestId?: string;
-  /** Who sends it, for people; at most 255 bytes. */
+  /** Who sends it, for people; at most 255 bytes; default: host and process. */
   readonly sender?: string;
 }
 
@@ -42,7 +43,7 @@ export async function sendUpdate(
   const payload = encodeValue(context.codec, await validBy(definition.input, value, what), what);
   await context.limit.check(payload, what, { signal: deadline.signal });
   const runId = await runIdOf(context, run);
-  const { requestId = newRequestId(), sender = '' } = options;
+  const { requestId = newRequestId(), sender = SENDER } = options;
   const request = { runId, name, requestId, sender, ...(payload === undefined ? {} : { payload }) };
   for (;;) {
     const answer = await sendOnce(context, request, deadline);

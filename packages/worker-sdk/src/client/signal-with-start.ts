@@ -4,6 +4,7 @@ import type { Workflow } from '../workflow.js';
 import type { ClientContext } from './await-result.js';
 import { inputRefusal } from './payload-limit.js';
 import { retryUntilAnswered } from './retry-until-answered.js';
+import { SENDER } from './sender.js';
 import { checkStartOptions, type StartOptions } from './start-options.js';
 import { inputOf, nameOf, startRequest } from './start-request.js';
 
@@ -33,7 +34,12 @@ export async function signalWithStart(
   const what = `The payload of signal '${signal.name}'`;
   const payload = encodeValue(context.codec, await validPayload(signal, value), what);
   await context.limit.check(payload, what, {});
-  const request = { start, signalName: signal.name, ...(payload === undefined ? {} : { signalPayload: payload }) };
+  const request = {
+    start,
+    signalName: signal.name,
+    sender: SENDER,
+    ...(payload === undefined ? {} : { signalPayload: payload }),
+  };
   try {
     return await retryUntilAnswered(context.outage, (callOptions) =>
       context.service.signalWithStart(request, callOptions),
