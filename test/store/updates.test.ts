@@ -165,7 +165,7 @@ describe('updates', () => {
 
   it('a suspended run wakes with an update', async () => {
     await awaitSteps(store.db, [waiting()]);
-    await suspendRuns(store.db, [{ ...lease, waits: [], arrivalsAwaited: 1 }]);
+    await suspendRuns(store.db, [{ ...lease, waits: [], arrivalsAwaited: 1, isKept: false }]);
     expect(await store.run(lease.runId)).toMatchObject({ status: 'WAITING' });
     expect(
       (await sendUpdates(store.db, [update(), update({ name: 'second' })])).map(

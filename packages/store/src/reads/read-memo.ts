@@ -130,7 +130,8 @@ export async function readMemoOf(
   const refusal = await checkLease(db, lease);
   if (refusal !== undefined) return refusal;
   const rows = await db.query<Row>(READ_MEMO_OF, [lease.runId, textArray(stepIds)]);
-  return { kind: 'page', page: { memo: await withReceivedUpdates(db, rows.map(entryOf)), next: null } };
+  const [memo] = await withReceivedUpdates(db, [rows.map(entryOf)]);
+  return { kind: 'page', page: { memo: memo ?? [], next: null } };
 }
 
 async function checkLease(db: Reader, lease: LeaseRef): Promise<FenceOutcome | undefined> {
@@ -150,7 +151,7 @@ function readPage(db: Reader, runIds: readonly string[], cursor: MemoCursor, lim
 }
 
 async function pagesOf(db: Reader, rows: readonly PagedRow[]): Promise<Map<string, MemoPage>> {
-  const entries = await withReceivedUpdates(db, rows.map(entryOf));
+  const [entries = []] = await withReceivedUpdates(db, [rows.map(entryOf)]);
   const pages = new Map<string, { memo: MemoEntry[]; next: MemoCursor | null }>();
   rows.forEach((row, index) => {
     let page = pages.get(row.run_id);

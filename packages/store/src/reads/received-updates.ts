@@ -43,17 +43,19 @@ export async function readReceivedUpdates(
   return found;
 }
 
-/** Adds what the steps of kind UPDATE have received. */
+/** Adds what the steps of kind UPDATE have received, to the entries of many runs with one read. */
 export async function withReceivedUpdates<Entry extends Step & { readonly kind: StepKind }>(
   db: Reader,
-  entries: readonly Entry[],
-): Promise<readonly (Entry & { readonly update?: ReceivedUpdate })[]> {
-  const steps = entries.filter(({ kind }) => kind === 'UPDATE');
-  if (steps.length === 0) return entries;
+  lists: readonly (readonly Entry[])[],
+): Promise<readonly (readonly (Entry & { readonly update?: ReceivedUpdate })[])[]> {
+  const steps = lists.flatMap((entries) => entries.filter(({ kind }) => kind === 'UPDATE'));
+  if (steps.length === 0) return lists;
   const updates = await readReceivedUpdates(db, steps);
   const updateOf = new Map(steps.map((step, index) => [step, updates[index]]));
-  return entries.map((entry) => {
-    const update = updateOf.get(entry);
-    return update === undefined ? entry : { ...entry, update };
-  });
+  return lists.map((entries) =>
+    entries.map((entry) => {
+      const update = updateOf.get(entry);
+      return update === undefined ? entry : { ...entry, update };
+    }),
+  );
 }

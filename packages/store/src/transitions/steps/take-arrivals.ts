@@ -11,7 +11,7 @@ import type { Database } from '../../database/database.js';
 import { plainArray, textArray } from '../../database/literals.js';
 import { payloadOf } from '../../database/payload-columns.js';
 import { defineStatement } from '../../database/statement.js';
-import type { Failure, MemoEntry, StepKind, StepStatus } from '../../model.js';
+import type { Failure, StepKind, StepStatus } from '../../model.js';
 import { withReceivedUpdates } from '../../reads/received-updates.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
@@ -60,13 +60,10 @@ export function takeArrivals(db: Database, commands: readonly TakeArrivals[]): P
       const outcomes = round.map((command, index) => outcomeOf(command, rowsOf[index] as Row[]));
       const taken = await withReceivedUpdates(
         db,
-        outcomes.flatMap((outcome) => (outcome.kind === 'taken' ? outcome.arrivals : [])),
+        outcomes.map((outcome) => (outcome.kind === 'taken' ? outcome.arrivals : [])),
       );
-      const rest = taken.values();
-      return outcomes.map((outcome) =>
-        outcome.kind === 'taken'
-          ? { ...outcome, arrivals: Array.from(outcome.arrivals, () => rest.next().value as MemoEntry) }
-          : outcome,
+      return outcomes.map((outcome, index) =>
+        outcome.kind === 'taken' ? { ...outcome, arrivals: taken[index] ?? [] } : outcome,
       );
     },
   );
