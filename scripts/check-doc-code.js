@@ -9,6 +9,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const PAGES = [
   'README.md',
   'docs/client.md',
+  'docs/messages.md',
   'docs/workflows.md',
   'docs/your-project.md',
   'packages/perdure/README.md',
