@@ -50,8 +50,6 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   readonly reports: BodyReports;
   readonly faults: Faults;
   readonly failures = new FailureLog();
-  readonly state = new RunState(this);
-  readonly updates = new Updates(this);
   readonly cancellation = new Cancellation();
   readonly work = new WorkCount(() => {
     if (this.#waits.size > 0) this.#delivery.recheck();
@@ -66,6 +64,9 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   #tenure: LeaseTenure;
   #delivery: DeliveryQueue;
   #isSuspect: boolean;
+  /** Made on demand: most runs set no state and take no updates. */
+  #state: RunState | undefined;
+  #updates: Updates | undefined;
   /** The end of the run is being recorded. */
   #isFinishing = false;
   #hasEnded = false;
@@ -145,6 +146,16 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   /** The code replays what has happened already. */
   get replaying(): boolean {
     return this.#delivery.replaying;
+  }
+
+  get state(): RunState {
+    this.#state ??= new RunState(this);
+    return this.#state;
+  }
+
+  get updates(): Updates {
+    this.#updates ??= new Updates(this);
+    return this.#updates;
   }
 
   /** The code is ahead of what is recorded, and the run is held. */
@@ -296,7 +307,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
 
   #deliver(recorded: readonly string[]): DeliveryQueue {
     const onIdle = () => {
-      this.state.send();
+      this.#state?.send();
       this.#suspension.onIdle();
     };
     return new DeliveryQueue(recorded, onIdle, () => this.#waits.size > 0, this.#clock);
@@ -321,14 +332,14 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     }
     const context = new RunContext(this);
     const outcome = await runCode(workflow, context, input);
-    await this.updates.settled();
+    if (this.#updates !== undefined) await this.#updates.settled();
     this.#program.end();
     // What is left of its branches must not continue while the end is being recorded.
     this.#delivery.stop();
     if (this.#suspension.isSuspended) this.forget();
     if (this.#hasEnded || !this.beginFinish()) return;
     reportLeftovers(this.facts, { unrequested: this.#delivery.unrequested, unawaited: context.unawaited });
-    await this.state.sent();
+    if (this.#state !== undefined) await this.#state.sent();
     const how = await endRun(this, outcome, {
       workflow,
       retries: leased.retries,
