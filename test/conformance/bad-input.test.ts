@@ -238,9 +238,10 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
   [
     WorkerService,
     'setRunState',
-    { ...lease, state: { data: new Uint8Array(2 ** 21 + 1), encoding: '' } },
+    { ...lease, seq: 1, state: { data: new Uint8Array(2 ** 21 + 1), encoding: '' } },
     'state.data',
   ],
+  [WorkerService, 'setRunState', lease, 'seq'],
   [WorkflowService, 'updateRun', { runId: uuid() }, 'name'],
   [WorkflowService, 'updateRun', { name: 'n' }, 'run_id'],
   [WorkflowService, 'updateRun', { runId: uuid(), name: 'n', requestId: 'x'.repeat(256) }, 'request_id'],

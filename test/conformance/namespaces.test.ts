@@ -72,7 +72,7 @@ describe('namespaces', () => {
       perdure.workers.settleStep({ ...lease, stepId: 's', seq: 1, kind: 1, attemptNumber: 1, status: 3, eventSeq: 1 }),
       perdure.workers.observeCancel({ ...lease, eventSeq: 1 }),
       perdure.workers.answerUpdate({ ...lease, stepId: 's', answer: { case: 'completed', value: {} } }),
-      perdure.workers.setRunState(lease),
+      perdure.workers.setRunState({ ...lease, seq: 1 }),
       perdure.workers.scheduleSleep({ ...lease, stepId: 'y', seq: 4, when: { case: 'duration', value: {} } }),
       perdure.workers.suspendRun({ ...lease, waits: [{ stepId: 'nap', kind: { case: 'timer', value: {} } }] }),
       perdure.workers.completeWorkflow(lease),

@@ -309,7 +309,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
     },
   },
   setRunState: {
-    run: (db, lease) => setRunStates(db, [{ ...lease, state: null }]),
+    run: (db, lease) => setRunStates(db, [{ ...lease, state: null, seq: 1 }]),
     expected: {
       PENDING: 'lease_lost',
       RUNNING: 'set',

@@ -25,13 +25,13 @@ describe('the state of a run', () => {
     const lease = await newLease();
     expect(await readRunState(store.db, lease)).toEqual({ value: null, updatedAt: null });
     const outcomes = await setRunStates(store.db, [
-      { ...lease, state: text('1') },
-      { ...lease, state: text('2') },
+      { ...lease, state: text('1'), seq: 1 },
+      { ...lease, state: text('2'), seq: 2 },
     ]);
     expect(outcomes).toEqual([{ kind: 'set' }, { kind: 'set' }]);
     expect(await state(lease.runId)).toEqual(text('2'));
     await endRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
-    expect(await setRunStates(store.db, [{ ...lease, state: text('3') }])).toEqual([{ kind: 'lease_lost' }]);
+    expect(await setRunStates(store.db, [{ ...lease, state: text('3'), seq: 3 }])).toEqual([{ kind: 'lease_lost' }]);
     expect(await state(lease.runId)).toEqual(text('2'));
     await deleteRuns(store.db, [lease]);
     expect(await readRunState(store.db, lease)).toBeNull();
@@ -41,18 +41,20 @@ describe('the state of a run', () => {
 
   it('only the lease that holds the run sets it; the same state again changes nothing; a state may be taken back', async () => {
     const lease = await newLease();
-    await setRunStates(store.db, [{ ...lease, state: text('1') }]);
-    expect(await setRunStates(store.db, [{ ...lease, leaseToken: lease.leaseToken - 1, state: text('old') }])).toEqual([
-      { kind: 'lease_lost' },
-    ]);
-    expect(await setRunStates(store.db, [{ ...lease, namespace: 'elsewhere', state: text('x') }])).toEqual([
+    await setRunStates(store.db, [{ ...lease, state: text('1'), seq: 1 }]);
+    expect(
+      await setRunStates(store.db, [{ ...lease, leaseToken: lease.leaseToken - 1, state: text('old'), seq: 9 }]),
+    ).toEqual([{ kind: 'lease_lost' }]);
+    expect(await setRunStates(store.db, [{ ...lease, namespace: 'elsewhere', state: text('x'), seq: 2 }])).toEqual([
       { kind: 'run_not_found' },
     ]);
     expect(await readRunState(store.db, { namespace: 'elsewhere', runId: lease.runId })).toBeNull();
     const at = (await readRunState(store.db, lease))?.updatedAt;
-    await setRunStates(store.db, [{ ...lease, state: text('1') }]);
+    await setRunStates(store.db, [{ ...lease, state: text('1'), seq: 4 }]);
     expect(await readRunState(store.db, lease)).toEqual({ value: text('1'), updatedAt: at });
-    await setRunStates(store.db, [{ ...lease, state: null }]);
+    expect(await setRunStates(store.db, [{ ...lease, state: text('delayed'), seq: 3 }])).toEqual([{ kind: 'set' }]);
+    expect(await state(lease.runId)).toEqual(text('1'));
+    await setRunStates(store.db, [{ ...lease, state: null, seq: 5 }]);
     expect(await state(lease.runId)).toBeNull();
   });
 });

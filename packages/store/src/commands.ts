@@ -43,7 +43,7 @@ export interface StartRun {
 export type StartRunOutcome =
   | { readonly kind: 'started'; readonly runId: string; readonly delayed: boolean; readonly claim: ClaimedRun | null }
   /** `workflowId`: that of the run; with equal request ids it may differ from the command's. */
-  | { readonly kind: 'existing'; readonly runId: string; readonly workflowId: string }
+  | { readonly kind: 'existing'; readonly runId: string; readonly workflowId: string; readonly status: RunStatus }
   | { readonly kind: 'already_exists'; readonly runId: string; readonly status: RunStatus }
   | { readonly kind: 'namespace_not_found' };
 

@@ -13,7 +13,7 @@ import { decodeName } from './arrival-requests.js';
 import type { Checker } from './checker.js';
 import { decodeFailure } from './failure.js';
 import { decodeWait } from './wait.js';
-import { decodeLease } from './worker-requests.js';
+import { decodeLease, MAX_INT32 } from './worker-requests.js';
 import { decodeRunRef, decodeStart } from './workflow-requests.js';
 
 /** An update to a run that is named by its run id or its workflow id. */
@@ -59,7 +59,11 @@ function decodeAnswer(check: Checker, answer: AnswerUpdateRequest['answer']): Up
 }
 
 export function decodeSetRunState(check: Checker, request: SetRunStateRequest): SetRunState {
-  return { ...decodeLease(check, request), state: check.payload('state', request.state) };
+  return {
+    ...decodeLease(check, request),
+    state: check.payload('state', request.state),
+    seq: check.integer('seq', request.seq, 1, MAX_INT32),
+  };
 }
 
 export function decodeSignalWithStart(

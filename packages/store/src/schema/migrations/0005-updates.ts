@@ -4,6 +4,8 @@ export const updates = `
 create table perdure.run_states (
   run_id           uuid        primary key,
   updated_at       timestamptz not null,
+  -- The latest SetRunState: lease token * 2^32 + its number under the lease.
+  place            bigint      not null,
   payload          bytea,
   payload_encoding text
 );

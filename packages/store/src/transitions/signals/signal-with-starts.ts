@@ -11,7 +11,6 @@ import type { Database } from '../../database/database.js';
 import { plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import { type Payload, type RunStatus, TERMINAL_STATUSES } from '../../model.js';
-import { findRunState } from '../../reads/find-runs.js';
 import { inRounds } from '../parts/batch.js';
 import { findOpenRuns, lockWorkflowIds, startPlainRuns } from '../runs/start-runs.js';
 import { type ArrivalEffect, type SendSignal, type SendSignalOutcome, sendSignals } from './send-signals.js';
@@ -133,7 +132,7 @@ async function startMissing(db: Database, all: readonly Moving[]): Promise<void>
     db,
     missing.map(({ command }) => command.start),
   );
-  for (const [index, start] of starts.entries()) {
+  starts.forEach((start, index) => {
     const item = missing[index] as Moving;
     switch (start.kind) {
       case 'started':
@@ -141,26 +140,16 @@ async function startMissing(db: Database, all: readonly Moving[]): Promise<void>
         item.started = true;
         break;
       case 'existing':
-        item.outcome = await openOrTaken(db, { namespace: item.command.start.namespace, runId: start.runId });
-        break;
       case 'already_exists':
-        item.outcome = isOpen(start.status) ? 'raced' : start;
+        // One that is open was started between two statements of this call; it may have ended since.
+        item.outcome = isOpen(start.status)
+          ? 'raced'
+          : { kind: 'already_exists', runId: start.runId, status: start.status };
         break;
       case 'namespace_not_found':
         item.outcome = start;
     }
-  }
-}
-
-/** The run was started by a plain start: between two statements of this call, or before, and has ended. */
-async function openOrTaken(
-  db: Database,
-  run: { readonly namespace: string; readonly runId: string },
-): Promise<SignalWithStartOutcome | 'raced'> {
-  const found = await findRunState(db, run);
-  return found === null || isOpen(found.status)
-    ? 'raced'
-    : { kind: 'already_exists', runId: run.runId, status: found.status };
+  });
 }
 
 function isOpen(status: RunStatus): boolean {

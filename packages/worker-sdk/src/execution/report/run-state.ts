@@ -32,6 +32,7 @@ export class RunState {
   readonly #host: RunStateHost;
   #unsent: { readonly state: MessageInitShape<typeof PayloadSchema> | undefined } | undefined;
   #sending: Promise<void> | undefined;
+  #seq = 0;
 
   constructor(host: RunStateHost) {
     this.#host = host;
@@ -69,7 +70,8 @@ export class RunState {
     try {
       for (let next = this.#unsent; next !== undefined; next = this.#unsent) {
         this.#unsent = undefined;
-        await this.#host.calls.call('setRunState', next.state === undefined ? {} : { state: next.state });
+        const seq = ++this.#seq;
+        await this.#host.calls.call('setRunState', next.state === undefined ? { seq } : { state: next.state, seq });
       }
     } finally {
       this.#sending = undefined;
