@@ -10,6 +10,8 @@ const PAGES = [
   'README.md',
   'docs/client.md',
   'docs/messages.md',
+  'docs/events.md',
+  'docs/promises.md',
   'docs/workflows.md',
   'docs/your-project.md',
   'packages/perdure/README.md',

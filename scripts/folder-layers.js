@@ -16,6 +16,7 @@ export const LAYERS = {
     'schema.ts',
     'signal.ts',
     'update.ts',
+    'event.ts',
     'context.ts',
     'workflow.ts',
     'execution/lease',

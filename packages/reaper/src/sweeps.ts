@@ -2,12 +2,16 @@ import {
   type Database,
   ENDED_CHANNEL,
   encodeEnded,
+  encodeNotices,
   encodeWakeup,
   expireRuns,
   expireSteps,
+  forgetEvents,
   type QueueRef,
+  type ReachedRun,
   reclaimLeases,
   retireStaleWorkers,
+  spreadEvents,
   WAKEUP_CHANNEL,
   wakeSleepers,
 } from '@perdure/store';
@@ -50,7 +54,35 @@ export async function sweepExpired(context: SweepContext): Promise<boolean> {
   const silent = await retireStaleWorkers(db, { minSilenceMs: config.minWorkerSilenceMs });
   if (silent.length > 0) log.warn({ event: 'workers_offline', workerIds: silent });
   await notifyServers(context, [...stuck.queues, ...reclaimed.queues], [...timedOut, ...reclaimed.failedRunIds]);
-  return timedOut.length >= limit || stuck.taken >= limit || reclaimed.runIds.length >= limit;
+  const moreEvents = await sweepEvents(context);
+  return timedOut.length >= limit || stuck.taken >= limit || reclaimed.runIds.length >= limit || moreEvents;
+}
+
+/** Continues events whose server died before they had reached every wait, and deletes those that are kept no longer, one batch each. */
+async function sweepEvents(context: SweepContext): Promise<boolean> {
+  const { db, config, log } = context;
+  const spread = await spreadEvents(db);
+  if (spread.reached.length > 0) log.info({ event: 'events_spread', runs: spread.reached.length });
+  await notifyReached(context, spread.reached);
+  const forgotten = await forgetEvents(db, { limit: config.batchSize });
+  if (forgotten.events > 0) log.debug({ event: 'events_forgotten', events: forgotten.events });
+  return spread.hasMore || forgotten.hasMore;
+}
+
+/** Something has come for runs: queues that have claimable ones, workers that hold others. */
+async function notifyReached(context: SweepContext, reached: readonly ReachedRun[]): Promise<void> {
+  if (context.config.wakeup === 'poll') return;
+  await notifyServers(
+    context,
+    reached.flatMap(({ effect }) => (effect.kind === 'woken' ? [effect.queue] : [])),
+    [],
+  );
+  const notices = reached.flatMap(({ namespace, runId, effect }) =>
+    effect.kind === 'arrived' ? [{ kind: 'arrived' as const, namespace, runId, ...effect.holder }] : [],
+  );
+  for (const payload of encodeNotices({ from: context.reaperId, notices })) {
+    await context.db.notify(WAKEUP_CHANNEL, payload);
+  }
 }
 
 async function notifyServers(

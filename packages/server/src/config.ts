@@ -159,6 +159,15 @@ export const serverOptions = defineOptions({
     description:
       'Signals of a run that no step has received yet, and updates that are not answered; the excess is refused as TOO_MANY_SIGNALS or TOO_MANY_UPDATES',
   },
+  eventRetentionMs: {
+    kind: 'duration',
+    env: 'PERDURE_EVENT_RETENTION',
+    flag: 'event-retention',
+    default: 24 * 3_600_000,
+    min: 60_000,
+    max: 30 * 24 * 3_600_000,
+    description: 'How long a published event is kept for waits that look back',
+  },
   stepTimeoutGraceMs: {
     kind: 'duration',
     env: 'PERDURE_STEP_TIMEOUT_GRACE',

@@ -37,7 +37,7 @@ export const STEP_KINDS = [
 export type StepKind = (typeof STEP_KINDS)[number];
 
 /** Kinds of steps that end from outside of the run (decision 0020). */
-export const AWAITED_KINDS = ['SIGNAL', 'UPDATE'] as const;
+export const AWAITED_KINDS = ['SIGNAL', 'EVENT', 'PROMISE', 'UPDATE'] as const;
 export type AwaitedKind = (typeof AWAITED_KINDS)[number];
 
 export const WORKER_STATUSES = ['ONLINE', 'DRAINING', 'OFFLINE'] as const;
@@ -143,7 +143,7 @@ export interface StepAttempt {
   readonly finishedAt: Date | null;
   readonly nextRetryAt: Date | null;
   readonly firesAt: Date | null;
-  /** What a step of an awaited kind waits for, or has waited for: the name of a signal, or of the update that it received. */
+  /** What a step of an awaited kind waits for, or has waited for: the name of a signal or of the update that it received, the id of a promise, an {@link EventWait} as JSON. */
   readonly awaits: string | null;
   /** Who sent the signal or the update that it received; in histories. */
   readonly sender?: string;
@@ -153,6 +153,18 @@ export interface StepAttempt {
   readonly input?: Payload | null;
   readonly output?: Payload | null;
   readonly heartbeat?: Payload | null;
+}
+
+/** Which events a wait is for: `awaits` of a step of kind EVENT, as JSON. */
+export interface EventWait {
+  readonly namespace: string;
+  readonly name: string;
+  /** Absent: events with any key, or none. */
+  readonly key?: string;
+  /** Events published this long before the beginning of the wait count. At most one of the two is given. */
+  readonly lookBackMs?: number;
+  /** Events published from this time on count: ISO 8601. */
+  readonly since?: string;
 }
 
 /** The latest attempt of a step as a replay needs it. */

@@ -40,18 +40,18 @@ export function collect(value: string, before: readonly string[] = []): string[]
   return [...before, ...value.split(',')];
 }
 
+/** @param what begins the error, for example `The input` */
+export function parseJson(text: string, what: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new CliError(`${what} is not JSON: ${why}. A text needs quotes: '"hello"'.`, EXIT.usage);
+  }
+}
+
 /** For commands that show errors. */
 export const FULL_STACK = [
   '--full-stack',
   "errors with the frames of Perdure and Node too, not only the workflow's own",
 ] as const;
-
-/** @param what names it in the error */
-export function jsonOf(text: string, what: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new CliError(`The ${what} is not JSON: ${why}. A text needs quotes: '"hello"'.`, EXIT.usage);
-  }
-}

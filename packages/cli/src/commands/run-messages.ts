@@ -11,7 +11,7 @@ import { payloadJson, payloadText } from '../output/payloads.js';
 import { printOne } from '../output/print.js';
 import { timeText } from '../output/time.js';
 import { runIdOf, type Session, withRun, withSession } from '../session.js';
-import { FULL_STACK, jsonOf } from './arguments.js';
+import { FULL_STACK, parseJson } from './arguments.js';
 
 interface SendOptions {
   readonly requestId?: string;
@@ -100,5 +100,5 @@ export function sender(): string {
 }
 
 function payloadOf(text: string | undefined) {
-  return text === undefined ? {} : { payload: devalueCodec.encode(jsonOf(text, 'payload')) };
+  return text === undefined ? {} : { payload: devalueCodec.encode(parseJson(text, 'The payload')) };
 }

@@ -8,7 +8,7 @@ import { v7 as newUuid } from 'uuid';
 import { CliError, EXIT } from '../exit-codes.js';
 import { printOne } from '../output/print.js';
 import { withSession } from '../session.js';
-import { countArgument, durationArgument, FULL_STACK, integerArgument, jsonOf } from './arguments.js';
+import { countArgument, durationArgument, FULL_STACK, integerArgument, parseJson } from './arguments.js';
 import { sender } from './run-messages.js';
 import { showResult } from './run-result.js';
 
@@ -107,7 +107,7 @@ function signalOf(text: string) {
   if (at < 0) return { signalName: text };
   return {
     signalName: text.slice(0, at),
-    signalPayload: devalueCodec.encode(jsonOf(text.slice(at + 1), 'payload of the signal')),
+    signalPayload: devalueCodec.encode(parseJson(text.slice(at + 1), 'The payload of the signal')),
   };
 }
 
@@ -117,7 +117,7 @@ function readInput({ input, inputFile }: StartOptions): unknown {
   }
   const text = input ?? (inputFile === undefined ? undefined : readInputFile(inputFile));
   if (text === undefined) return undefined;
-  return jsonOf(text, 'input');
+  return parseJson(text, 'The input');
 }
 
 function readInputFile(path: string): string {

@@ -78,11 +78,16 @@ function barsOf(steps: readonly StepAttempt[]): (step: StepAttempt) => string {
 }
 
 /** `2 of 3`: the counted attempt of those that the policy allows; `4 (2 of 3)` when not all attempts count. */
-export function attemptText({ kind, attemptNumber, countedAttempt, maxCountedAttempts }: StepAttempt): string {
-  if (kind === StepKind.SLEEP || kind === StepKind.SIGNAL || kind === StepKind.UPDATE) return '';
+export function attemptText(step: StepAttempt): string {
+  const { kind, awaits, attemptNumber, countedAttempt, maxCountedAttempts } = step;
+  if (kind === StepKind.SLEEP || awaits !== '' || kind === StepKind.UPDATE) return '';
   const counted = maxCountedAttempts > 0 ? `${countedAttempt} of ${maxCountedAttempts}` : String(countedAttempt);
   return attemptNumber === countedAttempt ? counted : `${attemptNumber} (${counted})`;
 }
+
+/** What a step waits for from outside: `signal approved`, `promise 3f…`. */
+export const awaitsText = ({ kind, awaits }: StepAttempt): string =>
+  `${(StepKind[kind] ?? '').toLowerCase()} ${safe(awaits)}`;
 
 /** True when some attempt does not count, which a reader has to be told once. */
 export const hasUncounted = (steps: readonly StepAttempt[]): boolean =>
@@ -91,9 +96,15 @@ export const hasUncounted = (steps: readonly StepAttempt[]): boolean =>
 /** What follows after an attempt. */
 function nextText(step: StepAttempt): string {
   if (step.isCut) return 'taken back: the run was retried';
-  if (step.kind === StepKind.SIGNAL || step.kind === StepKind.UPDATE) return messageText(step);
+  const message = messageText(step);
+  if (message !== '') return message;
   if (step.kind === StepKind.SLEEP) {
     return step.status === StepStatus.RUNNING ? `wakes ${timeText(step.firesAt)}` : '';
+  }
+  if (step.awaits !== '') {
+    if (step.status !== StepStatus.RUNNING) return '';
+    const timeout = step.firesAt === undefined ? '' : ` until ${timeText(step.firesAt)}`;
+    return `waits for ${awaitsText(step)}${timeout}`;
   }
   if (step.status === StepStatus.RUNNING) {
     return step.deadlineAt === undefined ? '' : `times out ${timeText(step.deadlineAt)}`;
@@ -104,10 +115,10 @@ function nextText(step: StepAttempt): string {
   return 'final';
 }
 
-/** What came, and from whom. */
-function messageText({ awaits, sender, status, finishedAt, firesAt }: StepAttempt): string {
-  if (status === StepStatus.RUNNING) return firesAt === undefined ? '' : `times out ${timeText(firesAt)}`;
-  if (finishedAt === undefined || status !== StepStatus.COMPLETED) return '';
+/** What a step has received, and from whom; empty unless it is a signal or an update. */
+function messageText({ kind, awaits, sender, status }: StepAttempt): string {
+  const isMessage = kind === StepKind.SIGNAL || kind === StepKind.UPDATE;
+  if (!isMessage || status !== StepStatus.COMPLETED) return '';
   return `got ${safe(awaits)}${sender === '' ? '' : ` from ${safe(sender)}`}`;
 }
 
@@ -124,11 +135,11 @@ export function stepText(step: StepAttempt, fullStack: boolean): string {
     ['started', timeText(step.startedAt)],
     ['ended', timeText(step.finishedAt)],
     ['took', spanText(betweenMs(step.startedAt, step.finishedAt))],
-    ['wakes', timeText(step.firesAt)],
+    ['waits for', step.awaits === '' ? undefined : awaitsText(step)],
+    [step.awaits === '' ? 'wakes' : 'times out', timeText(step.firesAt)],
     ['next attempt', timeText(step.nextRetryAt)],
     ['times out', timeText(step.deadlineAt)],
-    ['received', messageText(step) === '' ? undefined : safe(step.awaits)],
-    ['sent by', safe(step.sender)],
+    ['received', messageText(step)],
     ['input', payloadText(step.input)],
     ['output', payloadText(step.output)],
     ['heartbeat', payloadText(step.heartbeat)],

@@ -5,6 +5,7 @@ import type { Wakeups } from '../dispatch/wakeups.js';
 import type { Effect } from './after-commit.js';
 import { Coalescer } from './coalescer.js';
 import { type CommandKind, commandTable } from './command-table.js';
+import { EventSpreader } from './event-spreader.js';
 import { RunOrder } from './run-order.js';
 
 /** Submits one command; resolves with its outcome once it is committed. */
@@ -32,6 +33,8 @@ export interface CommandsOptions {
   readonly log: Logger;
   readonly wakeups: Wakeups;
   readonly dispatcher: Dispatcher;
+  /** Aborted when the server stops. */
+  readonly stopping: AbortSignal;
   /** Most commands of one kind that may wait. */
   readonly maxQueued: number;
   /** Most bytes of values of one kind that may wait. */
@@ -39,8 +42,10 @@ export interface CommandsOptions {
 }
 
 export function createCommands(options: CommandsOptions): Commands {
-  const { db, log, wakeups, maxQueued, maxQueuedBytes } = options;
+  const { db, log, wakeups, maxQueued, maxQueuedBytes, stopping } = options;
   const onFault = (error: unknown) => log.error({ event: 'callback_failed', err: error });
+  const apply = (effect: Effect) => applyEffect(wakeups, spreader, effect, onFault);
+  const spreader = new EventSpreader({ db, log, stopping, apply });
 
   const coalescerOf = <Command, Outcome>(kind: CommandKind<Command, Outcome>) =>
     new Coalescer<Command, Outcome>({
@@ -55,7 +60,7 @@ export function createCommands(options: CommandsOptions): Commands {
         const { effects } = kind;
         if (effects !== undefined) {
           commands.forEach((command, index) => {
-            for (const effect of effects(command, outcomes[index] as Outcome)) applyEffect(wakeups, effect, onFault);
+            for (const effect of effects(command, outcomes[index] as Outcome)) apply(effect);
           });
         }
         return outcomes;
@@ -101,11 +106,16 @@ function untilRead<Command, Outcome>(submit: Submit<Command, Outcome>): Submit<C
 }
 
 /** Runs after the commit, so an error here changes no outcome: waiting callers find the change with their next fallback read. */
-function applyEffect(wakeups: Wakeups, effect: Effect, onFault: (error: unknown) => void): void {
+function applyEffect(
+  wakeups: Wakeups,
+  spreader: EventSpreader,
+  effect: Effect,
+  onFault: (error: unknown) => void,
+): void {
   try {
     switch (effect.kind) {
       case 'runnable':
-        wakeups.runnable(effect.queue, 1, effect.workflowType);
+        wakeups.runnable(effect.queue, effect.runs ?? 1, effect.workflowType);
         break;
       case 'wakes':
         wakeups.wakesIn(effect.inMs);
@@ -124,6 +134,9 @@ function applyEffect(wakeups: Wakeups, effect: Effect, onFault: (error: unknown)
         break;
       case 'notice':
         wakeups.notice(effect.notice);
+        break;
+      case 'unspread':
+        spreader.spread();
         break;
     }
   } catch (error) {

@@ -1,5 +1,6 @@
 import { WaitReason } from '@perdure/proto';
 import { type Failure, type Run, type RunFacts, type StepAttempt, SUSPECT_LOSSES } from '@perdure/store';
+import { awaitsPhrase } from '../rpc/encode/awaits.js';
 import { attemptText, errorLine, errorText, list, oneLine, span, workerText } from '../rpc/phrases.js';
 
 /** Why a run is not moving, for programs and for people. */
@@ -20,8 +21,9 @@ export function explainRun(run: Run, facts: RunFacts): Explanation {
       return withCancel(run, facts, explainPending(run, facts));
     case 'SLEEPING':
       return withCancel(run, facts, explainSleeping(run, facts));
-    // Reserved: no run has these statuses yet.
     case 'WAITING':
+      return withCancel(run, facts, explainWaiting(run, facts));
+    // Reserved: no run has this status yet.
     case 'PAUSED':
       return withCancel(run, facts, { reason: WaitReason.UNSPECIFIED, text: `It is ${run.status}.` });
     case 'COMPLETED':
@@ -54,7 +56,7 @@ function explainRunning(run: Run, facts: RunFacts): Explanation {
     };
   }
   const branches = facts.currentSteps;
-  const bodies = branches.filter((step) => step.status === 'RUNNING' && step.kind !== 'SLEEP');
+  const bodies = branches.filter((step) => step.status === 'RUNNING' && step.kind !== 'SLEEP' && step.awaits === null);
   const waits = branches.filter((step) => !bodies.includes(step)).map((step) => waitText(step, facts));
   const sinceMs = Math.max(run.updatedAt.getTime(), facts.lastStepEndedAt?.getTime() ?? 0);
   const doing =
@@ -80,11 +82,30 @@ function bodyText(step: StepAttempt, now: Date): string {
 }
 
 function waitText(step: StepAttempt, { now }: RunFacts): string {
+  if (step.awaits !== null) return `'${step.stepId}' waits for ${arrivalText(step, now)}`;
   if (step.kind === 'SLEEP') {
     return `'${step.stepId}' sleeps and wakes ${inTime((step.firesAt?.getTime() ?? 0) - now.getTime())}`;
   }
   const inMs = (step.nextRetryAt?.getTime() ?? 0) - now.getTime();
   return `step '${step.stepId}' is retried ${inTime(inMs)} after ${attemptText(step)} failed with ${errorText(step.failure)}`;
+}
+
+/** `signal 'go' (for 3 s, times out in 2 h)`. */
+function arrivalText(step: StepAttempt, now: Date): string {
+  const timeout = step.firesAt === null ? '' : `, times out ${inTime(step.firesAt.getTime() - now.getTime())}`;
+  return `${awaitsPhrase(step)} (for ${span(now.getTime() - step.startedAt.getTime())}${timeout})`;
+}
+
+function explainWaiting(run: Run, facts: RunFacts): Explanation {
+  const awaited = facts.currentSteps.filter((step) => step.awaits !== null);
+  const others = facts.currentSteps.filter((step) => step.awaits === null).map((step) => waitText(step, facts));
+  const what =
+    awaited.length === 0 ? 'something from outside' : list(awaited.map((step) => arrivalText(step, facts.now)));
+  const meanwhile = others.length === 0 ? '' : ` Meanwhile ${list(others)}.`;
+  const lateMs = run.wakeAt === null ? 0 : facts.now.getTime() - run.wakeAt.getTime();
+  const late = lateMs > LATE_MS ? ` It was due to wake ${span(lateMs)} ago.` : '';
+  const nobody = run.wakeAt !== null && facts.reapersAlive === 0 ? ` ${NO_REAPER} to end its timeouts.` : '';
+  return { reason: WaitReason.ARRIVAL, text: `It waits for ${what}.${meanwhile}${late}${nobody}` };
 }
 
 function explainPending(run: Run, facts: RunFacts): Explanation {

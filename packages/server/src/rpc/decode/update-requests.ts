@@ -9,9 +9,9 @@ import {
 } from '@perdure/proto';
 import type { AnswerUpdate, RunRef, SendUpdate, SetRunState, SignalWithStart, UpdateAnswer } from '@perdure/store';
 import { v7 as newUuid } from 'uuid';
-import { decodeName } from './arrival-requests.js';
 import type { Checker } from './checker.js';
 import { decodeFailure } from './failure.js';
+import { decodeName } from './name.js';
 import { decodeWait } from './wait.js';
 import { decodeLease, MAX_INT32 } from './worker-requests.js';
 import { decodeRunRef, decodeStart } from './workflow-requests.js';

@@ -34,6 +34,7 @@ import {
   stepStatusNumber,
   workerStatusNumber,
 } from '../enums.js';
+import { awaitsText } from './awaits.js';
 import { durationOf, optionalTimestamp, timestampOf } from './time.js';
 
 export function payloadMessage(payload: Payload): PayloadMessage {
@@ -67,7 +68,7 @@ function failureMessage(failure: Failure): FailureMessage {
   });
 }
 
-function optionalFailure(failure: Failure | null): { failure?: FailureMessage } {
+export function optionalFailure(failure: Failure | null): { failure?: FailureMessage } {
   return failure === null ? {} : { failure: failureMessage(failure) };
 }
 
@@ -142,7 +143,7 @@ export function stepMessage(step: StepAttempt): StepAttemptMessage {
     leaseToken: step.leaseToken,
     eventSeq: step.eventSeq ?? 0,
     isCut: step.isCut,
-    awaits: step.awaits ?? '',
+    awaits: awaitsText(step),
     sender: step.sender ?? '',
     startedAt: timestampOf(step.startedAt),
     ...optionalTimestamp('finishedAt', step.finishedAt),

@@ -68,6 +68,8 @@ create or replace function perdure.bind_arrival(waiting_run uuid, waiting_step t
   as $$ begin
     case waiting_kind
       when 'SIGNAL' then return query select * from perdure.bind_signal(waiting_run, waiting_step, awaited);
+      when 'EVENT' then return query select * from perdure.bind_event(waiting_run, waiting_step, awaited);
+      when 'PROMISE' then return query select * from perdure.bind_promise(waiting_run, waiting_step, awaited);
       when 'UPDATE' then return query select * from perdure.bind_update(waiting_run, waiting_step);
       else null;
     end case;

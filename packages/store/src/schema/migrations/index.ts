@@ -1,5 +1,6 @@
 import { core } from './0001-core.js';
 import { arrivals } from './0002-arrivals.js';
+import { events } from './0004-events.js';
 import { updates } from './0005-updates.js';
 
 export interface Migration {
@@ -13,5 +14,6 @@ export interface Migration {
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: 'core', sql: core },
   { version: 2, name: 'arrivals', sql: arrivals },
+  { version: 4, name: 'events', sql: events },
   { version: 5, name: 'updates', sql: updates },
 ];

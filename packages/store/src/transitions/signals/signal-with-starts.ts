@@ -11,9 +11,10 @@ import type { Database } from '../../database/database.js';
 import { plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import { type Payload, type RunStatus, TERMINAL_STATUSES } from '../../model.js';
+import type { ArrivalEffect } from '../parts/arrival-effect.js';
 import { inRounds } from '../parts/batch.js';
 import { findOpenRuns, lockWorkflowIds, startPlainRuns } from '../runs/start-runs.js';
-import { type ArrivalEffect, type SendSignal, type SendSignalOutcome, sendSignals } from './send-signals.js';
+import { type SendSignal, type SendSignalOutcome, sendSignals } from './send-signals.js';
 
 export interface SignalWithStart {
   readonly start: StartRun;

@@ -9,8 +9,8 @@ import type { Database } from '../../database/database.js';
 import { byteaArray, plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import type { Payload, RunStatus } from '../../model.js';
+import { type ArrivalEffect, type ArrivalRow, arrivalEffect } from '../parts/arrival-effect.js';
 import { unknownVerdict, type VerdictRow } from '../parts/batch.js';
-import { type ArrivalEffect, type ArrivalRow, arrivalEffect } from '../signals/send-signals.js';
 
 export interface SendUpdate {
   readonly namespace: string;

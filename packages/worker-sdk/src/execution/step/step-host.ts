@@ -43,6 +43,10 @@ export interface AwaitedCall {
   /** Undefined: no limit. */
   readonly timeoutMs: number | undefined;
   readonly settle: Settle;
+  /** What comes may be plain JSON whatever the codec is. */
+  readonly acceptsJson?: boolean;
+  /** The wait is recorded, or will not be; not called once the execution has ended. */
+  readonly onBegun?: () => void;
 }
 
 /** What steps and timers need of an execution. */

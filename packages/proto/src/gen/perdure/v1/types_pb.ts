@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/types.proto.
  */
 export const file_perdure_v1_types: GenFile = /*@__PURE__*/
-  fileDesc("ChZwZXJkdXJlL3YxL3R5cGVzLnByb3RvEgpwZXJkdXJlLnYxIikKB1BheWxvYWQSDAoEZGF0YRgBIAEoDBIQCghlbmNvZGluZxgCIAEoCSKsAgoHRmFpbHVyZRIMCgR0eXBlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDQoFc3RhY2sYAyABKAkSDAoEY29kZRgEIAEoCRIpCgZyZWFzb24YBSABKA4yGS5wZXJkdXJlLnYxLkZhaWx1cmVSZWFzb24SJAoHZGV0YWlscxgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIiCgVjYXVzZRgHIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1ub25fcmV0cnlhYmxlGAggASgIEiMKBmVycm9ycxgJIAMoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIPCgdzdGVwX2lkGAogASgJEiMKBnNlYWxlZBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCK5BwoLV29ya2Zsb3dSdW4SDgoGcnVuX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIVCg13b3JrZmxvd190eXBlGAQgASgJEg0KBWJ1aWxkGAUgASgJEhIKCnRhc2tfcXVldWUYBiABKAkSEAoIcHJpb3JpdHkYByABKAUSJQoGc3RhdHVzGAggASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSDwoHYXR0ZW1wdBgJIAEoBRITCgtsZWFzZV90b2tlbhgKIAEoBRIRCglsZWFzZWRfYnkYCyABKAkSNAoQbGVhc2VfZXhwaXJlc19hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMYXZhaWxhYmxlX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgd3YWtlX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9ydW5fZGVhZGxpbmVfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKFWV4ZWN1dGlvbl9kZWFkbGluZV9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNwoTY2FuY2VsX3JlcXVlc3RlZF9hdBgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNY2FuY2VsX3JlYXNvbhgSIAEoCRITCgtsb3N0X2xlYXNlcxgTIAEoBRIuCgpjcmVhdGVkX2F0GBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydGVkX2F0GBUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GBYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgXIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIgoFaW5wdXQYGCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSIwoGb3V0cHV0GBkgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYGiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSDwoHcmV0cmllcxgbIAEoBRIbChNsYXN0X3JlbGVhc2VfcmVhc29uGBwgASgJIt4FCgtTdGVwQXR0ZW1wdBIOCgZydW5faWQYASABKAkSDwoHc3RlcF9pZBgCIAEoCRILCgNzZXEYAyABKAUSIgoEa2luZBgEIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSFwoPY291bnRlZF9hdHRlbXB0GAYgASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAcgASgFEhEKCWlzX2xhdGVzdBgIIAEoCBImCgZzdGF0dXMYCSABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSEQoJd29ya2VyX2lkGAogASgJEhMKC2xlYXNlX3Rva2VuGAsgASgFEiIKBWlucHV0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiMKBm91dHB1dBgNIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGA4gASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KCnN0YXJ0ZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaGVkX2F0GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZGVhZGxpbmVfYXQYEyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKCWhlYXJ0YmVhdBgUIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIRCglldmVudF9zZXEYFSABKAUSDgoGaXNfY3V0GBYgASgIEg4KBmF3YWl0cxgXIAEoCRIOCgZzZW5kZXIYHiABKAki4QIKCldvcmtlckluZm8SEQoJd29ya2VyX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg0KBWJ1aWxkGAUgASgJEhAKCGlkZW50aXR5GAYgASgJEg0KBXNsb3RzGAcgASgFEjEKDmxlYXNlX2R1cmF0aW9uGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBnN0YXR1cxgJIAEoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzEjEKDXJlZ2lzdGVyZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3Rfc2Vlbl9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcnVubmluZxgMIAEoBSrxAwoNRmFpbHVyZVJlYXNvbhIeChpGQUlMVVJFX1JFQVNPTl9VTlNQRUNJRklFRBAAEh4KGkZBSUxVUkVfUkVBU09OX0FQUExJQ0FUSU9OEAESHwobRkFJTFVSRV9SRUFTT05fU1RFUF9USU1FT1VUEAISJAogRkFJTFVSRV9SRUFTT05fSEVBUlRCRUFUX1RJTUVPVVQQAxIeChpGQUlMVVJFX1JFQVNPTl9SVU5fVElNRU9VVBAEEiQKIEZBSUxVUkVfUkVBU09OX0VYRUNVVElPTl9USU1FT1VUEAUSHgoaRkFJTFVSRV9SRUFTT05fV09SS0VSX0xPU1QQBhInCiNGQUlMVVJFX1JFQVNPTl9UT09fTUFOWV9MT1NUX0xFQVNFUxAHEiIKHkZBSUxVUkVfUkVBU09OX05PTl9ERVRFUk1JTklTTRAIEhwKGEZBSUxVUkVfUkVBU09OX0NBTkNFTExFRBAJEh0KGUZBSUxVUkVfUkVBU09OX1RFUk1JTkFURUQQChIkCiBGQUlMVVJFX1JFQVNPTl9QQVlMT0FEX1RPT19MQVJHRRALEiAKHEZBSUxVUkVfUkVBU09OX0lOVkFMSURfSU5QVVQQDBIhCh1GQUlMVVJFX1JFQVNPTl9VUERBVEVfUkVGVVNFRBAUKoUCCglSdW5TdGF0dXMSGgoWUlVOX1NUQVRVU19VTlNQRUNJRklFRBAAEhYKElJVTl9TVEFUVVNfUEVORElORxABEhYKElJVTl9TVEFUVVNfUlVOTklORxACEhcKE1JVTl9TVEFUVVNfU0xFRVBJTkcQAxIWChJSVU5fU1RBVFVTX1dBSVRJTkcQBBIVChFSVU5fU1RBVFVTX1BBVVNFRBAFEhgKFFJVTl9TVEFUVVNfQ09NUExFVEVEEAYSFQoRUlVOX1NUQVRVU19GQUlMRUQQBxIYChRSVU5fU1RBVFVTX0NBTkNFTExFRBAIEhkKFVJVTl9TVEFUVVNfVEVSTUlOQVRFRBAJKsQBCgpTdGVwU3RhdHVzEhsKF1NURVBfU1RBVFVTX1VOU1BFQ0lGSUVEEAASFwoTU1RFUF9TVEFUVVNfUlVOTklORxABEhkKFVNURVBfU1RBVFVTX0NPTVBMRVRFRBACEhYKElNURVBfU1RBVFVTX0ZBSUxFRBADEhkKFVNURVBfU1RBVFVTX0NBTkNFTExFRBAEEhcKE1NURVBfU1RBVFVTX1NLSVBQRUQQBRIZChVTVEVQX1NUQVRVU19USU1FRF9PVVQQBiqGAgoIU3RlcEtpbmQSGQoVU1RFUF9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSU1RFUF9LSU5EX0ZVTkNUSU9OEAESEwoPU1RFUF9LSU5EX1NMRUVQEAISFAoQU1RFUF9LSU5EX1NJR05BTBADEhMKD1NURVBfS0lORF9DSElMRBAEEhMKD1NURVBfS0lORF9IVU1BThAFEhkKFVNURVBfS0lORF9UUkFOU0FDVElPThAGEhUKEVNURVBfS0lORF9WRVJTSU9OEAcSEwoPU1RFUF9LSU5EX0VWRU5UEAgSFQoRU1RFUF9LSU5EX1BST01JU0UQCRIUChBTVEVQX0tJTkRfVVBEQVRFEAoqfgoMV29ya2VyU3RhdHVzEh0KGVdPUktFUl9TVEFUVVNfVU5TUEVDSUZJRUQQABIYChRXT1JLRVJfU1RBVFVTX09OTElORRABEhoKFldPUktFUl9TVEFUVVNfRFJBSU5JTkcQAhIZChVXT1JLRVJfU1RBVFVTX09GRkxJTkUQAyq6BgoLRXJyb3JSZWFzb24SHAoYRVJST1JfUkVBU09OX1VOU1BFQ0lGSUVEEAASHgoaRVJST1JfUkVBU09OX0lOVkFMSURfRklFTEQQARIeChpFUlJPUl9SRUFTT05fUlVOX05PVF9GT1VORBACEh8KG0VSUk9SX1JFQVNPTl9TVEVQX05PVF9GT1VORBADEiQKIEVSUk9SX1JFQVNPTl9OQU1FU1BBQ0VfTk9UX0ZPVU5EEAQSIQodRVJST1JfUkVBU09OX1dPUktFUl9OT1RfRk9VTkQQBRIoCiRFUlJPUl9SRUFTT05fV09SS0ZMT1dfQUxSRUFEWV9FWElTVFMQBhIpCiVFUlJPUl9SRUFTT05fTkFNRVNQQUNFX0FMUkVBRFlfRVhJU1RTEAcSGwoXRVJST1JfUkVBU09OX0xFQVNFX0xPU1QQCBIgChxFUlJPUl9SRUFTT05fV1JPTkdfUlVOX1NUQVRFEAkSHgoaRVJST1JfUkVBU09OX1dST05HX0FUVEVNUFQQChIeChpFUlJPUl9SRUFTT05fU1RFUF9NSVNNQVRDSBALEiEKHUVSUk9SX1JFQVNPTl9DQU5DRUxfUkVRVUVTVEVEEAwSHgoaRVJST1JfUkVBU09OX1RJTUVSX05PVF9EVUUQDRImCiJFUlJPUl9SRUFTT05fV09SS0VSX05PVF9SRUdJU1RFUkVEEA4SIAocRVJST1JfUkVBU09OX1dPUktFUl9EUkFJTklORxAPEiAKHEVSUk9SX1JFQVNPTl9XT1JLRVJfTUlTTUFUQ0gQEBIbChdFUlJPUl9SRUFTT05fT1ZFUkxPQURFRBAREiUKIUVSUk9SX1JFQVNPTl9EQVRBQkFTRV9VTkFWQUlMQUJMRRASEh4KGkVSUk9SX1JFQVNPTl9TSFVUVElOR19ET1dOEBMSGQoVRVJST1JfUkVBU09OX0lOVEVSTkFMEBQSGwoXRVJST1JfUkVBU09OX1JVTl9DTE9TRUQQFRIhCh1FUlJPUl9SRUFTT05fVE9PX01BTllfU0lHTkFMUxAWEiEKHUVSUk9SX1JFQVNPTl9UT09fTUFOWV9VUERBVEVTECBiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChZwZXJkdXJlL3YxL3R5cGVzLnByb3RvEgpwZXJkdXJlLnYxIikKB1BheWxvYWQSDAoEZGF0YRgBIAEoDBIQCghlbmNvZGluZxgCIAEoCSKsAgoHRmFpbHVyZRIMCgR0eXBlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDQoFc3RhY2sYAyABKAkSDAoEY29kZRgEIAEoCRIpCgZyZWFzb24YBSABKA4yGS5wZXJkdXJlLnYxLkZhaWx1cmVSZWFzb24SJAoHZGV0YWlscxgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIiCgVjYXVzZRgHIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1ub25fcmV0cnlhYmxlGAggASgIEiMKBmVycm9ycxgJIAMoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIPCgdzdGVwX2lkGAogASgJEiMKBnNlYWxlZBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCK5BwoLV29ya2Zsb3dSdW4SDgoGcnVuX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIVCg13b3JrZmxvd190eXBlGAQgASgJEg0KBWJ1aWxkGAUgASgJEhIKCnRhc2tfcXVldWUYBiABKAkSEAoIcHJpb3JpdHkYByABKAUSJQoGc3RhdHVzGAggASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSDwoHYXR0ZW1wdBgJIAEoBRITCgtsZWFzZV90b2tlbhgKIAEoBRIRCglsZWFzZWRfYnkYCyABKAkSNAoQbGVhc2VfZXhwaXJlc19hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMYXZhaWxhYmxlX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgd3YWtlX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9ydW5fZGVhZGxpbmVfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKFWV4ZWN1dGlvbl9kZWFkbGluZV9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNwoTY2FuY2VsX3JlcXVlc3RlZF9hdBgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNY2FuY2VsX3JlYXNvbhgSIAEoCRITCgtsb3N0X2xlYXNlcxgTIAEoBRIuCgpjcmVhdGVkX2F0GBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydGVkX2F0GBUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GBYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgXIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIgoFaW5wdXQYGCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSIwoGb3V0cHV0GBkgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYGiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSDwoHcmV0cmllcxgbIAEoBRIbChNsYXN0X3JlbGVhc2VfcmVhc29uGBwgASgJIt4FCgtTdGVwQXR0ZW1wdBIOCgZydW5faWQYASABKAkSDwoHc3RlcF9pZBgCIAEoCRILCgNzZXEYAyABKAUSIgoEa2luZBgEIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSFwoPY291bnRlZF9hdHRlbXB0GAYgASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAcgASgFEhEKCWlzX2xhdGVzdBgIIAEoCBImCgZzdGF0dXMYCSABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSEQoJd29ya2VyX2lkGAogASgJEhMKC2xlYXNlX3Rva2VuGAsgASgFEiIKBWlucHV0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiMKBm91dHB1dBgNIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGA4gASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KCnN0YXJ0ZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaGVkX2F0GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZGVhZGxpbmVfYXQYEyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKCWhlYXJ0YmVhdBgUIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIRCglldmVudF9zZXEYFSABKAUSDgoGaXNfY3V0GBYgASgIEg4KBmF3YWl0cxgXIAEoCRIOCgZzZW5kZXIYHiABKAki4wEKBUV2ZW50EhAKCGV2ZW50X2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIMCgRuYW1lGAMgASgJEgsKA2tleRgEIAEoCRISCgpyZXF1ZXN0X2lkGAUgASgJEjAKDHB1Ymxpc2hlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJAoHcGF5bG9hZBgIIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCLyAgoORHVyYWJsZVByb21pc2USEgoKcHJvbWlzZV9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSDgoGcnVuX2lkGAMgASgJEhMKC3dvcmtmbG93X2lkGAQgASgJEg8KB3N0ZXBfaWQYBSABKAkSJwoFc3RhdGUYBiABKA4yGC5wZXJkdXJlLnYxLlByb21pc2VTdGF0ZRIuCgpjcmVhdGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgx0aW1lc19vdXRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnNldHRsZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiIKBXZhbHVlGAogASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYCyABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUi4QIKCldvcmtlckluZm8SEQoJd29ya2VyX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg0KBWJ1aWxkGAUgASgJEhAKCGlkZW50aXR5GAYgASgJEg0KBXNsb3RzGAcgASgFEjEKDmxlYXNlX2R1cmF0aW9uGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBnN0YXR1cxgJIAEoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzEjEKDXJlZ2lzdGVyZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3Rfc2Vlbl9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcnVubmluZxgMIAEoBSrxAwoNRmFpbHVyZVJlYXNvbhIeChpGQUlMVVJFX1JFQVNPTl9VTlNQRUNJRklFRBAAEh4KGkZBSUxVUkVfUkVBU09OX0FQUExJQ0FUSU9OEAESHwobRkFJTFVSRV9SRUFTT05fU1RFUF9USU1FT1VUEAISJAogRkFJTFVSRV9SRUFTT05fSEVBUlRCRUFUX1RJTUVPVVQQAxIeChpGQUlMVVJFX1JFQVNPTl9SVU5fVElNRU9VVBAEEiQKIEZBSUxVUkVfUkVBU09OX0VYRUNVVElPTl9USU1FT1VUEAUSHgoaRkFJTFVSRV9SRUFTT05fV09SS0VSX0xPU1QQBhInCiNGQUlMVVJFX1JFQVNPTl9UT09fTUFOWV9MT1NUX0xFQVNFUxAHEiIKHkZBSUxVUkVfUkVBU09OX05PTl9ERVRFUk1JTklTTRAIEhwKGEZBSUxVUkVfUkVBU09OX0NBTkNFTExFRBAJEh0KGUZBSUxVUkVfUkVBU09OX1RFUk1JTkFURUQQChIkCiBGQUlMVVJFX1JFQVNPTl9QQVlMT0FEX1RPT19MQVJHRRALEiAKHEZBSUxVUkVfUkVBU09OX0lOVkFMSURfSU5QVVQQDBIhCh1GQUlMVVJFX1JFQVNPTl9VUERBVEVfUkVGVVNFRBAUKoUCCglSdW5TdGF0dXMSGgoWUlVOX1NUQVRVU19VTlNQRUNJRklFRBAAEhYKElJVTl9TVEFUVVNfUEVORElORxABEhYKElJVTl9TVEFUVVNfUlVOTklORxACEhcKE1JVTl9TVEFUVVNfU0xFRVBJTkcQAxIWChJSVU5fU1RBVFVTX1dBSVRJTkcQBBIVChFSVU5fU1RBVFVTX1BBVVNFRBAFEhgKFFJVTl9TVEFUVVNfQ09NUExFVEVEEAYSFQoRUlVOX1NUQVRVU19GQUlMRUQQBxIYChRSVU5fU1RBVFVTX0NBTkNFTExFRBAIEhkKFVJVTl9TVEFUVVNfVEVSTUlOQVRFRBAJKsQBCgpTdGVwU3RhdHVzEhsKF1NURVBfU1RBVFVTX1VOU1BFQ0lGSUVEEAASFwoTU1RFUF9TVEFUVVNfUlVOTklORxABEhkKFVNURVBfU1RBVFVTX0NPTVBMRVRFRBACEhYKElNURVBfU1RBVFVTX0ZBSUxFRBADEhkKFVNURVBfU1RBVFVTX0NBTkNFTExFRBAEEhcKE1NURVBfU1RBVFVTX1NLSVBQRUQQBRIZChVTVEVQX1NUQVRVU19USU1FRF9PVVQQBiqGAgoIU3RlcEtpbmQSGQoVU1RFUF9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSU1RFUF9LSU5EX0ZVTkNUSU9OEAESEwoPU1RFUF9LSU5EX1NMRUVQEAISFAoQU1RFUF9LSU5EX1NJR05BTBADEhMKD1NURVBfS0lORF9DSElMRBAEEhMKD1NURVBfS0lORF9IVU1BThAFEhkKFVNURVBfS0lORF9UUkFOU0FDVElPThAGEhUKEVNURVBfS0lORF9WRVJTSU9OEAcSEwoPU1RFUF9LSU5EX0VWRU5UEAgSFQoRU1RFUF9LSU5EX1BST01JU0UQCRIUChBTVEVQX0tJTkRfVVBEQVRFEAoqugEKDFByb21pc2VTdGF0ZRIdChlQUk9NSVNFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVUFJPTUlTRV9TVEFURV9QRU5ESU5HEAESGgoWUFJPTUlTRV9TVEFURV9SRVNPTFZFRBACEhoKFlBST01JU0VfU1RBVEVfUkVKRUNURUQQAxIbChdQUk9NSVNFX1NUQVRFX1RJTUVEX09VVBAEEhsKF1BST01JU0VfU1RBVEVfQ0FOQ0VMTEVEEAUqfgoMV29ya2VyU3RhdHVzEh0KGVdPUktFUl9TVEFUVVNfVU5TUEVDSUZJRUQQABIYChRXT1JLRVJfU1RBVFVTX09OTElORRABEhoKFldPUktFUl9TVEFUVVNfRFJBSU5JTkcQAhIZChVXT1JLRVJfU1RBVFVTX09GRkxJTkUQAyreBgoLRXJyb3JSZWFzb24SHAoYRVJST1JfUkVBU09OX1VOU1BFQ0lGSUVEEAASHgoaRVJST1JfUkVBU09OX0lOVkFMSURfRklFTEQQARIeChpFUlJPUl9SRUFTT05fUlVOX05PVF9GT1VORBACEh8KG0VSUk9SX1JFQVNPTl9TVEVQX05PVF9GT1VORBADEiQKIEVSUk9SX1JFQVNPTl9OQU1FU1BBQ0VfTk9UX0ZPVU5EEAQSIQodRVJST1JfUkVBU09OX1dPUktFUl9OT1RfRk9VTkQQBRIoCiRFUlJPUl9SRUFTT05fV09SS0ZMT1dfQUxSRUFEWV9FWElTVFMQBhIpCiVFUlJPUl9SRUFTT05fTkFNRVNQQUNFX0FMUkVBRFlfRVhJU1RTEAcSGwoXRVJST1JfUkVBU09OX0xFQVNFX0xPU1QQCBIgChxFUlJPUl9SRUFTT05fV1JPTkdfUlVOX1NUQVRFEAkSHgoaRVJST1JfUkVBU09OX1dST05HX0FUVEVNUFQQChIeChpFUlJPUl9SRUFTT05fU1RFUF9NSVNNQVRDSBALEiEKHUVSUk9SX1JFQVNPTl9DQU5DRUxfUkVRVUVTVEVEEAwSHgoaRVJST1JfUkVBU09OX1RJTUVSX05PVF9EVUUQDRImCiJFUlJPUl9SRUFTT05fV09SS0VSX05PVF9SRUdJU1RFUkVEEA4SIAocRVJST1JfUkVBU09OX1dPUktFUl9EUkFJTklORxAPEiAKHEVSUk9SX1JFQVNPTl9XT1JLRVJfTUlTTUFUQ0gQEBIbChdFUlJPUl9SRUFTT05fT1ZFUkxPQURFRBAREiUKIUVSUk9SX1JFQVNPTl9EQVRBQkFTRV9VTkFWQUlMQUJMRRASEh4KGkVSUk9SX1JFQVNPTl9TSFVUVElOR19ET1dOEBMSGQoVRVJST1JfUkVBU09OX0lOVEVSTkFMEBQSGwoXRVJST1JfUkVBU09OX1JVTl9DTE9TRUQQFRIhCh1FUlJPUl9SRUFTT05fVE9PX01BTllfU0lHTkFMUxAWEiIKHkVSUk9SX1JFQVNPTl9QUk9NSVNFX05PVF9GT1VORBAZEiEKHUVSUk9SX1JFQVNPTl9UT09fTUFOWV9VUERBVEVTECBiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Opaque bytes that the server stores and returns exactly as they came and never parses.
@@ -504,7 +504,8 @@ export type StepAttempt = Message<"perdure.v1.StepAttempt"> & {
   isCut: boolean;
 
   /**
-   * What the step waits for, or has waited for: the name of a signal, or of the update that it received; empty for other kinds.
+   * What the step waits for, or has waited for: the name of a signal, or of the update that it received, the name and key of an event, the id of a promise; empty for
+   * kinds that do not wait for anything from outside.
    *
    * @generated from field: string awaits = 23;
    */
@@ -524,6 +525,167 @@ export type StepAttempt = Message<"perdure.v1.StepAttempt"> & {
  */
 export const StepAttemptSchema: GenMessage<StepAttempt> = /*@__PURE__*/
   messageDesc(file_perdure_v1_types, 3);
+
+/**
+ * Something that was published to all runs that wait for it.
+ *
+ * @generated from message perdure.v1.Event
+ */
+export type Event = Message<"perdure.v1.Event"> & {
+  /**
+   * A UUID, given by the server.
+   *
+   * @generated from field: string event_id = 1;
+   */
+  eventId: string;
+
+  /**
+   * The namespace whose runs receive it.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * What happened, for example `order.paid`.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * What it happened to, for example the id of an order; may be empty.
+   *
+   * @generated from field: string key = 4;
+   */
+  key: string;
+
+  /**
+   * The request id it was published with; may be empty.
+   *
+   * @generated from field: string request_id = 5;
+   */
+  requestId: string;
+
+  /**
+   * When it was published.
+   *
+   * @generated from field: google.protobuf.Timestamp published_at = 6;
+   */
+  publishedAt?: Timestamp;
+
+  /**
+   * Until when a wait that looks back finds it.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 7;
+   */
+  expiresAt?: Timestamp;
+
+  /**
+   * What the runs receive; absent in lists unless requested.
+   *
+   * @generated from field: perdure.v1.Payload payload = 8;
+   */
+  payload?: Payload;
+};
+
+/**
+ * Describes the message perdure.v1.Event.
+ * Use `create(EventSchema)` to create a new message.
+ */
+export const EventSchema: GenMessage<Event> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_types, 4);
+
+/**
+ * A promise of a run that anyone who knows its id resolves or rejects, once.
+ *
+ * @generated from message perdure.v1.DurablePromise
+ */
+export type DurablePromise = Message<"perdure.v1.DurablePromise"> & {
+  /**
+   * Derived from run and step; the run id cannot be read from it.
+   *
+   * @generated from field: string promise_id = 1;
+   */
+  promiseId: string;
+
+  /**
+   * The namespace of its run.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * The run that waits for it, a UUID.
+   *
+   * @generated from field: string run_id = 3;
+   */
+  runId: string;
+
+  /**
+   * The workflow id of the run.
+   *
+   * @generated from field: string workflow_id = 4;
+   */
+  workflowId: string;
+
+  /**
+   * Id of the step that waits for it.
+   *
+   * @generated from field: string step_id = 5;
+   */
+  stepId: string;
+
+  /**
+   * Its present state.
+   *
+   * @generated from field: perdure.v1.PromiseState state = 6;
+   */
+  state: PromiseState;
+
+  /**
+   * When the run began to wait for it.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 7;
+   */
+  createdAt?: Timestamp;
+
+  /**
+   * When it becomes TIMED_OUT; absent without a timeout.
+   *
+   * @generated from field: google.protobuf.Timestamp times_out_at = 8;
+   */
+  timesOutAt?: Timestamp;
+
+  /**
+   * When it left PENDING; absent before.
+   *
+   * @generated from field: google.protobuf.Timestamp settled_at = 9;
+   */
+  settledAt?: Timestamp;
+
+  /**
+   * What it was resolved with; absent in lists.
+   *
+   * @generated from field: perdure.v1.Payload value = 10;
+   */
+  value?: Payload;
+
+  /**
+   * What it was rejected with.
+   *
+   * @generated from field: perdure.v1.Failure failure = 11;
+   */
+  failure?: Failure;
+};
+
+/**
+ * Describes the message perdure.v1.DurablePromise.
+ * Use `create(DurablePromiseSchema)` to create a new message.
+ */
+export const DurablePromiseSchema: GenMessage<DurablePromise> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_types, 5);
 
 /**
  * A process that executes workflows of one task queue.
@@ -621,7 +783,7 @@ export type WorkerInfo = Message<"perdure.v1.WorkerInfo"> & {
  * Use `create(WorkerInfoSchema)` to create a new message.
  */
 export const WorkerInfoSchema: GenMessage<WorkerInfo> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 4);
+  messageDesc(file_perdure_v1_types, 6);
 
 /**
  * Why something failed. APPLICATION is the author's own error; all others are Perdure's.
@@ -970,6 +1132,61 @@ export const StepKindSchema: GenEnum<StepKind> = /*@__PURE__*/
   enumDesc(file_perdure_v1_types, 3);
 
 /**
+ * The life of a promise. PENDING → one of the others.
+ *
+ * @generated from enum perdure.v1.PromiseState
+ */
+export enum PromiseState {
+  /**
+   * Never stored; in filters it means any.
+   *
+   * @generated from enum value: PROMISE_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Waits to be resolved or rejected.
+   *
+   * @generated from enum value: PROMISE_STATE_PENDING = 1;
+   */
+  PENDING = 1,
+
+  /**
+   * Resolved with a value.
+   *
+   * @generated from enum value: PROMISE_STATE_RESOLVED = 2;
+   */
+  RESOLVED = 2,
+
+  /**
+   * Rejected with an error.
+   *
+   * @generated from enum value: PROMISE_STATE_REJECTED = 3;
+   */
+  REJECTED = 3,
+
+  /**
+   * Neither came within its timeout.
+   *
+   * @generated from enum value: PROMISE_STATE_TIMED_OUT = 4;
+   */
+  TIMED_OUT = 4,
+
+  /**
+   * Its run has ended, or no longer waits for it.
+   *
+   * @generated from enum value: PROMISE_STATE_CANCELLED = 5;
+   */
+  CANCELLED = 5,
+}
+
+/**
+ * Describes the enum perdure.v1.PromiseState.
+ */
+export const PromiseStateSchema: GenEnum<PromiseState> = /*@__PURE__*/
+  enumDesc(file_perdure_v1_types, 4);
+
+/**
  * A worker's liveness.
  *
  * @generated from enum perdure.v1.WorkerStatus
@@ -1008,7 +1225,7 @@ export enum WorkerStatus {
  * Describes the enum perdure.v1.WorkerStatus.
  */
 export const WorkerStatusSchema: GenEnum<WorkerStatus> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 4);
+  enumDesc(file_perdure_v1_types, 5);
 
 /**
  * The closed list of reasons that an ErrorInfo of domain `perdure` carries.
@@ -1178,6 +1395,13 @@ export enum ErrorReason {
   TOO_MANY_SIGNALS = 22,
 
   /**
+   * NOT_FOUND: no such promise in this namespace.
+   *
+   * @generated from enum value: ERROR_REASON_PROMISE_NOT_FOUND = 25;
+   */
+  PROMISE_NOT_FOUND = 25,
+
+  /**
    * RESOURCE_EXHAUSTED: the run keeps as many updates that are not answered as it may.
    *
    * @generated from enum value: ERROR_REASON_TOO_MANY_UPDATES = 32;
@@ -1189,5 +1413,5 @@ export enum ErrorReason {
  * Describes the enum perdure.v1.ErrorReason.
  */
 export const ErrorReasonSchema: GenEnum<ErrorReason> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 5);
+  enumDesc(file_perdure_v1_types, 6);
 

@@ -6,7 +6,7 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { ErrorReason, Failure, Payload, RunStatus, StepAttempt, WorkerInfo, WorkflowRun } from "./types_pb.js";
+import type { DurablePromise, ErrorReason, Event, Failure, Payload, PromiseState, RunStatus, StepAttempt, WorkerInfo, WorkflowRun } from "./types_pb.js";
 import { file_perdure_v1_types } from "./types_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/workflow_service.proto.
  */
 export const file_perdure_v1_workflow_service: GenFile = /*@__PURE__*/
-  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiqgMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRINCgVidWlsZBgIIAEoCRI3CgxyZXVzZV9wb2xpY3kYCSABKA4yIS5wZXJkdXJlLnYxLldvcmtmbG93SWRSZXVzZVBvbGljeRIuCgtzdGFydF9kZWxheRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtydW5fdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFleGVjdXRpb25fdGltZW91dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfbG9zdF9sZWFzZXMYDSABKAUiTQoVU3RhcnRXb3JrZmxvd1Jlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIInIKFkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QSLwoFc3RhcnQYASABKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0EicKBHdhaXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5wEKF0V4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJEg8KB2NyZWF0ZWQYCCABKAgiWgoVU3RhcnRXb3JrZmxvd3NSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIuCgRydW5zGAIgAygLMiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdCLDAgoWU3RhcnRXb3JrZmxvd3NSZXNwb25zZRI8CghvdXRjb21lcxgBIAMoCzIqLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lGokBCgdPdXRjb21lEjQKB3N0YXJ0ZWQYASABKAsyIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZUgAEj4KBWVycm9yGAIgASgLMi0ucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLlN0YXJ0RXJyb3JIAEIICgZyZXN1bHQaXwoKU3RhcnRFcnJvchInCgZyZWFzb24YASABKA4yFy5wZXJkdXJlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSFwoPZXhpc3RpbmdfcnVuX2lkGAMgASgJIkcKDUdldFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSI2Cg5HZXRSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuIkwKEkRlc2NyaWJlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIvMCChNEZXNjcmliZVJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SKwoLd2FpdF9yZWFzb24YAiABKA4yFi5wZXJkdXJlLnYxLldhaXRSZWFzb24SEwoLZXhwbGFuYXRpb24YAyABKAkSLgoNY3VycmVudF9zdGVwcxgEIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPY29tcGxldGVkX3N0ZXBzGAUgASgFEhAKCGF0dGVtcHRzGAYgASgFEhYKDndvcmtlcnNfb25saW5lGAcgASgFEhkKEXdvcmtlcnNfd2l0aF90eXBlGAggASgFEicKA25vdxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGd29ya2VyGAogASgLMhYucGVyZHVyZS52MS5Xb3JrZXJJbmZvEhUKDXJlYXBlcnNfYWxpdmUYCyABKAUiqgIKD0xpc3RSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSEwoLd29ya2Zsb3dfaWQYBSABKAkSDQoFYnVpbGQYBiABKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgJIAEoBRISCgpwYWdlX3Rva2VuGAogASgJIlIKEExpc3RSdW5zUmVzcG9uc2USJQoEcnVucxgBIAMoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrcBChBDb3VudFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSMQoNY3JlYXRlZF9hZnRlchgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqIBChFDb3VudFJ1bnNSZXNwb25zZRI5CgZjb3VudHMYASADKAsyKS5wZXJkdXJlLnYxLkNvdW50UnVuc1Jlc3BvbnNlLlN0YXR1c0NvdW50Eg0KBXRvdGFsGAIgASgDGkMKC1N0YXR1c0NvdW50EiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEg0KBWNvdW50GAIgASgDInIKD0F3YWl0UnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEicKBHdhaXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24izwEKEEF3YWl0UnVuUmVzcG9uc2USDQoFZW5kZWQYASABKAgSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEiUKBnN0YXR1cxgEIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEiMKBm91dHB1dBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEhUKDWNhbmNlbF9yZWFzb24YByABKAkiSQoPV2F0Y2hSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkiYAoQV2F0Y2hSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEiYKBXN0ZXBzGAIgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKMAQoRR2V0SGlzdG9yeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCRIYChBpbmNsdWRlX3BheWxvYWRzGAYgASgIIlUKEkdldEhpc3RvcnlSZXNwb25zZRImCgVzdGVwcxgBIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIk0KF0xpc3RTdGVwQXR0ZW1wdHNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSDwoHc3RlcF9pZBgDIAEoCSJFChhMaXN0U3RlcEF0dGVtcHRzUmVzcG9uc2USKQoIYXR0ZW1wdHMYASADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0ImMKFUdldFN0ZXBBdHRlbXB0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEg8KB3N0ZXBfaWQYAyABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBCABKAUiQgoWR2V0U3RlcEF0dGVtcHRSZXNwb25zZRIoCgdhdHRlbXB0GAEgASgLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKiAQoQU2lnbmFsUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEgwKBG5hbWUYBCABKAkSJAoHcGF5bG9hZBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBISCgpyZXF1ZXN0X2lkGAYgASgJEg4KBnNlbmRlchgHIAEoCSJGChFTaWduYWxSdW5SZXNwb25zZRIOCgZydW5faWQYASABKAkSCwoDc2VxGAIgASgFEhQKDGFscmVhZHlfc2VudBgDIAEoCCKbAQoWU2lnbmFsV2l0aFN0YXJ0UmVxdWVzdBIvCgVzdGFydBgBIAEoCzIgLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1JlcXVlc3QSEwoLc2lnbmFsX25hbWUYAiABKAkSKwoOc2lnbmFsX3BheWxvYWQYAyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSDgoGc2VuZGVyGAQgASgJInIKF1NpZ25hbFdpdGhTdGFydFJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIEgsKA3NlcRgEIAEoBRIUCgxhbHJlYWR5X3NlbnQYBSABKAgiywEKEFVwZGF0ZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIMCgRuYW1lGAQgASgJEiQKB3BheWxvYWQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIOCgZzZW5kZXIYByABKAkSJwoEd2FpdBgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKNAQoRVXBkYXRlUnVuUmVzcG9uc2USDgoGcnVuX2lkGAEgASgJEgsKA3NlcRgCIAEoBRIQCghhbnN3ZXJlZBgDIAEoCBIjCgZvdXRwdXQYBCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgFIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZSJMChJHZXRSdW5TdGF0ZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSJ5ChNHZXRSdW5TdGF0ZVJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRIiCgVzdGF0ZRgCIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIuCgp1cGRhdGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJaChBDYW5jZWxSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSDgoGcmVhc29uGAQgASgJIjoKEUNhbmNlbFJ1blJlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzIl0KE1Rlcm1pbmF0ZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiPQoUVGVybWluYXRlUnVuUmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiNQoQRGVsZXRlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJIhMKEURlbGV0ZVJ1blJlc3BvbnNlKukBChVXb3JrZmxvd0lkUmV1c2VQb2xpY3kSKAokV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1VOU1BFQ0lGSUVEEAASIgoeV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX0FMTE9XEAESLAooV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX0FMTE9XX0lGX0ZBSUxFRBACEiMKH1dPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9SRUpFQ1QQAxIvCitXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfVEVSTUlOQVRFX0VYSVNUSU5HEAQqzAIKCldhaXRSZWFzb24SGwoXV0FJVF9SRUFTT05fVU5TUEVDSUZJRUQQABIZChVXQUlUX1JFQVNPTl9FWEVDVVRJTkcQARIcChhXQUlUX1JFQVNPTl9OT19GUkVFX1NMT1QQAhIZChVXQUlUX1JFQVNPTl9OT19XT1JLRVIQAxIiCh5XQUlUX1JFQVNPTl9OT19XT1JLRVJfRk9SX1RZUEUQBBIVChFXQUlUX1JFQVNPTl9USU1FUhAFEhoKFldBSVRfUkVBU09OX1NURVBfUkVUUlkQBhIZChVXQUlUX1JFQVNPTl9SVU5fUkVUUlkQBxIbChdXQUlUX1JFQVNPTl9TVEFSVF9ERUxBWRAIEh0KGVdBSVRfUkVBU09OX0xFQVNFX0VYUElSRUQQCRIfChtXQUlUX1JFQVNPTl9SRUNMQUlNX0JBQ0tPRkYQCjL6CwoPV29ya2Zsb3dTZXJ2aWNlElQKDVN0YXJ0V29ya2Zsb3cSIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0GiEucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVzcG9uc2USVwoOU3RhcnRXb3JrZmxvd3MSIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVxdWVzdBoiLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZRJaCg9FeGVjdXRlV29ya2Zsb3cSIi5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QaIy5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEj8KBkdldFJ1bhIZLnBlcmR1cmUudjEuR2V0UnVuUmVxdWVzdBoaLnBlcmR1cmUudjEuR2V0UnVuUmVzcG9uc2USTgoLRGVzY3JpYmVSdW4SHi5wZXJkdXJlLnYxLkRlc2NyaWJlUnVuUmVxdWVzdBofLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXNwb25zZRJFCghMaXN0UnVucxIbLnBlcmR1cmUudjEuTGlzdFJ1bnNSZXF1ZXN0GhwucGVyZHVyZS52MS5MaXN0UnVuc1Jlc3BvbnNlEkgKCUNvdW50UnVucxIcLnBlcmR1cmUudjEuQ291bnRSdW5zUmVxdWVzdBodLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2USRQoIQXdhaXRSdW4SGy5wZXJkdXJlLnYxLkF3YWl0UnVuUmVxdWVzdBocLnBlcmR1cmUudjEuQXdhaXRSdW5SZXNwb25zZRJHCghXYXRjaFJ1bhIbLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXF1ZXN0GhwucGVyZHVyZS52MS5XYXRjaFJ1blJlc3BvbnNlMAESSwoKR2V0SGlzdG9yeRIdLnBlcmR1cmUudjEuR2V0SGlzdG9yeVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXNwb25zZRJdChBMaXN0U3RlcEF0dGVtcHRzEiMucGVyZHVyZS52MS5MaXN0U3RlcEF0dGVtcHRzUmVxdWVzdBokLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1Jlc3BvbnNlElcKDkdldFN0ZXBBdHRlbXB0EiEucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlcXVlc3QaIi5wZXJkdXJlLnYxLkdldFN0ZXBBdHRlbXB0UmVzcG9uc2USSAoJQ2FuY2VsUnVuEhwucGVyZHVyZS52MS5DYW5jZWxSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5DYW5jZWxSdW5SZXNwb25zZRJICglTaWduYWxSdW4SHC5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlcXVlc3QaHS5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlc3BvbnNlEloKD1NpZ25hbFdpdGhTdGFydBIiLnBlcmR1cmUudjEuU2lnbmFsV2l0aFN0YXJ0UmVxdWVzdBojLnBlcmR1cmUudjEuU2lnbmFsV2l0aFN0YXJ0UmVzcG9uc2USSAoJVXBkYXRlUnVuEhwucGVyZHVyZS52MS5VcGRhdGVSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5VcGRhdGVSdW5SZXNwb25zZRJOCgtHZXRSdW5TdGF0ZRIeLnBlcmR1cmUudjEuR2V0UnVuU3RhdGVSZXF1ZXN0Gh8ucGVyZHVyZS52MS5HZXRSdW5TdGF0ZVJlc3BvbnNlElEKDFRlcm1pbmF0ZVJ1bhIfLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVxdWVzdBogLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVzcG9uc2USSAoJRGVsZXRlUnVuEhwucGVyZHVyZS52MS5EZWxldGVSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5EZWxldGVSdW5SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiqgMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRINCgVidWlsZBgIIAEoCRI3CgxyZXVzZV9wb2xpY3kYCSABKA4yIS5wZXJkdXJlLnYxLldvcmtmbG93SWRSZXVzZVBvbGljeRIuCgtzdGFydF9kZWxheRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtydW5fdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFleGVjdXRpb25fdGltZW91dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfbG9zdF9sZWFzZXMYDSABKAUiTQoVU3RhcnRXb3JrZmxvd1Jlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIInIKFkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QSLwoFc3RhcnQYASABKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0EicKBHdhaXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5wEKF0V4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJEg8KB2NyZWF0ZWQYCCABKAgiWgoVU3RhcnRXb3JrZmxvd3NSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIuCgRydW5zGAIgAygLMiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdCLDAgoWU3RhcnRXb3JrZmxvd3NSZXNwb25zZRI8CghvdXRjb21lcxgBIAMoCzIqLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lGokBCgdPdXRjb21lEjQKB3N0YXJ0ZWQYASABKAsyIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZUgAEj4KBWVycm9yGAIgASgLMi0ucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLlN0YXJ0RXJyb3JIAEIICgZyZXN1bHQaXwoKU3RhcnRFcnJvchInCgZyZWFzb24YASABKA4yFy5wZXJkdXJlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSFwoPZXhpc3RpbmdfcnVuX2lkGAMgASgJIkcKDUdldFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSI2Cg5HZXRSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuIkwKEkRlc2NyaWJlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIvMCChNEZXNjcmliZVJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SKwoLd2FpdF9yZWFzb24YAiABKA4yFi5wZXJkdXJlLnYxLldhaXRSZWFzb24SEwoLZXhwbGFuYXRpb24YAyABKAkSLgoNY3VycmVudF9zdGVwcxgEIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPY29tcGxldGVkX3N0ZXBzGAUgASgFEhAKCGF0dGVtcHRzGAYgASgFEhYKDndvcmtlcnNfb25saW5lGAcgASgFEhkKEXdvcmtlcnNfd2l0aF90eXBlGAggASgFEicKA25vdxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGd29ya2VyGAogASgLMhYucGVyZHVyZS52MS5Xb3JrZXJJbmZvEhUKDXJlYXBlcnNfYWxpdmUYCyABKAUiqgIKD0xpc3RSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSEwoLd29ya2Zsb3dfaWQYBSABKAkSDQoFYnVpbGQYBiABKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgJIAEoBRISCgpwYWdlX3Rva2VuGAogASgJIlIKEExpc3RSdW5zUmVzcG9uc2USJQoEcnVucxgBIAMoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrcBChBDb3VudFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSMQoNY3JlYXRlZF9hZnRlchgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqIBChFDb3VudFJ1bnNSZXNwb25zZRI5CgZjb3VudHMYASADKAsyKS5wZXJkdXJlLnYxLkNvdW50UnVuc1Jlc3BvbnNlLlN0YXR1c0NvdW50Eg0KBXRvdGFsGAIgASgDGkMKC1N0YXR1c0NvdW50EiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEg0KBWNvdW50GAIgASgDInIKD0F3YWl0UnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEicKBHdhaXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24izwEKEEF3YWl0UnVuUmVzcG9uc2USDQoFZW5kZWQYASABKAgSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEiUKBnN0YXR1cxgEIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEiMKBm91dHB1dBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEhUKDWNhbmNlbF9yZWFzb24YByABKAkiSQoPV2F0Y2hSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkiYAoQV2F0Y2hSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEiYKBXN0ZXBzGAIgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKMAQoRR2V0SGlzdG9yeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCRIYChBpbmNsdWRlX3BheWxvYWRzGAYgASgIIlUKEkdldEhpc3RvcnlSZXNwb25zZRImCgVzdGVwcxgBIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIk0KF0xpc3RTdGVwQXR0ZW1wdHNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSDwoHc3RlcF9pZBgDIAEoCSJFChhMaXN0U3RlcEF0dGVtcHRzUmVzcG9uc2USKQoIYXR0ZW1wdHMYASADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0ImMKFUdldFN0ZXBBdHRlbXB0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEg8KB3N0ZXBfaWQYAyABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBCABKAUiQgoWR2V0U3RlcEF0dGVtcHRSZXNwb25zZRIoCgdhdHRlbXB0GAEgASgLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKiAQoQU2lnbmFsUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEgwKBG5hbWUYBCABKAkSJAoHcGF5bG9hZBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBISCgpyZXF1ZXN0X2lkGAYgASgJEg4KBnNlbmRlchgHIAEoCSJGChFTaWduYWxSdW5SZXNwb25zZRIOCgZydW5faWQYASABKAkSCwoDc2VxGAIgASgFEhQKDGFscmVhZHlfc2VudBgDIAEoCCKbAQoWU2lnbmFsV2l0aFN0YXJ0UmVxdWVzdBIvCgVzdGFydBgBIAEoCzIgLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1JlcXVlc3QSEwoLc2lnbmFsX25hbWUYAiABKAkSKwoOc2lnbmFsX3BheWxvYWQYAyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSDgoGc2VuZGVyGAQgASgJInIKF1NpZ25hbFdpdGhTdGFydFJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIEgsKA3NlcRgEIAEoBRIUCgxhbHJlYWR5X3NlbnQYBSABKAgiywEKEFVwZGF0ZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIMCgRuYW1lGAQgASgJEiQKB3BheWxvYWQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIOCgZzZW5kZXIYByABKAkSJwoEd2FpdBgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKNAQoRVXBkYXRlUnVuUmVzcG9uc2USDgoGcnVuX2lkGAEgASgJEgsKA3NlcRgCIAEoBRIQCghhbnN3ZXJlZBgDIAEoCBIjCgZvdXRwdXQYBCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgFIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZSJMChJHZXRSdW5TdGF0ZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSJ5ChNHZXRSdW5TdGF0ZVJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRIiCgVzdGF0ZRgCIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIuCgp1cGRhdGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ9ChNQdWJsaXNoRXZlbnRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIMCgRuYW1lGAIgASgJEgsKA2tleRgDIAEoCRIkCgdwYXlsb2FkGAQgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhIKCnJlcXVlc3RfaWQYBSABKAkimgEKFFB1Ymxpc2hFdmVudFJlc3BvbnNlEhAKCGV2ZW50X2lkGAEgASgJEjAKDHB1Ymxpc2hlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGQoRYWxyZWFkeV9wdWJsaXNoZWQYAyABKAgSEAoIcmVjZWl2ZWQYBCABKAUSEQoJaXNfc3ByZWFkGAUgASgIIoIBChFMaXN0RXZlbnRzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDAoEbmFtZRgCIAEoCRILCgNrZXkYAyABKAkSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkSGAoQaW5jbHVkZV9wYXlsb2FkcxgGIAEoCCJQChJMaXN0RXZlbnRzUmVzcG9uc2USIQoGZXZlbnRzGAEgAygLMhEucGVyZHVyZS52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYgoVUmVzb2x2ZVByb21pc2VSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRISCgpwcm9taXNlX2lkGAIgASgJEiIKBXZhbHVlGAMgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkIloKFlJlc29sdmVQcm9taXNlUmVzcG9uc2USFwoPYWxyZWFkeV9zZXR0bGVkGAEgASgIEicKBXN0YXRlGAIgASgOMhgucGVyZHVyZS52MS5Qcm9taXNlU3RhdGUiYwoUUmVqZWN0UHJvbWlzZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhIKCnByb21pc2VfaWQYAiABKAkSJAoHZmFpbHVyZRgDIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZSJZChVSZWplY3RQcm9taXNlUmVzcG9uc2USFwoPYWxyZWFkeV9zZXR0bGVkGAEgASgIEicKBXN0YXRlGAIgASgOMhgucGVyZHVyZS52MS5Qcm9taXNlU3RhdGUiOgoRR2V0UHJvbWlzZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhIKCnByb21pc2VfaWQYAiABKAkiQQoSR2V0UHJvbWlzZVJlc3BvbnNlEisKB3Byb21pc2UYASABKAsyGi5wZXJkdXJlLnYxLkR1cmFibGVQcm9taXNlIl8KE0xpc3RQcm9taXNlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJdChRMaXN0UHJvbWlzZXNSZXNwb25zZRIsCghwcm9taXNlcxgBIAMoCzIaLnBlcmR1cmUudjEuRHVyYWJsZVByb21pc2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIloKEENhbmNlbFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiOgoRQ2FuY2VsUnVuUmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiXQoTVGVybWluYXRlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEg4KBnJlYXNvbhgEIAEoCSI9ChRUZXJtaW5hdGVSdW5SZXNwb25zZRIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cyI1ChBEZWxldGVSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkiEwoRRGVsZXRlUnVuUmVzcG9uc2Uq6QEKFVdvcmtmbG93SWRSZXVzZVBvbGljeRIoCiRXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIiCh5XT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfQUxMT1cQARIsCihXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfQUxMT1dfSUZfRkFJTEVEEAISIwofV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1JFSkVDVBADEi8KK1dPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9URVJNSU5BVEVfRVhJU1RJTkcQBCrlAgoKV2FpdFJlYXNvbhIbChdXQUlUX1JFQVNPTl9VTlNQRUNJRklFRBAAEhkKFVdBSVRfUkVBU09OX0VYRUNVVElORxABEhwKGFdBSVRfUkVBU09OX05PX0ZSRUVfU0xPVBACEhkKFVdBSVRfUkVBU09OX05PX1dPUktFUhADEiIKHldBSVRfUkVBU09OX05PX1dPUktFUl9GT1JfVFlQRRAEEhUKEVdBSVRfUkVBU09OX1RJTUVSEAUSGgoWV0FJVF9SRUFTT05fU1RFUF9SRVRSWRAGEhkKFVdBSVRfUkVBU09OX1JVTl9SRVRSWRAHEhsKF1dBSVRfUkVBU09OX1NUQVJUX0RFTEFZEAgSHQoZV0FJVF9SRUFTT05fTEVBU0VfRVhQSVJFRBAJEh8KG1dBSVRfUkVBU09OX1JFQ0xBSU1fQkFDS09GRhAKEhcKE1dBSVRfUkVBU09OX0FSUklWQUwQCzLpDwoPV29ya2Zsb3dTZXJ2aWNlElQKDVN0YXJ0V29ya2Zsb3cSIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0GiEucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVzcG9uc2USVwoOU3RhcnRXb3JrZmxvd3MSIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVxdWVzdBoiLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZRJaCg9FeGVjdXRlV29ya2Zsb3cSIi5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QaIy5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEj8KBkdldFJ1bhIZLnBlcmR1cmUudjEuR2V0UnVuUmVxdWVzdBoaLnBlcmR1cmUudjEuR2V0UnVuUmVzcG9uc2USTgoLRGVzY3JpYmVSdW4SHi5wZXJkdXJlLnYxLkRlc2NyaWJlUnVuUmVxdWVzdBofLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXNwb25zZRJFCghMaXN0UnVucxIbLnBlcmR1cmUudjEuTGlzdFJ1bnNSZXF1ZXN0GhwucGVyZHVyZS52MS5MaXN0UnVuc1Jlc3BvbnNlEkgKCUNvdW50UnVucxIcLnBlcmR1cmUudjEuQ291bnRSdW5zUmVxdWVzdBodLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2USRQoIQXdhaXRSdW4SGy5wZXJkdXJlLnYxLkF3YWl0UnVuUmVxdWVzdBocLnBlcmR1cmUudjEuQXdhaXRSdW5SZXNwb25zZRJHCghXYXRjaFJ1bhIbLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXF1ZXN0GhwucGVyZHVyZS52MS5XYXRjaFJ1blJlc3BvbnNlMAESSwoKR2V0SGlzdG9yeRIdLnBlcmR1cmUudjEuR2V0SGlzdG9yeVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXNwb25zZRJdChBMaXN0U3RlcEF0dGVtcHRzEiMucGVyZHVyZS52MS5MaXN0U3RlcEF0dGVtcHRzUmVxdWVzdBokLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1Jlc3BvbnNlElcKDkdldFN0ZXBBdHRlbXB0EiEucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlcXVlc3QaIi5wZXJkdXJlLnYxLkdldFN0ZXBBdHRlbXB0UmVzcG9uc2USSAoJQ2FuY2VsUnVuEhwucGVyZHVyZS52MS5DYW5jZWxSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5DYW5jZWxSdW5SZXNwb25zZRJICglTaWduYWxSdW4SHC5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlcXVlc3QaHS5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlc3BvbnNlEloKD1NpZ25hbFdpdGhTdGFydBIiLnBlcmR1cmUudjEuU2lnbmFsV2l0aFN0YXJ0UmVxdWVzdBojLnBlcmR1cmUudjEuU2lnbmFsV2l0aFN0YXJ0UmVzcG9uc2USSAoJVXBkYXRlUnVuEhwucGVyZHVyZS52MS5VcGRhdGVSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5VcGRhdGVSdW5SZXNwb25zZRJOCgtHZXRSdW5TdGF0ZRIeLnBlcmR1cmUudjEuR2V0UnVuU3RhdGVSZXF1ZXN0Gh8ucGVyZHVyZS52MS5HZXRSdW5TdGF0ZVJlc3BvbnNlElEKDFB1Ymxpc2hFdmVudBIfLnBlcmR1cmUudjEuUHVibGlzaEV2ZW50UmVxdWVzdBogLnBlcmR1cmUudjEuUHVibGlzaEV2ZW50UmVzcG9uc2USSwoKTGlzdEV2ZW50cxIdLnBlcmR1cmUudjEuTGlzdEV2ZW50c1JlcXVlc3QaHi5wZXJkdXJlLnYxLkxpc3RFdmVudHNSZXNwb25zZRJXCg5SZXNvbHZlUHJvbWlzZRIhLnBlcmR1cmUudjEuUmVzb2x2ZVByb21pc2VSZXF1ZXN0GiIucGVyZHVyZS52MS5SZXNvbHZlUHJvbWlzZVJlc3BvbnNlElQKDVJlamVjdFByb21pc2USIC5wZXJkdXJlLnYxLlJlamVjdFByb21pc2VSZXF1ZXN0GiEucGVyZHVyZS52MS5SZWplY3RQcm9taXNlUmVzcG9uc2USSwoKR2V0UHJvbWlzZRIdLnBlcmR1cmUudjEuR2V0UHJvbWlzZVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldFByb21pc2VSZXNwb25zZRJRCgxMaXN0UHJvbWlzZXMSHy5wZXJkdXJlLnYxLkxpc3RQcm9taXNlc1JlcXVlc3QaIC5wZXJkdXJlLnYxLkxpc3RQcm9taXNlc1Jlc3BvbnNlElEKDFRlcm1pbmF0ZVJ1bhIfLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVxdWVzdBogLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVzcG9uc2USSAoJRGVsZXRlUnVuEhwucGVyZHVyZS52MS5EZWxldGVSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5EZWxldGVSdW5SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
  * A run to start.
@@ -1476,6 +1476,414 @@ export const GetRunStateResponseSchema: GenMessage<GetRunStateResponse> = /*@__P
   messageDesc(file_perdure_v1_workflow_service, 31);
 
 /**
+ * @generated from message perdure.v1.PublishEventRequest
+ */
+export type PublishEventRequest = Message<"perdure.v1.PublishEventRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * What happened: 1 to 200 bytes without control characters.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * What it happened to; at most 255 bytes. Waits for this key and waits for any key receive it. Empty: only waits for any key.
+   *
+   * @generated from field: string key = 3;
+   */
+  key: string;
+
+  /**
+   * What the runs receive; at most the server's payload limit. Each run that receives it keeps a copy.
+   *
+   * @generated from field: perdure.v1.Payload payload = 4;
+   */
+  payload?: Payload;
+
+  /**
+   * At most 255 bytes: while the event is kept, a repeat with the same name and request id publishes nothing. Empty: every call
+   * publishes another event.
+   *
+   * @generated from field: string request_id = 5;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message perdure.v1.PublishEventRequest.
+ * Use `create(PublishEventRequestSchema)` to create a new message.
+ */
+export const PublishEventRequestSchema: GenMessage<PublishEventRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 32);
+
+/**
+ * @generated from message perdure.v1.PublishEventResponse
+ */
+export type PublishEventResponse = Message<"perdure.v1.PublishEventResponse"> & {
+  /**
+   * A UUID.
+   *
+   * @generated from field: string event_id = 1;
+   */
+  eventId: string;
+
+  /**
+   * When it was published.
+   *
+   * @generated from field: google.protobuf.Timestamp published_at = 2;
+   */
+  publishedAt?: Timestamp;
+
+  /**
+   * True when it had been published before, with the same request id.
+   *
+   * @generated from field: bool already_published = 3;
+   */
+  alreadyPublished: boolean;
+
+  /**
+   * Waits that had received it when the call was answered.
+   *
+   * @generated from field: int32 received = 4;
+   */
+  received: number;
+
+  /**
+   * False when there were too many waits for one statement: the others receive it in the next moments.
+   *
+   * @generated from field: bool is_spread = 5;
+   */
+  isSpread: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.PublishEventResponse.
+ * Use `create(PublishEventResponseSchema)` to create a new message.
+ */
+export const PublishEventResponseSchema: GenMessage<PublishEventResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 33);
+
+/**
+ * Filters; an event must match all that are given.
+ *
+ * @generated from message perdure.v1.ListEventsRequest
+ */
+export type ListEventsRequest = Message<"perdure.v1.ListEventsRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * Exact match; empty means any.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Exact match; empty means any; needs `name`.
+   *
+   * @generated from field: string key = 3;
+   */
+  key: string;
+
+  /**
+   * 1 to 1,000; 0 means 50.
+   *
+   * @generated from field: int32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the previous page; empty for the first one.
+   *
+   * @generated from field: string page_token = 5;
+   */
+  pageToken: string;
+
+  /**
+   * True to include payloads of at most 16 KiB.
+   *
+   * @generated from field: bool include_payloads = 6;
+   */
+  includePayloads: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.ListEventsRequest.
+ * Use `create(ListEventsRequestSchema)` to create a new message.
+ */
+export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 34);
+
+/**
+ * @generated from message perdure.v1.ListEventsResponse
+ */
+export type ListEventsResponse = Message<"perdure.v1.ListEventsResponse"> & {
+  /**
+   * Newest first; at most `page_size`.
+   *
+   * @generated from field: repeated perdure.v1.Event events = 1;
+   */
+  events: Event[];
+
+  /**
+   * Empty after the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message perdure.v1.ListEventsResponse.
+ * Use `create(ListEventsResponseSchema)` to create a new message.
+ */
+export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 35);
+
+/**
+ * @generated from message perdure.v1.ResolvePromiseRequest
+ */
+export type ResolvePromiseRequest = Message<"perdure.v1.ResolvePromiseRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * At most 255 bytes.
+   *
+   * @generated from field: string promise_id = 2;
+   */
+  promiseId: string;
+
+  /**
+   * What the run's code receives; at most the server's payload limit.
+   *
+   * @generated from field: perdure.v1.Payload value = 3;
+   */
+  value?: Payload;
+};
+
+/**
+ * Describes the message perdure.v1.ResolvePromiseRequest.
+ * Use `create(ResolvePromiseRequestSchema)` to create a new message.
+ */
+export const ResolvePromiseRequestSchema: GenMessage<ResolvePromiseRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 36);
+
+/**
+ * @generated from message perdure.v1.ResolvePromiseResponse
+ */
+export type ResolvePromiseResponse = Message<"perdure.v1.ResolvePromiseResponse"> & {
+  /**
+   * True when it had been settled before: this call changed nothing.
+   *
+   * @generated from field: bool already_settled = 1;
+   */
+  alreadySettled: boolean;
+
+  /**
+   * RESOLVED, unless it had been settled in another way before.
+   *
+   * @generated from field: perdure.v1.PromiseState state = 2;
+   */
+  state: PromiseState;
+};
+
+/**
+ * Describes the message perdure.v1.ResolvePromiseResponse.
+ * Use `create(ResolvePromiseResponseSchema)` to create a new message.
+ */
+export const ResolvePromiseResponseSchema: GenMessage<ResolvePromiseResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 37);
+
+/**
+ * @generated from message perdure.v1.RejectPromiseRequest
+ */
+export type RejectPromiseRequest = Message<"perdure.v1.RejectPromiseRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * At most 255 bytes.
+   *
+   * @generated from field: string promise_id = 2;
+   */
+  promiseId: string;
+
+  /**
+   * What the run's code sees.
+   *
+   * @generated from field: perdure.v1.Failure failure = 3;
+   */
+  failure?: Failure;
+};
+
+/**
+ * Describes the message perdure.v1.RejectPromiseRequest.
+ * Use `create(RejectPromiseRequestSchema)` to create a new message.
+ */
+export const RejectPromiseRequestSchema: GenMessage<RejectPromiseRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 38);
+
+/**
+ * @generated from message perdure.v1.RejectPromiseResponse
+ */
+export type RejectPromiseResponse = Message<"perdure.v1.RejectPromiseResponse"> & {
+  /**
+   * True when it had been settled before: this call changed nothing.
+   *
+   * @generated from field: bool already_settled = 1;
+   */
+  alreadySettled: boolean;
+
+  /**
+   * REJECTED, unless it had been settled in another way before.
+   *
+   * @generated from field: perdure.v1.PromiseState state = 2;
+   */
+  state: PromiseState;
+};
+
+/**
+ * Describes the message perdure.v1.RejectPromiseResponse.
+ * Use `create(RejectPromiseResponseSchema)` to create a new message.
+ */
+export const RejectPromiseResponseSchema: GenMessage<RejectPromiseResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 39);
+
+/**
+ * @generated from message perdure.v1.GetPromiseRequest
+ */
+export type GetPromiseRequest = Message<"perdure.v1.GetPromiseRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * At most 255 bytes.
+   *
+   * @generated from field: string promise_id = 2;
+   */
+  promiseId: string;
+};
+
+/**
+ * Describes the message perdure.v1.GetPromiseRequest.
+ * Use `create(GetPromiseRequestSchema)` to create a new message.
+ */
+export const GetPromiseRequestSchema: GenMessage<GetPromiseRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 40);
+
+/**
+ * @generated from message perdure.v1.GetPromiseResponse
+ */
+export type GetPromiseResponse = Message<"perdure.v1.GetPromiseResponse"> & {
+  /**
+   * The promise, with its value.
+   *
+   * @generated from field: perdure.v1.DurablePromise promise = 1;
+   */
+  promise?: DurablePromise;
+};
+
+/**
+ * Describes the message perdure.v1.GetPromiseResponse.
+ * Use `create(GetPromiseResponseSchema)` to create a new message.
+ */
+export const GetPromiseResponseSchema: GenMessage<GetPromiseResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 41);
+
+/**
+ * Filters; a promise must match all that are given.
+ *
+ * @generated from message perdure.v1.ListPromisesRequest
+ */
+export type ListPromisesRequest = Message<"perdure.v1.ListPromisesRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID; empty: pending promises of all runs.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * 1 to 1,000; 0 means 50.
+   *
+   * @generated from field: int32 page_size = 3;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the previous page; empty for the first one.
+   *
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message perdure.v1.ListPromisesRequest.
+ * Use `create(ListPromisesRequestSchema)` to create a new message.
+ */
+export const ListPromisesRequestSchema: GenMessage<ListPromisesRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 42);
+
+/**
+ * @generated from message perdure.v1.ListPromisesResponse
+ */
+export type ListPromisesResponse = Message<"perdure.v1.ListPromisesResponse"> & {
+  /**
+   * Of all runs: the pending ones, those of the newest runs first. Of one run: all, in program order. At most `page_size`.
+   *
+   * @generated from field: repeated perdure.v1.DurablePromise promises = 1;
+   */
+  promises: DurablePromise[];
+
+  /**
+   * Empty after the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message perdure.v1.ListPromisesResponse.
+ * Use `create(ListPromisesResponseSchema)` to create a new message.
+ */
+export const ListPromisesResponseSchema: GenMessage<ListPromisesResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 43);
+
+/**
  * @generated from message perdure.v1.CancelRunRequest
  */
 export type CancelRunRequest = Message<"perdure.v1.CancelRunRequest"> & {
@@ -1513,7 +1921,7 @@ export type CancelRunRequest = Message<"perdure.v1.CancelRunRequest"> & {
  * Use `create(CancelRunRequestSchema)` to create a new message.
  */
 export const CancelRunRequestSchema: GenMessage<CancelRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 32);
+  messageDesc(file_perdure_v1_workflow_service, 44);
 
 /**
  * @generated from message perdure.v1.CancelRunResponse
@@ -1532,7 +1940,7 @@ export type CancelRunResponse = Message<"perdure.v1.CancelRunResponse"> & {
  * Use `create(CancelRunResponseSchema)` to create a new message.
  */
 export const CancelRunResponseSchema: GenMessage<CancelRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 33);
+  messageDesc(file_perdure_v1_workflow_service, 45);
 
 /**
  * @generated from message perdure.v1.TerminateRunRequest
@@ -1572,7 +1980,7 @@ export type TerminateRunRequest = Message<"perdure.v1.TerminateRunRequest"> & {
  * Use `create(TerminateRunRequestSchema)` to create a new message.
  */
 export const TerminateRunRequestSchema: GenMessage<TerminateRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 34);
+  messageDesc(file_perdure_v1_workflow_service, 46);
 
 /**
  * @generated from message perdure.v1.TerminateRunResponse
@@ -1591,7 +1999,7 @@ export type TerminateRunResponse = Message<"perdure.v1.TerminateRunResponse"> & 
  * Use `create(TerminateRunResponseSchema)` to create a new message.
  */
 export const TerminateRunResponseSchema: GenMessage<TerminateRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 35);
+  messageDesc(file_perdure_v1_workflow_service, 47);
 
 /**
  * There is no workflow id, so that a repeated call cannot delete the next older run of that id.
@@ -1619,7 +2027,7 @@ export type DeleteRunRequest = Message<"perdure.v1.DeleteRunRequest"> & {
  * Use `create(DeleteRunRequestSchema)` to create a new message.
  */
 export const DeleteRunRequestSchema: GenMessage<DeleteRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 36);
+  messageDesc(file_perdure_v1_workflow_service, 48);
 
 /**
  * @generated from message perdure.v1.DeleteRunResponse
@@ -1632,7 +2040,7 @@ export type DeleteRunResponse = Message<"perdure.v1.DeleteRunResponse"> & {
  * Use `create(DeleteRunResponseSchema)` to create a new message.
  */
 export const DeleteRunResponseSchema: GenMessage<DeleteRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 37);
+  messageDesc(file_perdure_v1_workflow_service, 49);
 
 /**
  * What to do when the workflow id was used before and that run has ended.
@@ -1766,6 +2174,13 @@ export enum WaitReason {
    * @generated from enum value: WAIT_REASON_RECLAIM_BACKOFF = 10;
    */
   RECLAIM_BACKOFF = 10,
+
+  /**
+   * It waits for something from outside (a signal, an event, a promise, the end of a child), and perhaps for time as well.
+   *
+   * @generated from enum value: WAIT_REASON_ARRIVAL = 11;
+   */
+  ARRIVAL = 11,
 }
 
 /**
@@ -1956,6 +2371,66 @@ export const WorkflowService: GenService<{
     methodKind: "unary";
     input: typeof GetRunStateRequestSchema;
     output: typeof GetRunStateResponseSchema;
+  },
+  /**
+   * Publishes an event to every run of the namespace that waits for it; kept for a time for waits that look back.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.PublishEvent
+   */
+  publishEvent: {
+    methodKind: "unary";
+    input: typeof PublishEventRequestSchema;
+    output: typeof PublishEventResponseSchema;
+  },
+  /**
+   * Lists the events that are kept, newest first, in pages.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.ListEvents
+   */
+  listEvents: {
+    methodKind: "unary";
+    input: typeof ListEventsRequestSchema;
+    output: typeof ListEventsResponseSchema;
+  },
+  /**
+   * Resolves a promise of a run. A promise is settled once: any later call changes nothing and answers `already_settled`.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.ResolvePromise
+   */
+  resolvePromise: {
+    methodKind: "unary";
+    input: typeof ResolvePromiseRequestSchema;
+    output: typeof ResolvePromiseResponseSchema;
+  },
+  /**
+   * Rejects a promise of a run: its code sees the error. Settles once, as ResolvePromise.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.RejectPromise
+   */
+  rejectPromise: {
+    methodKind: "unary";
+    input: typeof RejectPromiseRequestSchema;
+    output: typeof RejectPromiseResponseSchema;
+  },
+  /**
+   * Returns one promise.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.GetPromise
+   */
+  getPromise: {
+    methodKind: "unary";
+    input: typeof GetPromiseRequestSchema;
+    output: typeof GetPromiseResponseSchema;
+  },
+  /**
+   * Lists promises, those of the newest runs first, in pages.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.ListPromises
+   */
+  listPromises: {
+    methodKind: "unary";
+    input: typeof ListPromisesRequestSchema;
+    output: typeof ListPromisesResponseSchema;
   },
   /**
    * Ends a run at once; its code cannot clean up.
