@@ -9,6 +9,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const PAGES = [
   'README.md',
   'docs/client.md',
+  'docs/messages.md',
   'docs/events.md',
   'docs/promises.md',
   'docs/workflows.md',

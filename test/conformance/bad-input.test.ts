@@ -226,6 +226,34 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
   [WorkflowService, 'signalRun', { runId: uuid(), name: 'a\nb' }, 'name'],
   [WorkflowService, 'signalRun', { runId: uuid(), name: 'n', requestId: 'x'.repeat(256) }, 'request_id'],
   [WorkflowService, 'signalRun', { runId: uuid(), name: 'n', sender: 'x'.repeat(256) }, 'sender'],
+  [WorkerService, 'awaitStep', { ...waiting, awaits: { case: 'update', value: false } }, 'update'],
+  [WorkerService, 'answerUpdate', { ...lease, stepId: 's' }, 'answer'],
+  [WorkerService, 'answerUpdate', { ...lease, answer: { case: 'completed', value: {} } }, 'step_id'],
+  [
+    WorkerService,
+    'answerUpdate',
+    { ...lease, stepId: 's', answer: { case: 'failed', value: { reason: 99 } } },
+    'failed.reason',
+  ],
+  [
+    WorkerService,
+    'setRunState',
+    { ...lease, seq: 1, state: { data: new Uint8Array(2 ** 21 + 1), encoding: '' } },
+    'state.data',
+  ],
+  [WorkerService, 'setRunState', lease, 'seq'],
+  [WorkflowService, 'updateRun', { runId: uuid() }, 'name'],
+  [WorkflowService, 'updateRun', { name: 'n' }, 'run_id'],
+  [WorkflowService, 'updateRun', { runId: uuid(), name: 'n', requestId: 'x'.repeat(256) }, 'request_id'],
+  [WorkflowService, 'updateRun', { runId: uuid(), name: 'n', wait: { seconds: 61n } }, 'wait'],
+  [WorkflowService, 'getRunState', {}, 'run_id'],
+  [WorkflowService, 'signalWithStart', { signalName: 'n' }, 'start'],
+  [
+    WorkflowService,
+    'signalWithStart',
+    { start: { workflowType: 'w', taskQueue: 'q', workflowId: 'x' } },
+    'signal_name',
+  ],
   [WorkerService, 'awaitStep', { ...waiting, awaits: { case: 'event', value: { name: '' } } }, 'event.name'],
   [
     WorkerService,
@@ -441,7 +469,8 @@ describe('bad input', () => {
       return seed % below;
     };
     const requests = cases.filter(
-      ([, name]) => !['watchRun', 'pollActivity', 'awaitRun', 'awaitNotices', 'executeWorkflow'].includes(name),
+      ([, name]) =>
+        !['watchRun', 'pollActivity', 'awaitRun', 'awaitNotices', 'executeWorkflow', 'updateRun'].includes(name),
     );
     for (let round = 0; round < 400; round++) {
       const [service, name, request] = requests[random(requests.length)] as (typeof cases)[number];

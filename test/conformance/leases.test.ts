@@ -100,6 +100,9 @@ describe('leases', () => {
         ...fenceOf(run),
         waits: [{ stepId: 'timer', kind: { case: 'timer', value: {} } }],
       }),
+    AnswerUpdate: (run) =>
+      perdure.workers.answerUpdate({ ...fenceOf(run), stepId: 'open', answer: { case: 'completed', value: {} } }),
+    SetRunState: (run) => perdure.workers.setRunState({ ...fenceOf(run), state: payload('stale'), seq: 1 }),
     CompleteWorkflow: (run) => perdure.workers.completeWorkflow({ ...fenceOf(run), output: payload('stale') }),
     FailWorkflow: (run) => perdure.workers.failWorkflow({ ...fenceOf(run), failure: failure('stale') }),
     'FailWorkflow with a retry': (run) =>

@@ -53,6 +53,19 @@ describe('commands', { timeout: 120_000 }, () => {
         { retry: { maxAttempts: 2, initial: 1 } },
       );
     });
+    const guestbook = workflow('guestbook', async (ctx) => {
+      const names: string[] = [];
+      const validate = (name: string) => {
+        if (name === '') throw new Error('A name, please.');
+      };
+      const sign = (name: string) => {
+        names.push(name);
+        ctx.setState(names);
+        return names;
+      };
+      ctx.handle('sign', sign, { validate });
+      return ctx.waitForSignal('close');
+    });
     const nap = workflow('nap', async (ctx) => {
       await ctx.sleep('long', '1h');
     });
@@ -121,7 +134,7 @@ describe('commands', { timeout: 120_000 }, () => {
         { retry: { maxAttempts: 2, initial: '20s', jitter: 0 } },
       );
     });
-    const workflows = [patient, again, greet, fail, nap, declined, retrying, busy, asking];
+    const workflows = [guestbook, patient, again, greet, fail, nap, declined, retrying, busy, asking];
     await perdure.startWorker({ taskQueue: 'q', workflows, build: 'b7', identity: 'web-3:4711' });
   });
   afterAll(() => perdure.stop());
@@ -392,12 +405,42 @@ describe('commands', { timeout: 120_000 }, () => {
     expect((await cli('help run start')).output).toBe(shown);
   });
 
+  it('signals, updates and states: sent, answered, refused, and shown with who sent them', async () => {
+    const runId = await startOne('guestbook', '--workflow-id book');
+    const state = async () => (await cli('run state book -o json')).output;
+    expect((await cli('run state book')).output).toContain('(no state)');
+    expect((await cli(`run update book sign '"ada"'`)).output).toContain("[ 'ada' ]");
+    expect(JSON.parse(await state())).toMatchObject({ runId, state: { value: ['ada'] } });
+    const once = `run update ${runId} sign '"bob"' --request-id r -o json`;
+    expect(JSON.parse((await cli(once)).output)).toMatchObject({ seq: 2, output: { value: ['ada', 'bob'] } });
+    expect(JSON.parse((await cli(once)).output)).toMatchObject({ seq: 2, output: { value: ['ada', 'bob'] } });
+    const refused = await cli(`run update book sign '""'`);
+    expect(refused).toMatchObject({ exitCode: 1, errors: expect.stringContaining("Update 'sign' was refused") });
+    expect((await cli('run update book sign nojson')).errors).toContain('The payload is not JSON');
+    expect((await cli(`run signal book close '"late"' --request-id s`)).output).toContain("Sent 'close'");
+    expect((await cli(`run signal book close --request-id s`)).output).toContain('sent before');
+    expect((await cli(`run result ${runId}`)).output).toContain("'late'");
+    const history = (await cli(`run history ${runId}`)).output;
+    expect(history).toMatch(/update +UPDATE +COMPLETED .* got sign from \S+@\S+/);
+    expect(history).toMatch(/got close from \S+@\S+/);
+    expect((await cli('run update book sign 1')).errors).toContain('has ended');
+  });
+
+  it('a start with a signal starts the run or signals the open one', async () => {
+    const start = (signal: string, more = '') =>
+      cli(`run start guestbook -q q --workflow-id with-signal --signal '${signal}' ${more}`);
+    expect((await start('other=1')).output).toContain('Started run');
+    const { output } = await start('close="by signal"', '--wait');
+    expect(output).toContain("'by signal'");
+    expect((await start('close={')).errors).toContain('The payload of the signal is not JSON');
+  });
+
   it('completion of bash knows commands, options and their values', async () => {
     const script = `${(await cli('completion bash')).output}
       t() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _perdure; echo "\${COMPREPLY[*]}"; }
       t perdure run st; t perdure run start w --re; t perdure run start --reuse-policy al; t perdure -o js`;
     expect(execFileSync('bash', ['-c', script], { encoding: 'utf8' }).trim().split('\n')).toEqual([
-      'start',
+      'start state',
       '--request-id --reuse-policy',
       'allow allow-if-failed',
       'json jsonl',

@@ -14,6 +14,12 @@ it.concurrent('flight import: equals the direct computation after random kills',
   expect(demo.output()).toContain('4 kills');
 }, 180_000);
 
+it.concurrent('shopping cart: every update is carried out once, although its worker is killed', async ({ expect }) => {
+  const demo = startProcess('examples/shopping-cart/dist/demo.js', []);
+  expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('Each update was carried out once')]);
+  expect(demo.output()).toContain("Update 'add item' was refused: There is no 'sofa'.");
+}, 120_000);
+
 it.concurrent('approval: decided by webhook, after a reminder and an escalation, or not at all', async ({ expect }) => {
   const demo = startProcess('examples/approval/dist/demo.js', []);
   expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('one has expired')]);

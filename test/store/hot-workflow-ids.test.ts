@@ -35,7 +35,7 @@ describe('starts that share workflow ids', () => {
     const [first] = starts;
     expect(outcomes[0]).toMatchObject({ kind: 'started', runId: first?.runId });
     expect(outcomes.slice(1)).toEqual(
-      starts.slice(1).map(() => ({ kind: 'existing', runId: first?.runId, workflowId: 'hot' })),
+      starts.slice(1).map(() => ({ kind: 'existing', runId: first?.runId, workflowId: 'hot', status: 'PENDING' })),
     );
   });
 
@@ -48,9 +48,9 @@ describe('starts that share workflow ids', () => {
     const outcomes = await startRuns(db, [next, ended, startOf('reused', { workflowType: 'another' }), next]);
     expect(outcomes).toEqual([
       { kind: 'started', runId: next.runId, delayed: false, claim: null },
-      { kind: 'existing', runId: ended.runId, workflowId: 'reused' },
+      { kind: 'existing', runId: ended.runId, workflowId: 'reused', status: 'TERMINATED' },
       { kind: 'already_exists', runId: next.runId, status: 'PENDING' },
-      { kind: 'existing', runId: next.runId, workflowId: 'reused' },
+      { kind: 'existing', runId: next.runId, workflowId: 'reused', status: 'PENDING' },
     ]);
   });
 

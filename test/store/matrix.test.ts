@@ -1,5 +1,6 @@
 /** Every state × every command: what happens, and that what must not happen does not. */
 import {
+  answerUpdates,
   beginSteps,
   cancelRuns,
   claimRuns,
@@ -19,6 +20,8 @@ import {
   renewLeases,
   retryRunAttempts,
   scheduleSleeps,
+  sendUpdates,
+  setRunStates,
   settleSteps,
   startRuns,
   suspendRuns,
@@ -292,6 +295,48 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       TERMINATED: 'already_terminated',
     },
   },
+  answerUpdate: {
+    run: (db, lease) => answerUpdates(db, [{ ...lease, stepId: 'open', answer: { kind: 'COMPLETED', output: null } }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'update_not_found',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  setRunState: {
+    run: (db, lease) => setRunStates(db, [{ ...lease, state: null, seq: 1 }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'set',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  sendUpdate: {
+    run: (db, { runId, namespace: of }) =>
+      sendUpdates(db, [
+        { namespace: of, runId, name: 'n', payload: null, requestId: uuid(), sender: '', maxUnanswered: 10 },
+      ]),
+    expected: {
+      PENDING: 'sent',
+      RUNNING: 'sent',
+      SLEEPING: 'sent',
+      WOKEN: 'sent',
+      COMPLETED: 'run_closed',
+      FAILED: 'run_closed',
+      CANCELLED: 'run_closed',
+      TERMINATED: 'run_closed',
+    },
+  },
   deleteRun: {
     run: (db, { namespace, runId }) => deleteRuns(db, [{ namespace, runId }]),
     expected: {
@@ -436,7 +481,7 @@ describe('state × command', () => {
       const before = await snapshot(lease.runId);
       const [missing] = await run(db, { ...lease, runId: uuid() });
       expect(missing?.kind).toBe('run_not_found');
-      if (!['cancelRun', 'terminateRun', 'deleteRun'].includes(name)) {
+      if (!['cancelRun', 'terminateRun', 'deleteRun', 'sendUpdate'].includes(name)) {
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken - 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken + 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, namespace: 'other' }))[0]?.kind).toBe('run_not_found');

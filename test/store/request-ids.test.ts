@@ -35,7 +35,7 @@ describe('equal request ids are one start, whenever they come', () => {
       const [first] = await runIdsOf(startOf(requestId, nowMs));
       for (const laterMs of [0, 1, 22, 23.5, 24.5, 26, 48, 1_000].map((hours) => nowMs + hours * HOUR_MS)) {
         expect(await start(startOf(requestId, laterMs))).toEqual([
-          { kind: 'existing', runId: first, workflowId: requestId },
+          { kind: 'existing', runId: first, workflowId: requestId, status: 'PENDING' },
         ]);
       }
     });
@@ -50,7 +50,8 @@ describe('equal request ids are one start, whenever they come', () => {
       const outcomes = (await Promise.all(batches.map((batch) => start(...batch)))).flat();
       const started = outcomes.flatMap((outcome, n) => (outcome.kind === 'started' ? [{ ...outcome, n }] : []));
       expect(started).toHaveLength(1);
-      const existing = { kind: 'existing', runId: started[0]?.runId, workflowId: `${requestId}-${started[0]?.n}` };
+      const workflowId = `${requestId}-${started[0]?.n}`;
+      const existing = { kind: 'existing', runId: started[0]?.runId, workflowId, status: 'PENDING' };
       expect(outcomes.filter(({ kind }) => kind !== 'started')).toEqual(Array.from({ length: 7 }, () => existing));
     });
   }

@@ -95,6 +95,12 @@ describe('statements', () => {
     start_runs: [],
     next_wake: [],
     delete_runs: [],
+    answer_updates: [],
+    find_answers: [],
+    received_updates: [],
+    set_run_states: [],
+    read_run_state: [],
+    sent_with_start: [],
   };
   for (const name of Object.keys(hot)) {
     it(`${name} scans neither runs nor steps`, async () => {

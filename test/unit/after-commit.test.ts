@@ -31,7 +31,7 @@ describe('what follows a commit', () => {
       { kind: 'wakes', inMs: 500 },
       { kind: 'expires', inMs: 900 },
     ]);
-    expect(after.afterStart(later, { kind: 'existing', runId: 'r', workflowId: 'w' })).toEqual([]);
+    expect(after.afterStart(later, { kind: 'existing', runId: 'r', workflowId: 'w', status: 'PENDING' })).toEqual([]);
     expect(after.afterStart(later, { kind: 'namespace_not_found' })).toEqual([]);
   });
 

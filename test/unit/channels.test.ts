@@ -1,8 +1,10 @@
 import {
+  decodeAnswered,
   decodeEnded,
   decodeNotices,
   decodeTimers,
   decodeWakeup,
+  encodeAnswered,
   encodeEnded,
   encodeNotices,
   encodeTimers,
@@ -74,6 +76,16 @@ describe('notifications between servers', () => {
         expect(payloads.flatMap((payload) => decodeEnded(payload)?.runIds ?? [])).toEqual(runIds);
         // Full, but for the last one.
         expect(payloads.length).toBeLessThanOrEqual(Math.ceil(runIds.length / 190));
+      }),
+    ));
+
+  it('notifications carry the run and request id of every update that is answered, in order', () =>
+    fc.assert(
+      fc.property(fc.array(fc.record({ runId: fc.uuid(), requestId: name }), { maxLength: 300 }), (updates) => {
+        const read = sized(encodeAnswered({ from, updates })).flatMap(
+          (payload) => decodeAnswered(payload)?.updates ?? [],
+        );
+        expect(read).toEqual(updates);
       }),
     ));
 

@@ -156,7 +156,8 @@ export const serverOptions = defineOptions({
     min: 1,
     max: 1_000_000,
     unit: 'signals',
-    description: 'Signals of a run that no step has received yet; the excess is refused as TOO_MANY_SIGNALS',
+    description:
+      'Signals of a run that no step has received yet, and updates that are not answered; the excess is refused as TOO_MANY_SIGNALS or TOO_MANY_UPDATES',
   },
   eventRetentionMs: {
     kind: 'duration',

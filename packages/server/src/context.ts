@@ -2,6 +2,7 @@ import type { Database } from '@perdure/store';
 import type { Logger } from 'pino';
 import type { Commands } from './commands/commands.js';
 import type { ServerConfig } from './config.js';
+import type { AnswerWaiters } from './dispatch/answer-waiters.js';
 import type { Dispatcher } from './dispatch/dispatcher.js';
 import type { EndWaiters } from './dispatch/end-waiters.js';
 import type { Notices } from './dispatch/notices.js';
@@ -19,6 +20,7 @@ export interface ServerContext {
   readonly commands: Commands;
   readonly dispatcher: Dispatcher;
   readonly endWaiters: EndWaiters;
+  readonly answerWaiters: AnswerWaiters;
   readonly notices: Notices;
   readonly wakeups: Wakeups;
   readonly registrations: Registrations;

@@ -17,6 +17,7 @@ import { type Commands, createCommands } from './commands/commands.js';
 import type { ServerConfig } from './config.js';
 import type { ServerContext } from './context.js';
 import { DatabaseWatch } from './database-watch.js';
+import { AnswerWaiters } from './dispatch/answer-waiters.js';
 import { Dispatcher } from './dispatch/dispatcher.js';
 import { EndWaiters } from './dispatch/end-waiters.js';
 import { Notices } from './dispatch/notices.js';
@@ -113,6 +114,7 @@ async function serve(
   setMaxListeners(0, stopping.signal);
   const notifier = config.wakeup === 'notify' ? new Notifier(db, log, serverId) : undefined;
   const endWaiters = new EndWaiters(db, log, config.pollFallbackMs);
+  const answerWaiters = new AnswerWaiters(db, log, config.pollFallbackMs);
   const dispatcher = new Dispatcher({
     db,
     pollFallbackMs: config.pollFallbackMs,
@@ -128,7 +130,7 @@ async function serve(
     },
   });
   const notices = new Notices();
-  const wakeups = new Wakeups({ db, log, serverId, dispatcher, endWaiters, notices, notifier });
+  const wakeups = new Wakeups({ db, log, serverId, dispatcher, endWaiters, answerWaiters, notices, notifier });
   const commands: Commands = createCommands({
     db,
     log,
@@ -146,6 +148,7 @@ async function serve(
     commands,
     dispatcher,
     endWaiters,
+    answerWaiters,
     notices,
     wakeups,
     registrations: new Registrations(db),
@@ -179,6 +182,7 @@ async function serve(
     watchStopped = watch.stop();
     dispatcher.stop();
     endWaiters.stop();
+    answerWaiters.stop();
     notices.stop();
     await wakeups.stop();
   };

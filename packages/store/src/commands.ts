@@ -7,6 +7,7 @@ import type {
   LeaseRef,
   MemoEntry,
   Payload,
+  ReceivedUpdate,
   Run,
   RunStatus,
   StepKind,
@@ -42,7 +43,7 @@ export interface StartRun {
 export type StartRunOutcome =
   | { readonly kind: 'started'; readonly runId: string; readonly delayed: boolean; readonly claim: ClaimedRun | null }
   /** `workflowId`: that of the run; with equal request ids it may differ from the command's. */
-  | { readonly kind: 'existing'; readonly runId: string; readonly workflowId: string }
+  | { readonly kind: 'existing'; readonly runId: string; readonly workflowId: string; readonly status: RunStatus }
   | { readonly kind: 'already_exists'; readonly runId: string; readonly status: RunStatus }
   | { readonly kind: 'namespace_not_found' };
 
@@ -247,7 +248,7 @@ export interface AwaitStep extends LeaseRef {
   readonly seq: number;
   readonly stepKind: AwaitedKind;
   readonly attemptNumber: number;
-  /** What it waits for: the name of a signal, the id of a promise, an `EventWait` as JSON. */
+  /** What it waits for: the name of a signal, the id of a promise, an `EventWait` as JSON; empty for an update, of any name. */
   readonly awaits: string;
   /** 0: ends at once when nothing is there; null: waits without a limit. */
   readonly timeoutMs: number | null;
@@ -268,6 +269,8 @@ export interface ArrivedOutcome {
   readonly output: Payload | null;
   readonly failure: Failure | null;
   readonly finishedAt: Date;
+  /** What a step of kind UPDATE has received. */
+  readonly update?: ReceivedUpdate;
 }
 
 /** The worker takes what has arrived from outside. */

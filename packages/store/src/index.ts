@@ -12,6 +12,13 @@ export {
 export * from './model.js';
 export { diagnose } from './reads/diagnose.js';
 export { endedAmong } from './reads/ended-among.js';
+export {
+  answeredAmong,
+  type FoundUpdate,
+  findAnswers,
+  type UpdateAnswer,
+  type UpdateRef,
+} from './reads/find-answers.js';
 export { findRunState, findRuns } from './reads/find-runs.js';
 export {
   type EventCursor,
@@ -40,6 +47,7 @@ export { DEFERRED, type Deferred } from './reads/read-limits.js';
 export { type MemoPageLimits, readMemo, readMemoOf } from './reads/read-memo.js';
 export { type FoundRun, readRunEnds } from './reads/read-run-ends.js';
 export { readRunFacts } from './reads/read-run-facts.js';
+export { type RunState, readRunState } from './reads/read-run-state.js';
 export { getStepAttempt, listStepAttempts, readChangedSteps, readHistory } from './reads/read-steps.js';
 export { startIdentity } from './run-id.js';
 export { LATEST_SCHEMA_VERSION, type MigrateOptions, type MigrateResult, migrate } from './schema/migrate.js';
@@ -73,10 +81,16 @@ export { observeCancels } from './transitions/runs/observe-cancels.js';
 export { releaseRuns } from './transitions/runs/release-runs.js';
 export { renewLeases } from './transitions/runs/renew-leases.js';
 export { retryRunAttempts } from './transitions/runs/retry-run-attempts.js';
+export { type SetRunState, type SetRunStateOutcome, setRunStates } from './transitions/runs/set-run-states.js';
 export { isGuarded, startRuns } from './transitions/runs/start-runs.js';
 export { suspendRuns } from './transitions/runs/suspend-runs.js';
 export { terminateRuns } from './transitions/runs/terminate-runs.js';
 export { type SendSignal, type SendSignalOutcome, sendSignals } from './transitions/signals/send-signals.js';
+export {
+  type SignalWithStart,
+  type SignalWithStartOutcome,
+  signalWithStarts,
+} from './transitions/signals/signal-with-starts.js';
 export { awaitSteps } from './transitions/steps/await-steps.js';
 export { beginSteps } from './transitions/steps/begin-steps.js';
 export { completeSteps } from './transitions/steps/complete-steps.js';
@@ -86,6 +100,8 @@ export { recordSteps } from './transitions/steps/record-steps.js';
 export { scheduleSleeps } from './transitions/steps/schedule-sleeps.js';
 export { settleSteps } from './transitions/steps/settle-steps.js';
 export { takeArrivals } from './transitions/steps/take-arrivals.js';
+export { type AnswerUpdate, type AnswerUpdateOutcome, answerUpdates } from './transitions/updates/answer-updates.js';
+export { type SendUpdate, type SendUpdateOutcome, sendUpdates } from './transitions/updates/send-updates.js';
 export { registerWorkers } from './transitions/workers/register-workers.js';
 export { deregisterWorkers, drainWorkers } from './transitions/workers/retire-workers.js';
 export { touchWorkers } from './transitions/workers/touch-workers.js';

@@ -37,7 +37,7 @@ export const STEP_KINDS = [
 export type StepKind = (typeof STEP_KINDS)[number];
 
 /** Kinds of steps that end from outside of the run (decision 0020). */
-export const AWAITED_KINDS = ['SIGNAL', 'EVENT', 'PROMISE'] as const;
+export const AWAITED_KINDS = ['SIGNAL', 'EVENT', 'PROMISE', 'UPDATE'] as const;
 export type AwaitedKind = (typeof AWAITED_KINDS)[number];
 
 export const WORKER_STATUSES = ['ONLINE', 'DRAINING', 'OFFLINE'] as const;
@@ -60,6 +60,7 @@ export const FAILURE_REASONS = [
   'TERMINATED',
   'PAYLOAD_TOO_LARGE',
   'INVALID_INPUT',
+  'UPDATE_REFUSED',
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
 
@@ -142,8 +143,10 @@ export interface StepAttempt {
   readonly finishedAt: Date | null;
   readonly nextRetryAt: Date | null;
   readonly firesAt: Date | null;
-  /** What a step of an awaited kind waits for, or has waited for: the name of a signal, the id of a promise, an {@link EventWait} as JSON. */
+  /** What a step of an awaited kind waits for, or has waited for: the name of a signal or of the update that it received, the id of a promise, an {@link EventWait} as JSON. */
   readonly awaits: string | null;
+  /** Who sent the signal or the update that it received; in histories. */
+  readonly sender?: string;
   readonly deadlineAt: Date | null;
   readonly failure: Failure | null;
   /** Payloads are absent unless requested. */
@@ -183,7 +186,20 @@ export interface MemoEntry {
   readonly nextRetryAt: Date | null;
   readonly firesAt: Date | null;
   readonly heartbeat: Payload | null;
+  /** What a step of kind UPDATE has received. */
+  readonly update?: ReceivedUpdate;
 }
+
+/** An update that a step has received. */
+export interface ReceivedUpdate {
+  readonly name: string;
+  readonly requestId: string;
+  readonly sender: string;
+  readonly answer: UpdateAnswerKind | null;
+}
+
+/** How an update was answered. */
+export type UpdateAnswerKind = 'COMPLETED' | 'FAILED' | 'REFUSED';
 
 /** A place in the order in which results are delivered to a run's code. */
 export interface EventPlace {

@@ -3,6 +3,7 @@ import type { Duration } from './duration.js';
 import type { EventDefinition } from './event.js';
 import type { RetryPolicy } from './retry.js';
 import type { Signal } from './signal.js';
+import type { Update } from './update.js';
 
 /** A run's identity and place, as its code sees it. Frozen. */
 export interface RunInfo {
@@ -99,6 +100,23 @@ export interface StepContext {
   lastHeartbeat<T = unknown>(): T | undefined;
 }
 
+/** Carries out an update. */
+export type UpdateHandler<Received, Output> = (
+  input: Received,
+  update: {
+    /** Identifies the update in its run. */
+    readonly requestId: string;
+    /** Who sent it, for people; may be empty. */
+    readonly sender: string;
+  },
+) => Output | Promise<Output>;
+
+/** Options of a handler. */
+export interface HandleOptions<Received> {
+  /** Called before the handler, without effects; may look at what the code has in memory. Throw to refuse the update. */
+  readonly validate?: (input: Received) => void;
+}
+
 /**
  * What a workflow's function receives. Code between steps must be deterministic: given the same results, it calls the same
  * steps and sleeps in the same order. Take time, randomness and everything from outside from here.
@@ -161,6 +179,27 @@ export interface WorkflowContext {
     signal: Signal<Sent, unknown> | string,
     payload?: Sent,
   ): Promise<void>;
+  /**
+   * Handles an update of the run, from now on: the handler is called for each, in the order of sending, and what it returns or throws is
+   * the answer to whoever sent it. Several handlers may be at work at once. The run ends when every update that it has received is answered.
+   *
+   * @param update made with `update(name)`, or its name
+   * @param handler part of the workflow's code: deterministic, with steps and sleeps; a replay calls it again
+   * @throws {TypeError} when the update has a handler already
+   */
+  handle<Received, Output>(
+    update: Update<never, Output, Received> | string,
+    handler: UpdateHandler<Received, Output>,
+    options?: HandleOptions<Received>,
+  ): void;
+  /**
+   * Sets the state of the run, which `handle.state()` and `perdure run state` read at any time without a worker. The code does not
+   * wait for it. It is stored before the run is suspended or ends, and before an update is answered; a replay sets it again.
+   *
+   * @param value anything the codec can encode; replaces the state before
+   * @throws {PayloadTooLargeError} when it is larger than the server accepts, 2 MiB by default
+   */
+  setState(value: unknown): void;
   /**
    * Waits for an event without occupying a slot. Every wait that is open when an event is published receives it, in all runs of the
    * namespace. A step named like the event records it.

@@ -6,6 +6,8 @@ export type { ResultOptions } from './client/result-deadline.js';
 export { RunHandle } from './client/run-handle.js';
 export type { RunStatus, RunSummary } from './client/run-summary.js';
 export type { SignalOptions } from './client/send-signal.js';
+export type { SendUpdateOptions, UpdateArguments } from './client/send-update.js';
+export type { SignalWithStartOptions } from './client/signal-with-start.js';
 export type { InputAnd, StartItem, StartOptions } from './client/start-options.js';
 export { type AesGcmCodecOptions, aesGcmCodec } from './codec/aes-gcm-codec.js';
 export type { Codec, EncodedPayload } from './codec/codec.js';
@@ -15,9 +17,11 @@ export { jsonCodec } from './codec/json-codec.js';
 export type {
   DurablePromise,
   EventWaitOptions,
+  HandleOptions,
   RunInfo,
   StepContext,
   StepOptions,
+  UpdateHandler,
   WaitOptions,
   WorkflowContext,
 } from './context.js';
@@ -34,6 +38,8 @@ export {
   type RunReference,
   StepTimeoutError,
   TerminalError,
+  UpdateRefusedError,
+  UpdateTimeoutError,
   WorkerLostError,
   WorkflowCancelledError,
   WorkflowFailedError,
@@ -50,6 +56,7 @@ export {
 } from './rpc/connection.js';
 export { RpcError, type RpcErrorReason, type StatusName } from './rpc/rpc-error.js';
 export { type Signal, signal } from './signal.js';
+export { type Update, type UpdateOptions, update } from './update.js';
 export { Worker } from './worker/worker.js';
 export type { WorkerOptions } from './worker/worker-options.js';
 export { type Workflow, type WorkflowOptions, workflow } from './workflow.js';

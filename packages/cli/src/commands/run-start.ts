@@ -9,6 +9,7 @@ import { CliError, EXIT } from '../exit-codes.js';
 import { printOne } from '../output/print.js';
 import { withSession } from '../session.js';
 import { countArgument, durationArgument, FULL_STACK, integerArgument, parseJson } from './arguments.js';
+import { sender } from './run-messages.js';
 import { showResult } from './run-result.js';
 
 const REUSE_POLICIES = {
@@ -31,6 +32,7 @@ interface StartOptions {
   readonly runTimeout?: Duration;
   readonly executionTimeout?: Duration;
   readonly maxLostLeases?: number;
+  readonly signal?: string;
   readonly wait?: boolean;
   readonly fullStack?: boolean;
 }
@@ -59,12 +61,16 @@ export function addStart(run: Command): void {
       'fail it after this many lost leases in a row, 1 to 1000; default 10',
       countArgument,
     )
+    .option(
+      '--signal <name=payload>',
+      'signal the open run of --workflow-id, or start it and signal it; the payload is JSON',
+    )
     .option('--wait', 'wait for its result')
     .option(...FULL_STACK)
     .action((type: string, options: StartOptions, command: Command) =>
       withSession(command, async (session) => {
         const input = readInput(options);
-        const started = await session.workflows.startWorkflow({
+        const start = {
           namespace: session.namespace,
           workflowType: type,
           taskQueue: options.taskQueue,
@@ -78,15 +84,31 @@ export function addStart(run: Command): void {
           ...(options.delay === undefined ? {} : { startDelay: options.delay }),
           ...(options.runTimeout === undefined ? {} : { runTimeout: options.runTimeout }),
           ...(options.executionTimeout === undefined ? {} : { executionTimeout: options.executionTimeout }),
-        });
+        };
+        const started =
+          options.signal === undefined
+            ? await session.workflows.startWorkflow(start)
+            : await session.workflows.signalWithStart({ start, sender: sender(), ...signalOf(options.signal) });
         if (options.wait === true) return showResult(session, started.runId, options.fullStack === true);
         const { runId, workflowId, created } = started;
         const text = created
           ? `Started run ${pc.bold(runId)}. Follow it with: perdure run watch ${runId}`
-          : `Run ${pc.bold(runId)} was started by an equal earlier call.`;
+          : options.signal === undefined
+            ? `Run ${pc.bold(runId)} was started by an equal earlier call.`
+            : `Signalled run ${pc.bold(runId)}, which was open.`;
         printOne(session.output, { id: runId, json: { runId, workflowId, created }, text });
       }),
     );
+}
+
+/** `name` or `name=payload`. */
+function signalOf(text: string) {
+  const at = text.indexOf('=');
+  if (at < 0) return { signalName: text };
+  return {
+    signalName: text.slice(0, at),
+    signalPayload: devalueCodec.encode(parseJson(text.slice(at + 1), 'The payload of the signal')),
+  };
 }
 
 function readInput({ input, inputFile }: StartOptions): unknown {

@@ -80,7 +80,7 @@ function barsOf(steps: readonly StepAttempt[]): (step: StepAttempt) => string {
 /** `2 of 3`: the counted attempt of those that the policy allows; `4 (2 of 3)` when not all attempts count. */
 export function attemptText(step: StepAttempt): string {
   const { kind, awaits, attemptNumber, countedAttempt, maxCountedAttempts } = step;
-  if (kind === StepKind.SLEEP || awaits !== '') return '';
+  if (kind === StepKind.SLEEP || awaits !== '' || kind === StepKind.UPDATE) return '';
   const counted = maxCountedAttempts > 0 ? `${countedAttempt} of ${maxCountedAttempts}` : String(countedAttempt);
   return attemptNumber === countedAttempt ? counted : `${attemptNumber} (${counted})`;
 }
@@ -96,6 +96,8 @@ export const hasUncounted = (steps: readonly StepAttempt[]): boolean =>
 /** What follows after an attempt. */
 function nextText(step: StepAttempt): string {
   if (step.isCut) return 'taken back: the run was retried';
+  const message = messageText(step);
+  if (message !== '') return message;
   if (step.kind === StepKind.SLEEP) {
     return step.status === StepStatus.RUNNING ? `wakes ${timeText(step.firesAt)}` : '';
   }
@@ -111,6 +113,13 @@ function nextText(step: StepAttempt): string {
   if (!step.isLatest) return 'retried';
   if (step.nextRetryAt !== undefined) return `retry at ${timeText(step.nextRetryAt)}`;
   return 'final';
+}
+
+/** What a step has received, and from whom; empty unless it is a signal or an update. */
+function messageText({ kind, awaits, sender, status }: StepAttempt): string {
+  const isMessage = kind === StepKind.SIGNAL || kind === StepKind.UPDATE;
+  if (!isMessage || status !== StepStatus.COMPLETED) return '';
+  return `got ${safe(awaits)}${sender === '' ? '' : ` from ${safe(sender)}`}`;
 }
 
 /** @param fullStack also the frames of Perdure and Node */
@@ -130,6 +139,7 @@ export function stepText(step: StepAttempt, fullStack: boolean): string {
     [step.awaits === '' ? 'wakes' : 'times out', timeText(step.firesAt)],
     ['next attempt', timeText(step.nextRetryAt)],
     ['times out', timeText(step.deadlineAt)],
+    ['received', messageText(step)],
     ['input', payloadText(step.input)],
     ['output', payloadText(step.output)],
     ['heartbeat', payloadText(step.heartbeat)],

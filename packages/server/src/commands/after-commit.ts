@@ -1,5 +1,7 @@
 /** The effects of committed commands: who is notified of what. Pure: nothing here waits, sends or reads. */
 import type {
+  AnswerUpdate,
+  AnswerUpdateOutcome,
   ArrivalEffect,
   BeginStep,
   BeginStepOutcome,
@@ -20,14 +22,19 @@ import type {
   RunHolder,
   SendSignal,
   SendSignalOutcome,
+  SendUpdate,
+  SendUpdateOutcome,
   SettlePromise,
   SettlePromiseOutcome,
+  SignalWithStart,
+  SignalWithStartOutcome,
   StartRun,
   StartRunOutcome,
   SuspendRun,
   SuspendRunOutcome,
   TerminateRun,
   TerminateRunOutcome,
+  UpdateAnswer,
   WorkerNotice,
 } from '@perdure/store';
 
@@ -42,6 +49,8 @@ export type Effect =
   | { readonly kind: 'left'; readonly runId: string }
   /** A run has ended. `end`: undefined when it has to be looked up. */
   | { readonly kind: 'ended'; readonly runId: string; readonly end?: RunEnd }
+  /** An update is answered. `answer`: undefined when it has to be looked up. */
+  | { readonly kind: 'answered'; readonly runId: string; readonly requestId: string; readonly answer?: UpdateAnswer }
   /** A worker gets a notice about its run. */
   | { readonly kind: 'notice'; readonly notice: WorkerNotice }
   /** An event has not reached every wait for it. */
@@ -123,6 +132,22 @@ export function afterSignal(command: SendSignal, outcome: SendSignalOutcome): re
   return outcome.kind === 'sent' ? arrivalEffects(command, outcome.effect) : NONE;
 }
 
+export function afterUpdate(command: SendUpdate, outcome: SendUpdateOutcome): readonly Effect[] {
+  return outcome.kind === 'sent' ? arrivalEffects(command, outcome.effect) : NONE;
+}
+
+export function afterAnswer({ runId, answer }: AnswerUpdate, outcome: AnswerUpdateOutcome): readonly Effect[] {
+  switch (outcome.kind) {
+    case 'answered':
+      return [{ kind: 'answered', runId, requestId: outcome.requestId, answer }];
+    case 'already_answered':
+      // The server that recorded the answer may have died before it notified anybody.
+      return [{ kind: 'answered', runId, requestId: outcome.requestId }];
+    default:
+      return NONE;
+  }
+}
+
 export function afterPublish(_command: PublishEvent, outcome: PublishEventOutcome): readonly Effect[] {
   switch (outcome.kind) {
     case 'published':
@@ -135,6 +160,19 @@ export function afterPublish(_command: PublishEvent, outcome: PublishEventOutcom
     case 'namespace_not_found':
       return NONE;
   }
+}
+
+export function afterSignalWithStart({ start }: SignalWithStart, outcome: SignalWithStartOutcome): readonly Effect[] {
+  if (outcome.kind !== 'sent') return NONE;
+  if (!outcome.started) {
+    return arrivalEffects({ namespace: start.namespace, runId: outcome.runId }, outcome.effect);
+  }
+  return afterStart(start, {
+    kind: 'started',
+    runId: outcome.runId,
+    delayed: start.startDelayMs > 0,
+    claim: null,
+  });
 }
 
 export function afterSettlePromise(_command: SettlePromise, outcome: SettlePromiseOutcome): readonly Effect[] {

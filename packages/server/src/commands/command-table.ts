@@ -3,6 +3,7 @@
  * anybody is notified of it.
  */
 import {
+  answerUpdates,
   awaitSteps,
   beginSteps,
   cancelRuns,
@@ -11,6 +12,7 @@ import {
   deleteRuns,
   endRuns,
   failSteps,
+  findAnswers,
   findRuns,
   observeCancels,
   publishEvents,
@@ -23,12 +25,16 @@ import {
   retryRunAttempts,
   scheduleSleeps,
   sendSignals,
+  sendUpdates,
+  setRunStates,
   settlePromises,
   settleSteps,
+  signalWithStarts,
   suspendRuns,
   takeArrivals,
   terminateRuns,
   touchWorkers,
+  type UpdateRef,
 } from '@perdure/store';
 import * as after from './after-commit.js';
 import { failureBytes, payloadBytes } from './command-bytes.js';
@@ -92,6 +98,20 @@ export const commandTable = {
   scheduleSleep: kind({ name: 'ScheduleSleep', key: byRun, ordered: true, transition: scheduleSleeps }),
   awaitStep: kind({ name: 'AwaitStep', key: byRun, ordered: true, transition: awaitSteps }),
   takeArrivals: kind({ name: 'TakeArrivals', key: byRun, ordered: true, transition: takeArrivals }),
+  answerUpdate: kind({
+    name: 'AnswerUpdate',
+    key: byRun,
+    ordered: true,
+    bytes: ({ answer }) => (answer.kind === 'COMPLETED' ? payloadBytes(answer.output) : failureBytes(answer.failure)),
+    transition: answerUpdates,
+    effects: after.afterAnswer,
+  }),
+  setRunState: kind({
+    name: 'SetRunState',
+    key: byRun,
+    bytes: (run) => payloadBytes(run.state),
+    transition: setRunStates,
+  }),
   suspendRun: kind({
     name: 'SuspendRun',
     key: byRun,
@@ -138,6 +158,20 @@ export const commandTable = {
     transition: sendSignals,
     effects: after.afterSignal,
   }),
+  sendUpdate: kind({
+    name: 'UpdateRun',
+    key: byRun,
+    bytes: (update) => payloadBytes(update.payload),
+    transition: sendUpdates,
+    effects: after.afterUpdate,
+  }),
+  signalWithStart: kind({
+    name: 'SignalWithStart',
+    key: ({ start }) => `${start.namespace}\n${start.workflowId}`,
+    bytes: ({ start, payload }) => payloadBytes(start.input) + payloadBytes(payload),
+    transition: signalWithStarts,
+    effects: after.afterSignalWithStart,
+  }),
   publishEvent: kind({
     name: 'PublishEvent',
     key: (event) => event.eventId,
@@ -160,6 +194,11 @@ export const commandTable = {
     name: 'AwaitRun',
     key: (run: { readonly namespace: string; readonly runId: string }) => run.runId,
     transition: (db, runs) => readRunEnds(db, runs),
+  }),
+  findAnswer: kind({
+    name: 'UpdateRun',
+    key: (update: UpdateRef) => `${update.runId}\n${update.requestId}`,
+    transition: (db, updates) => findAnswers(db, updates),
   }),
   findRun: kind({
     name: 'GetRun',

@@ -84,11 +84,12 @@ export function createCommands(options: CommandsOptions): Commands {
       return [name, submitOf(kind, coalescerOf(kind))];
     }),
   ) as unknown as Omit<Submits, 'startRun'>;
-  const { findEnd, findRun } = submits;
+  const { findEnd, findRun, findAnswer } = submits;
   return {
     ...submits,
     findEnd: untilRead(findEnd),
     findRun: untilRead(findRun),
+    findAnswer: untilRead(findAnswer),
     startRun: submitOf(startRun, starts),
     startRuns: (commands) => starts.submitAll(commands),
   };
@@ -127,6 +128,9 @@ function applyEffect(
         break;
       case 'ended':
         wakeups.onEnded(effect.runId, effect.end);
+        break;
+      case 'answered':
+        wakeups.onAnswered(effect, effect.answer);
         break;
       case 'notice':
         wakeups.notice(effect.notice);

@@ -3,6 +3,7 @@ import {
   type Database,
   DatabaseUnavailableError,
   ENDED_CHANNEL,
+  encodeAnswered,
   encodeEnded,
   encodeNotices,
   encodeTimers,
@@ -25,6 +26,7 @@ export class Notifier {
   readonly #clock: Clock;
   #queues = new Map<string, QueueRef>();
   #endedRunIds = new Set<string>();
+  #answered: { readonly runId: string; readonly requestId: string }[] = [];
   #notices: WorkerNotice[] = [];
   #wakeAtMs = Number.POSITIVE_INFINITY;
   #expiryAtMs = Number.POSITIVE_INFINITY;
@@ -52,6 +54,12 @@ export class Notifier {
   /** To servers: these runs have ended. */
   ended(runIds: readonly string[]): void {
     for (const runId of runIds) this.#endedRunIds.add(runId);
+    void this.#send();
+  }
+
+  /** To servers: the update is answered. */
+  answered(update: { readonly runId: string; readonly requestId: string }): void {
+    this.#answered.push(update);
     void this.#send();
   }
 
@@ -93,6 +101,10 @@ export class Notifier {
       const runIds = [...this.#endedRunIds];
       for (const payload of encodeEnded({ from: this.#from, runIds })) batch.push([ENDED_CHANNEL, payload]);
       this.#endedRunIds = new Set();
+    }
+    if (this.#answered.length > 0) {
+      const updates = this.#answered.splice(0);
+      for (const payload of encodeAnswered({ from: this.#from, updates })) batch.push([ENDED_CHANNEL, payload]);
     }
     if (this.#wakeAtMs !== Number.POSITIVE_INFINITY || this.#expiryAtMs !== Number.POSITIVE_INFINITY) {
       const wakeInMs = this.#msUntil(this.#wakeAtMs);

@@ -1,5 +1,6 @@
 import {
   type Database,
+  decodeAnswered,
   decodeEnded,
   decodeNotices,
   decodeWakeup,
@@ -7,10 +8,12 @@ import {
   type Listener,
   type QueueRef,
   type RunEnd,
+  type UpdateAnswer,
   WAKEUP_CHANNEL,
   type WorkerNotice,
 } from '@perdure/store';
 import type { Logger } from 'pino';
+import type { AnswerWaiters } from './answer-waiters.js';
 import type { Dispatcher } from './dispatcher.js';
 import type { EndWaiters } from './end-waiters.js';
 import type { Notices } from './notices.js';
@@ -25,6 +28,7 @@ export interface WakeupsOptions {
   readonly serverId: string;
   readonly dispatcher: Dispatcher;
   readonly endWaiters: EndWaiters;
+  readonly answerWaiters: AnswerWaiters;
   readonly notices: Notices;
   /** Undefined: polling only. */
   readonly notifier: Notifier | undefined;
@@ -73,6 +77,12 @@ export class Wakeups {
     if (this.#peers) this.#options.notifier?.ended([runId]);
   }
 
+  /** @param answer undefined when that has to be looked up */
+  onAnswered(update: { readonly runId: string; readonly requestId: string }, answer?: UpdateAnswer): void {
+    this.#options.answerWaiters.onAnswered(update, answer);
+    if (this.#peers) this.#options.notifier?.answered(update);
+  }
+
   /** A run is with no worker any more. */
   left(runId: string): void {
     this.#options.dispatcher.left(runId);
@@ -99,7 +109,7 @@ export class Wakeups {
   }
 
   #listen(): Listener[] {
-    const { db, log, serverId, dispatcher, endWaiters, notices } = this.#options;
+    const { db, log, serverId, dispatcher, endWaiters, answerWaiters, notices } = this.#options;
     const onInterrupted = (error: Error) => log.warn({ event: 'listen_interrupted', message: error.message });
     return [
       db.listen({
@@ -116,11 +126,15 @@ export class Wakeups {
       db.listen({
         channel: ENDED_CHANNEL,
         onPayload: (payload) => {
-          const note = decodeEnded(payload);
+          const note = decodeEnded(payload) ?? decodeAnswered(payload);
           if (note === undefined || note.from === serverId) return;
-          for (const runId of note.runIds) endWaiters.onEnded(runId);
+          if ('runIds' in note) for (const runId of note.runIds) endWaiters.onEnded(runId);
+          else for (const update of note.updates) answerWaiters.onAnswered(update);
         },
-        onListening: () => endWaiters.resync(),
+        onListening: () => {
+          endWaiters.resync();
+          void answerWaiters.look();
+        },
         onInterrupted,
       }),
     ];

@@ -145,6 +145,25 @@ export function tooManySignals(runId: string, max: number): RpcError {
   );
 }
 
+export function tooManyUpdates(runId: string, max: number): RpcError {
+  return new RpcError(
+    StatusCode.RESOURCE_EXHAUSTED,
+    ErrorReason.TOO_MANY_UPDATES,
+    `Run ${runId} keeps ${max.toLocaleString('en')} updates that are not answered, as many as it may (--max-unconsumed-signals of the server). ` +
+      'Nothing was sent. Does its code handle updates of this name?',
+    { metadata: { run_id: runId, max: String(max) } },
+  );
+}
+
+export function updateNotFound(runId: string, stepId: string): RpcError {
+  return new RpcError(
+    StatusCode.NOT_FOUND,
+    ErrorReason.STEP_NOT_FOUND,
+    `Step '${stepId}' of run ${runId} has received no update. Answer under the id of the UPDATE step that received it.`,
+    { metadata: { run_id: runId, step_id: stepId } },
+  );
+}
+
 function isTerminal(status: RunStatus): boolean {
   return (TERMINAL_STATUSES as readonly RunStatus[]).includes(status);
 }

@@ -1,22 +1,34 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { AwaitStepResponseSchema, TakeArrivalsResponseSchema, WorkerService } from '@perdure/proto';
-import type { AwaitStep, AwaitStepOutcome, TakeArrivals, TakeArrivalsOutcome } from '@perdure/store';
+import type {
+  AnswerUpdate,
+  AnswerUpdateOutcome,
+  AwaitStep,
+  AwaitStepOutcome,
+  SetRunState,
+  SetRunStateOutcome,
+  TakeArrivals,
+  TakeArrivalsOutcome,
+} from '@perdure/store';
 import type { Handlers } from '../call/handlers.js';
 import type { ServerContext } from '../context.js';
 import { decodeAwaitStep, decodeTakeArrivals } from '../rpc/decode/arrival-requests.js';
+import { decodeAnswerUpdate, decodeSetRunState } from '../rpc/decode/update-requests.js';
 import { arrivalMessage } from '../rpc/encode/model.js';
 import { durationOf } from '../rpc/encode/time.js';
-import { cancelRequested, fenceRefused, stepMismatch, wrongAttempt } from '../rpc/outcomes.js';
+import { cancelRequested, fenceRefused, stepMismatch, updateNotFound, wrongAttempt } from '../rpc/outcomes.js';
 import { answering } from './answering.js';
 
-/** RPCs about what comes from outside to runs that a worker holds. */
+/** RPCs about what comes from outside to runs that a worker holds, and what they show and answer. */
 export function leasedArrivals(
   context: ServerContext,
-): Pick<Handlers<typeof WorkerService>, 'awaitStep' | 'takeArrivals'> {
+): Pick<Handlers<typeof WorkerService>, 'awaitStep' | 'takeArrivals' | 'answerUpdate' | 'setRunState'> {
   const { commands } = context;
   return {
     awaitStep: answering(context, decodeAwaitStep, commands.awaitStep, stepAwaited),
     takeArrivals: answering(context, decodeTakeArrivals, commands.takeArrivals, arrivalsTaken),
+    answerUpdate: answering(context, decodeAnswerUpdate, commands.answerUpdate, updateAnswered),
+    setRunState: answering(context, decodeSetRunState, commands.setRunState, stateSet),
   };
 }
 
@@ -53,6 +65,23 @@ function arrivalsTaken(
     hasMore: outcome.hasMore,
     notDue: outcome.notDue.map(({ stepId, remainingMs }) => ({ stepId, remaining: remainingOf(remainingMs) })),
   };
+}
+
+function updateAnswered(command: AnswerUpdate, outcome: AnswerUpdateOutcome) {
+  switch (outcome.kind) {
+    case 'answered':
+    case 'already_answered':
+      return { alreadyAnswered: outcome.kind === 'already_answered' };
+    case 'update_not_found':
+      throw updateNotFound(command.runId, command.stepId);
+    default:
+      throw fenceRefused(command, outcome);
+  }
+}
+
+function stateSet(command: SetRunState, outcome: SetRunStateOutcome): Record<string, never> {
+  if (outcome.kind !== 'set') throw fenceRefused(command, outcome);
+  return {};
 }
 
 const remainingOf = (ms: number) => durationOf(Math.max(0, Math.ceil(ms)));

@@ -13,6 +13,7 @@ import { payloadOf } from '../database/payload-columns.js';
 import { defineStatement } from '../database/statement.js';
 import type { Failure, FenceOutcome, LeaseRef, MemoEntry, StepKind, StepStatus } from '../model.js';
 import type { MemoPage } from './queries.js';
+import { withReceivedUpdates } from './received-updates.js';
 
 export interface MemoPageLimits {
   /** Bytes of outputs, failures and heartbeat details in one page, exceeded by at most one entry; at least 1. */
@@ -104,7 +105,7 @@ export async function readMemos(
   limits: MemoPageLimits,
 ): Promise<ReadonlyMap<string, MemoPage>> {
   if (runIds.length === 0) return new Map();
-  return pagesOf(await readPage(db, runIds, MEMO_START, limits));
+  return pagesOf(db, await readPage(db, runIds, MEMO_START, limits));
 }
 
 /** A further page of the memo of one leased run. */
@@ -116,7 +117,7 @@ export async function readMemo(
 ): Promise<FenceOutcome | { readonly kind: 'page'; readonly page: MemoPage }> {
   const refusal = await checkLease(db, lease);
   if (refusal !== undefined) return refusal;
-  const pages = pagesOf(await readPage(db, [lease.runId], cursor, limits));
+  const pages = await pagesOf(db, await readPage(db, [lease.runId], cursor, limits));
   return { kind: 'page', page: pages.get(lease.runId) ?? { memo: [], next: null } };
 }
 
@@ -129,7 +130,8 @@ export async function readMemoOf(
   const refusal = await checkLease(db, lease);
   if (refusal !== undefined) return refusal;
   const rows = await db.query<Row>(READ_MEMO_OF, [lease.runId, textArray(stepIds)]);
-  return { kind: 'page', page: { memo: rows.map(entryOf), next: null } };
+  const [memo] = await withReceivedUpdates(db, [rows.map(entryOf)]);
+  return { kind: 'page', page: { memo: memo ?? [], next: null } };
 }
 
 async function checkLease(db: Reader, lease: LeaseRef): Promise<FenceOutcome | undefined> {
@@ -148,17 +150,18 @@ function readPage(db: Reader, runIds: readonly string[], cursor: MemoCursor, lim
   ]);
 }
 
-function pagesOf(rows: readonly PagedRow[]): Map<string, MemoPage> {
+async function pagesOf(db: Reader, rows: readonly PagedRow[]): Promise<Map<string, MemoPage>> {
+  const [entries = []] = await withReceivedUpdates(db, [rows.map(entryOf)]);
   const pages = new Map<string, { memo: MemoEntry[]; next: MemoCursor | null }>();
-  for (const row of rows) {
+  rows.forEach((row, index) => {
     let page = pages.get(row.run_id);
     if (page === undefined) {
       page = { memo: [], next: null };
       pages.set(row.run_id, page);
     }
-    page.memo.push(entryOf(row));
+    page.memo.push(entries[index] as MemoEntry);
     page.next = row.place < row.total ? { entries: row.place, bytes: row.bytes } : null;
-  }
+  });
   return pages;
 }
 

@@ -7,7 +7,7 @@ import type { QueueRef } from '../model.js';
 
 /** Queues that have claimable runs, and notices for workers. Servers listen. */
 export const WAKEUP_CHANNEL = 'perdure_wakeup';
-/** Runs that have ended. Servers listen. */
+/** Runs that have ended, and updates that are answered. Servers listen. */
 export const ENDED_CHANNEL = 'perdure_ended';
 /** A wake-up or deadline falls due soon. Reapers listen. */
 export const TIMERS_CHANNEL = 'perdure_timers';
@@ -41,6 +41,11 @@ export interface NoticesNote {
 export interface EndedNote {
   readonly from: string;
   readonly runIds: readonly string[];
+}
+/** Updates that are answered, by run and request id. */
+export interface AnsweredNote {
+  readonly from: string;
+  readonly updates: readonly { readonly runId: string; readonly requestId: string }[];
 }
 export interface TimersNote {
   /** Ms until a run is due; null: no change. */
@@ -108,6 +113,26 @@ export function decodeEnded(payload: string): EndedNote | undefined {
   const note = parse(payload) as { from?: unknown; runs?: unknown } | undefined;
   if (typeof note?.from !== 'string' || !Array.isArray(note.runs)) return undefined;
   return { from: note.from, runIds: note.runs.filter((runId: unknown) => typeof runId === 'string') };
+}
+
+/** @returns as many payloads as the size limit requires */
+export function encodeAnswered(note: AnsweredNote): string[] {
+  return inChunks(
+    note.updates.map(({ runId, requestId }) => JSON.stringify([runId, requestId])),
+    (items) => `{"from":"${note.from}","updates":[${items}]}`,
+  );
+}
+
+/** @returns the note, or undefined when the payload is not from Perdure */
+export function decodeAnswered(payload: string): AnsweredNote | undefined {
+  const note = parse(payload) as { from?: unknown; updates?: unknown } | undefined;
+  if (typeof note?.from !== 'string' || !Array.isArray(note.updates)) return undefined;
+  const updates = note.updates.flatMap((update: unknown) =>
+    Array.isArray(update) && typeof update[0] === 'string' && typeof update[1] === 'string'
+      ? [{ runId: update[0], requestId: update[1] }]
+      : [],
+  );
+  return { from: note.from, updates };
 }
 
 export function encodeTimers(note: TimersNote): string {

@@ -14,6 +14,7 @@ import { refuseUnknownKeys } from '../options.js';
 import { Connection } from '../rpc/connection.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { Signal } from '../signal.js';
+import type { Update } from '../update.js';
 import type { Workflow } from '../workflow.js';
 import { awaitResult, type ClientContext, outputOf } from './await-result.js';
 import { type ListOptions, listRequest } from './list-options.js';
@@ -21,11 +22,14 @@ import { OutageReport } from './outage-report.js';
 import { inputRefusal, PayloadLimit } from './payload-limit.js';
 import { getPromise, type PromiseSettlement, type PromiseSummary, rejectPromise, resolvePromise } from './promises.js';
 import { type PublishArguments, type PublishedEvent, publishEvent } from './publish-event.js';
+import { readState } from './read-state.js';
 import { ResultDeadline, type ResultOptions } from './result-deadline.js';
 import { DEFAULT_GIVE_UP_MS, type RetryUntilAnsweredOptions, retryUntilAnswered } from './retry-until-answered.js';
 import { RunHandle } from './run-handle.js';
 import { type RunSummary, runSummary } from './run-summary.js';
 import { type SignalArguments, sendSignal } from './send-signal.js';
+import { sendUpdate, type UpdateArguments } from './send-update.js';
+import { type SignalWithStartOptions, signalWithStart } from './signal-with-start.js';
 import { checkStartOptions, type InputAnd, type StartItem, type StartOptions } from './start-options.js';
 import { inBatches, inputOf, nameOf, type StartRequest, startError, startRequest } from './start-request.js';
 
@@ -213,6 +217,40 @@ export class Client {
     ...sent: SignalArguments<Sent>
   ): Promise<void> {
     await sendSignal(this.#context, run, signal as Signal | string, sent);
+  }
+
+  /**
+   * Signals the open run of a workflow id, whatever its input; or starts one and signals it, in one commit.
+   *
+   * @param input of the run, when it is started; undefined when it has none
+   * @returns the run; `created` tells whether this call or a repeat of it has started it
+   * @throws what {@link start} and {@link signal} throw
+   */
+  async signalWithStart<Input, Output, Sent>(
+    workflow: Workflow<Input, Output> | string,
+    input: Input,
+    signal: Signal<Sent, unknown> | string,
+    payload: Sent,
+    options: SignalWithStartOptions,
+  ): Promise<RunHandle<Output>> {
+    const request = { workflow, input, signal: signal as Signal | string, payload, options };
+    return this.#handle<Output>(await signalWithStart(this.#context, request), nameOf(workflow));
+  }
+
+  /** Sends an update to a run, for a workflow id to its open run, and returns the answer; see {@link RunHandle.update}. */
+  async update<Sent, Answer>(
+    run: { readonly runId: string } | { readonly workflowId: string },
+    update: Update<Sent, Answer, unknown> | string,
+    ...sent: UpdateArguments<Sent>
+  ): Promise<Answer> {
+    return (await sendUpdate(this.#context, run, update as Update | string, sent)) as Answer;
+  }
+
+  /** Reads the state of a run; see {@link RunHandle.state}. */
+  async state<State = unknown>(
+    run: { readonly runId: string } | { readonly workflowId: string },
+  ): Promise<State | undefined> {
+    return (await readState(this.#context, run)) as State | undefined;
   }
 
   /** Publishes an event to every run that waits for it, and for a time to waits that look back. */

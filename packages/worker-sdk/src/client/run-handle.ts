@@ -1,11 +1,14 @@
 import type { GetRunResponse, WorkflowRun } from '@perdure/proto';
 import { refuseUnknownKeys } from '../options.js';
 import type { Signal } from '../signal.js';
+import type { Update } from '../update.js';
 import { awaitResult, type ClientContext } from './await-result.js';
+import { readState } from './read-state.js';
 import { ResultDeadline, type ResultOptions } from './result-deadline.js';
 import { retryUntilAnswered } from './retry-until-answered.js';
 import { type RunSummary, runSummary } from './run-summary.js';
 import { type SignalArguments, sendSignal } from './send-signal.js';
+import { sendUpdate, type UpdateArguments } from './send-update.js';
 
 /** One run: awaits its result, reads it, cancels, terminates or deletes it. Made by a client. */
 export class RunHandle<Output = unknown> {
@@ -72,6 +75,34 @@ export class RunHandle<Output = unknown> {
    */
   async signal<Sent>(signal: Signal<Sent, unknown> | string, ...sent: SignalArguments<Sent>): Promise<void> {
     await sendSignal(this.#context, { runId: this.runId }, signal as Signal | string, sent);
+  }
+
+  /**
+   * Sends an update to the run and waits for the answer of its code.
+   *
+   * @param update made with `update(name)`, or its name
+   * @returns what the handler returned
+   * @throws the handler's error
+   * @throws {UpdateRefusedError} when the code refused it; nothing was carried out
+   * @throws {UpdateTimeoutError} after `timeout`; the update stays with the run, and a repeat with the same `requestId` waits for its answer
+   * @throws {InvalidInputError} when the input does not fit the update's schema
+   * @throws {RpcError} RUN_CLOSED when the run has ended, also without answering; RUN_NOT_FOUND; TOO_MANY_UPDATES
+   */
+  async update<Sent, Answer>(
+    update: Update<Sent, Answer, unknown> | string,
+    ...sent: UpdateArguments<Sent>
+  ): Promise<Answer> {
+    return (await sendUpdate(this.#context, { runId: this.runId }, update as Update | string, sent)) as Answer;
+  }
+
+  /**
+   * The state that the run's code has set last, also after its end; needs no worker.
+   *
+   * @returns undefined when the code has set none
+   * @throws {RpcError} RUN_NOT_FOUND; UNAVAILABLE when no server has answered for 30 s
+   */
+  async state<State = unknown>(): Promise<State | undefined> {
+    return (await readState(this.#context, { runId: this.runId })) as State | undefined;
   }
 
   /**

@@ -4,6 +4,7 @@ import { refuseUnknownKeys } from '../options.js';
 import { type Signal, signalOf, validPayload } from '../signal.js';
 import type { ClientContext } from './await-result.js';
 import { retryUntilAnswered } from './retry-until-answered.js';
+import { SENDER } from './sender.js';
 
 /** Options of a signal. */
 export interface SignalOptions {
@@ -32,6 +33,7 @@ export async function sendSignal(
     namespace,
     ...run,
     name: signal.name,
+    sender: SENDER,
     requestId: options.requestId ?? newRequestId(),
     ...(payload === undefined ? {} : { payload }),
   };

@@ -145,6 +145,36 @@ export class AwaitTimeoutError extends RunEndedError {
   }
 }
 
+/** The code of the run has refused an update; nothing was carried out. `cause`: what its validator threw. */
+export class UpdateRefusedError extends Error {
+  override readonly name: string = 'UpdateRefusedError';
+  readonly code = 'UPDATE_REFUSED';
+  constructor(updateName: string, cause: Error) {
+    super(`Update '${updateName}' was refused: ${cause.message}`, { cause });
+  }
+}
+
+/** The timeout of an update passed. It stays with the run, which may still carry it out. */
+export class UpdateTimeoutError extends Error {
+  override readonly name: string = 'UpdateTimeoutError';
+  readonly runId: string;
+  /** Send the update again with this id to wait for the same answer. */
+  readonly requestId: string;
+  constructor(
+    update: { readonly name: string; readonly runId: string; readonly requestId: string },
+    timeoutMs: number,
+    options?: ErrorOptions,
+  ) {
+    super(
+      `Run ${update.runId} did not answer update '${update.name}' within ${timeoutMs} ms. It may still carry it out: ` +
+        `send it again with the request id ${update.requestId} to wait for the answer.`,
+      options,
+    );
+    this.runId = update.runId;
+    this.requestId = update.requestId;
+  }
+}
+
 const GENERATED_ID = /^[\da-f]{8}-[\da-f]{4}-7[\da-f]{3}-[\da-f]{4}-[\da-f]{12}$/;
 
 /** Names one id when the workflow id was generated. */

@@ -24,6 +24,8 @@ import { DeliveryQueue } from './order/delivery-queue.js';
 import { FailureLog } from './order/failure-log.js';
 import { loadMemo } from './order/memo.js';
 import { Program, type StepRef } from './order/program.js';
+import { RunState } from './report/run-state.js';
+import { Updates } from './report/updates.js';
 import { type FaultHost, Faults } from './run/faults.js';
 import { PayloadLimit } from './run/payload-limit.js';
 import { RunFacts } from './run/run-facts.js';
@@ -62,6 +64,9 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   #tenure: LeaseTenure;
   #delivery: DeliveryQueue;
   #isSuspect: boolean;
+  /** Made on demand: most runs set no state and take no updates. */
+  #state: RunState | undefined;
+  #updates: Updates | undefined;
   /** The end of the run is being recorded. */
   #isFinishing = false;
   #hasEnded = false;
@@ -141,6 +146,21 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   /** The code replays what has happened already. */
   get replaying(): boolean {
     return this.#delivery.replaying;
+  }
+
+  get state(): RunState {
+    this.#state ??= new RunState(this);
+    return this.#state;
+  }
+
+  get updates(): Updates {
+    this.#updates ??= new Updates(this);
+    return this.#updates;
+  }
+
+  /** The code is ahead of what is recorded, and the run is held. */
+  get isLive(): boolean {
+    return !this.#hasEnded && !this.replaying && !this.#suspension.isSuspended;
   }
 
   get heartbeats(): Heartbeats {
@@ -286,7 +306,10 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   }
 
   #deliver(recorded: readonly string[]): DeliveryQueue {
-    const onIdle = () => this.#suspension.onIdle();
+    const onIdle = () => {
+      this.#state?.send();
+      this.#suspension.onIdle();
+    };
     return new DeliveryQueue(recorded, onIdle, () => this.#waits.size > 0, this.#clock);
   }
 
@@ -310,12 +333,14 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     }
     const context = new RunContext(this);
     const outcome = await runCode(workflow, context, input);
+    if (this.#updates !== undefined) await this.#updates.settled();
     this.#program.end();
     // What is left of its branches must not continue while the end is being recorded.
     this.#delivery.stop();
     if (this.#suspension.isSuspended) this.forget();
     if (this.#hasEnded || !this.beginFinish()) return;
     reportLeftovers(this.facts, { unrequested: this.#delivery.unrequested, unawaited: context.unawaited });
+    if (this.#state !== undefined) await this.#state.sent();
     const how = await endRun(this, outcome, {
       workflow,
       retries: leased.retries,

@@ -38,8 +38,11 @@ function decodeAwaits(
       return { stepKind: 'EVENT', awaits: JSON.stringify(decodeEventWait(check, namespace, awaits.value)) };
     case 'promise':
       return { stepKind: 'PROMISE', awaits: decodePromiseOf(check, awaits.value, runId, stepId) };
+    case 'update':
+      if (!awaits.value) check.violate('update', 'must be true.');
+      return { stepKind: 'UPDATE', awaits: '' };
     case undefined:
-      check.violate('awaits', 'must say what the step waits for: signal, event or promise.');
+      check.violate('awaits', 'must say what the step waits for: signal, event, promise or update.');
       return { stepKind: 'SIGNAL', awaits: '' };
   }
 }

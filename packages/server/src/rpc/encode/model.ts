@@ -8,6 +8,7 @@ import {
   MemoEntrySchema,
   type Payload as PayloadMessage,
   PayloadSchema,
+  type ReceivedUpdateSchema,
   type StepAttempt as StepAttemptMessage,
   StepAttemptSchema,
   type WorkerInfo,
@@ -15,7 +16,17 @@ import {
   type WorkflowRun,
   WorkflowRunSchema,
 } from '@perdure/proto';
-import type { Failure, MemoEntry, Payload, Run, RunEnd, StepAttempt, WorkerWithRuns } from '@perdure/store';
+import type {
+  Failure,
+  MemoEntry,
+  Payload,
+  ReceivedUpdate,
+  Run,
+  RunEnd,
+  StepAttempt,
+  UpdateAnswer,
+  WorkerWithRuns,
+} from '@perdure/store';
 import {
   failureReasonNumber,
   runStatusNumber,
@@ -71,6 +82,19 @@ export function runEndFields(end: RunEnd) {
   };
 }
 
+/** An answer to an update, as UpdateRunResponse has it. */
+export function updateAnswerFields(answer: UpdateAnswer) {
+  return answer.kind === 'COMPLETED' ? optionalPayload('output', answer.output) : optionalFailure(answer.failure);
+}
+
+function receivedUpdate(update: ReceivedUpdate | undefined): {
+  update?: MessageInitShape<typeof ReceivedUpdateSchema>;
+} {
+  if (update === undefined) return {};
+  const { name, requestId, sender, answer } = update;
+  return { update: { name, requestId, sender, answered: answer !== null, refused: answer === 'REFUSED' } };
+}
+
 export function runMessage(run: Run): WorkflowRun {
   return create(WorkflowRunSchema, {
     runId: run.runId,
@@ -120,6 +144,7 @@ export function stepMessage(step: StepAttempt): StepAttemptMessage {
     eventSeq: step.eventSeq ?? 0,
     isCut: step.isCut,
     awaits: awaitsText(step),
+    sender: step.sender ?? '',
     startedAt: timestampOf(step.startedAt),
     ...optionalTimestamp('finishedAt', step.finishedAt),
     ...optionalTimestamp('nextRetryAt', step.nextRetryAt),
@@ -149,12 +174,13 @@ export function memoMessage(entry: MemoEntry): MemoEntryMessage {
     ...optionalPayload('output', entry.output),
     ...optionalPayload('heartbeat', entry.heartbeat),
     ...optionalFailure(entry.failure),
+    ...receivedUpdate(entry.update),
   });
 }
 
 /** An outcome that came from outside. */
 export function arrivalMessage(
-  arrival: Pick<MemoEntry, 'stepId' | 'status' | 'output' | 'failure' | 'finishedAt'>,
+  arrival: Pick<MemoEntry, 'stepId' | 'status' | 'output' | 'failure' | 'finishedAt' | 'update'>,
 ): MessageInitShape<typeof ArrivalSchema> {
   return {
     stepId: arrival.stepId,
@@ -162,6 +188,7 @@ export function arrivalMessage(
     ...optionalPayload('output', arrival.output),
     ...optionalFailure(arrival.failure),
     ...optionalTimestamp('finishedAt', arrival.finishedAt),
+    ...receivedUpdate(arrival.update),
   };
 }
 

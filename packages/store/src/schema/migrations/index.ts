@@ -1,9 +1,10 @@
 import { core } from './0001-core.js';
 import { arrivals } from './0002-arrivals.js';
 import { events } from './0004-events.js';
+import { updates } from './0005-updates.js';
 
 export interface Migration {
-  /** From 1 without gaps. */
+  /** From 1, rising. */
   readonly version: number;
   readonly name: string;
   readonly sql: string;
@@ -14,4 +15,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: 'core', sql: core },
   { version: 2, name: 'arrivals', sql: arrivals },
   { version: 4, name: 'events', sql: events },
+  { version: 5, name: 'updates', sql: updates },
 ];

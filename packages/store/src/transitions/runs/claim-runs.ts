@@ -22,6 +22,7 @@ import { defineStatement } from '../../database/statement.js';
 import type { Failure, MemoEntry, StepKind, StepStatus, WorkerStatus } from '../../model.js';
 import type { MemoPage } from '../../reads/queries.js';
 import { MEMO_START, type MemoPageLimits, readMemos } from '../../reads/read-memo.js';
+import { withReceivedUpdates } from '../../reads/received-updates.js';
 import type { RunRow } from '../../reads/run-row.js';
 
 const CLAIM_RUNS = defineStatement(
@@ -169,16 +170,29 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
     advanced.map((row) => row.run_id),
     limits,
   );
-  return slots.map((slot) => {
+  // A worker that replays finds them in the memo.
+  const given = firsts.map((row, index) =>
+    row.run_id !== null && row.is_back && row.nth !== null ? (slots[index] as Row[]).map(arrivalOf) : [],
+  );
+  const arrivals = await withReceivedUpdates(db, given);
+  return slots.map((slot, index) => {
     const [row] = slot as [Row];
-    if (row.run_id !== null) return { kind: 'claimed', claim: claimOf(claim.namespace, slot, memos.get(row.run_id)) };
+    if (row.run_id !== null) {
+      const page = memos.get(row.run_id);
+      return { kind: 'claimed', claim: claimOf(claim.namespace, slot, page, arrivals[index] ?? []) };
+    }
     if (row.worker_status === 'ONLINE') return { kind: 'empty' };
     return { kind: row.worker_status === 'DRAINING' ? 'worker_draining' : 'worker_not_registered' };
   });
 }
 
 /** @param slot the rows of one claimed run, at least one */
-function claimOf(namespace: string, slot: readonly Row[], page: MemoPage | undefined): ClaimedRun {
+function claimOf(
+  namespace: string,
+  slot: readonly Row[],
+  page: MemoPage | undefined,
+  arrivals: readonly MemoEntry[],
+): ClaimedRun {
   const [row] = slot as [Row];
   return {
     run: {
@@ -205,8 +219,7 @@ function claimOf(namespace: string, slot: readonly Row[], page: MemoPage | undef
     leaseMs: row.lease_ms,
     now: row.now,
     hasArrivals: row.nth !== null && row.arrived > slot.length,
-    // A worker that replays finds them in the memo.
-    arrivals: row.is_back && row.nth !== null ? slot.map(arrivalOf) : [],
+    arrivals,
     memo: page?.memo ?? [],
     nextMemoCursor: row.is_back ? MEMO_START : (page?.next ?? null),
   };

@@ -1,5 +1,5 @@
 /**
- * Permanently deletes ended runs with their steps and payloads. An open run is refused, because its worker would continue to write.
+ * Permanently deletes ended runs with their steps, signals, updates, state and payloads. An open run is refused, because its worker would continue to write.
  * Deleting a deleted run answers run_not_found; its workflow id and request id are free again.
  *
  * A run may have any number of steps, so each statement deletes a bounded number of them, in run id order, and a run
@@ -25,8 +25,23 @@ export type DeleteRunOutcome =
   | { readonly kind: 'wrong_state'; readonly status: RunStatus }
   | { readonly kind: 'deleted' };
 
-/** Most steps that one statement deletes: a few tenths of a second. */
+/** Most steps, signals and updates that one statement deletes: a few tenths of a second. */
 const MAX_STEPS = 10_000;
+
+/** Deletes from a table of messages, at most $3. */
+const messagesOf = (table: 'signals' | 'run_updates') => `${table} as materialized (
+    select m.run_id, m.seq
+    from (select run_id from judged where verdict = 'delete' order by run_id) d
+    cross join lateral (select run_id, seq from perdure.${table} where run_id = d.run_id order by seq limit $3) m
+    limit $3
+  ),
+  ${table}_deleted as (
+    delete from perdure.${table} m using ${table} d where m.run_id = d.run_id and m.seq = d.seq
+  )`;
+
+/** All that the run has is deleted. */
+const isWithin = (what: string) => `((select count(*) from ${what}) < $3
+      or j.run_id < (select run_id from ${what} order by run_id desc limit 1))`;
 
 const DELETE_RUNS = defineStatement(
   'delete_runs',
@@ -68,13 +83,16 @@ const DELETE_RUNS = defineStatement(
     delete from perdure.step_runs s using steps d
     where s.run_id = d.run_id and s.step_id = d.step_id and s.attempt_key = d.attempt_key
   ),
-  -- When the limit is reached, the last run may have more steps, and later runs were not read.
+  ${messagesOf('signals')},
+  ${messagesOf('run_updates')},
+  -- When a limit is reached, the last run may have more of it, and later runs were not read.
   gone as (
     delete from perdure.workflow_runs r using judged j
-    where j.verdict = 'delete' and r.run_id = j.run_id and (
-      (select count(*) from steps) < $3
-      or j.run_id < (select run_id from steps order by run_id desc limit 1))
+    where j.verdict = 'delete' and r.run_id = j.run_id and ${isWithin('steps')} and ${isWithin('signals')} and ${isWithin('run_updates')}
     returning r.run_id
+  ),
+  states_deleted as (
+    delete from perdure.run_states s using gone g where s.run_id = g.run_id
   )
   select j.ord::int as ord, j.status,
     case when j.verdict = 'delete' then case when g.run_id is null then 'more' else 'deleted' end else j.verdict end as verdict

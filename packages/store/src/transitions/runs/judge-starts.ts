@@ -77,5 +77,5 @@ export function refusalOf(command: StartRun, found: JudgedRow | undefined): Star
   if (!found.same_request && !inTheWay) return 'raced';
   // Under every policy an equal start is answered with the run that it would repeat.
   if (!found.equal) return { kind: 'already_exists', runId: found.run_id, status: found.status };
-  return { kind: 'existing', runId: found.run_id, workflowId: found.workflow_id };
+  return { kind: 'existing', runId: found.run_id, workflowId: found.workflow_id, status: found.status };
 }

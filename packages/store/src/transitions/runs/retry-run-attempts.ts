@@ -48,7 +48,8 @@ const RETRY_RUN_ATTEMPTS = defineStatement(
   )
   select ord::int as ord, case when verdict = 'retry' then 'retrying' else verdict end as verdict,
     task_queue, cancel_requested,
-    case when verdict = 'retry' then perdure.cut_steps(run_id, cut_lease_token, cut_event_seq, cut_seq) end as cut
+    case when verdict = 'retry' then perdure.cut_steps(run_id, cut_lease_token, cut_event_seq, cut_seq) end as cut,
+    case when verdict = 'retry' then perdure.free_updates(run_id, cut_seq) end as freed
   from judged order by ord`,
 );
 

@@ -88,7 +88,7 @@ const LOCK_WORKFLOW_IDS = defineStatement(
 
 const OPEN_RUNS_OF = defineStatement(
   'open_runs_of',
-  `select r.run_id, r.namespace from unnest($1::text[], $2::text[]) as c(namespace, workflow_id)
+  `select r.run_id, r.namespace, r.workflow_id from unnest($1::text[], $2::text[]) as c(namespace, workflow_id)
   join perdure.workflow_runs r on r.namespace = c.namespace and r.workflow_id = c.workflow_id and r.finished_at is null`,
 );
 
@@ -120,7 +120,10 @@ export async function startRuns(
   await part(false, (plain) => startInRounds(db, plain));
   await part(true, (guarded) =>
     db.transaction(async (transaction) => {
-      await transaction.query(LOCK_WORKFLOW_IDS, [textArray(guarded, ({ command }) => workflowKey(command))]);
+      await lockWorkflowIds(
+        transaction,
+        guarded.map(({ command }) => command),
+      );
       await terminateExisting(
         transaction,
         guarded.map(({ command }) => command),
@@ -147,17 +150,40 @@ async function terminateExisting(db: Database, commands: readonly StartRun[]): P
   if (replacing.length === 0) return;
   const judged = await judgeStarts(db, replacing);
   const fresh = replacing.filter((_, index) => judged[index]?.same_request !== true);
-  const open = await db.query<{ run_id: string; namespace: string }>(OPEN_RUNS_OF, [
-    textArray(fresh, (command) => command.namespace),
-    textArray(fresh, (command) => command.workflowId),
-  ]);
+  const open = await findOpenRuns(db, fresh);
   await terminateRuns(
     db,
-    open.map((row) => ({
-      namespace: row.namespace,
-      runId: row.run_id,
+    open.map(({ namespace, runId }) => ({
+      namespace,
+      runId,
       reason: 'Another run was started with the same workflow id.',
     })),
+  );
+}
+
+/** Makes other callers of the same workflow ids wait for the end of the transaction. */
+export async function lockWorkflowIds(transaction: Database, commands: readonly StartRun[]): Promise<void> {
+  await transaction.query(LOCK_WORKFLOW_IDS, [textArray(commands, workflowKey)]);
+}
+
+/** The open runs of the workflow ids. */
+export async function findOpenRuns(
+  db: Database,
+  commands: readonly StartRun[],
+): Promise<readonly { readonly runId: string; readonly namespace: string; readonly workflowId: string }[]> {
+  if (commands.length === 0) return [];
+  const rows = await db.query<{ run_id: string; namespace: string; workflow_id: string }>(OPEN_RUNS_OF, [
+    textArray(commands, (command) => command.namespace),
+    textArray(commands, (command) => command.workflowId),
+  ]);
+  return rows.map((row) => ({ runId: row.run_id, namespace: row.namespace, workflowId: row.workflow_id }));
+}
+
+/** Starts runs inside a transaction that has locked their workflow ids. */
+export function startPlainRuns(transaction: Database, commands: readonly StartRun[]): Promise<StartRunOutcome[]> {
+  return startInRounds(
+    transaction,
+    commands.map((command) => ({ command, slot: null })),
   );
 }
 

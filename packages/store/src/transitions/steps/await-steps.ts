@@ -12,6 +12,7 @@ import { plainArray, textArray } from '../../database/literals.js';
 import { payloadOf } from '../../database/payload-columns.js';
 import { defineStatement, type Statement } from '../../database/statement.js';
 import type { Failure, StepKind, StepStatus } from '../../model.js';
+import { readReceivedUpdates } from '../../reads/received-updates.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
 const AWAIT_STEPS = defineStatement(
@@ -76,7 +77,24 @@ async function awaitRound(
     plainArray(round, (command) => command.eventSeq),
     plainArray(round, (command) => command.uncancellable),
   ]);
-  return rows.map(outcomeOf);
+  return withUpdates(db, round, rows.map(outcomeOf));
+}
+
+/** Adds what steps of kind UPDATE have received. */
+async function withUpdates(
+  db: Database,
+  commands: readonly AwaitStep[],
+  outcomes: AwaitStepOutcome[],
+): Promise<AwaitStepOutcome[]> {
+  const received = commands.filter(
+    ({ stepKind }, index) => stepKind === 'UPDATE' && outcomes[index]?.kind === 'arrived',
+  );
+  if (received.length === 0) return outcomes;
+  const updates = await readReceivedUpdates(db, received);
+  return outcomes.map((outcome, index) => {
+    const update = updates[received.indexOf(commands[index] as AwaitStep)];
+    return outcome.kind === 'arrived' && update !== undefined ? { ...outcome, update } : outcome;
+  });
 }
 
 function outcomeOf(row: Row): AwaitStepOutcome {

@@ -12,6 +12,7 @@ import { plainArray, textArray } from '../../database/literals.js';
 import { payloadOf } from '../../database/payload-columns.js';
 import { defineStatement } from '../../database/statement.js';
 import type { Failure, StepKind, StepStatus } from '../../model.js';
+import { withReceivedUpdates } from '../../reads/received-updates.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
 /** Most outcomes of one answer. */
@@ -56,7 +57,14 @@ export function takeArrivals(db: Database, commands: readonly TakeArrivals[]): P
       ]);
       const rowsOf = round.map((): Row[] => []);
       for (const row of rows) rowsOf[row.ord - 1]?.push(row);
-      return round.map((command, index) => outcomeOf(command, rowsOf[index] as Row[]));
+      const outcomes = round.map((command, index) => outcomeOf(command, rowsOf[index] as Row[]));
+      const taken = await withReceivedUpdates(
+        db,
+        outcomes.map((outcome) => (outcome.kind === 'taken' ? outcome.arrivals : [])),
+      );
+      return outcomes.map((outcome, index) =>
+        outcome.kind === 'taken' ? { ...outcome, arrivals: taken[index] ?? [] } : outcome,
+      );
     },
   );
 }

@@ -1,12 +1,16 @@
 import type { StepKind } from '@perdure/proto';
 import type { RunService } from '../../rpc/worker-transport.js';
 import type { StepRef } from '../order/program.js';
+import type { RunState } from '../report/run-state.js';
+import type { Updates } from '../report/updates.js';
 import type { StepHost } from '../step/step-host.js';
 
 /** What the author's `ctx` needs of an execution. */
 export interface ContextHost extends StepHost {
   readonly replaying: boolean;
   readonly runService: RunService;
+  readonly state: RunState;
+  readonly updates: Updates;
   /**
    * Assigns id and place to the next use of a name, and compares it with what is recorded.
    *

@@ -3,15 +3,19 @@ import type { Logger } from 'pino';
 import type {
   DurablePromise,
   EventWaitOptions,
+  HandleOptions,
   StepContext,
   StepOptions,
+  UpdateHandler,
   WaitOptions,
   WorkflowContext,
 } from '../../context.js';
 import { type Duration, durationMs, MAX_DURATION_MS } from '../../duration.js';
 import { markNonRetryable } from '../../errors/failure.js';
 import { type EventDefinition, eventOf } from '../../event.js';
+import { refuseUnknownKeys } from '../../options.js';
 import { type Signal, signalOf } from '../../signal.js';
+import { type Update, updateOf } from '../../update.js';
 import { currentScope, currentStep, runInScope } from '../body/scope.js';
 import type { StepRef } from '../order/program.js';
 import { callAwaited } from '../step/awaited-call.js';
@@ -117,6 +121,26 @@ export class RunContext implements WorkflowContext {
     return this.step(name, (step) =>
       sendSignal(this.#host, run, given as Signal | string, payload, step.idempotencyKey),
     );
+  };
+
+  handle = <Received, Output>(
+    given: Update<never, Output, Received> | string,
+    handler: UpdateHandler<Received, Output>,
+    options: HandleOptions<Received> = {},
+  ): void => {
+    const update = updateOf(given as Update | string);
+    const { name } = update;
+    if (typeof handler !== 'function') throw new TypeError(`Update '${name}' needs a function; got ${typeof handler}.`);
+    refuseUnknownKeys(`The handler of update '${name}'`, options, ['validate']);
+    refuseInsideBody('ctx.handle', name);
+    const handle = handler as UpdateHandler<unknown, unknown>;
+    const validate = options.validate as ((input: unknown) => void) | undefined;
+    this.#host.updates.handle({ update, handle, validate, scope: currentScope() });
+  };
+
+  setState = (value: unknown): void => {
+    refuseInsideBody('ctx.setState', '');
+    this.#host.state.set(value);
   };
 
   uncancellable = <T>(work: () => Promise<T>) => runInScope({ ...currentScope(), uncancellable: true }, work);
@@ -229,7 +253,7 @@ function refuseInsideBody(what: string, name: string): void {
   if (step !== undefined) {
     throw markNonRetryable(
       new TypeError(
-        `${what}('${name}') was called inside the body of step '${step.stepId}'. Steps cannot be nested: call it from the workflow.`,
+        `${what}${name === '' ? '' : `('${name}')`} was called inside the body of step '${step.stepId}'. Steps cannot be nested: call it from the workflow.`,
       ),
     );
   }

@@ -11,6 +11,8 @@ export type LeasedMethod =
   | 'scheduleSleep'
   | 'awaitStep'
   | 'takeArrivals'
+  | 'answerUpdate'
+  | 'setRunState'
   | 'suspendRun'
   | 'completeWorkflow'
   | 'failWorkflow'

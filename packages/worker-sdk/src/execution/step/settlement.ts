@@ -17,7 +17,7 @@ interface Call {
 /** A final outcome with its place. */
 export type Outcome = Pick<
   RecordedStep,
-  'stepId' | 'status' | 'output' | 'failure' | 'finishedAt' | 'leaseToken' | 'eventSeq'
+  'stepId' | 'status' | 'output' | 'failure' | 'finishedAt' | 'leaseToken' | 'eventSeq' | 'update'
 >;
 
 /**
@@ -56,7 +56,7 @@ export function deliverOutcome(host: StepHost, { settle, acceptsJson }: Call, re
     case StepStatus.COMPLETED:
       try {
         const isPlain = acceptsJson && isJson(recorded.output?.encoding ?? '');
-        settle.resolve(decodeValue(isPlain ? jsonCodec : host.codec, recorded.output));
+        settle.resolve(decodeValue(isPlain ? jsonCodec : host.codec, recorded.output), recorded.update);
       } catch (error) {
         host.faults.release(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
       }

@@ -1,4 +1,4 @@
-import type { AwaitStepRequest, StepKind } from '@perdure/proto';
+import type { AwaitStepRequest, ReceivedUpdate, StepKind } from '@perdure/proto';
 import type { Codec } from '../../codec/codec.js';
 import type { StepContext } from '../../context.js';
 import type { BodyReports } from '../body/body-reports.js';
@@ -14,7 +14,8 @@ import type { ResolvedStepOptions } from './step-options.js';
 
 /** How the author's promise is settled. */
 export interface Settle {
-  resolve(value: unknown): void;
+  /** @param update what a step of kind UPDATE has received */
+  resolve(value: unknown, update?: ReceivedUpdate): void;
   reject(error: unknown): void;
 }
 

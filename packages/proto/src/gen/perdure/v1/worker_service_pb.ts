@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/worker_service.proto.
  */
 export const file_perdure_v1_worker_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wZXJkdXJlL3YxL3dvcmtlcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxIswBChVSZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg0KBWJ1aWxkGAUgASgJEhAKCGlkZW50aXR5GAYgASgJEg0KBXNsb3RzGAcgASgFEjEKDmxlYXNlX2R1cmF0aW9uGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrABChZSZWdpc3RlcldvcmtlclJlc3BvbnNlEhEKCXdvcmtlcl9pZBgBIAEoCRIxCg5sZWFzZV9kdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoRbWF4X3BheWxvYWRfYnl0ZXMYBCABKAUiPwoXRGVyZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCSIaChhEZXJlZ2lzdGVyV29ya2VyUmVzcG9uc2UiogEKE1BvbGxBY3Rpdml0eVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIbWF4X3J1bnMYBiABKAUiOwoUUG9sbEFjdGl2aXR5UmVzcG9uc2USIwoEcnVucxgBIAMoCzIVLnBlcmR1cmUudjEuTGVhc2VkUnVuImQKE0F3YWl0Tm90aWNlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRInCgR3YWl0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIoQCChRBd2FpdE5vdGljZXNSZXNwb25zZRJAChBjYW5jZWxfcmVxdWVzdGVkGAEgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRI0CgRsb3N0GAIgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRINCgVkcmFpbhgDIAEoCBI3CgdhcnJpdmVkGAQgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRosCgVMZWFzZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUiuAUKCUxlYXNlZFJ1bhIOCgZydW5faWQYASABKAkSEwoLd29ya2Zsb3dfaWQYAiABKAkSFQoNd29ya2Zsb3dfdHlwZRgDIAEoCRINCgVidWlsZBgEIAEoCRITCgtsZWFzZV90b2tlbhgFIAEoBRIxCg5sZWFzZV9kdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIPCgdhdHRlbXB0GAcgASgFEiIKBWlucHV0GAggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYCSABKAgSLgoKY3JlYXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPcnVuX2RlYWRsaW5lX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVleGVjdXRpb25fZGVhZGxpbmVfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiMKBG1lbW8YDiADKAsyFS5wZXJkdXJlLnYxLk1lbW9FbnRyeRIXCg9uZXh0X21lbW9fdG9rZW4YDyABKAkSJwoDbm93GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdyZXRyaWVzGBEgASgFEhMKC2xvc3RfbGVhc2VzGBIgASgFEi8KD2NhbmNlbF9vYnNlcnZlZBgTIAEoCzIWLnBlcmR1cmUudjEuRXZlbnRQbGFjZRIUCgxoYXNfYXJyaXZhbHMYFCABKAgSJQoIYXJyaXZhbHMYFSADKAsyEy5wZXJkdXJlLnYxLkFycml2YWwiNAoKRXZlbnRQbGFjZRITCgtsZWFzZV90b2tlbhgBIAEoBRIRCglldmVudF9zZXEYAiABKAUi4wMKCU1lbW9FbnRyeRIPCgdzdGVwX2lkGAEgASgJEgsKA3NlcRgCIAEoBRIiCgRraW5kGAMgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgEIAEoBRIXCg9jb3VudGVkX2F0dGVtcHQYBSABKAUSJgoGc3RhdHVzGAYgASgOMhYucGVyZHVyZS52MS5TdGVwU3RhdHVzEiMKBm91dHB1dBgHIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAggASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi8KC2ZpbmlzaGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoJaGVhcnRiZWF0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhMKC2xlYXNlX3Rva2VuGA0gASgFEhEKCWV2ZW50X3NlcRgOIAEoBRIOCgZpc19jdXQYDyABKAgibgoOR2V0TWVtb1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJEhAKCHN0ZXBfaWRzGAUgAygJIk8KD0dldE1lbW9SZXNwb25zZRIjCgRtZW1vGAEgAygLMhUucGVyZHVyZS52MS5NZW1vRW50cnkSFwoPbmV4dF9tZW1vX3Rva2VuGAIgASgJIsYCChZSZWNvcmRIZWFydGJlYXRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkSOAoGbGVhc2VzGAMgAygLMigucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0LkxlYXNlGm0KBUxlYXNlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBRI/CgVzdGVwcxgDIAMoCzIwLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVxdWVzdC5TdGVwSGVhcnRiZWF0Gl0KDVN0ZXBIZWFydGJlYXQSDwoHc3RlcF9pZBgBIAEoCRIWCg5hdHRlbXB0X251bWJlchgCIAEoBRIjCgZkZXRhaWwYAyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQi3AEKF1JlY29yZEhlYXJ0YmVhdFJlc3BvbnNlEj4KBmxlYXNlcxgBIAMoCzIuLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2UuTGVhc2VTdGF0ZRINCgVkcmFpbhgCIAEoCBpyCgpMZWFzZVN0YXRlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBRIPCgdyZW5ld2VkGAMgASgIEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYBCABKAgSFAoMaGFzX2Fycml2YWxzGAUgASgIIsICChBCZWdpblN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRILCgNzZXEYBSABKAUSIgoEa2luZBgGIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYByABKAUSFwoPY291bnRlZF9hdHRlbXB0GAggASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAkgASgFEioKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SIgoFaW5wdXQYCyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSFQoNdW5jYW5jZWxsYWJsZRgMIAEoCCJDChFCZWdpblN0ZXBSZXNwb25zZRIuCgpzdGFydGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLUAQoTQ29tcGxldGVTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSIwoGb3V0cHV0GAYgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhEKCWV2ZW50X3NlcRgHIAEoBRIkCgViZWdpbhgIIAEoCzIVLnBlcmR1cmUudjEuU3RlcEJlZ2luIooBCglTdGVwQmVnaW4SCwoDc2VxGAEgASgFEiIKBGtpbmQYAiABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhcKD2NvdW50ZWRfYXR0ZW1wdBgDIAEoBRIcChRtYXhfY291bnRlZF9hdHRlbXB0cxgEIAEoBRIVCg11bmNhbmNlbGxhYmxlGAUgASgIImEKFENvbXBsZXRlU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAIgASgIItsBCg9GYWlsU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAUgASgFEiQKB2ZhaWx1cmUYBiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoLcmV0cnlfYWZ0ZXIYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJZXZlbnRfc2VxGAggASgFIpABChBGYWlsU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAMgASgIIuABChFTZXR0bGVTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEiIKBGtpbmQYBiABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAcgASgFEiYKBnN0YXR1cxgIIAEoDjIWLnBlcmR1cmUudjEuU3RlcFN0YXR1cxIRCglldmVudF9zZXEYCSABKAUiVgoSU2V0dGxlU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdhcnJpdmVkGAIgASgIImEKFE9ic2VydmVDYW5jZWxSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSEQoJZXZlbnRfc2VxGAQgASgFIhcKFU9ic2VydmVDYW5jZWxSZXNwb25zZSL/AQoUU2NoZWR1bGVTbGVlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRItCghkdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgAEisKBXVudGlsGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAEhUKDXVuY2FuY2VsbGFibGUYCCABKAgSFgoOYXR0ZW1wdF9udW1iZXIYCSABKAVCBgoEd2hlbiKLAQoVU2NoZWR1bGVTbGVlcFJlc3BvbnNlEiwKCGZpcmVzX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCglyZW1haW5pbmcYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoOYXR0ZW1wdF9udW1iZXIYAyABKAUirQIKEEF3YWl0U3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRIWCg5hdHRlbXB0X251bWJlchgGIAEoBRIVCg11bmNhbmNlbGxhYmxlGAcgASgIEioKB3RpbWVvdXQYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJZXZlbnRfc2VxGAkgASgFEhAKBnNpZ25hbBgKIAEoCUgAEiYKBWV2ZW50GAsgASgLMhUucGVyZHVyZS52MS5FdmVudFdhaXRIABIRCgdwcm9taXNlGAwgASgJSABCCAoGYXdhaXRzIpYBCglFdmVudFdhaXQSDAoEbmFtZRgBIAEoCRILCgNrZXkYAiABKAkSLgoJbG9va19iYWNrGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSAASNQoPcHVibGlzaGVkX2FmdGVyGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAQgcKBXNpbmNlIn8KEUF3YWl0U3RlcFJlc3BvbnNlEhYKDmF0dGVtcHRfbnVtYmVyGAEgASgFEiwKCXJlbWFpbmluZxgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIkCgdhcnJpdmFsGAMgASgLMhMucGVyZHVyZS52MS5BcnJpdmFsIr4BCgdBcnJpdmFsEg8KB3N0ZXBfaWQYASABKAkSJgoGc3RhdHVzGAIgASgOMhYucGVyZHVyZS52MS5TdGVwU3RhdHVzEiMKBm91dHB1dBgDIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAQgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi8KC2ZpbmlzaGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ2ChNUYWtlQXJyaXZhbHNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSEQoJZXZlbnRfc2VxGAQgASgFEhQKDGR1ZV9zdGVwX2lkcxgFIAMoCSLSAQoUVGFrZUFycml2YWxzUmVzcG9uc2USJQoIYXJyaXZhbHMYASADKAsyEy5wZXJkdXJlLnYxLkFycml2YWwSEAoIaGFzX21vcmUYAiABKAgSOAoHbm90X2R1ZRgDIAMoCzInLnBlcmR1cmUudjEuVGFrZUFycml2YWxzUmVzcG9uc2UuTm90RHVlGkcKBk5vdER1ZRIPCgdzdGVwX2lkGAEgASgJEiwKCXJlbWFpbmluZxgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKXAQoRU3VzcGVuZFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIfCgV3YWl0cxgEIAMoCzIQLnBlcmR1cmUudjEuV2FpdBIYChBhcnJpdmFsc19hd2FpdGVkGAUgASgFEg8KB2lzX2tlcHQYBiABKAgimwEKBFdhaXQSDwoHc3RlcF9pZBgBIAEoCRImCgV0aW1lchgCIAEoCzIVLnBlcmR1cmUudjEuVGltZXJXYWl0SAASJgoFcmV0cnkYAyABKAsyFS5wZXJkdXJlLnYxLlJldHJ5V2FpdEgAEioKB3RpbWVvdXQYBCABKAsyFy5wZXJkdXJlLnYxLlRpbWVvdXRXYWl0SABCBgoEa2luZCILCglUaW1lcldhaXQiCwoJUmV0cnlXYWl0Ig0KC1RpbWVvdXRXYWl0IpwBChJTdXNwZW5kUnVuUmVzcG9uc2USEQoJc3VzcGVuZGVkGAEgASgIEisKB3dha2VfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnJlYWR5X3N0ZXBfaWRzGAMgAygJEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYBCABKAgSFAoMaGFzX2Fycml2YWxzGAUgASgIIo4BChdDb21wbGV0ZVdvcmtmbG93UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEiMKBm91dHB1dBgEIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIWCg5oYXNfb3Blbl9zdGVwcxgFIAEoCCIaChhDb21wbGV0ZVdvcmtmbG93UmVzcG9uc2UixQEKE0ZhaWxXb3JrZmxvd1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIkCgdmYWlsdXJlGAQgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KC3JldHJ5X2FmdGVyGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiAKA2N1dBgGIAEoCzITLnBlcmR1cmUudjEuTWVtb0N1dCI8CgdNZW1vQ3V0EiQKBGZyb20YASABKAsyFi5wZXJkdXJlLnYxLkV2ZW50UGxhY2USCwoDc2VxGAIgASgFIj0KFEZhaWxXb3JrZmxvd1Jlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzIk4KFENvbmZpcm1DYW5jZWxSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUiFwoVQ29uZmlybUNhbmNlbFJlc3BvbnNlIoUBChFSZWxlYXNlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEigKBWRlbGF5GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgFIAEoCSIUChJSZWxlYXNlUnVuUmVzcG9uc2UiOgoSRHJhaW5Xb3JrZXJSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkiPwoTRHJhaW5Xb3JrZXJSZXNwb25zZRIoCgZzdGF0dXMYASABKA4yGC5wZXJkdXJlLnYxLldvcmtlclN0YXR1czL5DAoNV29ya2VyU2VydmljZRJXCg5SZWdpc3RlcldvcmtlchIhLnBlcmR1cmUudjEuUmVnaXN0ZXJXb3JrZXJSZXF1ZXN0GiIucGVyZHVyZS52MS5SZWdpc3RlcldvcmtlclJlc3BvbnNlEl0KEERlcmVnaXN0ZXJXb3JrZXISIy5wZXJkdXJlLnYxLkRlcmVnaXN0ZXJXb3JrZXJSZXF1ZXN0GiQucGVyZHVyZS52MS5EZXJlZ2lzdGVyV29ya2VyUmVzcG9uc2USUQoMUG9sbEFjdGl2aXR5Eh8ucGVyZHVyZS52MS5Qb2xsQWN0aXZpdHlSZXF1ZXN0GiAucGVyZHVyZS52MS5Qb2xsQWN0aXZpdHlSZXNwb25zZRJCCgdHZXRNZW1vEhoucGVyZHVyZS52MS5HZXRNZW1vUmVxdWVzdBobLnBlcmR1cmUudjEuR2V0TWVtb1Jlc3BvbnNlElEKDEF3YWl0Tm90aWNlcxIfLnBlcmR1cmUudjEuQXdhaXROb3RpY2VzUmVxdWVzdBogLnBlcmR1cmUudjEuQXdhaXROb3RpY2VzUmVzcG9uc2USWgoPUmVjb3JkSGVhcnRiZWF0EiIucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0GiMucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXNwb25zZRJICglCZWdpblN0ZXASHC5wZXJkdXJlLnYxLkJlZ2luU3RlcFJlcXVlc3QaHS5wZXJkdXJlLnYxLkJlZ2luU3RlcFJlc3BvbnNlElEKDENvbXBsZXRlU3RlcBIfLnBlcmR1cmUudjEuQ29tcGxldGVTdGVwUmVxdWVzdBogLnBlcmR1cmUudjEuQ29tcGxldGVTdGVwUmVzcG9uc2USRQoIRmFpbFN0ZXASGy5wZXJkdXJlLnYxLkZhaWxTdGVwUmVxdWVzdBocLnBlcmR1cmUudjEuRmFpbFN0ZXBSZXNwb25zZRJLCgpTZXR0bGVTdGVwEh0ucGVyZHVyZS52MS5TZXR0bGVTdGVwUmVxdWVzdBoeLnBlcmR1cmUudjEuU2V0dGxlU3RlcFJlc3BvbnNlElQKDU9ic2VydmVDYW5jZWwSIC5wZXJkdXJlLnYxLk9ic2VydmVDYW5jZWxSZXF1ZXN0GiEucGVyZHVyZS52MS5PYnNlcnZlQ2FuY2VsUmVzcG9uc2USVAoNU2NoZWR1bGVTbGVlcBIgLnBlcmR1cmUudjEuU2NoZWR1bGVTbGVlcFJlcXVlc3QaIS5wZXJkdXJlLnYxLlNjaGVkdWxlU2xlZXBSZXNwb25zZRJICglBd2FpdFN0ZXASHC5wZXJkdXJlLnYxLkF3YWl0U3RlcFJlcXVlc3QaHS5wZXJkdXJlLnYxLkF3YWl0U3RlcFJlc3BvbnNlElEKDFRha2VBcnJpdmFscxIfLnBlcmR1cmUudjEuVGFrZUFycml2YWxzUmVxdWVzdBogLnBlcmR1cmUudjEuVGFrZUFycml2YWxzUmVzcG9uc2USSwoKU3VzcGVuZFJ1bhIdLnBlcmR1cmUudjEuU3VzcGVuZFJ1blJlcXVlc3QaHi5wZXJkdXJlLnYxLlN1c3BlbmRSdW5SZXNwb25zZRJdChBDb21wbGV0ZVdvcmtmbG93EiMucGVyZHVyZS52MS5Db21wbGV0ZVdvcmtmbG93UmVxdWVzdBokLnBlcmR1cmUudjEuQ29tcGxldGVXb3JrZmxvd1Jlc3BvbnNlElEKDEZhaWxXb3JrZmxvdxIfLnBlcmR1cmUudjEuRmFpbFdvcmtmbG93UmVxdWVzdBogLnBlcmR1cmUudjEuRmFpbFdvcmtmbG93UmVzcG9uc2USVAoNQ29uZmlybUNhbmNlbBIgLnBlcmR1cmUudjEuQ29uZmlybUNhbmNlbFJlcXVlc3QaIS5wZXJkdXJlLnYxLkNvbmZpcm1DYW5jZWxSZXNwb25zZRJLCgpSZWxlYXNlUnVuEh0ucGVyZHVyZS52MS5SZWxlYXNlUnVuUmVxdWVzdBoeLnBlcmR1cmUudjEuUmVsZWFzZVJ1blJlc3BvbnNlEk4KC0RyYWluV29ya2VyEh4ucGVyZHVyZS52MS5EcmFpbldvcmtlclJlcXVlc3QaHy5wZXJkdXJlLnYxLkRyYWluV29ya2VyUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("Ch9wZXJkdXJlL3YxL3dvcmtlcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxIswBChVSZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg0KBWJ1aWxkGAUgASgJEhAKCGlkZW50aXR5GAYgASgJEg0KBXNsb3RzGAcgASgFEjEKDmxlYXNlX2R1cmF0aW9uGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrABChZSZWdpc3RlcldvcmtlclJlc3BvbnNlEhEKCXdvcmtlcl9pZBgBIAEoCRIxCg5sZWFzZV9kdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoRbWF4X3BheWxvYWRfYnl0ZXMYBCABKAUiPwoXRGVyZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCSIaChhEZXJlZ2lzdGVyV29ya2VyUmVzcG9uc2UiogEKE1BvbGxBY3Rpdml0eVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIbWF4X3J1bnMYBiABKAUiOwoUUG9sbEFjdGl2aXR5UmVzcG9uc2USIwoEcnVucxgBIAMoCzIVLnBlcmR1cmUudjEuTGVhc2VkUnVuImQKE0F3YWl0Tm90aWNlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRInCgR3YWl0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIoQCChRBd2FpdE5vdGljZXNSZXNwb25zZRJAChBjYW5jZWxfcmVxdWVzdGVkGAEgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRI0CgRsb3N0GAIgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRINCgVkcmFpbhgDIAEoCBI3CgdhcnJpdmVkGAQgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRosCgVMZWFzZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUiuAUKCUxlYXNlZFJ1bhIOCgZydW5faWQYASABKAkSEwoLd29ya2Zsb3dfaWQYAiABKAkSFQoNd29ya2Zsb3dfdHlwZRgDIAEoCRINCgVidWlsZBgEIAEoCRITCgtsZWFzZV90b2tlbhgFIAEoBRIxCg5sZWFzZV9kdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIPCgdhdHRlbXB0GAcgASgFEiIKBWlucHV0GAggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYCSABKAgSLgoKY3JlYXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPcnVuX2RlYWRsaW5lX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVleGVjdXRpb25fZGVhZGxpbmVfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiMKBG1lbW8YDiADKAsyFS5wZXJkdXJlLnYxLk1lbW9FbnRyeRIXCg9uZXh0X21lbW9fdG9rZW4YDyABKAkSJwoDbm93GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdyZXRyaWVzGBEgASgFEhMKC2xvc3RfbGVhc2VzGBIgASgFEi8KD2NhbmNlbF9vYnNlcnZlZBgTIAEoCzIWLnBlcmR1cmUudjEuRXZlbnRQbGFjZRIUCgxoYXNfYXJyaXZhbHMYFCABKAgSJQoIYXJyaXZhbHMYFSADKAsyEy5wZXJkdXJlLnYxLkFycml2YWwiNAoKRXZlbnRQbGFjZRITCgtsZWFzZV90b2tlbhgBIAEoBRIRCglldmVudF9zZXEYAiABKAUijwQKCU1lbW9FbnRyeRIPCgdzdGVwX2lkGAEgASgJEgsKA3NlcRgCIAEoBRIiCgRraW5kGAMgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgEIAEoBRIXCg9jb3VudGVkX2F0dGVtcHQYBSABKAUSJgoGc3RhdHVzGAYgASgOMhYucGVyZHVyZS52MS5TdGVwU3RhdHVzEiMKBm91dHB1dBgHIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAggASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi8KC2ZpbmlzaGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoJaGVhcnRiZWF0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhMKC2xlYXNlX3Rva2VuGA0gASgFEhEKCWV2ZW50X3NlcRgOIAEoBRIOCgZpc19jdXQYDyABKAgSKgoGdXBkYXRlGBQgASgLMhoucGVyZHVyZS52MS5SZWNlaXZlZFVwZGF0ZSJuCg5HZXRNZW1vUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkSEAoIc3RlcF9pZHMYBSADKAkiTwoPR2V0TWVtb1Jlc3BvbnNlEiMKBG1lbW8YASADKAsyFS5wZXJkdXJlLnYxLk1lbW9FbnRyeRIXCg9uZXh0X21lbW9fdG9rZW4YAiABKAkixgIKFlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRI4CgZsZWFzZXMYAyADKAsyKC5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QuTGVhc2UabQoFTGVhc2USDgoGcnVuX2lkGAEgASgJEhMKC2xlYXNlX3Rva2VuGAIgASgFEj8KBXN0ZXBzGAMgAygLMjAucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0LlN0ZXBIZWFydGJlYXQaXQoNU3RlcEhlYXJ0YmVhdBIPCgdzdGVwX2lkGAEgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAIgASgFEiMKBmRldGFpbBgDIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCLcAQoXUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2USPgoGbGVhc2VzGAEgAygLMi4ucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXNwb25zZS5MZWFzZVN0YXRlEg0KBWRyYWluGAIgASgIGnIKCkxlYXNlU3RhdGUSDgoGcnVuX2lkGAEgASgJEhMKC2xlYXNlX3Rva2VuGAIgASgFEg8KB3JlbmV3ZWQYAyABKAgSGAoQY2FuY2VsX3JlcXVlc3RlZBgEIAEoCBIUCgxoYXNfYXJyaXZhbHMYBSABKAgiwgIKEEJlZ2luU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRIiCgRraW5kGAYgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgHIAEoBRIXCg9jb3VudGVkX2F0dGVtcHQYCCABKAUSHAoUbWF4X2NvdW50ZWRfYXR0ZW1wdHMYCSABKAUSKgoHdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIiCgVpbnB1dBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIVCg11bmNhbmNlbGxhYmxlGAwgASgIIkMKEUJlZ2luU3RlcFJlc3BvbnNlEi4KCnN0YXJ0ZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wItQBChNDb21wbGV0ZVN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRIWCg5hdHRlbXB0X251bWJlchgFIAEoBRIjCgZvdXRwdXQYBiABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEQoJZXZlbnRfc2VxGAcgASgFEiQKBWJlZ2luGAggASgLMhUucGVyZHVyZS52MS5TdGVwQmVnaW4iigEKCVN0ZXBCZWdpbhILCgNzZXEYASABKAUSIgoEa2luZBgCIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFwoPY291bnRlZF9hdHRlbXB0GAMgASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAQgASgFEhUKDXVuY2FuY2VsbGFibGUYBSABKAgiYQoUQ29tcGxldGVTdGVwUmVzcG9uc2USLwoLZmluaXNoZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYAiABKAgi2wEKD0ZhaWxTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIuCgtyZXRyeV9hZnRlchgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglldmVudF9zZXEYCCABKAUikAEKEEZhaWxTdGVwUmVzcG9uc2USLwoLZmluaXNoZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDW5leHRfcmV0cnlfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYAyABKAgi4AEKEVNldHRsZVN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRILCgNzZXEYBSABKAUSIgoEa2luZBgGIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYByABKAUSJgoGc3RhdHVzGAggASgOMhYucGVyZHVyZS52MS5TdGVwU3RhdHVzEhEKCWV2ZW50X3NlcRgJIAEoBSJWChJTZXR0bGVTdGVwUmVzcG9uc2USLwoLZmluaXNoZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2Fycml2ZWQYAiABKAgiYQoUT2JzZXJ2ZUNhbmNlbFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIRCglldmVudF9zZXEYBCABKAUiFwoVT2JzZXJ2ZUNhbmNlbFJlc3BvbnNlIv8BChRTY2hlZHVsZVNsZWVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEi0KCGR1cmF0aW9uGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSAASKwoFdW50aWwYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASFQoNdW5jYW5jZWxsYWJsZRgIIAEoCBIWCg5hdHRlbXB0X251bWJlchgJIAEoBUIGCgR3aGVuIosBChVTY2hlZHVsZVNsZWVwUmVzcG9uc2USLAoIZmlyZXNfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCXJlbWFpbmluZxgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg5hdHRlbXB0X251bWJlchgDIAEoBSK/AgoQQXdhaXRTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEhYKDmF0dGVtcHRfbnVtYmVyGAYgASgFEhUKDXVuY2FuY2VsbGFibGUYByABKAgSKgoHdGltZW91dBgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglldmVudF9zZXEYCSABKAUSEAoGc2lnbmFsGAogASgJSAASEAoGdXBkYXRlGA0gASgISAASJgoFZXZlbnQYCyABKAsyFS5wZXJkdXJlLnYxLkV2ZW50V2FpdEgAEhEKB3Byb21pc2UYDCABKAlIAEIICgZhd2FpdHMilgEKCUV2ZW50V2FpdBIMCgRuYW1lGAEgASgJEgsKA2tleRgCIAEoCRIuCglsb29rX2JhY2sYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25IABI1Cg9wdWJsaXNoZWRfYWZ0ZXIYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSABCBwoFc2luY2UifwoRQXdhaXRTdGVwUmVzcG9uc2USFgoOYXR0ZW1wdF9udW1iZXIYASABKAUSLAoJcmVtYWluaW5nGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKB2Fycml2YWwYAyABKAsyEy5wZXJkdXJlLnYxLkFycml2YWwi6gEKB0Fycml2YWwSDwoHc3RlcF9pZBgBIAEoCRImCgZzdGF0dXMYAiABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSIwoGb3V0cHV0GAMgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYBCABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLwoLZmluaXNoZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEioKBnVwZGF0ZRgKIAEoCzIaLnBlcmR1cmUudjEuUmVjZWl2ZWRVcGRhdGUiZQoOUmVjZWl2ZWRVcGRhdGUSDAoEbmFtZRgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEg4KBnNlbmRlchgDIAEoCRIQCghhbnN3ZXJlZBgEIAEoCBIPCgdyZWZ1c2VkGAUgASgIInYKE1Rha2VBcnJpdmFsc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIRCglldmVudF9zZXEYBCABKAUSFAoMZHVlX3N0ZXBfaWRzGAUgAygJItIBChRUYWtlQXJyaXZhbHNSZXNwb25zZRIlCghhcnJpdmFscxgBIAMoCzITLnBlcmR1cmUudjEuQXJyaXZhbBIQCghoYXNfbW9yZRgCIAEoCBI4Cgdub3RfZHVlGAMgAygLMicucGVyZHVyZS52MS5UYWtlQXJyaXZhbHNSZXNwb25zZS5Ob3REdWUaRwoGTm90RHVlEg8KB3N0ZXBfaWQYASABKAkSLAoJcmVtYWluaW5nGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIuYBChNBbnN3ZXJVcGRhdGVSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRItCgljb21wbGV0ZWQYBSABKAsyGC5wZXJkdXJlLnYxLlVwZGF0ZVJlc3VsdEgAEiUKBmZhaWxlZBgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZUgAEiYKB3JlZnVzZWQYByABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmVIAEIICgZhbnN3ZXIiMwoMVXBkYXRlUmVzdWx0EiMKBm91dHB1dBgBIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCIwChRBbnN3ZXJVcGRhdGVSZXNwb25zZRIYChBhbHJlYWR5X2Fuc3dlcmVkGAEgASgIIn0KElNldFJ1blN0YXRlUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEiIKBXN0YXRlGAQgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEgsKA3NlcRgFIAEoBSIVChNTZXRSdW5TdGF0ZVJlc3BvbnNlIpcBChFTdXNwZW5kUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEh8KBXdhaXRzGAQgAygLMhAucGVyZHVyZS52MS5XYWl0EhgKEGFycml2YWxzX2F3YWl0ZWQYBSABKAUSDwoHaXNfa2VwdBgGIAEoCCKbAQoEV2FpdBIPCgdzdGVwX2lkGAEgASgJEiYKBXRpbWVyGAIgASgLMhUucGVyZHVyZS52MS5UaW1lcldhaXRIABImCgVyZXRyeRgDIAEoCzIVLnBlcmR1cmUudjEuUmV0cnlXYWl0SAASKgoHdGltZW91dBgEIAEoCzIXLnBlcmR1cmUudjEuVGltZW91dFdhaXRIAEIGCgRraW5kIgsKCVRpbWVyV2FpdCILCglSZXRyeVdhaXQiDQoLVGltZW91dFdhaXQinAEKElN1c3BlbmRSdW5SZXNwb25zZRIRCglzdXNwZW5kZWQYASABKAgSKwoHd2FrZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOcmVhZHlfc3RlcF9pZHMYAyADKAkSGAoQY2FuY2VsX3JlcXVlc3RlZBgEIAEoCBIUCgxoYXNfYXJyaXZhbHMYBSABKAgijgEKF0NvbXBsZXRlV29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSIwoGb3V0cHV0GAQgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhYKDmhhc19vcGVuX3N0ZXBzGAUgASgIIhoKGENvbXBsZXRlV29ya2Zsb3dSZXNwb25zZSLFAQoTRmFpbFdvcmtmbG93UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEiQKB2ZhaWx1cmUYBCABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoLcmV0cnlfYWZ0ZXIYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SIAoDY3V0GAYgASgLMhMucGVyZHVyZS52MS5NZW1vQ3V0IjwKB01lbW9DdXQSJAoEZnJvbRgBIAEoCzIWLnBlcmR1cmUudjEuRXZlbnRQbGFjZRILCgNzZXEYAiABKAUiPQoURmFpbFdvcmtmbG93UmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiTgoUQ29uZmlybUNhbmNlbFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBSIXChVDb25maXJtQ2FuY2VsUmVzcG9uc2UihQEKEVJlbGVhc2VSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSKAoFZGVsYXkYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGcmVhc29uGAUgASgJIhQKElJlbGVhc2VSdW5SZXNwb25zZSI6ChJEcmFpbldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCSI/ChNEcmFpbldvcmtlclJlc3BvbnNlEigKBnN0YXR1cxgBIAEoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzMpwOCg1Xb3JrZXJTZXJ2aWNlElcKDlJlZ2lzdGVyV29ya2VyEiEucGVyZHVyZS52MS5SZWdpc3RlcldvcmtlclJlcXVlc3QaIi5wZXJkdXJlLnYxLlJlZ2lzdGVyV29ya2VyUmVzcG9uc2USXQoQRGVyZWdpc3RlcldvcmtlchIjLnBlcmR1cmUudjEuRGVyZWdpc3RlcldvcmtlclJlcXVlc3QaJC5wZXJkdXJlLnYxLkRlcmVnaXN0ZXJXb3JrZXJSZXNwb25zZRJRCgxQb2xsQWN0aXZpdHkSHy5wZXJkdXJlLnYxLlBvbGxBY3Rpdml0eVJlcXVlc3QaIC5wZXJkdXJlLnYxLlBvbGxBY3Rpdml0eVJlc3BvbnNlEkIKB0dldE1lbW8SGi5wZXJkdXJlLnYxLkdldE1lbW9SZXF1ZXN0GhsucGVyZHVyZS52MS5HZXRNZW1vUmVzcG9uc2USUQoMQXdhaXROb3RpY2VzEh8ucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXF1ZXN0GiAucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZRJaCg9SZWNvcmRIZWFydGJlYXQSIi5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlcXVlc3QaIy5wZXJkdXJlLnYxLlJlY29yZEhlYXJ0YmVhdFJlc3BvbnNlEkgKCUJlZ2luU3RlcBIcLnBlcmR1cmUudjEuQmVnaW5TdGVwUmVxdWVzdBodLnBlcmR1cmUudjEuQmVnaW5TdGVwUmVzcG9uc2USUQoMQ29tcGxldGVTdGVwEh8ucGVyZHVyZS52MS5Db21wbGV0ZVN0ZXBSZXF1ZXN0GiAucGVyZHVyZS52MS5Db21wbGV0ZVN0ZXBSZXNwb25zZRJFCghGYWlsU3RlcBIbLnBlcmR1cmUudjEuRmFpbFN0ZXBSZXF1ZXN0GhwucGVyZHVyZS52MS5GYWlsU3RlcFJlc3BvbnNlEksKClNldHRsZVN0ZXASHS5wZXJkdXJlLnYxLlNldHRsZVN0ZXBSZXF1ZXN0Gh4ucGVyZHVyZS52MS5TZXR0bGVTdGVwUmVzcG9uc2USVAoNT2JzZXJ2ZUNhbmNlbBIgLnBlcmR1cmUudjEuT2JzZXJ2ZUNhbmNlbFJlcXVlc3QaIS5wZXJkdXJlLnYxLk9ic2VydmVDYW5jZWxSZXNwb25zZRJUCg1TY2hlZHVsZVNsZWVwEiAucGVyZHVyZS52MS5TY2hlZHVsZVNsZWVwUmVxdWVzdBohLnBlcmR1cmUudjEuU2NoZWR1bGVTbGVlcFJlc3BvbnNlEkgKCUF3YWl0U3RlcBIcLnBlcmR1cmUudjEuQXdhaXRTdGVwUmVxdWVzdBodLnBlcmR1cmUudjEuQXdhaXRTdGVwUmVzcG9uc2USUQoMVGFrZUFycml2YWxzEh8ucGVyZHVyZS52MS5UYWtlQXJyaXZhbHNSZXF1ZXN0GiAucGVyZHVyZS52MS5UYWtlQXJyaXZhbHNSZXNwb25zZRJRCgxBbnN3ZXJVcGRhdGUSHy5wZXJkdXJlLnYxLkFuc3dlclVwZGF0ZVJlcXVlc3QaIC5wZXJkdXJlLnYxLkFuc3dlclVwZGF0ZVJlc3BvbnNlEk4KC1NldFJ1blN0YXRlEh4ucGVyZHVyZS52MS5TZXRSdW5TdGF0ZVJlcXVlc3QaHy5wZXJkdXJlLnYxLlNldFJ1blN0YXRlUmVzcG9uc2USSwoKU3VzcGVuZFJ1bhIdLnBlcmR1cmUudjEuU3VzcGVuZFJ1blJlcXVlc3QaHi5wZXJkdXJlLnYxLlN1c3BlbmRSdW5SZXNwb25zZRJdChBDb21wbGV0ZVdvcmtmbG93EiMucGVyZHVyZS52MS5Db21wbGV0ZVdvcmtmbG93UmVxdWVzdBokLnBlcmR1cmUudjEuQ29tcGxldGVXb3JrZmxvd1Jlc3BvbnNlElEKDEZhaWxXb3JrZmxvdxIfLnBlcmR1cmUudjEuRmFpbFdvcmtmbG93UmVxdWVzdBogLnBlcmR1cmUudjEuRmFpbFdvcmtmbG93UmVzcG9uc2USVAoNQ29uZmlybUNhbmNlbBIgLnBlcmR1cmUudjEuQ29uZmlybUNhbmNlbFJlcXVlc3QaIS5wZXJkdXJlLnYxLkNvbmZpcm1DYW5jZWxSZXNwb25zZRJLCgpSZWxlYXNlUnVuEh0ucGVyZHVyZS52MS5SZWxlYXNlUnVuUmVxdWVzdBoeLnBlcmR1cmUudjEuUmVsZWFzZVJ1blJlc3BvbnNlEk4KC0RyYWluV29ya2VyEh4ucGVyZHVyZS52MS5EcmFpbldvcmtlclJlcXVlc3QaHy5wZXJkdXJlLnYxLkRyYWluV29ya2VyUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
  * @generated from message perdure.v1.RegisterWorkerRequest
@@ -647,6 +647,13 @@ export type MemoEntry = Message<"perdure.v1.MemoEntry"> & {
    * @generated from field: bool is_cut = 15;
    */
   isCut: boolean;
+
+  /**
+   * Set for an UPDATE step that has received an update.
+   *
+   * @generated from field: perdure.v1.ReceivedUpdate update = 20;
+   */
+  update?: ReceivedUpdate;
 };
 
 /**
@@ -1623,6 +1630,14 @@ export type AwaitStepRequest = Message<"perdure.v1.AwaitStepRequest"> & {
     case: "signal";
   } | {
     /**
+     * True: the oldest update, of any name, that no step has received.
+     *
+     * @generated from field: bool update = 13;
+     */
+    value: boolean;
+    case: "update";
+  } | {
+    /**
      * The oldest event that fits, see PublishEvent. Every wait that is open when an event is published receives it.
      *
      * @generated from field: perdure.v1.EventWait event = 11;
@@ -1772,6 +1787,13 @@ export type Arrival = Message<"perdure.v1.Arrival"> & {
    * @generated from field: google.protobuf.Timestamp finished_at = 5;
    */
   finishedAt?: Timestamp;
+
+  /**
+   * Set for an UPDATE step: `output` is then what the update carries.
+   *
+   * @generated from field: perdure.v1.ReceivedUpdate update = 10;
+   */
+  update?: ReceivedUpdate;
 };
 
 /**
@@ -1780,6 +1802,55 @@ export type Arrival = Message<"perdure.v1.Arrival"> & {
  */
 export const ArrivalSchema: GenMessage<Arrival> = /*@__PURE__*/
   messageDesc(file_perdure_v1_worker_service, 31);
+
+/**
+ * An update that a step has received.
+ *
+ * @generated from message perdure.v1.ReceivedUpdate
+ */
+export type ReceivedUpdate = Message<"perdure.v1.ReceivedUpdate"> & {
+  /**
+   * 1 to 200 bytes.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Identifies it in its run.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+
+  /**
+   * Who sent it, for people; may be empty.
+   *
+   * @generated from field: string sender = 3;
+   */
+  sender: string;
+
+  /**
+   * True when AnswerUpdate has recorded an answer. The code still has to carry it out when it replays, unless it was refused.
+   *
+   * @generated from field: bool answered = 4;
+   */
+  answered: boolean;
+
+  /**
+   * True when the answer is a refusal.
+   *
+   * @generated from field: bool refused = 5;
+   */
+  refused: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.ReceivedUpdate.
+ * Use `create(ReceivedUpdateSchema)` to create a new message.
+ */
+export const ReceivedUpdateSchema: GenMessage<ReceivedUpdate> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 32);
 
 /**
  * @generated from message perdure.v1.TakeArrivalsRequest
@@ -1826,7 +1897,7 @@ export type TakeArrivalsRequest = Message<"perdure.v1.TakeArrivalsRequest"> & {
  * Use `create(TakeArrivalsRequestSchema)` to create a new message.
  */
 export const TakeArrivalsRequestSchema: GenMessage<TakeArrivalsRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 32);
+  messageDesc(file_perdure_v1_worker_service, 33);
 
 /**
  * @generated from message perdure.v1.TakeArrivalsResponse
@@ -1859,7 +1930,7 @@ export type TakeArrivalsResponse = Message<"perdure.v1.TakeArrivalsResponse"> & 
  * Use `create(TakeArrivalsResponseSchema)` to create a new message.
  */
 export const TakeArrivalsResponseSchema: GenMessage<TakeArrivalsResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 33);
+  messageDesc(file_perdure_v1_worker_service, 34);
 
 /**
  * A wait that is not due.
@@ -1887,7 +1958,178 @@ export type TakeArrivalsResponse_NotDue = Message<"perdure.v1.TakeArrivalsRespon
  * Use `create(TakeArrivalsResponse_NotDueSchema)` to create a new message.
  */
 export const TakeArrivalsResponse_NotDueSchema: GenMessage<TakeArrivalsResponse_NotDue> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 33, 0);
+  messageDesc(file_perdure_v1_worker_service, 34, 0);
+
+/**
+ * @generated from message perdure.v1.AnswerUpdateRequest
+ */
+export type AnswerUpdateRequest = Message<"perdure.v1.AnswerUpdateRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The run's current lease token.
+   *
+   * @generated from field: int32 lease_token = 3;
+   */
+  leaseToken: number;
+
+  /**
+   * The UPDATE step that received the update; 1 to 255 bytes.
+   *
+   * @generated from field: string step_id = 4;
+   */
+  stepId: string;
+
+  /**
+   * The answer. An update that is answered keeps its first answer.
+   *
+   * @generated from oneof perdure.v1.AnswerUpdateRequest.answer
+   */
+  answer: {
+    /**
+     * It was carried out.
+     *
+     * @generated from field: perdure.v1.UpdateResult completed = 5;
+     */
+    value: UpdateResult;
+    case: "completed";
+  } | {
+    /**
+     * It failed.
+     *
+     * @generated from field: perdure.v1.Failure failed = 6;
+     */
+    value: Failure;
+    case: "failed";
+  } | {
+    /**
+     * It was not carried out, for this reason, which gets the failure reason UPDATE_REFUSED.
+     *
+     * @generated from field: perdure.v1.Failure refused = 7;
+     */
+    value: Failure;
+    case: "refused";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message perdure.v1.AnswerUpdateRequest.
+ * Use `create(AnswerUpdateRequestSchema)` to create a new message.
+ */
+export const AnswerUpdateRequestSchema: GenMessage<AnswerUpdateRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 35);
+
+/**
+ * What carrying out an update gave.
+ *
+ * @generated from message perdure.v1.UpdateResult
+ */
+export type UpdateResult = Message<"perdure.v1.UpdateResult"> & {
+  /**
+   * Absent when it gave nothing.
+   *
+   * @generated from field: perdure.v1.Payload output = 1;
+   */
+  output?: Payload;
+};
+
+/**
+ * Describes the message perdure.v1.UpdateResult.
+ * Use `create(UpdateResultSchema)` to create a new message.
+ */
+export const UpdateResultSchema: GenMessage<UpdateResult> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 36);
+
+/**
+ * @generated from message perdure.v1.AnswerUpdateResponse
+ */
+export type AnswerUpdateResponse = Message<"perdure.v1.AnswerUpdateResponse"> & {
+  /**
+   * True when it had been answered before.
+   *
+   * @generated from field: bool already_answered = 1;
+   */
+  alreadyAnswered: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.AnswerUpdateResponse.
+ * Use `create(AnswerUpdateResponseSchema)` to create a new message.
+ */
+export const AnswerUpdateResponseSchema: GenMessage<AnswerUpdateResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 37);
+
+/**
+ * @generated from message perdure.v1.SetRunStateRequest
+ */
+export type SetRunStateRequest = Message<"perdure.v1.SetRunStateRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The run's current lease token.
+   *
+   * @generated from field: int32 lease_token = 3;
+   */
+  leaseToken: number;
+
+  /**
+   * At most the server's payload limit; absent: the run has no state.
+   *
+   * @generated from field: perdure.v1.Payload state = 4;
+   */
+  state?: Payload;
+
+  /**
+   * Number of this state under the lease, from 1, rising: a repeat of an earlier one that was delayed changes nothing.
+   *
+   * @generated from field: int32 seq = 5;
+   */
+  seq: number;
+};
+
+/**
+ * Describes the message perdure.v1.SetRunStateRequest.
+ * Use `create(SetRunStateRequestSchema)` to create a new message.
+ */
+export const SetRunStateRequestSchema: GenMessage<SetRunStateRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 38);
+
+/**
+ * @generated from message perdure.v1.SetRunStateResponse
+ */
+export type SetRunStateResponse = Message<"perdure.v1.SetRunStateResponse"> & {
+};
+
+/**
+ * Describes the message perdure.v1.SetRunStateResponse.
+ * Use `create(SetRunStateResponseSchema)` to create a new message.
+ */
+export const SetRunStateResponseSchema: GenMessage<SetRunStateResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 39);
 
 /**
  * @generated from message perdure.v1.SuspendRunRequest
@@ -1942,7 +2184,7 @@ export type SuspendRunRequest = Message<"perdure.v1.SuspendRunRequest"> & {
  * Use `create(SuspendRunRequestSchema)` to create a new message.
  */
 export const SuspendRunRequestSchema: GenMessage<SuspendRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 34);
+  messageDesc(file_perdure_v1_worker_service, 40);
 
 /**
  * One thing that a suspended run waits for.
@@ -1994,7 +2236,7 @@ export type Wait = Message<"perdure.v1.Wait"> & {
  * Use `create(WaitSchema)` to create a new message.
  */
 export const WaitSchema: GenMessage<Wait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 35);
+  messageDesc(file_perdure_v1_worker_service, 41);
 
 /**
  * A wait that is satisfied at the step's `fires_at`.
@@ -2009,7 +2251,7 @@ export type TimerWait = Message<"perdure.v1.TimerWait"> & {
  * Use `create(TimerWaitSchema)` to create a new message.
  */
 export const TimerWaitSchema: GenMessage<TimerWait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 36);
+  messageDesc(file_perdure_v1_worker_service, 42);
 
 /**
  * A wait that is satisfied at the step's `next_retry_at`.
@@ -2024,7 +2266,7 @@ export type RetryWait = Message<"perdure.v1.RetryWait"> & {
  * Use `create(RetryWaitSchema)` to create a new message.
  */
 export const RetryWaitSchema: GenMessage<RetryWait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 37);
+  messageDesc(file_perdure_v1_worker_service, 43);
 
 /**
  * A wait that is satisfied at the step's timeout.
@@ -2039,7 +2281,7 @@ export type TimeoutWait = Message<"perdure.v1.TimeoutWait"> & {
  * Use `create(TimeoutWaitSchema)` to create a new message.
  */
 export const TimeoutWaitSchema: GenMessage<TimeoutWait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 38);
+  messageDesc(file_perdure_v1_worker_service, 44);
 
 /**
  * @generated from message perdure.v1.SuspendRunResponse
@@ -2087,7 +2329,7 @@ export type SuspendRunResponse = Message<"perdure.v1.SuspendRunResponse"> & {
  * Use `create(SuspendRunResponseSchema)` to create a new message.
  */
 export const SuspendRunResponseSchema: GenMessage<SuspendRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 39);
+  messageDesc(file_perdure_v1_worker_service, 45);
 
 /**
  * @generated from message perdure.v1.CompleteWorkflowRequest
@@ -2134,7 +2376,7 @@ export type CompleteWorkflowRequest = Message<"perdure.v1.CompleteWorkflowReques
  * Use `create(CompleteWorkflowRequestSchema)` to create a new message.
  */
 export const CompleteWorkflowRequestSchema: GenMessage<CompleteWorkflowRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 40);
+  messageDesc(file_perdure_v1_worker_service, 46);
 
 /**
  * @generated from message perdure.v1.CompleteWorkflowResponse
@@ -2147,7 +2389,7 @@ export type CompleteWorkflowResponse = Message<"perdure.v1.CompleteWorkflowRespo
  * Use `create(CompleteWorkflowResponseSchema)` to create a new message.
  */
 export const CompleteWorkflowResponseSchema: GenMessage<CompleteWorkflowResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 41);
+  messageDesc(file_perdure_v1_worker_service, 47);
 
 /**
  * @generated from message perdure.v1.FailWorkflowRequest
@@ -2201,7 +2443,7 @@ export type FailWorkflowRequest = Message<"perdure.v1.FailWorkflowRequest"> & {
  * Use `create(FailWorkflowRequestSchema)` to create a new message.
  */
 export const FailWorkflowRequestSchema: GenMessage<FailWorkflowRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 42);
+  messageDesc(file_perdure_v1_worker_service, 48);
 
 /**
  * Cuts the memo at a failure. Steps up to `seq` keep their outcomes, except that failures delivered at `from` or later are
@@ -2230,7 +2472,7 @@ export type MemoCut = Message<"perdure.v1.MemoCut"> & {
  * Use `create(MemoCutSchema)` to create a new message.
  */
 export const MemoCutSchema: GenMessage<MemoCut> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 43);
+  messageDesc(file_perdure_v1_worker_service, 49);
 
 /**
  * @generated from message perdure.v1.FailWorkflowResponse
@@ -2249,7 +2491,7 @@ export type FailWorkflowResponse = Message<"perdure.v1.FailWorkflowResponse"> & 
  * Use `create(FailWorkflowResponseSchema)` to create a new message.
  */
 export const FailWorkflowResponseSchema: GenMessage<FailWorkflowResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 44);
+  messageDesc(file_perdure_v1_worker_service, 50);
 
 /**
  * @generated from message perdure.v1.ConfirmCancelRequest
@@ -2282,7 +2524,7 @@ export type ConfirmCancelRequest = Message<"perdure.v1.ConfirmCancelRequest"> & 
  * Use `create(ConfirmCancelRequestSchema)` to create a new message.
  */
 export const ConfirmCancelRequestSchema: GenMessage<ConfirmCancelRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 45);
+  messageDesc(file_perdure_v1_worker_service, 51);
 
 /**
  * @generated from message perdure.v1.ConfirmCancelResponse
@@ -2295,7 +2537,7 @@ export type ConfirmCancelResponse = Message<"perdure.v1.ConfirmCancelResponse"> 
  * Use `create(ConfirmCancelResponseSchema)` to create a new message.
  */
 export const ConfirmCancelResponseSchema: GenMessage<ConfirmCancelResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 46);
+  messageDesc(file_perdure_v1_worker_service, 52);
 
 /**
  * @generated from message perdure.v1.ReleaseRunRequest
@@ -2342,7 +2584,7 @@ export type ReleaseRunRequest = Message<"perdure.v1.ReleaseRunRequest"> & {
  * Use `create(ReleaseRunRequestSchema)` to create a new message.
  */
 export const ReleaseRunRequestSchema: GenMessage<ReleaseRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 47);
+  messageDesc(file_perdure_v1_worker_service, 53);
 
 /**
  * @generated from message perdure.v1.ReleaseRunResponse
@@ -2355,7 +2597,7 @@ export type ReleaseRunResponse = Message<"perdure.v1.ReleaseRunResponse"> & {
  * Use `create(ReleaseRunResponseSchema)` to create a new message.
  */
 export const ReleaseRunResponseSchema: GenMessage<ReleaseRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 48);
+  messageDesc(file_perdure_v1_worker_service, 54);
 
 /**
  * @generated from message perdure.v1.DrainWorkerRequest
@@ -2381,7 +2623,7 @@ export type DrainWorkerRequest = Message<"perdure.v1.DrainWorkerRequest"> & {
  * Use `create(DrainWorkerRequestSchema)` to create a new message.
  */
 export const DrainWorkerRequestSchema: GenMessage<DrainWorkerRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 49);
+  messageDesc(file_perdure_v1_worker_service, 55);
 
 /**
  * @generated from message perdure.v1.DrainWorkerResponse
@@ -2400,7 +2642,7 @@ export type DrainWorkerResponse = Message<"perdure.v1.DrainWorkerResponse"> & {
  * Use `create(DrainWorkerResponseSchema)` to create a new message.
  */
 export const DrainWorkerResponseSchema: GenMessage<DrainWorkerResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 50);
+  messageDesc(file_perdure_v1_worker_service, 56);
 
 /**
  * For workers: claim runs, record what their code does, keep their leases.
@@ -2555,6 +2797,27 @@ export const WorkerService: GenService<{
     methodKind: "unary";
     input: typeof TakeArrivalsRequestSchema;
     output: typeof TakeArrivalsResponseSchema;
+  },
+  /**
+   * Records the answer to an update that a step has received; it goes to whoever sent the update.
+   *
+   * @generated from rpc perdure.v1.WorkerService.AnswerUpdate
+   */
+  answerUpdate: {
+    methodKind: "unary";
+    input: typeof AnswerUpdateRequestSchema;
+    output: typeof AnswerUpdateResponseSchema;
+  },
+  /**
+   * Sets the state of the run, which can be read from outside at any time; it replaces the state before. No other call waits for it, so
+   * wait for its answer before a call that gives the run back or ends it.
+   *
+   * @generated from rpc perdure.v1.WorkerService.SetRunState
+   */
+  setRunState: {
+    methodKind: "unary";
+    input: typeof SetRunStateRequestSchema;
+    output: typeof SetRunStateResponseSchema;
   },
   /**
    * Gives the run back until one of its waits is satisfied; when one already is, the run stays leased.

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/workflow_service.proto.
  */
 export const file_perdure_v1_workflow_service: GenFile = /*@__PURE__*/
-  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiqgMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRINCgVidWlsZBgIIAEoCRI3CgxyZXVzZV9wb2xpY3kYCSABKA4yIS5wZXJkdXJlLnYxLldvcmtmbG93SWRSZXVzZVBvbGljeRIuCgtzdGFydF9kZWxheRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtydW5fdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFleGVjdXRpb25fdGltZW91dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfbG9zdF9sZWFzZXMYDSABKAUiTQoVU3RhcnRXb3JrZmxvd1Jlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIInIKFkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QSLwoFc3RhcnQYASABKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0EicKBHdhaXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5wEKF0V4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJEg8KB2NyZWF0ZWQYCCABKAgiWgoVU3RhcnRXb3JrZmxvd3NSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIuCgRydW5zGAIgAygLMiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdCLDAgoWU3RhcnRXb3JrZmxvd3NSZXNwb25zZRI8CghvdXRjb21lcxgBIAMoCzIqLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lGokBCgdPdXRjb21lEjQKB3N0YXJ0ZWQYASABKAsyIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZUgAEj4KBWVycm9yGAIgASgLMi0ucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLlN0YXJ0RXJyb3JIAEIICgZyZXN1bHQaXwoKU3RhcnRFcnJvchInCgZyZWFzb24YASABKA4yFy5wZXJkdXJlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSFwoPZXhpc3RpbmdfcnVuX2lkGAMgASgJIkcKDUdldFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSI2Cg5HZXRSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuIkwKEkRlc2NyaWJlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIvMCChNEZXNjcmliZVJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SKwoLd2FpdF9yZWFzb24YAiABKA4yFi5wZXJkdXJlLnYxLldhaXRSZWFzb24SEwoLZXhwbGFuYXRpb24YAyABKAkSLgoNY3VycmVudF9zdGVwcxgEIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPY29tcGxldGVkX3N0ZXBzGAUgASgFEhAKCGF0dGVtcHRzGAYgASgFEhYKDndvcmtlcnNfb25saW5lGAcgASgFEhkKEXdvcmtlcnNfd2l0aF90eXBlGAggASgFEicKA25vdxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGd29ya2VyGAogASgLMhYucGVyZHVyZS52MS5Xb3JrZXJJbmZvEhUKDXJlYXBlcnNfYWxpdmUYCyABKAUiqgIKD0xpc3RSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSEwoLd29ya2Zsb3dfaWQYBSABKAkSDQoFYnVpbGQYBiABKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgJIAEoBRISCgpwYWdlX3Rva2VuGAogASgJIlIKEExpc3RSdW5zUmVzcG9uc2USJQoEcnVucxgBIAMoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrcBChBDb3VudFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSMQoNY3JlYXRlZF9hZnRlchgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqIBChFDb3VudFJ1bnNSZXNwb25zZRI5CgZjb3VudHMYASADKAsyKS5wZXJkdXJlLnYxLkNvdW50UnVuc1Jlc3BvbnNlLlN0YXR1c0NvdW50Eg0KBXRvdGFsGAIgASgDGkMKC1N0YXR1c0NvdW50EiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEg0KBWNvdW50GAIgASgDInIKD0F3YWl0UnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEicKBHdhaXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24izwEKEEF3YWl0UnVuUmVzcG9uc2USDQoFZW5kZWQYASABKAgSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEiUKBnN0YXR1cxgEIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEiMKBm91dHB1dBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEhUKDWNhbmNlbF9yZWFzb24YByABKAkiSQoPV2F0Y2hSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkiYAoQV2F0Y2hSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEiYKBXN0ZXBzGAIgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKMAQoRR2V0SGlzdG9yeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCRIYChBpbmNsdWRlX3BheWxvYWRzGAYgASgIIlUKEkdldEhpc3RvcnlSZXNwb25zZRImCgVzdGVwcxgBIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIk0KF0xpc3RTdGVwQXR0ZW1wdHNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSDwoHc3RlcF9pZBgDIAEoCSJFChhMaXN0U3RlcEF0dGVtcHRzUmVzcG9uc2USKQoIYXR0ZW1wdHMYASADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0ImMKFUdldFN0ZXBBdHRlbXB0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEg8KB3N0ZXBfaWQYAyABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBCABKAUiQgoWR2V0U3RlcEF0dGVtcHRSZXNwb25zZRIoCgdhdHRlbXB0GAEgASgLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKiAQoQU2lnbmFsUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEgwKBG5hbWUYBCABKAkSJAoHcGF5bG9hZBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBISCgpyZXF1ZXN0X2lkGAYgASgJEg4KBnNlbmRlchgHIAEoCSJGChFTaWduYWxSdW5SZXNwb25zZRIOCgZydW5faWQYASABKAkSCwoDc2VxGAIgASgFEhQKDGFscmVhZHlfc2VudBgDIAEoCCJ9ChNQdWJsaXNoRXZlbnRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIMCgRuYW1lGAIgASgJEgsKA2tleRgDIAEoCRIkCgdwYXlsb2FkGAQgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhIKCnJlcXVlc3RfaWQYBSABKAkimgEKFFB1Ymxpc2hFdmVudFJlc3BvbnNlEhAKCGV2ZW50X2lkGAEgASgJEjAKDHB1Ymxpc2hlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGQoRYWxyZWFkeV9wdWJsaXNoZWQYAyABKAgSEAoIcmVjZWl2ZWQYBCABKAUSEQoJaXNfc3ByZWFkGAUgASgIIoIBChFMaXN0RXZlbnRzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDAoEbmFtZRgCIAEoCRILCgNrZXkYAyABKAkSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkSGAoQaW5jbHVkZV9wYXlsb2FkcxgGIAEoCCJQChJMaXN0RXZlbnRzUmVzcG9uc2USIQoGZXZlbnRzGAEgAygLMhEucGVyZHVyZS52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYgoVUmVzb2x2ZVByb21pc2VSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRISCgpwcm9taXNlX2lkGAIgASgJEiIKBXZhbHVlGAMgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkIloKFlJlc29sdmVQcm9taXNlUmVzcG9uc2USFwoPYWxyZWFkeV9zZXR0bGVkGAEgASgIEicKBXN0YXRlGAIgASgOMhgucGVyZHVyZS52MS5Qcm9taXNlU3RhdGUiYwoUUmVqZWN0UHJvbWlzZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhIKCnByb21pc2VfaWQYAiABKAkSJAoHZmFpbHVyZRgDIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZSJZChVSZWplY3RQcm9taXNlUmVzcG9uc2USFwoPYWxyZWFkeV9zZXR0bGVkGAEgASgIEicKBXN0YXRlGAIgASgOMhgucGVyZHVyZS52MS5Qcm9taXNlU3RhdGUiOgoRR2V0UHJvbWlzZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhIKCnByb21pc2VfaWQYAiABKAkiQQoSR2V0UHJvbWlzZVJlc3BvbnNlEisKB3Byb21pc2UYASABKAsyGi5wZXJkdXJlLnYxLkR1cmFibGVQcm9taXNlIl8KE0xpc3RQcm9taXNlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJdChRMaXN0UHJvbWlzZXNSZXNwb25zZRIsCghwcm9taXNlcxgBIAMoCzIaLnBlcmR1cmUudjEuRHVyYWJsZVByb21pc2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIloKEENhbmNlbFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiOgoRQ2FuY2VsUnVuUmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiXQoTVGVybWluYXRlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEg4KBnJlYXNvbhgEIAEoCSI9ChRUZXJtaW5hdGVSdW5SZXNwb25zZRIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cyI1ChBEZWxldGVSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkiEwoRRGVsZXRlUnVuUmVzcG9uc2Uq6QEKFVdvcmtmbG93SWRSZXVzZVBvbGljeRIoCiRXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIiCh5XT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfQUxMT1cQARIsCihXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfQUxMT1dfSUZfRkFJTEVEEAISIwofV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1JFSkVDVBADEi8KK1dPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9URVJNSU5BVEVfRVhJU1RJTkcQBCrlAgoKV2FpdFJlYXNvbhIbChdXQUlUX1JFQVNPTl9VTlNQRUNJRklFRBAAEhkKFVdBSVRfUkVBU09OX0VYRUNVVElORxABEhwKGFdBSVRfUkVBU09OX05PX0ZSRUVfU0xPVBACEhkKFVdBSVRfUkVBU09OX05PX1dPUktFUhADEiIKHldBSVRfUkVBU09OX05PX1dPUktFUl9GT1JfVFlQRRAEEhUKEVdBSVRfUkVBU09OX1RJTUVSEAUSGgoWV0FJVF9SRUFTT05fU1RFUF9SRVRSWRAGEhkKFVdBSVRfUkVBU09OX1JVTl9SRVRSWRAHEhsKF1dBSVRfUkVBU09OX1NUQVJUX0RFTEFZEAgSHQoZV0FJVF9SRUFTT05fTEVBU0VfRVhQSVJFRBAJEh8KG1dBSVRfUkVBU09OX1JFQ0xBSU1fQkFDS09GRhAKEhcKE1dBSVRfUkVBU09OX0FSUklWQUwQCzLzDQoPV29ya2Zsb3dTZXJ2aWNlElQKDVN0YXJ0V29ya2Zsb3cSIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0GiEucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVzcG9uc2USVwoOU3RhcnRXb3JrZmxvd3MSIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVxdWVzdBoiLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZRJaCg9FeGVjdXRlV29ya2Zsb3cSIi5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QaIy5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEj8KBkdldFJ1bhIZLnBlcmR1cmUudjEuR2V0UnVuUmVxdWVzdBoaLnBlcmR1cmUudjEuR2V0UnVuUmVzcG9uc2USTgoLRGVzY3JpYmVSdW4SHi5wZXJkdXJlLnYxLkRlc2NyaWJlUnVuUmVxdWVzdBofLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXNwb25zZRJFCghMaXN0UnVucxIbLnBlcmR1cmUudjEuTGlzdFJ1bnNSZXF1ZXN0GhwucGVyZHVyZS52MS5MaXN0UnVuc1Jlc3BvbnNlEkgKCUNvdW50UnVucxIcLnBlcmR1cmUudjEuQ291bnRSdW5zUmVxdWVzdBodLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2USRQoIQXdhaXRSdW4SGy5wZXJkdXJlLnYxLkF3YWl0UnVuUmVxdWVzdBocLnBlcmR1cmUudjEuQXdhaXRSdW5SZXNwb25zZRJHCghXYXRjaFJ1bhIbLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXF1ZXN0GhwucGVyZHVyZS52MS5XYXRjaFJ1blJlc3BvbnNlMAESSwoKR2V0SGlzdG9yeRIdLnBlcmR1cmUudjEuR2V0SGlzdG9yeVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXNwb25zZRJdChBMaXN0U3RlcEF0dGVtcHRzEiMucGVyZHVyZS52MS5MaXN0U3RlcEF0dGVtcHRzUmVxdWVzdBokLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1Jlc3BvbnNlElcKDkdldFN0ZXBBdHRlbXB0EiEucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlcXVlc3QaIi5wZXJkdXJlLnYxLkdldFN0ZXBBdHRlbXB0UmVzcG9uc2USSAoJQ2FuY2VsUnVuEhwucGVyZHVyZS52MS5DYW5jZWxSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5DYW5jZWxSdW5SZXNwb25zZRJICglTaWduYWxSdW4SHC5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlcXVlc3QaHS5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlc3BvbnNlElEKDFB1Ymxpc2hFdmVudBIfLnBlcmR1cmUudjEuUHVibGlzaEV2ZW50UmVxdWVzdBogLnBlcmR1cmUudjEuUHVibGlzaEV2ZW50UmVzcG9uc2USSwoKTGlzdEV2ZW50cxIdLnBlcmR1cmUudjEuTGlzdEV2ZW50c1JlcXVlc3QaHi5wZXJkdXJlLnYxLkxpc3RFdmVudHNSZXNwb25zZRJXCg5SZXNvbHZlUHJvbWlzZRIhLnBlcmR1cmUudjEuUmVzb2x2ZVByb21pc2VSZXF1ZXN0GiIucGVyZHVyZS52MS5SZXNvbHZlUHJvbWlzZVJlc3BvbnNlElQKDVJlamVjdFByb21pc2USIC5wZXJkdXJlLnYxLlJlamVjdFByb21pc2VSZXF1ZXN0GiEucGVyZHVyZS52MS5SZWplY3RQcm9taXNlUmVzcG9uc2USSwoKR2V0UHJvbWlzZRIdLnBlcmR1cmUudjEuR2V0UHJvbWlzZVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldFByb21pc2VSZXNwb25zZRJRCgxMaXN0UHJvbWlzZXMSHy5wZXJkdXJlLnYxLkxpc3RQcm9taXNlc1JlcXVlc3QaIC5wZXJkdXJlLnYxLkxpc3RQcm9taXNlc1Jlc3BvbnNlElEKDFRlcm1pbmF0ZVJ1bhIfLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVxdWVzdBogLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVzcG9uc2USSAoJRGVsZXRlUnVuEhwucGVyZHVyZS52MS5EZWxldGVSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5EZWxldGVSdW5SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiqgMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRINCgVidWlsZBgIIAEoCRI3CgxyZXVzZV9wb2xpY3kYCSABKA4yIS5wZXJkdXJlLnYxLldvcmtmbG93SWRSZXVzZVBvbGljeRIuCgtzdGFydF9kZWxheRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtydW5fdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFleGVjdXRpb25fdGltZW91dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfbG9zdF9sZWFzZXMYDSABKAUiTQoVU3RhcnRXb3JrZmxvd1Jlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIInIKFkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QSLwoFc3RhcnQYASABKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0EicKBHdhaXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5wEKF0V4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJEg8KB2NyZWF0ZWQYCCABKAgiWgoVU3RhcnRXb3JrZmxvd3NSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIuCgRydW5zGAIgAygLMiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdCLDAgoWU3RhcnRXb3JrZmxvd3NSZXNwb25zZRI8CghvdXRjb21lcxgBIAMoCzIqLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lGokBCgdPdXRjb21lEjQKB3N0YXJ0ZWQYASABKAsyIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZUgAEj4KBWVycm9yGAIgASgLMi0ucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLlN0YXJ0RXJyb3JIAEIICgZyZXN1bHQaXwoKU3RhcnRFcnJvchInCgZyZWFzb24YASABKA4yFy5wZXJkdXJlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSFwoPZXhpc3RpbmdfcnVuX2lkGAMgASgJIkcKDUdldFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSI2Cg5HZXRSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuIkwKEkRlc2NyaWJlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIvMCChNEZXNjcmliZVJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SKwoLd2FpdF9yZWFzb24YAiABKA4yFi5wZXJkdXJlLnYxLldhaXRSZWFzb24SEwoLZXhwbGFuYXRpb24YAyABKAkSLgoNY3VycmVudF9zdGVwcxgEIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPY29tcGxldGVkX3N0ZXBzGAUgASgFEhAKCGF0dGVtcHRzGAYgASgFEhYKDndvcmtlcnNfb25saW5lGAcgASgFEhkKEXdvcmtlcnNfd2l0aF90eXBlGAggASgFEicKA25vdxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGd29ya2VyGAogASgLMhYucGVyZHVyZS52MS5Xb3JrZXJJbmZvEhUKDXJlYXBlcnNfYWxpdmUYCyABKAUiqgIKD0xpc3RSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSEwoLd29ya2Zsb3dfaWQYBSABKAkSDQoFYnVpbGQYBiABKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgJIAEoBRISCgpwYWdlX3Rva2VuGAogASgJIlIKEExpc3RSdW5zUmVzcG9uc2USJQoEcnVucxgBIAMoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrcBChBDb3VudFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSMQoNY3JlYXRlZF9hZnRlchgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqIBChFDb3VudFJ1bnNSZXNwb25zZRI5CgZjb3VudHMYASADKAsyKS5wZXJkdXJlLnYxLkNvdW50UnVuc1Jlc3BvbnNlLlN0YXR1c0NvdW50Eg0KBXRvdGFsGAIgASgDGkMKC1N0YXR1c0NvdW50EiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEg0KBWNvdW50GAIgASgDInIKD0F3YWl0UnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEicKBHdhaXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24izwEKEEF3YWl0UnVuUmVzcG9uc2USDQoFZW5kZWQYASABKAgSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEiUKBnN0YXR1cxgEIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEiMKBm91dHB1dBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEhUKDWNhbmNlbF9yZWFzb24YByABKAkiSQoPV2F0Y2hSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkiYAoQV2F0Y2hSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEiYKBXN0ZXBzGAIgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKMAQoRR2V0SGlzdG9yeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCRIYChBpbmNsdWRlX3BheWxvYWRzGAYgASgIIlUKEkdldEhpc3RvcnlSZXNwb25zZRImCgVzdGVwcxgBIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIk0KF0xpc3RTdGVwQXR0ZW1wdHNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSDwoHc3RlcF9pZBgDIAEoCSJFChhMaXN0U3RlcEF0dGVtcHRzUmVzcG9uc2USKQoIYXR0ZW1wdHMYASADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0ImMKFUdldFN0ZXBBdHRlbXB0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEg8KB3N0ZXBfaWQYAyABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBCABKAUiQgoWR2V0U3RlcEF0dGVtcHRSZXNwb25zZRIoCgdhdHRlbXB0GAEgASgLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKiAQoQU2lnbmFsUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEgwKBG5hbWUYBCABKAkSJAoHcGF5bG9hZBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBISCgpyZXF1ZXN0X2lkGAYgASgJEg4KBnNlbmRlchgHIAEoCSJGChFTaWduYWxSdW5SZXNwb25zZRIOCgZydW5faWQYASABKAkSCwoDc2VxGAIgASgFEhQKDGFscmVhZHlfc2VudBgDIAEoCCKbAQoWU2lnbmFsV2l0aFN0YXJ0UmVxdWVzdBIvCgVzdGFydBgBIAEoCzIgLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1JlcXVlc3QSEwoLc2lnbmFsX25hbWUYAiABKAkSKwoOc2lnbmFsX3BheWxvYWQYAyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSDgoGc2VuZGVyGAQgASgJInIKF1NpZ25hbFdpdGhTdGFydFJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIEgsKA3NlcRgEIAEoBRIUCgxhbHJlYWR5X3NlbnQYBSABKAgiywEKEFVwZGF0ZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIMCgRuYW1lGAQgASgJEiQKB3BheWxvYWQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIOCgZzZW5kZXIYByABKAkSJwoEd2FpdBgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKNAQoRVXBkYXRlUnVuUmVzcG9uc2USDgoGcnVuX2lkGAEgASgJEgsKA3NlcRgCIAEoBRIQCghhbnN3ZXJlZBgDIAEoCBIjCgZvdXRwdXQYBCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgFIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZSJMChJHZXRSdW5TdGF0ZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSJ5ChNHZXRSdW5TdGF0ZVJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRIiCgVzdGF0ZRgCIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIuCgp1cGRhdGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ9ChNQdWJsaXNoRXZlbnRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIMCgRuYW1lGAIgASgJEgsKA2tleRgDIAEoCRIkCgdwYXlsb2FkGAQgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhIKCnJlcXVlc3RfaWQYBSABKAkimgEKFFB1Ymxpc2hFdmVudFJlc3BvbnNlEhAKCGV2ZW50X2lkGAEgASgJEjAKDHB1Ymxpc2hlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGQoRYWxyZWFkeV9wdWJsaXNoZWQYAyABKAgSEAoIcmVjZWl2ZWQYBCABKAUSEQoJaXNfc3ByZWFkGAUgASgIIoIBChFMaXN0RXZlbnRzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDAoEbmFtZRgCIAEoCRILCgNrZXkYAyABKAkSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkSGAoQaW5jbHVkZV9wYXlsb2FkcxgGIAEoCCJQChJMaXN0RXZlbnRzUmVzcG9uc2USIQoGZXZlbnRzGAEgAygLMhEucGVyZHVyZS52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYgoVUmVzb2x2ZVByb21pc2VSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRISCgpwcm9taXNlX2lkGAIgASgJEiIKBXZhbHVlGAMgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkIloKFlJlc29sdmVQcm9taXNlUmVzcG9uc2USFwoPYWxyZWFkeV9zZXR0bGVkGAEgASgIEicKBXN0YXRlGAIgASgOMhgucGVyZHVyZS52MS5Qcm9taXNlU3RhdGUiYwoUUmVqZWN0UHJvbWlzZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhIKCnByb21pc2VfaWQYAiABKAkSJAoHZmFpbHVyZRgDIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZSJZChVSZWplY3RQcm9taXNlUmVzcG9uc2USFwoPYWxyZWFkeV9zZXR0bGVkGAEgASgIEicKBXN0YXRlGAIgASgOMhgucGVyZHVyZS52MS5Qcm9taXNlU3RhdGUiOgoRR2V0UHJvbWlzZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhIKCnByb21pc2VfaWQYAiABKAkiQQoSR2V0UHJvbWlzZVJlc3BvbnNlEisKB3Byb21pc2UYASABKAsyGi5wZXJkdXJlLnYxLkR1cmFibGVQcm9taXNlIl8KE0xpc3RQcm9taXNlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJdChRMaXN0UHJvbWlzZXNSZXNwb25zZRIsCghwcm9taXNlcxgBIAMoCzIaLnBlcmR1cmUudjEuRHVyYWJsZVByb21pc2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIloKEENhbmNlbFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiOgoRQ2FuY2VsUnVuUmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiXQoTVGVybWluYXRlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEg4KBnJlYXNvbhgEIAEoCSI9ChRUZXJtaW5hdGVSdW5SZXNwb25zZRIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cyI1ChBEZWxldGVSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkiEwoRRGVsZXRlUnVuUmVzcG9uc2Uq6QEKFVdvcmtmbG93SWRSZXVzZVBvbGljeRIoCiRXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIiCh5XT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfQUxMT1cQARIsCihXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfQUxMT1dfSUZfRkFJTEVEEAISIwofV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1JFSkVDVBADEi8KK1dPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9URVJNSU5BVEVfRVhJU1RJTkcQBCrlAgoKV2FpdFJlYXNvbhIbChdXQUlUX1JFQVNPTl9VTlNQRUNJRklFRBAAEhkKFVdBSVRfUkVBU09OX0VYRUNVVElORxABEhwKGFdBSVRfUkVBU09OX05PX0ZSRUVfU0xPVBACEhkKFVdBSVRfUkVBU09OX05PX1dPUktFUhADEiIKHldBSVRfUkVBU09OX05PX1dPUktFUl9GT1JfVFlQRRAEEhUKEVdBSVRfUkVBU09OX1RJTUVSEAUSGgoWV0FJVF9SRUFTT05fU1RFUF9SRVRSWRAGEhkKFVdBSVRfUkVBU09OX1JVTl9SRVRSWRAHEhsKF1dBSVRfUkVBU09OX1NUQVJUX0RFTEFZEAgSHQoZV0FJVF9SRUFTT05fTEVBU0VfRVhQSVJFRBAJEh8KG1dBSVRfUkVBU09OX1JFQ0xBSU1fQkFDS09GRhAKEhcKE1dBSVRfUkVBU09OX0FSUklWQUwQCzLpDwoPV29ya2Zsb3dTZXJ2aWNlElQKDVN0YXJ0V29ya2Zsb3cSIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0GiEucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVzcG9uc2USVwoOU3RhcnRXb3JrZmxvd3MSIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVxdWVzdBoiLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZRJaCg9FeGVjdXRlV29ya2Zsb3cSIi5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QaIy5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEj8KBkdldFJ1bhIZLnBlcmR1cmUudjEuR2V0UnVuUmVxdWVzdBoaLnBlcmR1cmUudjEuR2V0UnVuUmVzcG9uc2USTgoLRGVzY3JpYmVSdW4SHi5wZXJkdXJlLnYxLkRlc2NyaWJlUnVuUmVxdWVzdBofLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXNwb25zZRJFCghMaXN0UnVucxIbLnBlcmR1cmUudjEuTGlzdFJ1bnNSZXF1ZXN0GhwucGVyZHVyZS52MS5MaXN0UnVuc1Jlc3BvbnNlEkgKCUNvdW50UnVucxIcLnBlcmR1cmUudjEuQ291bnRSdW5zUmVxdWVzdBodLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2USRQoIQXdhaXRSdW4SGy5wZXJkdXJlLnYxLkF3YWl0UnVuUmVxdWVzdBocLnBlcmR1cmUudjEuQXdhaXRSdW5SZXNwb25zZRJHCghXYXRjaFJ1bhIbLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXF1ZXN0GhwucGVyZHVyZS52MS5XYXRjaFJ1blJlc3BvbnNlMAESSwoKR2V0SGlzdG9yeRIdLnBlcmR1cmUudjEuR2V0SGlzdG9yeVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXNwb25zZRJdChBMaXN0U3RlcEF0dGVtcHRzEiMucGVyZHVyZS52MS5MaXN0U3RlcEF0dGVtcHRzUmVxdWVzdBokLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1Jlc3BvbnNlElcKDkdldFN0ZXBBdHRlbXB0EiEucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlcXVlc3QaIi5wZXJkdXJlLnYxLkdldFN0ZXBBdHRlbXB0UmVzcG9uc2USSAoJQ2FuY2VsUnVuEhwucGVyZHVyZS52MS5DYW5jZWxSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5DYW5jZWxSdW5SZXNwb25zZRJICglTaWduYWxSdW4SHC5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlcXVlc3QaHS5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlc3BvbnNlEloKD1NpZ25hbFdpdGhTdGFydBIiLnBlcmR1cmUudjEuU2lnbmFsV2l0aFN0YXJ0UmVxdWVzdBojLnBlcmR1cmUudjEuU2lnbmFsV2l0aFN0YXJ0UmVzcG9uc2USSAoJVXBkYXRlUnVuEhwucGVyZHVyZS52MS5VcGRhdGVSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5VcGRhdGVSdW5SZXNwb25zZRJOCgtHZXRSdW5TdGF0ZRIeLnBlcmR1cmUudjEuR2V0UnVuU3RhdGVSZXF1ZXN0Gh8ucGVyZHVyZS52MS5HZXRSdW5TdGF0ZVJlc3BvbnNlElEKDFB1Ymxpc2hFdmVudBIfLnBlcmR1cmUudjEuUHVibGlzaEV2ZW50UmVxdWVzdBogLnBlcmR1cmUudjEuUHVibGlzaEV2ZW50UmVzcG9uc2USSwoKTGlzdEV2ZW50cxIdLnBlcmR1cmUudjEuTGlzdEV2ZW50c1JlcXVlc3QaHi5wZXJkdXJlLnYxLkxpc3RFdmVudHNSZXNwb25zZRJXCg5SZXNvbHZlUHJvbWlzZRIhLnBlcmR1cmUudjEuUmVzb2x2ZVByb21pc2VSZXF1ZXN0GiIucGVyZHVyZS52MS5SZXNvbHZlUHJvbWlzZVJlc3BvbnNlElQKDVJlamVjdFByb21pc2USIC5wZXJkdXJlLnYxLlJlamVjdFByb21pc2VSZXF1ZXN0GiEucGVyZHVyZS52MS5SZWplY3RQcm9taXNlUmVzcG9uc2USSwoKR2V0UHJvbWlzZRIdLnBlcmR1cmUudjEuR2V0UHJvbWlzZVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldFByb21pc2VSZXNwb25zZRJRCgxMaXN0UHJvbWlzZXMSHy5wZXJkdXJlLnYxLkxpc3RQcm9taXNlc1JlcXVlc3QaIC5wZXJkdXJlLnYxLkxpc3RQcm9taXNlc1Jlc3BvbnNlElEKDFRlcm1pbmF0ZVJ1bhIfLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVxdWVzdBogLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVzcG9uc2USSAoJRGVsZXRlUnVuEhwucGVyZHVyZS52MS5EZWxldGVSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5EZWxldGVSdW5SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
  * A run to start.
@@ -1204,6 +1204,278 @@ export const SignalRunResponseSchema: GenMessage<SignalRunResponse> = /*@__PURE_
   messageDesc(file_perdure_v1_workflow_service, 25);
 
 /**
+ * @generated from message perdure.v1.SignalWithStartRequest
+ */
+export type SignalWithStartRequest = Message<"perdure.v1.SignalWithStartRequest"> & {
+  /**
+   * The run to start when none is open; ignored otherwise. A workflow id is needed, and TERMINATE_EXISTING is refused. A repeat with the
+   * same `request_id` starts nothing and sends nothing.
+   *
+   * @generated from field: perdure.v1.StartWorkflowRequest start = 1;
+   */
+  start?: StartWorkflowRequest;
+
+  /**
+   * Name of the signal: 1 to 200 bytes without control characters.
+   *
+   * @generated from field: string signal_name = 2;
+   */
+  signalName: string;
+
+  /**
+   * What the run receives; at most the server's payload limit.
+   *
+   * @generated from field: perdure.v1.Payload signal_payload = 3;
+   */
+  signalPayload?: Payload;
+
+  /**
+   * Who sends it, for people; at most 255 bytes.
+   *
+   * @generated from field: string sender = 4;
+   */
+  sender: string;
+};
+
+/**
+ * Describes the message perdure.v1.SignalWithStartRequest.
+ * Use `create(SignalWithStartRequestSchema)` to create a new message.
+ */
+export const SignalWithStartRequestSchema: GenMessage<SignalWithStartRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 26);
+
+/**
+ * @generated from message perdure.v1.SignalWithStartResponse
+ */
+export type SignalWithStartResponse = Message<"perdure.v1.SignalWithStartResponse"> & {
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * The workflow id of the run.
+   *
+   * @generated from field: string workflow_id = 2;
+   */
+  workflowId: string;
+
+  /**
+   * True when the run was started by this call, or by an earlier one with the same request id.
+   *
+   * @generated from field: bool created = 3;
+   */
+  created: boolean;
+
+  /**
+   * Number of the signal in its run, from 1.
+   *
+   * @generated from field: int32 seq = 4;
+   */
+  seq: number;
+
+  /**
+   * True when it had been sent before, with the same request id.
+   *
+   * @generated from field: bool already_sent = 5;
+   */
+  alreadySent: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.SignalWithStartResponse.
+ * Use `create(SignalWithStartResponseSchema)` to create a new message.
+ */
+export const SignalWithStartResponseSchema: GenMessage<SignalWithStartResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 27);
+
+/**
+ * @generated from message perdure.v1.UpdateRunRequest
+ */
+export type UpdateRunRequest = Message<"perdure.v1.UpdateRunRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID; empty when `workflow_id` is given.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The open run of this workflow id; empty when `run_id` is given.
+   *
+   * @generated from field: string workflow_id = 3;
+   */
+  workflowId: string;
+
+  /**
+   * 1 to 200 bytes without control characters.
+   *
+   * @generated from field: string name = 4;
+   */
+  name: string;
+
+  /**
+   * What the run's handler receives; at most the server's payload limit.
+   *
+   * @generated from field: perdure.v1.Payload payload = 5;
+   */
+  payload?: Payload;
+
+  /**
+   * Identifies the update in its run: a repeat with the same id sends nothing and gets the same answer. At most 255 bytes; empty: the
+   * call is not recognised when it is repeated.
+   *
+   * @generated from field: string request_id = 6;
+   */
+  requestId: string;
+
+  /**
+   * Who sends it, for people; at most 255 bytes.
+   *
+   * @generated from field: string sender = 7;
+   */
+  sender: string;
+
+  /**
+   * How long to wait for the answer; 0 to 60 s; absent means 20 s.
+   *
+   * @generated from field: google.protobuf.Duration wait = 8;
+   */
+  wait?: Duration;
+};
+
+/**
+ * Describes the message perdure.v1.UpdateRunRequest.
+ * Use `create(UpdateRunRequestSchema)` to create a new message.
+ */
+export const UpdateRunRequestSchema: GenMessage<UpdateRunRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 28);
+
+/**
+ * An update that the run had not answered when it ended is refused as RUN_CLOSED.
+ *
+ * @generated from message perdure.v1.UpdateRunResponse
+ */
+export type UpdateRunResponse = Message<"perdure.v1.UpdateRunResponse"> & {
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * Number of the update in its run, from 1.
+   *
+   * @generated from field: int32 seq = 2;
+   */
+  seq: number;
+
+  /**
+   * False when `wait` passed first: call again with the same `request_id`.
+   *
+   * @generated from field: bool answered = 3;
+   */
+  answered: boolean;
+
+  /**
+   * What the handler returned; only when it did.
+   *
+   * @generated from field: perdure.v1.Payload output = 4;
+   */
+  output?: Payload;
+
+  /**
+   * Why the handler failed; or with the reason UPDATE_REFUSED, why the code did not carry out the update.
+   *
+   * @generated from field: perdure.v1.Failure failure = 5;
+   */
+  failure?: Failure;
+};
+
+/**
+ * Describes the message perdure.v1.UpdateRunResponse.
+ * Use `create(UpdateRunResponseSchema)` to create a new message.
+ */
+export const UpdateRunResponseSchema: GenMessage<UpdateRunResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 29);
+
+/**
+ * @generated from message perdure.v1.GetRunStateRequest
+ */
+export type GetRunStateRequest = Message<"perdure.v1.GetRunStateRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID; empty when `workflow_id` is given.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * Means its open run, or its newest one when none is open; at most 255 bytes.
+   *
+   * @generated from field: string workflow_id = 3;
+   */
+  workflowId: string;
+};
+
+/**
+ * Describes the message perdure.v1.GetRunStateRequest.
+ * Use `create(GetRunStateRequestSchema)` to create a new message.
+ */
+export const GetRunStateRequestSchema: GenMessage<GetRunStateRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 30);
+
+/**
+ * @generated from message perdure.v1.GetRunStateResponse
+ */
+export type GetRunStateResponse = Message<"perdure.v1.GetRunStateResponse"> & {
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * What the code has set; absent when it has set none.
+   *
+   * @generated from field: perdure.v1.Payload state = 2;
+   */
+  state?: Payload;
+
+  /**
+   * When it was set; absent when it was not.
+   *
+   * @generated from field: google.protobuf.Timestamp updated_at = 3;
+   */
+  updatedAt?: Timestamp;
+};
+
+/**
+ * Describes the message perdure.v1.GetRunStateResponse.
+ * Use `create(GetRunStateResponseSchema)` to create a new message.
+ */
+export const GetRunStateResponseSchema: GenMessage<GetRunStateResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 31);
+
+/**
  * @generated from message perdure.v1.PublishEventRequest
  */
 export type PublishEventRequest = Message<"perdure.v1.PublishEventRequest"> & {
@@ -1249,7 +1521,7 @@ export type PublishEventRequest = Message<"perdure.v1.PublishEventRequest"> & {
  * Use `create(PublishEventRequestSchema)` to create a new message.
  */
 export const PublishEventRequestSchema: GenMessage<PublishEventRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 26);
+  messageDesc(file_perdure_v1_workflow_service, 32);
 
 /**
  * @generated from message perdure.v1.PublishEventResponse
@@ -1296,7 +1568,7 @@ export type PublishEventResponse = Message<"perdure.v1.PublishEventResponse"> & 
  * Use `create(PublishEventResponseSchema)` to create a new message.
  */
 export const PublishEventResponseSchema: GenMessage<PublishEventResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 27);
+  messageDesc(file_perdure_v1_workflow_service, 33);
 
 /**
  * Filters; an event must match all that are given.
@@ -1352,7 +1624,7 @@ export type ListEventsRequest = Message<"perdure.v1.ListEventsRequest"> & {
  * Use `create(ListEventsRequestSchema)` to create a new message.
  */
 export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 28);
+  messageDesc(file_perdure_v1_workflow_service, 34);
 
 /**
  * @generated from message perdure.v1.ListEventsResponse
@@ -1378,7 +1650,7 @@ export type ListEventsResponse = Message<"perdure.v1.ListEventsResponse"> & {
  * Use `create(ListEventsResponseSchema)` to create a new message.
  */
 export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 29);
+  messageDesc(file_perdure_v1_workflow_service, 35);
 
 /**
  * @generated from message perdure.v1.ResolvePromiseRequest
@@ -1411,7 +1683,7 @@ export type ResolvePromiseRequest = Message<"perdure.v1.ResolvePromiseRequest"> 
  * Use `create(ResolvePromiseRequestSchema)` to create a new message.
  */
 export const ResolvePromiseRequestSchema: GenMessage<ResolvePromiseRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 30);
+  messageDesc(file_perdure_v1_workflow_service, 36);
 
 /**
  * @generated from message perdure.v1.ResolvePromiseResponse
@@ -1437,7 +1709,7 @@ export type ResolvePromiseResponse = Message<"perdure.v1.ResolvePromiseResponse"
  * Use `create(ResolvePromiseResponseSchema)` to create a new message.
  */
 export const ResolvePromiseResponseSchema: GenMessage<ResolvePromiseResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 31);
+  messageDesc(file_perdure_v1_workflow_service, 37);
 
 /**
  * @generated from message perdure.v1.RejectPromiseRequest
@@ -1470,7 +1742,7 @@ export type RejectPromiseRequest = Message<"perdure.v1.RejectPromiseRequest"> & 
  * Use `create(RejectPromiseRequestSchema)` to create a new message.
  */
 export const RejectPromiseRequestSchema: GenMessage<RejectPromiseRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 32);
+  messageDesc(file_perdure_v1_workflow_service, 38);
 
 /**
  * @generated from message perdure.v1.RejectPromiseResponse
@@ -1496,7 +1768,7 @@ export type RejectPromiseResponse = Message<"perdure.v1.RejectPromiseResponse"> 
  * Use `create(RejectPromiseResponseSchema)` to create a new message.
  */
 export const RejectPromiseResponseSchema: GenMessage<RejectPromiseResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 33);
+  messageDesc(file_perdure_v1_workflow_service, 39);
 
 /**
  * @generated from message perdure.v1.GetPromiseRequest
@@ -1522,7 +1794,7 @@ export type GetPromiseRequest = Message<"perdure.v1.GetPromiseRequest"> & {
  * Use `create(GetPromiseRequestSchema)` to create a new message.
  */
 export const GetPromiseRequestSchema: GenMessage<GetPromiseRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 34);
+  messageDesc(file_perdure_v1_workflow_service, 40);
 
 /**
  * @generated from message perdure.v1.GetPromiseResponse
@@ -1541,7 +1813,7 @@ export type GetPromiseResponse = Message<"perdure.v1.GetPromiseResponse"> & {
  * Use `create(GetPromiseResponseSchema)` to create a new message.
  */
 export const GetPromiseResponseSchema: GenMessage<GetPromiseResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 35);
+  messageDesc(file_perdure_v1_workflow_service, 41);
 
 /**
  * Filters; a promise must match all that are given.
@@ -1583,7 +1855,7 @@ export type ListPromisesRequest = Message<"perdure.v1.ListPromisesRequest"> & {
  * Use `create(ListPromisesRequestSchema)` to create a new message.
  */
 export const ListPromisesRequestSchema: GenMessage<ListPromisesRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 36);
+  messageDesc(file_perdure_v1_workflow_service, 42);
 
 /**
  * @generated from message perdure.v1.ListPromisesResponse
@@ -1609,7 +1881,7 @@ export type ListPromisesResponse = Message<"perdure.v1.ListPromisesResponse"> & 
  * Use `create(ListPromisesResponseSchema)` to create a new message.
  */
 export const ListPromisesResponseSchema: GenMessage<ListPromisesResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 37);
+  messageDesc(file_perdure_v1_workflow_service, 43);
 
 /**
  * @generated from message perdure.v1.CancelRunRequest
@@ -1649,7 +1921,7 @@ export type CancelRunRequest = Message<"perdure.v1.CancelRunRequest"> & {
  * Use `create(CancelRunRequestSchema)` to create a new message.
  */
 export const CancelRunRequestSchema: GenMessage<CancelRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 38);
+  messageDesc(file_perdure_v1_workflow_service, 44);
 
 /**
  * @generated from message perdure.v1.CancelRunResponse
@@ -1668,7 +1940,7 @@ export type CancelRunResponse = Message<"perdure.v1.CancelRunResponse"> & {
  * Use `create(CancelRunResponseSchema)` to create a new message.
  */
 export const CancelRunResponseSchema: GenMessage<CancelRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 39);
+  messageDesc(file_perdure_v1_workflow_service, 45);
 
 /**
  * @generated from message perdure.v1.TerminateRunRequest
@@ -1708,7 +1980,7 @@ export type TerminateRunRequest = Message<"perdure.v1.TerminateRunRequest"> & {
  * Use `create(TerminateRunRequestSchema)` to create a new message.
  */
 export const TerminateRunRequestSchema: GenMessage<TerminateRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 40);
+  messageDesc(file_perdure_v1_workflow_service, 46);
 
 /**
  * @generated from message perdure.v1.TerminateRunResponse
@@ -1727,7 +1999,7 @@ export type TerminateRunResponse = Message<"perdure.v1.TerminateRunResponse"> & 
  * Use `create(TerminateRunResponseSchema)` to create a new message.
  */
 export const TerminateRunResponseSchema: GenMessage<TerminateRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 41);
+  messageDesc(file_perdure_v1_workflow_service, 47);
 
 /**
  * There is no workflow id, so that a repeated call cannot delete the next older run of that id.
@@ -1755,7 +2027,7 @@ export type DeleteRunRequest = Message<"perdure.v1.DeleteRunRequest"> & {
  * Use `create(DeleteRunRequestSchema)` to create a new message.
  */
 export const DeleteRunRequestSchema: GenMessage<DeleteRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 42);
+  messageDesc(file_perdure_v1_workflow_service, 48);
 
 /**
  * @generated from message perdure.v1.DeleteRunResponse
@@ -1768,7 +2040,7 @@ export type DeleteRunResponse = Message<"perdure.v1.DeleteRunResponse"> & {
  * Use `create(DeleteRunResponseSchema)` to create a new message.
  */
 export const DeleteRunResponseSchema: GenMessage<DeleteRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 43);
+  messageDesc(file_perdure_v1_workflow_service, 49);
 
 /**
  * What to do when the workflow id was used before and that run has ended.
@@ -2068,6 +2340,37 @@ export const WorkflowService: GenService<{
     methodKind: "unary";
     input: typeof SignalRunRequestSchema;
     output: typeof SignalRunResponseSchema;
+  },
+  /**
+   * Signals the open run of a workflow id, or starts one and signals it, in one commit.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.SignalWithStart
+   */
+  signalWithStart: {
+    methodKind: "unary";
+    input: typeof SignalWithStartRequestSchema;
+    output: typeof SignalWithStartResponseSchema;
+  },
+  /**
+   * Sends an update to an open run and answers with what the run's code answers, or when `wait` has passed. Each update is carried out
+   * at most once and has one answer: a repeat with the same request id waits for that answer.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.UpdateRun
+   */
+  updateRun: {
+    methodKind: "unary";
+    input: typeof UpdateRunRequestSchema;
+    output: typeof UpdateRunResponseSchema;
+  },
+  /**
+   * Returns the state that the run's code has set last; no worker is needed.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.GetRunState
+   */
+  getRunState: {
+    methodKind: "unary";
+    input: typeof GetRunStateRequestSchema;
+    output: typeof GetRunStateResponseSchema;
   },
   /**
    * Publishes an event to every run of the namespace that waits for it; kept for a time for waits that look back.

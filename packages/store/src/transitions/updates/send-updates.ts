@@ -1,0 +1,76 @@
+/**
+ * Sends updates to runs. Each update is kept, in the order of sending, and given at once to the first step of the run that waits for
+ * updates, which wakes the run when it is suspended. The whole SQL is the function `perdure.send_updates`.
+ *
+ * A repeat of a request id sends nothing. An ended run takes no update; one that a run has not answered when it ends is never answered.
+ */
+
+import type { Database } from '../../database/database.js';
+import { byteaArray, plainArray, textArray } from '../../database/literals.js';
+import { defineStatement } from '../../database/statement.js';
+import type { Payload, RunStatus } from '../../model.js';
+import { type ArrivalEffect, type ArrivalRow, arrivalEffect } from '../parts/arrival-effect.js';
+import { unknownVerdict, type VerdictRow } from '../parts/batch.js';
+
+export interface SendUpdate {
+  readonly namespace: string;
+  readonly runId: string;
+  readonly name: string;
+  readonly payload: Payload | null;
+  readonly requestId: string;
+  /** Who sends it, for people. */
+  readonly sender: string;
+  /** Most updates that a run may keep which are not answered. */
+  readonly maxUnanswered: number;
+}
+export type SendUpdateOutcome =
+  | { readonly kind: 'run_not_found' }
+  | { readonly kind: 'run_closed'; readonly status: RunStatus }
+  | { readonly kind: 'too_many_updates'; readonly max: number }
+  | { readonly kind: 'sent'; readonly seq: number; readonly effect: ArrivalEffect }
+  /** Sent before, with the same request id. */
+  | { readonly kind: 'already_sent' };
+
+const SEND_UPDATES = defineStatement(
+  'send_updates',
+  `select * from perdure.send_updates($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::int)`,
+);
+
+interface Row extends VerdictRow, ArrivalRow {
+  readonly seq: number;
+  readonly status: RunStatus;
+}
+
+/** @returns one outcome per command, in their order */
+export async function sendUpdates(db: Database, commands: readonly SendUpdate[]): Promise<SendUpdateOutcome[]> {
+  if (commands.length === 0) return [];
+  const max = Math.min(...commands.map(({ maxUnanswered }) => maxUnanswered));
+  const rows = await db.query<Row>(SEND_UPDATES, [
+    plainArray(commands, (command) => command.runId),
+    textArray(commands, (command) => command.namespace),
+    textArray(commands, (command) => command.name),
+    byteaArray(commands, (command) => command.payload?.data),
+    textArray(commands, (command) => command.payload?.encoding),
+    textArray(commands, (command) => command.requestId),
+    textArray(commands, (command) => command.sender),
+    max,
+  ]);
+  return rows.map((row, index) => outcomeOf(commands[index] as SendUpdate, row, max));
+}
+
+function outcomeOf({ namespace }: SendUpdate, row: Row, max: number): SendUpdateOutcome {
+  switch (row.verdict) {
+    case 'run_not_found':
+      return { kind: 'run_not_found' };
+    case 'run_closed':
+      return { kind: 'run_closed', status: row.status };
+    case 'too_many':
+      return { kind: 'too_many_updates', max };
+    case 'duplicate':
+      return { kind: 'already_sent' };
+    case 'sent':
+      return { kind: 'sent', seq: row.seq, effect: arrivalEffect(namespace, row) };
+    default:
+      return unknownVerdict('send_updates', row.verdict);
+  }
+}
