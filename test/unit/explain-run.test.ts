@@ -35,6 +35,7 @@ const run = (fields: Partial<Run>): Run => ({
   updatedAt: inMs(-60_000),
   finishedAt: null,
   failure: null,
+  parent: null,
   ...fields,
 });
 const step = (fields: Partial<StepAttempt>): StepAttempt => ({

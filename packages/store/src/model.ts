@@ -60,6 +60,10 @@ export const FAILURE_REASONS = [
   'TERMINATED',
   'PAYLOAD_TOO_LARGE',
   'INVALID_INPUT',
+  'CHILD_FAILED',
+  'CHILD_CANCELLED',
+  'CHILD_TERMINATED',
+  'CHILD_NOT_STARTED',
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
 
@@ -67,6 +71,17 @@ export type FailureReason = (typeof FAILURE_REASONS)[number];
 export interface Payload {
   readonly data: Uint8Array;
   readonly encoding: string;
+}
+
+/** What happens to a child run when its parent no longer waits for it. */
+export const PARENT_CLOSES = ['CANCEL', 'TERMINATE', 'ABANDON'] as const;
+export type ParentClose = (typeof PARENT_CLOSES)[number];
+
+/** The run that started this one, and its step that did. */
+export interface Parent {
+  readonly runId: string;
+  readonly stepId: string;
+  readonly close: ParentClose;
 }
 
 /** A structured error as in the `failure` columns (jsonb). NUL characters are replaced before. */
@@ -83,6 +98,8 @@ export interface Failure {
   readonly errors?: readonly Failure[];
   readonly nonRetryable?: boolean;
   readonly stepId?: string;
+  /** The child run that this failure is about. */
+  readonly child?: { readonly runId: string; readonly workflowId: string; readonly workflowType: string };
   /** The whole failure, encrypted by the SDK; `data` is base64. */
   readonly sealed?: { readonly data: string; readonly encoding: string };
 }
@@ -121,6 +138,8 @@ export interface Run {
   readonly failure: Failure | null;
   /** The reason given with the latest release. */
   readonly lastReleaseReason: string | null;
+  /** Null: it was not started by a run. */
+  readonly parent: Parent | null;
 }
 
 export interface StepAttempt {
@@ -142,7 +161,7 @@ export interface StepAttempt {
   readonly finishedAt: Date | null;
   readonly nextRetryAt: Date | null;
   readonly firesAt: Date | null;
-  /** What a step of an awaited kind waits for, or has waited for: the name of a signal. */
+  /** What a step of an awaited kind waits for, or has waited for: the name of a signal, the id of a child run. */
   readonly awaits: string | null;
   readonly deadlineAt: Date | null;
   readonly failure: Failure | null;

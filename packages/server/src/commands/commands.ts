@@ -41,6 +41,8 @@ export interface CommandsOptions {
 export function createCommands(options: CommandsOptions): Commands {
   const { db, log, wakeups, maxQueued, maxQueuedBytes } = options;
   const onFault = (error: unknown) => log.error({ event: 'callback_failed', err: error });
+  // Set below, before any command is carried out.
+  let toRelatives: (effect: Extract<Effect, { kind: 'relatives' }>) => void = () => undefined;
 
   const coalescerOf = <Command, Outcome>(kind: CommandKind<Command, Outcome>) =>
     new Coalescer<Command, Outcome>({
@@ -55,7 +57,10 @@ export function createCommands(options: CommandsOptions): Commands {
         const { effects } = kind;
         if (effects !== undefined) {
           commands.forEach((command, index) => {
-            for (const effect of effects(command, outcomes[index] as Outcome)) applyEffect(wakeups, effect, onFault);
+            for (const effect of effects(command, outcomes[index] as Outcome)) {
+              if (effect.kind === 'relatives') toRelatives(effect);
+              else applyEffect(wakeups, effect, onFault);
+            }
           });
         }
         return outcomes;
@@ -79,7 +84,13 @@ export function createCommands(options: CommandsOptions): Commands {
       return [name, submitOf(kind, coalescerOf(kind))];
     }),
   ) as unknown as Omit<Submits, 'startRun'>;
-  const { findEnd, findRun } = submits;
+  const { findEnd, findRun, tellParent, closeChildren } = submits;
+  // What fails here, or is refused because too much waits, the sweep of a reaper does.
+  const later = (error: unknown) => log.debug({ event: 'relatives_left', message: String(error) });
+  toRelatives = ({ runId, hasParent, hasChildren }) => {
+    if (hasParent) tellParent({ runId }).catch(later);
+    if (hasChildren) closeChildren({ runId }).catch(later);
+  };
   return {
     ...submits,
     findEnd: untilRead(findEnd),
@@ -100,7 +111,11 @@ function untilRead<Command, Outcome>(submit: Submit<Command, Outcome>): Submit<C
 }
 
 /** Runs after the commit, so an error here changes no outcome: waiting callers find the change with their next fallback read. */
-function applyEffect(wakeups: Wakeups, effect: Effect, onFault: (error: unknown) => void): void {
+function applyEffect(
+  wakeups: Wakeups,
+  effect: Exclude<Effect, { kind: 'relatives' }>,
+  onFault: (error: unknown) => void,
+): void {
   try {
     switch (effect.kind) {
       case 'runnable':

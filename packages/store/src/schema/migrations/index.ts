@@ -1,5 +1,6 @@
 import { core } from './0001-core.js';
 import { arrivals } from './0002-arrivals.js';
+import { children } from './0003-children.js';
 
 export interface Migration {
   /** From 1 without gaps. */
@@ -12,4 +13,5 @@ export interface Migration {
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: 'core', sql: core },
   { version: 2, name: 'arrivals', sql: arrivals },
+  { version: 3, name: 'children', sql: children },
 ];

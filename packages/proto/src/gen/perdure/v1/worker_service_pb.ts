@@ -6,15 +6,17 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Failure, Payload, RunStatus, StepKind, StepStatus, WorkerStatus } from "./types_pb.js";
+import type { Failure, ParentClose, Payload, RunStatus, StepKind, StepStatus, WorkerStatus } from "./types_pb.js";
 import { file_perdure_v1_types } from "./types_pb.js";
+import type { WorkflowIdReusePolicy } from "./workflow_service_pb.js";
+import { file_perdure_v1_workflow_service } from "./workflow_service_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file perdure/v1/worker_service.proto.
  */
 export const file_perdure_v1_worker_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wZXJkdXJlL3YxL3dvcmtlcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxIswBChVSZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg0KBWJ1aWxkGAUgASgJEhAKCGlkZW50aXR5GAYgASgJEg0KBXNsb3RzGAcgASgFEjEKDmxlYXNlX2R1cmF0aW9uGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrABChZSZWdpc3RlcldvcmtlclJlc3BvbnNlEhEKCXdvcmtlcl9pZBgBIAEoCRIxCg5sZWFzZV9kdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoRbWF4X3BheWxvYWRfYnl0ZXMYBCABKAUiPwoXRGVyZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCSIaChhEZXJlZ2lzdGVyV29ya2VyUmVzcG9uc2UiogEKE1BvbGxBY3Rpdml0eVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIbWF4X3J1bnMYBiABKAUiOwoUUG9sbEFjdGl2aXR5UmVzcG9uc2USIwoEcnVucxgBIAMoCzIVLnBlcmR1cmUudjEuTGVhc2VkUnVuImQKE0F3YWl0Tm90aWNlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRInCgR3YWl0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIoQCChRBd2FpdE5vdGljZXNSZXNwb25zZRJAChBjYW5jZWxfcmVxdWVzdGVkGAEgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRI0CgRsb3N0GAIgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRINCgVkcmFpbhgDIAEoCBI3CgdhcnJpdmVkGAQgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRosCgVMZWFzZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUiuAUKCUxlYXNlZFJ1bhIOCgZydW5faWQYASABKAkSEwoLd29ya2Zsb3dfaWQYAiABKAkSFQoNd29ya2Zsb3dfdHlwZRgDIAEoCRINCgVidWlsZBgEIAEoCRITCgtsZWFzZV90b2tlbhgFIAEoBRIxCg5sZWFzZV9kdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIPCgdhdHRlbXB0GAcgASgFEiIKBWlucHV0GAggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYCSABKAgSLgoKY3JlYXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPcnVuX2RlYWRsaW5lX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVleGVjdXRpb25fZGVhZGxpbmVfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiMKBG1lbW8YDiADKAsyFS5wZXJkdXJlLnYxLk1lbW9FbnRyeRIXCg9uZXh0X21lbW9fdG9rZW4YDyABKAkSJwoDbm93GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdyZXRyaWVzGBEgASgFEhMKC2xvc3RfbGVhc2VzGBIgASgFEi8KD2NhbmNlbF9vYnNlcnZlZBgTIAEoCzIWLnBlcmR1cmUudjEuRXZlbnRQbGFjZRIUCgxoYXNfYXJyaXZhbHMYFCABKAgSJQoIYXJyaXZhbHMYFSADKAsyEy5wZXJkdXJlLnYxLkFycml2YWwiNAoKRXZlbnRQbGFjZRITCgtsZWFzZV90b2tlbhgBIAEoBRIRCglldmVudF9zZXEYAiABKAUi4wMKCU1lbW9FbnRyeRIPCgdzdGVwX2lkGAEgASgJEgsKA3NlcRgCIAEoBRIiCgRraW5kGAMgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgEIAEoBRIXCg9jb3VudGVkX2F0dGVtcHQYBSABKAUSJgoGc3RhdHVzGAYgASgOMhYucGVyZHVyZS52MS5TdGVwU3RhdHVzEiMKBm91dHB1dBgHIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAggASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi8KC2ZpbmlzaGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoJaGVhcnRiZWF0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhMKC2xlYXNlX3Rva2VuGA0gASgFEhEKCWV2ZW50X3NlcRgOIAEoBRIOCgZpc19jdXQYDyABKAgibgoOR2V0TWVtb1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJEhAKCHN0ZXBfaWRzGAUgAygJIk8KD0dldE1lbW9SZXNwb25zZRIjCgRtZW1vGAEgAygLMhUucGVyZHVyZS52MS5NZW1vRW50cnkSFwoPbmV4dF9tZW1vX3Rva2VuGAIgASgJIsYCChZSZWNvcmRIZWFydGJlYXRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkSOAoGbGVhc2VzGAMgAygLMigucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0LkxlYXNlGm0KBUxlYXNlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBRI/CgVzdGVwcxgDIAMoCzIwLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVxdWVzdC5TdGVwSGVhcnRiZWF0Gl0KDVN0ZXBIZWFydGJlYXQSDwoHc3RlcF9pZBgBIAEoCRIWCg5hdHRlbXB0X251bWJlchgCIAEoBRIjCgZkZXRhaWwYAyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQi3AEKF1JlY29yZEhlYXJ0YmVhdFJlc3BvbnNlEj4KBmxlYXNlcxgBIAMoCzIuLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2UuTGVhc2VTdGF0ZRINCgVkcmFpbhgCIAEoCBpyCgpMZWFzZVN0YXRlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBRIPCgdyZW5ld2VkGAMgASgIEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYBCABKAgSFAoMaGFzX2Fycml2YWxzGAUgASgIIsICChBCZWdpblN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRILCgNzZXEYBSABKAUSIgoEa2luZBgGIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYByABKAUSFwoPY291bnRlZF9hdHRlbXB0GAggASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAkgASgFEioKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SIgoFaW5wdXQYCyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSFQoNdW5jYW5jZWxsYWJsZRgMIAEoCCJDChFCZWdpblN0ZXBSZXNwb25zZRIuCgpzdGFydGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLUAQoTQ29tcGxldGVTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSIwoGb3V0cHV0GAYgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhEKCWV2ZW50X3NlcRgHIAEoBRIkCgViZWdpbhgIIAEoCzIVLnBlcmR1cmUudjEuU3RlcEJlZ2luIooBCglTdGVwQmVnaW4SCwoDc2VxGAEgASgFEiIKBGtpbmQYAiABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhcKD2NvdW50ZWRfYXR0ZW1wdBgDIAEoBRIcChRtYXhfY291bnRlZF9hdHRlbXB0cxgEIAEoBRIVCg11bmNhbmNlbGxhYmxlGAUgASgIImEKFENvbXBsZXRlU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAIgASgIItsBCg9GYWlsU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAUgASgFEiQKB2ZhaWx1cmUYBiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoLcmV0cnlfYWZ0ZXIYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJZXZlbnRfc2VxGAggASgFIpABChBGYWlsU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAMgASgIIuABChFTZXR0bGVTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEiIKBGtpbmQYBiABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAcgASgFEiYKBnN0YXR1cxgIIAEoDjIWLnBlcmR1cmUudjEuU3RlcFN0YXR1cxIRCglldmVudF9zZXEYCSABKAUiVgoSU2V0dGxlU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdhcnJpdmVkGAIgASgIImEKFE9ic2VydmVDYW5jZWxSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSEQoJZXZlbnRfc2VxGAQgASgFIhcKFU9ic2VydmVDYW5jZWxSZXNwb25zZSL/AQoUU2NoZWR1bGVTbGVlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRItCghkdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgAEisKBXVudGlsGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAEhUKDXVuY2FuY2VsbGFibGUYCCABKAgSFgoOYXR0ZW1wdF9udW1iZXIYCSABKAVCBgoEd2hlbiKLAQoVU2NoZWR1bGVTbGVlcFJlc3BvbnNlEiwKCGZpcmVzX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCglyZW1haW5pbmcYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoOYXR0ZW1wdF9udW1iZXIYAyABKAUi8gEKEEF3YWl0U3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRIWCg5hdHRlbXB0X251bWJlchgGIAEoBRIVCg11bmNhbmNlbGxhYmxlGAcgASgIEioKB3RpbWVvdXQYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJZXZlbnRfc2VxGAkgASgFEhAKBnNpZ25hbBgKIAEoCUgAQggKBmF3YWl0cyJ/ChFBd2FpdFN0ZXBSZXNwb25zZRIWCg5hdHRlbXB0X251bWJlchgBIAEoBRIsCglyZW1haW5pbmcYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJAoHYXJyaXZhbBgDIAEoCzITLnBlcmR1cmUudjEuQXJyaXZhbCK+AQoHQXJyaXZhbBIPCgdzdGVwX2lkGAEgASgJEiYKBnN0YXR1cxgCIAEoDjIWLnBlcmR1cmUudjEuU3RlcFN0YXR1cxIjCgZvdXRwdXQYAyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgEIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIvCgtmaW5pc2hlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidgoTVGFrZUFycml2YWxzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEhEKCWV2ZW50X3NlcRgEIAEoBRIUCgxkdWVfc3RlcF9pZHMYBSADKAki0gEKFFRha2VBcnJpdmFsc1Jlc3BvbnNlEiUKCGFycml2YWxzGAEgAygLMhMucGVyZHVyZS52MS5BcnJpdmFsEhAKCGhhc19tb3JlGAIgASgIEjgKB25vdF9kdWUYAyADKAsyJy5wZXJkdXJlLnYxLlRha2VBcnJpdmFsc1Jlc3BvbnNlLk5vdER1ZRpHCgZOb3REdWUSDwoHc3RlcF9pZBgBIAEoCRIsCglyZW1haW5pbmcYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ilwEKEVN1c3BlbmRSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSHwoFd2FpdHMYBCADKAsyEC5wZXJkdXJlLnYxLldhaXQSGAoQYXJyaXZhbHNfYXdhaXRlZBgFIAEoBRIPCgdpc19rZXB0GAYgASgIIpsBCgRXYWl0Eg8KB3N0ZXBfaWQYASABKAkSJgoFdGltZXIYAiABKAsyFS5wZXJkdXJlLnYxLlRpbWVyV2FpdEgAEiYKBXJldHJ5GAMgASgLMhUucGVyZHVyZS52MS5SZXRyeVdhaXRIABIqCgd0aW1lb3V0GAQgASgLMhcucGVyZHVyZS52MS5UaW1lb3V0V2FpdEgAQgYKBGtpbmQiCwoJVGltZXJXYWl0IgsKCVJldHJ5V2FpdCINCgtUaW1lb3V0V2FpdCKcAQoSU3VzcGVuZFJ1blJlc3BvbnNlEhEKCXN1c3BlbmRlZBgBIAEoCBIrCgd3YWtlX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5yZWFkeV9zdGVwX2lkcxgDIAMoCRIYChBjYW5jZWxfcmVxdWVzdGVkGAQgASgIEhQKDGhhc19hcnJpdmFscxgFIAEoCCKOAQoXQ29tcGxldGVXb3JrZmxvd1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIjCgZvdXRwdXQYBCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSFgoOaGFzX29wZW5fc3RlcHMYBSABKAgiGgoYQ29tcGxldGVXb3JrZmxvd1Jlc3BvbnNlIsUBChNGYWlsV29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSJAoHZmFpbHVyZRgEIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIuCgtyZXRyeV9hZnRlchgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIgCgNjdXQYBiABKAsyEy5wZXJkdXJlLnYxLk1lbW9DdXQiPAoHTWVtb0N1dBIkCgRmcm9tGAEgASgLMhYucGVyZHVyZS52MS5FdmVudFBsYWNlEgsKA3NlcRgCIAEoBSI9ChRGYWlsV29ya2Zsb3dSZXNwb25zZRIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cyJOChRDb25maXJtQ2FuY2VsUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFIhcKFUNvbmZpcm1DYW5jZWxSZXNwb25zZSKFAQoRUmVsZWFzZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIoCgVkZWxheRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZyZWFzb24YBSABKAkiFAoSUmVsZWFzZVJ1blJlc3BvbnNlIjoKEkRyYWluV29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIj8KE0RyYWluV29ya2VyUmVzcG9uc2USKAoGc3RhdHVzGAEgASgOMhgucGVyZHVyZS52MS5Xb3JrZXJTdGF0dXMy+QwKDVdvcmtlclNlcnZpY2USVwoOUmVnaXN0ZXJXb3JrZXISIS5wZXJkdXJlLnYxLlJlZ2lzdGVyV29ya2VyUmVxdWVzdBoiLnBlcmR1cmUudjEuUmVnaXN0ZXJXb3JrZXJSZXNwb25zZRJdChBEZXJlZ2lzdGVyV29ya2VyEiMucGVyZHVyZS52MS5EZXJlZ2lzdGVyV29ya2VyUmVxdWVzdBokLnBlcmR1cmUudjEuRGVyZWdpc3RlcldvcmtlclJlc3BvbnNlElEKDFBvbGxBY3Rpdml0eRIfLnBlcmR1cmUudjEuUG9sbEFjdGl2aXR5UmVxdWVzdBogLnBlcmR1cmUudjEuUG9sbEFjdGl2aXR5UmVzcG9uc2USQgoHR2V0TWVtbxIaLnBlcmR1cmUudjEuR2V0TWVtb1JlcXVlc3QaGy5wZXJkdXJlLnYxLkdldE1lbW9SZXNwb25zZRJRCgxBd2FpdE5vdGljZXMSHy5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1JlcXVlc3QaIC5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1Jlc3BvbnNlEloKD1JlY29yZEhlYXJ0YmVhdBIiLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVxdWVzdBojLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2USSAoJQmVnaW5TdGVwEhwucGVyZHVyZS52MS5CZWdpblN0ZXBSZXF1ZXN0Gh0ucGVyZHVyZS52MS5CZWdpblN0ZXBSZXNwb25zZRJRCgxDb21wbGV0ZVN0ZXASHy5wZXJkdXJlLnYxLkNvbXBsZXRlU3RlcFJlcXVlc3QaIC5wZXJkdXJlLnYxLkNvbXBsZXRlU3RlcFJlc3BvbnNlEkUKCEZhaWxTdGVwEhsucGVyZHVyZS52MS5GYWlsU3RlcFJlcXVlc3QaHC5wZXJkdXJlLnYxLkZhaWxTdGVwUmVzcG9uc2USSwoKU2V0dGxlU3RlcBIdLnBlcmR1cmUudjEuU2V0dGxlU3RlcFJlcXVlc3QaHi5wZXJkdXJlLnYxLlNldHRsZVN0ZXBSZXNwb25zZRJUCg1PYnNlcnZlQ2FuY2VsEiAucGVyZHVyZS52MS5PYnNlcnZlQ2FuY2VsUmVxdWVzdBohLnBlcmR1cmUudjEuT2JzZXJ2ZUNhbmNlbFJlc3BvbnNlElQKDVNjaGVkdWxlU2xlZXASIC5wZXJkdXJlLnYxLlNjaGVkdWxlU2xlZXBSZXF1ZXN0GiEucGVyZHVyZS52MS5TY2hlZHVsZVNsZWVwUmVzcG9uc2USSAoJQXdhaXRTdGVwEhwucGVyZHVyZS52MS5Bd2FpdFN0ZXBSZXF1ZXN0Gh0ucGVyZHVyZS52MS5Bd2FpdFN0ZXBSZXNwb25zZRJRCgxUYWtlQXJyaXZhbHMSHy5wZXJkdXJlLnYxLlRha2VBcnJpdmFsc1JlcXVlc3QaIC5wZXJkdXJlLnYxLlRha2VBcnJpdmFsc1Jlc3BvbnNlEksKClN1c3BlbmRSdW4SHS5wZXJkdXJlLnYxLlN1c3BlbmRSdW5SZXF1ZXN0Gh4ucGVyZHVyZS52MS5TdXNwZW5kUnVuUmVzcG9uc2USXQoQQ29tcGxldGVXb3JrZmxvdxIjLnBlcmR1cmUudjEuQ29tcGxldGVXb3JrZmxvd1JlcXVlc3QaJC5wZXJkdXJlLnYxLkNvbXBsZXRlV29ya2Zsb3dSZXNwb25zZRJRCgxGYWlsV29ya2Zsb3cSHy5wZXJkdXJlLnYxLkZhaWxXb3JrZmxvd1JlcXVlc3QaIC5wZXJkdXJlLnYxLkZhaWxXb3JrZmxvd1Jlc3BvbnNlElQKDUNvbmZpcm1DYW5jZWwSIC5wZXJkdXJlLnYxLkNvbmZpcm1DYW5jZWxSZXF1ZXN0GiEucGVyZHVyZS52MS5Db25maXJtQ2FuY2VsUmVzcG9uc2USSwoKUmVsZWFzZVJ1bhIdLnBlcmR1cmUudjEuUmVsZWFzZVJ1blJlcXVlc3QaHi5wZXJkdXJlLnYxLlJlbGVhc2VSdW5SZXNwb25zZRJOCgtEcmFpbldvcmtlchIeLnBlcmR1cmUudjEuRHJhaW5Xb3JrZXJSZXF1ZXN0Gh8ucGVyZHVyZS52MS5EcmFpbldvcmtlclJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("Ch9wZXJkdXJlL3YxL3dvcmtlcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxIswBChVSZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg0KBWJ1aWxkGAUgASgJEhAKCGlkZW50aXR5GAYgASgJEg0KBXNsb3RzGAcgASgFEjEKDmxlYXNlX2R1cmF0aW9uGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrABChZSZWdpc3RlcldvcmtlclJlc3BvbnNlEhEKCXdvcmtlcl9pZBgBIAEoCRIxCg5sZWFzZV9kdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoRbWF4X3BheWxvYWRfYnl0ZXMYBCABKAUiPwoXRGVyZWdpc3RlcldvcmtlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCSIaChhEZXJlZ2lzdGVyV29ya2VyUmVzcG9uc2UiogEKE1BvbGxBY3Rpdml0eVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIbWF4X3J1bnMYBiABKAUiOwoUUG9sbEFjdGl2aXR5UmVzcG9uc2USIwoEcnVucxgBIAMoCzIVLnBlcmR1cmUudjEuTGVhc2VkUnVuImQKE0F3YWl0Tm90aWNlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRInCgR3YWl0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIoQCChRBd2FpdE5vdGljZXNSZXNwb25zZRJAChBjYW5jZWxfcmVxdWVzdGVkGAEgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRI0CgRsb3N0GAIgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRINCgVkcmFpbhgDIAEoCBI3CgdhcnJpdmVkGAQgAygLMiYucGVyZHVyZS52MS5Bd2FpdE5vdGljZXNSZXNwb25zZS5MZWFzZRosCgVMZWFzZRIOCgZydW5faWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAUiuAUKCUxlYXNlZFJ1bhIOCgZydW5faWQYASABKAkSEwoLd29ya2Zsb3dfaWQYAiABKAkSFQoNd29ya2Zsb3dfdHlwZRgDIAEoCRINCgVidWlsZBgEIAEoCRITCgtsZWFzZV90b2tlbhgFIAEoBRIxCg5sZWFzZV9kdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIPCgdhdHRlbXB0GAcgASgFEiIKBWlucHV0GAggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYCSABKAgSLgoKY3JlYXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPcnVuX2RlYWRsaW5lX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVleGVjdXRpb25fZGVhZGxpbmVfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiMKBG1lbW8YDiADKAsyFS5wZXJkdXJlLnYxLk1lbW9FbnRyeRIXCg9uZXh0X21lbW9fdG9rZW4YDyABKAkSJwoDbm93GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdyZXRyaWVzGBEgASgFEhMKC2xvc3RfbGVhc2VzGBIgASgFEi8KD2NhbmNlbF9vYnNlcnZlZBgTIAEoCzIWLnBlcmR1cmUudjEuRXZlbnRQbGFjZRIUCgxoYXNfYXJyaXZhbHMYFCABKAgSJQoIYXJyaXZhbHMYFSADKAsyEy5wZXJkdXJlLnYxLkFycml2YWwiNAoKRXZlbnRQbGFjZRITCgtsZWFzZV90b2tlbhgBIAEoBRIRCglldmVudF9zZXEYAiABKAUi4wMKCU1lbW9FbnRyeRIPCgdzdGVwX2lkGAEgASgJEgsKA3NlcRgCIAEoBRIiCgRraW5kGAMgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgEIAEoBRIXCg9jb3VudGVkX2F0dGVtcHQYBSABKAUSJgoGc3RhdHVzGAYgASgOMhYucGVyZHVyZS52MS5TdGVwU3RhdHVzEiMKBm91dHB1dBgHIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAggASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi8KC2ZpbmlzaGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoJaGVhcnRiZWF0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhMKC2xlYXNlX3Rva2VuGA0gASgFEhEKCWV2ZW50X3NlcRgOIAEoBRIOCgZpc19jdXQYDyABKAgibgoOR2V0TWVtb1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJEhAKCHN0ZXBfaWRzGAUgAygJIk8KD0dldE1lbW9SZXNwb25zZRIjCgRtZW1vGAEgAygLMhUucGVyZHVyZS52MS5NZW1vRW50cnkSFwoPbmV4dF9tZW1vX3Rva2VuGAIgASgJIsYCChZSZWNvcmRIZWFydGJlYXRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkSOAoGbGVhc2VzGAMgAygLMigucGVyZHVyZS52MS5SZWNvcmRIZWFydGJlYXRSZXF1ZXN0LkxlYXNlGm0KBUxlYXNlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBRI/CgVzdGVwcxgDIAMoCzIwLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVxdWVzdC5TdGVwSGVhcnRiZWF0Gl0KDVN0ZXBIZWFydGJlYXQSDwoHc3RlcF9pZBgBIAEoCRIWCg5hdHRlbXB0X251bWJlchgCIAEoBRIjCgZkZXRhaWwYAyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQi3AEKF1JlY29yZEhlYXJ0YmVhdFJlc3BvbnNlEj4KBmxlYXNlcxgBIAMoCzIuLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2UuTGVhc2VTdGF0ZRINCgVkcmFpbhgCIAEoCBpyCgpMZWFzZVN0YXRlEg4KBnJ1bl9pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoBRIPCgdyZW5ld2VkGAMgASgIEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYBCABKAgSFAoMaGFzX2Fycml2YWxzGAUgASgIIsICChBCZWdpblN0ZXBSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSDwoHc3RlcF9pZBgEIAEoCRILCgNzZXEYBSABKAUSIgoEa2luZBgGIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYByABKAUSFwoPY291bnRlZF9hdHRlbXB0GAggASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAkgASgFEioKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SIgoFaW5wdXQYCyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSFQoNdW5jYW5jZWxsYWJsZRgMIAEoCCJDChFCZWdpblN0ZXBSZXNwb25zZRIuCgpzdGFydGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLUAQoTQ29tcGxldGVTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSIwoGb3V0cHV0GAYgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhEKCWV2ZW50X3NlcRgHIAEoBRIkCgViZWdpbhgIIAEoCzIVLnBlcmR1cmUudjEuU3RlcEJlZ2luIooBCglTdGVwQmVnaW4SCwoDc2VxGAEgASgFEiIKBGtpbmQYAiABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhcKD2NvdW50ZWRfYXR0ZW1wdBgDIAEoBRIcChRtYXhfY291bnRlZF9hdHRlbXB0cxgEIAEoBRIVCg11bmNhbmNlbGxhYmxlGAUgASgIImEKFENvbXBsZXRlU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAIgASgIItsBCg9GYWlsU3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEhYKDmF0dGVtcHRfbnVtYmVyGAUgASgFEiQKB2ZhaWx1cmUYBiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoLcmV0cnlfYWZ0ZXIYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJZXZlbnRfc2VxGAggASgFIpABChBGYWlsU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjYW5jZWxfcmVxdWVzdGVkGAMgASgIIuABChFTZXR0bGVTdGVwUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEg8KB3N0ZXBfaWQYBCABKAkSCwoDc2VxGAUgASgFEiIKBGtpbmQYBiABKA4yFC5wZXJkdXJlLnYxLlN0ZXBLaW5kEhYKDmF0dGVtcHRfbnVtYmVyGAcgASgFEiYKBnN0YXR1cxgIIAEoDjIWLnBlcmR1cmUudjEuU3RlcFN0YXR1cxIRCglldmVudF9zZXEYCSABKAUiVgoSU2V0dGxlU3RlcFJlc3BvbnNlEi8KC2ZpbmlzaGVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdhcnJpdmVkGAIgASgIImEKFE9ic2VydmVDYW5jZWxSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSEQoJZXZlbnRfc2VxGAQgASgFIhcKFU9ic2VydmVDYW5jZWxSZXNwb25zZSL/AQoUU2NoZWR1bGVTbGVlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRItCghkdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgAEisKBXVudGlsGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAEhUKDXVuY2FuY2VsbGFibGUYCCABKAgSFgoOYXR0ZW1wdF9udW1iZXIYCSABKAVCBgoEd2hlbiKLAQoVU2NoZWR1bGVTbGVlcFJlc3BvbnNlEiwKCGZpcmVzX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCglyZW1haW5pbmcYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoOYXR0ZW1wdF9udW1iZXIYAyABKAUi8gEKEEF3YWl0U3RlcFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIPCgdzdGVwX2lkGAQgASgJEgsKA3NlcRgFIAEoBRIWCg5hdHRlbXB0X251bWJlchgGIAEoBRIVCg11bmNhbmNlbGxhYmxlGAcgASgIEioKB3RpbWVvdXQYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJZXZlbnRfc2VxGAkgASgFEhAKBnNpZ25hbBgKIAEoCUgAQggKBmF3YWl0cyJ/ChFBd2FpdFN0ZXBSZXNwb25zZRIWCg5hdHRlbXB0X251bWJlchgBIAEoBRIsCglyZW1haW5pbmcYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJAoHYXJyaXZhbBgDIAEoCzITLnBlcmR1cmUudjEuQXJyaXZhbCKvBQoUU3RhcnRDaGlsZHJlblJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRI4CghjaGlsZHJlbhgEIAMoCzImLnBlcmR1cmUudjEuU3RhcnRDaGlsZHJlblJlcXVlc3QuQ2hpbGQapAQKBUNoaWxkEg8KB3N0ZXBfaWQYASABKAkSCwoDc2VxGAIgASgFEhYKDmF0dGVtcHRfbnVtYmVyGAMgASgFEhEKCWV2ZW50X3NlcRgEIAEoBRIVCg11bmNhbmNlbGxhYmxlGAUgASgIEhMKC3dvcmtmbG93X2lkGAYgASgJEhUKDXdvcmtmbG93X3R5cGUYByABKAkSEgoKdGFza19xdWV1ZRgIIAEoCRIiCgVpbnB1dBgJIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIVCghwcmlvcml0eRgKIAEoBUgAiAEBEhIKBWJ1aWxkGAsgASgJSAGIAQESNwoMcmV1c2VfcG9saWN5GAwgASgOMiEucGVyZHVyZS52MS5Xb3JrZmxvd0lkUmV1c2VQb2xpY3kSLQoMcGFyZW50X2Nsb3NlGA0gASgOMhcucGVyZHVyZS52MS5QYXJlbnRDbG9zZRIuCgtzdGFydF9kZWxheRgOIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtydW5fdGltZW91dBgPIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFleGVjdXRpb25fdGltZW91dBgQIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfbG9zdF9sZWFzZXMYESABKAVCCwoJX3ByaW9yaXR5QggKBl9idWlsZCLNAQoVU3RhcnRDaGlsZHJlblJlc3BvbnNlEjsKCG91dGNvbWVzGAEgAygLMikucGVyZHVyZS52MS5TdGFydENoaWxkcmVuUmVzcG9uc2UuT3V0Y29tZRp3CgdPdXRjb21lEhYKDmF0dGVtcHRfbnVtYmVyGAEgASgFEhQKDGNoaWxkX3J1bl9pZBgCIAEoCRIkCgdhcnJpdmFsGAMgASgLMhMucGVyZHVyZS52MS5BcnJpdmFsEhgKEGNhbmNlbF9yZXF1ZXN0ZWQYBCABKAgivgEKB0Fycml2YWwSDwoHc3RlcF9pZBgBIAEoCRImCgZzdGF0dXMYAiABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSIwoGb3V0cHV0GAMgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYBCABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLwoLZmluaXNoZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInYKE1Rha2VBcnJpdmFsc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIRCglldmVudF9zZXEYBCABKAUSFAoMZHVlX3N0ZXBfaWRzGAUgAygJItIBChRUYWtlQXJyaXZhbHNSZXNwb25zZRIlCghhcnJpdmFscxgBIAMoCzITLnBlcmR1cmUudjEuQXJyaXZhbBIQCghoYXNfbW9yZRgCIAEoCBI4Cgdub3RfZHVlGAMgAygLMicucGVyZHVyZS52MS5UYWtlQXJyaXZhbHNSZXNwb25zZS5Ob3REdWUaRwoGTm90RHVlEg8KB3N0ZXBfaWQYASABKAkSLAoJcmVtYWluaW5nGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIrEBChFTdXNwZW5kUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFEh8KBXdhaXRzGAQgAygLMhAucGVyZHVyZS52MS5XYWl0EhgKEGFycml2YWxzX2F3YWl0ZWQYBSABKAUSDwoHaXNfa2VwdBgGIAEoCBIYChBjaGlsZHJlbl9hd2FpdGVkGAcgASgFIpsBCgRXYWl0Eg8KB3N0ZXBfaWQYASABKAkSJgoFdGltZXIYAiABKAsyFS5wZXJkdXJlLnYxLlRpbWVyV2FpdEgAEiYKBXJldHJ5GAMgASgLMhUucGVyZHVyZS52MS5SZXRyeVdhaXRIABIqCgd0aW1lb3V0GAQgASgLMhcucGVyZHVyZS52MS5UaW1lb3V0V2FpdEgAQgYKBGtpbmQiCwoJVGltZXJXYWl0IgsKCVJldHJ5V2FpdCINCgtUaW1lb3V0V2FpdCKcAQoSU3VzcGVuZFJ1blJlc3BvbnNlEhEKCXN1c3BlbmRlZBgBIAEoCBIrCgd3YWtlX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5yZWFkeV9zdGVwX2lkcxgDIAMoCRIYChBjYW5jZWxfcmVxdWVzdGVkGAQgASgIEhQKDGhhc19hcnJpdmFscxgFIAEoCCKOAQoXQ29tcGxldGVXb3JrZmxvd1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIjCgZvdXRwdXQYBCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSFgoOaGFzX29wZW5fc3RlcHMYBSABKAgiGgoYQ29tcGxldGVXb3JrZmxvd1Jlc3BvbnNlIsUBChNGYWlsV29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLbGVhc2VfdG9rZW4YAyABKAUSJAoHZmFpbHVyZRgEIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIuCgtyZXRyeV9hZnRlchgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIgCgNjdXQYBiABKAsyEy5wZXJkdXJlLnYxLk1lbW9DdXQiPAoHTWVtb0N1dBIkCgRmcm9tGAEgASgLMhYucGVyZHVyZS52MS5FdmVudFBsYWNlEgsKA3NlcRgCIAEoBSI9ChRGYWlsV29ya2Zsb3dSZXNwb25zZRIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cyJOChRDb25maXJtQ2FuY2VsUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC2xlYXNlX3Rva2VuGAMgASgFIhcKFUNvbmZpcm1DYW5jZWxSZXNwb25zZSKFAQoRUmVsZWFzZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoBRIoCgVkZWxheRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZyZWFzb24YBSABKAkiFAoSUmVsZWFzZVJ1blJlc3BvbnNlIjoKEkRyYWluV29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIj8KE0RyYWluV29ya2VyUmVzcG9uc2USKAoGc3RhdHVzGAEgASgOMhgucGVyZHVyZS52MS5Xb3JrZXJTdGF0dXMyzw0KDVdvcmtlclNlcnZpY2USVwoOUmVnaXN0ZXJXb3JrZXISIS5wZXJkdXJlLnYxLlJlZ2lzdGVyV29ya2VyUmVxdWVzdBoiLnBlcmR1cmUudjEuUmVnaXN0ZXJXb3JrZXJSZXNwb25zZRJdChBEZXJlZ2lzdGVyV29ya2VyEiMucGVyZHVyZS52MS5EZXJlZ2lzdGVyV29ya2VyUmVxdWVzdBokLnBlcmR1cmUudjEuRGVyZWdpc3RlcldvcmtlclJlc3BvbnNlElEKDFBvbGxBY3Rpdml0eRIfLnBlcmR1cmUudjEuUG9sbEFjdGl2aXR5UmVxdWVzdBogLnBlcmR1cmUudjEuUG9sbEFjdGl2aXR5UmVzcG9uc2USQgoHR2V0TWVtbxIaLnBlcmR1cmUudjEuR2V0TWVtb1JlcXVlc3QaGy5wZXJkdXJlLnYxLkdldE1lbW9SZXNwb25zZRJRCgxBd2FpdE5vdGljZXMSHy5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1JlcXVlc3QaIC5wZXJkdXJlLnYxLkF3YWl0Tm90aWNlc1Jlc3BvbnNlEloKD1JlY29yZEhlYXJ0YmVhdBIiLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVxdWVzdBojLnBlcmR1cmUudjEuUmVjb3JkSGVhcnRiZWF0UmVzcG9uc2USSAoJQmVnaW5TdGVwEhwucGVyZHVyZS52MS5CZWdpblN0ZXBSZXF1ZXN0Gh0ucGVyZHVyZS52MS5CZWdpblN0ZXBSZXNwb25zZRJRCgxDb21wbGV0ZVN0ZXASHy5wZXJkdXJlLnYxLkNvbXBsZXRlU3RlcFJlcXVlc3QaIC5wZXJkdXJlLnYxLkNvbXBsZXRlU3RlcFJlc3BvbnNlEkUKCEZhaWxTdGVwEhsucGVyZHVyZS52MS5GYWlsU3RlcFJlcXVlc3QaHC5wZXJkdXJlLnYxLkZhaWxTdGVwUmVzcG9uc2USSwoKU2V0dGxlU3RlcBIdLnBlcmR1cmUudjEuU2V0dGxlU3RlcFJlcXVlc3QaHi5wZXJkdXJlLnYxLlNldHRsZVN0ZXBSZXNwb25zZRJUCg1PYnNlcnZlQ2FuY2VsEiAucGVyZHVyZS52MS5PYnNlcnZlQ2FuY2VsUmVxdWVzdBohLnBlcmR1cmUudjEuT2JzZXJ2ZUNhbmNlbFJlc3BvbnNlElQKDVNjaGVkdWxlU2xlZXASIC5wZXJkdXJlLnYxLlNjaGVkdWxlU2xlZXBSZXF1ZXN0GiEucGVyZHVyZS52MS5TY2hlZHVsZVNsZWVwUmVzcG9uc2USSAoJQXdhaXRTdGVwEhwucGVyZHVyZS52MS5Bd2FpdFN0ZXBSZXF1ZXN0Gh0ucGVyZHVyZS52MS5Bd2FpdFN0ZXBSZXNwb25zZRJUCg1TdGFydENoaWxkcmVuEiAucGVyZHVyZS52MS5TdGFydENoaWxkcmVuUmVxdWVzdBohLnBlcmR1cmUudjEuU3RhcnRDaGlsZHJlblJlc3BvbnNlElEKDFRha2VBcnJpdmFscxIfLnBlcmR1cmUudjEuVGFrZUFycml2YWxzUmVxdWVzdBogLnBlcmR1cmUudjEuVGFrZUFycml2YWxzUmVzcG9uc2USSwoKU3VzcGVuZFJ1bhIdLnBlcmR1cmUudjEuU3VzcGVuZFJ1blJlcXVlc3QaHi5wZXJkdXJlLnYxLlN1c3BlbmRSdW5SZXNwb25zZRJdChBDb21wbGV0ZVdvcmtmbG93EiMucGVyZHVyZS52MS5Db21wbGV0ZVdvcmtmbG93UmVxdWVzdBokLnBlcmR1cmUudjEuQ29tcGxldGVXb3JrZmxvd1Jlc3BvbnNlElEKDEZhaWxXb3JrZmxvdxIfLnBlcmR1cmUudjEuRmFpbFdvcmtmbG93UmVxdWVzdBogLnBlcmR1cmUudjEuRmFpbFdvcmtmbG93UmVzcG9uc2USVAoNQ29uZmlybUNhbmNlbBIgLnBlcmR1cmUudjEuQ29uZmlybUNhbmNlbFJlcXVlc3QaIS5wZXJkdXJlLnYxLkNvbmZpcm1DYW5jZWxSZXNwb25zZRJLCgpSZWxlYXNlUnVuEh0ucGVyZHVyZS52MS5SZWxlYXNlUnVuUmVxdWVzdBoeLnBlcmR1cmUudjEuUmVsZWFzZVJ1blJlc3BvbnNlEk4KC0RyYWluV29ya2VyEh4ucGVyZHVyZS52MS5EcmFpbldvcmtlclJlcXVlc3QaHy5wZXJkdXJlLnYxLkRyYWluV29ya2VyUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types, file_perdure_v1_workflow_service]);
 
 /**
  * @generated from message perdure.v1.RegisterWorkerRequest
@@ -1665,6 +1667,242 @@ export const AwaitStepResponseSchema: GenMessage<AwaitStepResponse> = /*@__PURE_
   messageDesc(file_perdure_v1_worker_service, 29);
 
 /**
+ * @generated from message perdure.v1.StartChildrenRequest
+ */
+export type StartChildrenRequest = Message<"perdure.v1.StartChildrenRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID: the run that starts children.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The run's current lease token.
+   *
+   * @generated from field: int32 lease_token = 3;
+   */
+  leaseToken: number;
+
+  /**
+   * 1 to 500; each is carried out or refused on its own.
+   *
+   * @generated from field: repeated perdure.v1.StartChildrenRequest.Child children = 4;
+   */
+  children: StartChildrenRequest_Child[];
+};
+
+/**
+ * Describes the message perdure.v1.StartChildrenRequest.
+ * Use `create(StartChildrenRequestSchema)` to create a new message.
+ */
+export const StartChildrenRequestSchema: GenMessage<StartChildrenRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 30);
+
+/**
+ * One step and the run that it starts.
+ *
+ * @generated from message perdure.v1.StartChildrenRequest.Child
+ */
+export type StartChildrenRequest_Child = Message<"perdure.v1.StartChildrenRequest.Child"> & {
+  /**
+   * 1 to 255 bytes without control characters.
+   *
+   * @generated from field: string step_id = 1;
+   */
+  stepId: string;
+
+  /**
+   * Position in program order, from 1.
+   *
+   * @generated from field: int32 seq = 2;
+   */
+  seq: number;
+
+  /**
+   * One more than the latest attempt; 1 for the first. Another attempt starts another child.
+   *
+   * @generated from field: int32 attempt_number = 3;
+   */
+  attemptNumber: number;
+
+  /**
+   * As in CompleteStepRequest: the place of the failure when the child cannot be started.
+   *
+   * @generated from field: int32 event_seq = 4;
+   */
+  eventSeq: number;
+
+  /**
+   * True for clean-up that may begin although the run is being cancelled.
+   *
+   * @generated from field: bool uncancellable = 5;
+   */
+  uncancellable: boolean;
+
+  /**
+   * At most 255 bytes; empty: the workflow id of the parent, `/` and the step id.
+   *
+   * @generated from field: string workflow_id = 6;
+   */
+  workflowId: string;
+
+  /**
+   * Name of the workflow definition; 1 to 255 bytes.
+   *
+   * @generated from field: string workflow_type = 7;
+   */
+  workflowType: string;
+
+  /**
+   * The queue whose workers may execute it; at most 255 bytes; empty: that of the parent.
+   *
+   * @generated from field: string task_queue = 8;
+   */
+  taskQueue: string;
+
+  /**
+   * The input of the child.
+   *
+   * @generated from field: perdure.v1.Payload input = 9;
+   */
+  input?: Payload;
+
+  /**
+   * -100 to 100; higher is claimed first; absent: that of the parent.
+   *
+   * @generated from field: optional int32 priority = 10;
+   */
+  priority?: number;
+
+  /**
+   * Build that the child is meant for; at most 255 bytes; absent: that of the parent.
+   *
+   * @generated from field: optional string build = 11;
+   */
+  build?: string;
+
+  /**
+   * Whether a workflow id that was used before may be used again: ALLOW, ALLOW_IF_FAILED or REJECT. While a run with the id is open no
+   * child is started under it.
+   *
+   * @generated from field: perdure.v1.WorkflowIdReusePolicy reuse_policy = 12;
+   */
+  reusePolicy: WorkflowIdReusePolicy;
+
+  /**
+   * What happens to the child when its parent no longer waits for it.
+   *
+   * @generated from field: perdure.v1.ParentClose parent_close = 13;
+   */
+  parentClose: ParentClose;
+
+  /**
+   * Time from the start until the child may first be claimed; 0 to 10 years.
+   *
+   * @generated from field: google.protobuf.Duration start_delay = 14;
+   */
+  startDelay?: Duration;
+
+  /**
+   * As in StartWorkflowRequest.
+   *
+   * @generated from field: google.protobuf.Duration run_timeout = 15;
+   */
+  runTimeout?: Duration;
+
+  /**
+   * As in StartWorkflowRequest.
+   *
+   * @generated from field: google.protobuf.Duration execution_timeout = 16;
+   */
+  executionTimeout?: Duration;
+
+  /**
+   * As in StartWorkflowRequest; 1 to 1,000; 0 means 10.
+   *
+   * @generated from field: int32 max_lost_leases = 17;
+   */
+  maxLostLeases: number;
+};
+
+/**
+ * Describes the message perdure.v1.StartChildrenRequest.Child.
+ * Use `create(StartChildrenRequest_ChildSchema)` to create a new message.
+ */
+export const StartChildrenRequest_ChildSchema: GenMessage<StartChildrenRequest_Child> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 30, 0);
+
+/**
+ * @generated from message perdure.v1.StartChildrenResponse
+ */
+export type StartChildrenResponse = Message<"perdure.v1.StartChildrenResponse"> & {
+  /**
+   * In the order of the request.
+   *
+   * @generated from field: repeated perdure.v1.StartChildrenResponse.Outcome outcomes = 1;
+   */
+  outcomes: StartChildrenResponse_Outcome[];
+};
+
+/**
+ * Describes the message perdure.v1.StartChildrenResponse.
+ * Use `create(StartChildrenResponseSchema)` to create a new message.
+ */
+export const StartChildrenResponseSchema: GenMessage<StartChildrenResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 31);
+
+/**
+ * What became of one child.
+ *
+ * @generated from message perdure.v1.StartChildrenResponse.Outcome
+ */
+export type StartChildrenResponse_Outcome = Message<"perdure.v1.StartChildrenResponse.Outcome"> & {
+  /**
+   * Number of the step's attempt.
+   *
+   * @generated from field: int32 attempt_number = 1;
+   */
+  attemptNumber: number;
+
+  /**
+   * Run id of the child; empty when none was started.
+   *
+   * @generated from field: string child_run_id = 2;
+   */
+  childRunId: string;
+
+  /**
+   * The outcome of the step, recorded with its place: the child could not be started, or this is a repeat and the child has ended.
+   * Absent while the step waits.
+   *
+   * @generated from field: perdure.v1.Arrival arrival = 3;
+   */
+  arrival?: Arrival;
+
+  /**
+   * True when nothing was started, because the run is being cancelled.
+   *
+   * @generated from field: bool cancel_requested = 4;
+   */
+  cancelRequested: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.StartChildrenResponse.Outcome.
+ * Use `create(StartChildrenResponse_OutcomeSchema)` to create a new message.
+ */
+export const StartChildrenResponse_OutcomeSchema: GenMessage<StartChildrenResponse_Outcome> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_worker_service, 31, 0);
+
+/**
  * An outcome that came from outside of the run.
  *
  * @generated from message perdure.v1.Arrival
@@ -1711,7 +1949,7 @@ export type Arrival = Message<"perdure.v1.Arrival"> & {
  * Use `create(ArrivalSchema)` to create a new message.
  */
 export const ArrivalSchema: GenMessage<Arrival> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 30);
+  messageDesc(file_perdure_v1_worker_service, 32);
 
 /**
  * @generated from message perdure.v1.TakeArrivalsRequest
@@ -1758,7 +1996,7 @@ export type TakeArrivalsRequest = Message<"perdure.v1.TakeArrivalsRequest"> & {
  * Use `create(TakeArrivalsRequestSchema)` to create a new message.
  */
 export const TakeArrivalsRequestSchema: GenMessage<TakeArrivalsRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 31);
+  messageDesc(file_perdure_v1_worker_service, 33);
 
 /**
  * @generated from message perdure.v1.TakeArrivalsResponse
@@ -1791,7 +2029,7 @@ export type TakeArrivalsResponse = Message<"perdure.v1.TakeArrivalsResponse"> & 
  * Use `create(TakeArrivalsResponseSchema)` to create a new message.
  */
 export const TakeArrivalsResponseSchema: GenMessage<TakeArrivalsResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 32);
+  messageDesc(file_perdure_v1_worker_service, 34);
 
 /**
  * A wait that is not due.
@@ -1819,7 +2057,7 @@ export type TakeArrivalsResponse_NotDue = Message<"perdure.v1.TakeArrivalsRespon
  * Use `create(TakeArrivalsResponse_NotDueSchema)` to create a new message.
  */
 export const TakeArrivalsResponse_NotDueSchema: GenMessage<TakeArrivalsResponse_NotDue> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 32, 0);
+  messageDesc(file_perdure_v1_worker_service, 34, 0);
 
 /**
  * @generated from message perdure.v1.SuspendRunRequest
@@ -1867,6 +2105,14 @@ export type SuspendRunRequest = Message<"perdure.v1.SuspendRunRequest"> & {
    * @generated from field: bool is_kept = 6;
    */
   isKept: boolean;
+
+  /**
+   * Number of child runs that the code awaits together, 0 to 1,000,000. Above 1 the end of one does not wake the run at once, but when this
+   * many have ended, or after 50 ms to 1 s, the longer the more are left.
+   *
+   * @generated from field: int32 children_awaited = 7;
+   */
+  childrenAwaited: number;
 };
 
 /**
@@ -1874,7 +2120,7 @@ export type SuspendRunRequest = Message<"perdure.v1.SuspendRunRequest"> & {
  * Use `create(SuspendRunRequestSchema)` to create a new message.
  */
 export const SuspendRunRequestSchema: GenMessage<SuspendRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 33);
+  messageDesc(file_perdure_v1_worker_service, 35);
 
 /**
  * One thing that a suspended run waits for.
@@ -1926,7 +2172,7 @@ export type Wait = Message<"perdure.v1.Wait"> & {
  * Use `create(WaitSchema)` to create a new message.
  */
 export const WaitSchema: GenMessage<Wait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 34);
+  messageDesc(file_perdure_v1_worker_service, 36);
 
 /**
  * A wait that is satisfied at the step's `fires_at`.
@@ -1941,7 +2187,7 @@ export type TimerWait = Message<"perdure.v1.TimerWait"> & {
  * Use `create(TimerWaitSchema)` to create a new message.
  */
 export const TimerWaitSchema: GenMessage<TimerWait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 35);
+  messageDesc(file_perdure_v1_worker_service, 37);
 
 /**
  * A wait that is satisfied at the step's `next_retry_at`.
@@ -1956,7 +2202,7 @@ export type RetryWait = Message<"perdure.v1.RetryWait"> & {
  * Use `create(RetryWaitSchema)` to create a new message.
  */
 export const RetryWaitSchema: GenMessage<RetryWait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 36);
+  messageDesc(file_perdure_v1_worker_service, 38);
 
 /**
  * A wait that is satisfied at the step's timeout.
@@ -1971,7 +2217,7 @@ export type TimeoutWait = Message<"perdure.v1.TimeoutWait"> & {
  * Use `create(TimeoutWaitSchema)` to create a new message.
  */
 export const TimeoutWaitSchema: GenMessage<TimeoutWait> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 37);
+  messageDesc(file_perdure_v1_worker_service, 39);
 
 /**
  * @generated from message perdure.v1.SuspendRunResponse
@@ -2019,7 +2265,7 @@ export type SuspendRunResponse = Message<"perdure.v1.SuspendRunResponse"> & {
  * Use `create(SuspendRunResponseSchema)` to create a new message.
  */
 export const SuspendRunResponseSchema: GenMessage<SuspendRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 38);
+  messageDesc(file_perdure_v1_worker_service, 40);
 
 /**
  * @generated from message perdure.v1.CompleteWorkflowRequest
@@ -2066,7 +2312,7 @@ export type CompleteWorkflowRequest = Message<"perdure.v1.CompleteWorkflowReques
  * Use `create(CompleteWorkflowRequestSchema)` to create a new message.
  */
 export const CompleteWorkflowRequestSchema: GenMessage<CompleteWorkflowRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 39);
+  messageDesc(file_perdure_v1_worker_service, 41);
 
 /**
  * @generated from message perdure.v1.CompleteWorkflowResponse
@@ -2079,7 +2325,7 @@ export type CompleteWorkflowResponse = Message<"perdure.v1.CompleteWorkflowRespo
  * Use `create(CompleteWorkflowResponseSchema)` to create a new message.
  */
 export const CompleteWorkflowResponseSchema: GenMessage<CompleteWorkflowResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 40);
+  messageDesc(file_perdure_v1_worker_service, 42);
 
 /**
  * @generated from message perdure.v1.FailWorkflowRequest
@@ -2133,7 +2379,7 @@ export type FailWorkflowRequest = Message<"perdure.v1.FailWorkflowRequest"> & {
  * Use `create(FailWorkflowRequestSchema)` to create a new message.
  */
 export const FailWorkflowRequestSchema: GenMessage<FailWorkflowRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 41);
+  messageDesc(file_perdure_v1_worker_service, 43);
 
 /**
  * Cuts the memo at a failure. Steps up to `seq` keep their outcomes, except that failures delivered at `from` or later are
@@ -2162,7 +2408,7 @@ export type MemoCut = Message<"perdure.v1.MemoCut"> & {
  * Use `create(MemoCutSchema)` to create a new message.
  */
 export const MemoCutSchema: GenMessage<MemoCut> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 42);
+  messageDesc(file_perdure_v1_worker_service, 44);
 
 /**
  * @generated from message perdure.v1.FailWorkflowResponse
@@ -2181,7 +2427,7 @@ export type FailWorkflowResponse = Message<"perdure.v1.FailWorkflowResponse"> & 
  * Use `create(FailWorkflowResponseSchema)` to create a new message.
  */
 export const FailWorkflowResponseSchema: GenMessage<FailWorkflowResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 43);
+  messageDesc(file_perdure_v1_worker_service, 45);
 
 /**
  * @generated from message perdure.v1.ConfirmCancelRequest
@@ -2214,7 +2460,7 @@ export type ConfirmCancelRequest = Message<"perdure.v1.ConfirmCancelRequest"> & 
  * Use `create(ConfirmCancelRequestSchema)` to create a new message.
  */
 export const ConfirmCancelRequestSchema: GenMessage<ConfirmCancelRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 44);
+  messageDesc(file_perdure_v1_worker_service, 46);
 
 /**
  * @generated from message perdure.v1.ConfirmCancelResponse
@@ -2227,7 +2473,7 @@ export type ConfirmCancelResponse = Message<"perdure.v1.ConfirmCancelResponse"> 
  * Use `create(ConfirmCancelResponseSchema)` to create a new message.
  */
 export const ConfirmCancelResponseSchema: GenMessage<ConfirmCancelResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 45);
+  messageDesc(file_perdure_v1_worker_service, 47);
 
 /**
  * @generated from message perdure.v1.ReleaseRunRequest
@@ -2274,7 +2520,7 @@ export type ReleaseRunRequest = Message<"perdure.v1.ReleaseRunRequest"> & {
  * Use `create(ReleaseRunRequestSchema)` to create a new message.
  */
 export const ReleaseRunRequestSchema: GenMessage<ReleaseRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 46);
+  messageDesc(file_perdure_v1_worker_service, 48);
 
 /**
  * @generated from message perdure.v1.ReleaseRunResponse
@@ -2287,7 +2533,7 @@ export type ReleaseRunResponse = Message<"perdure.v1.ReleaseRunResponse"> & {
  * Use `create(ReleaseRunResponseSchema)` to create a new message.
  */
 export const ReleaseRunResponseSchema: GenMessage<ReleaseRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 47);
+  messageDesc(file_perdure_v1_worker_service, 49);
 
 /**
  * @generated from message perdure.v1.DrainWorkerRequest
@@ -2313,7 +2559,7 @@ export type DrainWorkerRequest = Message<"perdure.v1.DrainWorkerRequest"> & {
  * Use `create(DrainWorkerRequestSchema)` to create a new message.
  */
 export const DrainWorkerRequestSchema: GenMessage<DrainWorkerRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 48);
+  messageDesc(file_perdure_v1_worker_service, 50);
 
 /**
  * @generated from message perdure.v1.DrainWorkerResponse
@@ -2332,7 +2578,7 @@ export type DrainWorkerResponse = Message<"perdure.v1.DrainWorkerResponse"> & {
  * Use `create(DrainWorkerResponseSchema)` to create a new message.
  */
 export const DrainWorkerResponseSchema: GenMessage<DrainWorkerResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_worker_service, 49);
+  messageDesc(file_perdure_v1_worker_service, 51);
 
 /**
  * For workers: claim runs, record what their code does, keep their leases.
@@ -2477,6 +2723,16 @@ export const WorkerService: GenService<{
     methodKind: "unary";
     input: typeof AwaitStepRequestSchema;
     output: typeof AwaitStepResponseSchema;
+  },
+  /**
+   * Begins steps that each start a child run and wait for its end. A repeat is answered with the children that the first call started.
+   *
+   * @generated from rpc perdure.v1.WorkerService.StartChildren
+   */
+  startChildren: {
+    methodKind: "unary";
+    input: typeof StartChildrenRequestSchema;
+    output: typeof StartChildrenResponseSchema;
   },
   /**
    * Takes outcomes that have come from outside: they get their place in the order of results, and may be given to the code then.

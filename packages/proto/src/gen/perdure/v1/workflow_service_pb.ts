@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/workflow_service.proto.
  */
 export const file_perdure_v1_workflow_service: GenFile = /*@__PURE__*/
-  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiqgMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRINCgVidWlsZBgIIAEoCRI3CgxyZXVzZV9wb2xpY3kYCSABKA4yIS5wZXJkdXJlLnYxLldvcmtmbG93SWRSZXVzZVBvbGljeRIuCgtzdGFydF9kZWxheRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtydW5fdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFleGVjdXRpb25fdGltZW91dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfbG9zdF9sZWFzZXMYDSABKAUiTQoVU3RhcnRXb3JrZmxvd1Jlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIInIKFkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QSLwoFc3RhcnQYASABKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0EicKBHdhaXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5wEKF0V4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJEg8KB2NyZWF0ZWQYCCABKAgiWgoVU3RhcnRXb3JrZmxvd3NSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIuCgRydW5zGAIgAygLMiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdCLDAgoWU3RhcnRXb3JrZmxvd3NSZXNwb25zZRI8CghvdXRjb21lcxgBIAMoCzIqLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lGokBCgdPdXRjb21lEjQKB3N0YXJ0ZWQYASABKAsyIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZUgAEj4KBWVycm9yGAIgASgLMi0ucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLlN0YXJ0RXJyb3JIAEIICgZyZXN1bHQaXwoKU3RhcnRFcnJvchInCgZyZWFzb24YASABKA4yFy5wZXJkdXJlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSFwoPZXhpc3RpbmdfcnVuX2lkGAMgASgJIkcKDUdldFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSI2Cg5HZXRSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuIkwKEkRlc2NyaWJlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIvMCChNEZXNjcmliZVJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SKwoLd2FpdF9yZWFzb24YAiABKA4yFi5wZXJkdXJlLnYxLldhaXRSZWFzb24SEwoLZXhwbGFuYXRpb24YAyABKAkSLgoNY3VycmVudF9zdGVwcxgEIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPY29tcGxldGVkX3N0ZXBzGAUgASgFEhAKCGF0dGVtcHRzGAYgASgFEhYKDndvcmtlcnNfb25saW5lGAcgASgFEhkKEXdvcmtlcnNfd2l0aF90eXBlGAggASgFEicKA25vdxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGd29ya2VyGAogASgLMhYucGVyZHVyZS52MS5Xb3JrZXJJbmZvEhUKDXJlYXBlcnNfYWxpdmUYCyABKAUiqgIKD0xpc3RSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSEwoLd29ya2Zsb3dfaWQYBSABKAkSDQoFYnVpbGQYBiABKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgJIAEoBRISCgpwYWdlX3Rva2VuGAogASgJIlIKEExpc3RSdW5zUmVzcG9uc2USJQoEcnVucxgBIAMoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrcBChBDb3VudFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSMQoNY3JlYXRlZF9hZnRlchgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqIBChFDb3VudFJ1bnNSZXNwb25zZRI5CgZjb3VudHMYASADKAsyKS5wZXJkdXJlLnYxLkNvdW50UnVuc1Jlc3BvbnNlLlN0YXR1c0NvdW50Eg0KBXRvdGFsGAIgASgDGkMKC1N0YXR1c0NvdW50EiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEg0KBWNvdW50GAIgASgDInIKD0F3YWl0UnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEicKBHdhaXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24izwEKEEF3YWl0UnVuUmVzcG9uc2USDQoFZW5kZWQYASABKAgSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEiUKBnN0YXR1cxgEIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEiMKBm91dHB1dBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAYgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEhUKDWNhbmNlbF9yZWFzb24YByABKAkiSQoPV2F0Y2hSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkiYAoQV2F0Y2hSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEiYKBXN0ZXBzGAIgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKMAQoRR2V0SGlzdG9yeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCRIYChBpbmNsdWRlX3BheWxvYWRzGAYgASgIIlUKEkdldEhpc3RvcnlSZXNwb25zZRImCgVzdGVwcxgBIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIk0KF0xpc3RTdGVwQXR0ZW1wdHNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSDwoHc3RlcF9pZBgDIAEoCSJFChhMaXN0U3RlcEF0dGVtcHRzUmVzcG9uc2USKQoIYXR0ZW1wdHMYASADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0ImMKFUdldFN0ZXBBdHRlbXB0UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEg8KB3N0ZXBfaWQYAyABKAkSFgoOYXR0ZW1wdF9udW1iZXIYBCABKAUiQgoWR2V0U3RlcEF0dGVtcHRSZXNwb25zZRIoCgdhdHRlbXB0GAEgASgLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdCKiAQoQU2lnbmFsUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEgwKBG5hbWUYBCABKAkSJAoHcGF5bG9hZBgFIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBISCgpyZXF1ZXN0X2lkGAYgASgJEg4KBnNlbmRlchgHIAEoCSJGChFTaWduYWxSdW5SZXNwb25zZRIOCgZydW5faWQYASABKAkSCwoDc2VxGAIgASgFEhQKDGFscmVhZHlfc2VudBgDIAEoCCJaChBDYW5jZWxSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSDgoGcmVhc29uGAQgASgJIjoKEUNhbmNlbFJ1blJlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzIl0KE1Rlcm1pbmF0ZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiPQoUVGVybWluYXRlUnVuUmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiNQoQRGVsZXRlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJIhMKEURlbGV0ZVJ1blJlc3BvbnNlKukBChVXb3JrZmxvd0lkUmV1c2VQb2xpY3kSKAokV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1VOU1BFQ0lGSUVEEAASIgoeV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX0FMTE9XEAESLAooV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX0FMTE9XX0lGX0ZBSUxFRBACEiMKH1dPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9SRUpFQ1QQAxIvCitXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfVEVSTUlOQVRFX0VYSVNUSU5HEAQqzAIKCldhaXRSZWFzb24SGwoXV0FJVF9SRUFTT05fVU5TUEVDSUZJRUQQABIZChVXQUlUX1JFQVNPTl9FWEVDVVRJTkcQARIcChhXQUlUX1JFQVNPTl9OT19GUkVFX1NMT1QQAhIZChVXQUlUX1JFQVNPTl9OT19XT1JLRVIQAxIiCh5XQUlUX1JFQVNPTl9OT19XT1JLRVJfRk9SX1RZUEUQBBIVChFXQUlUX1JFQVNPTl9USU1FUhAFEhoKFldBSVRfUkVBU09OX1NURVBfUkVUUlkQBhIZChVXQUlUX1JFQVNPTl9SVU5fUkVUUlkQBxIbChdXQUlUX1JFQVNPTl9TVEFSVF9ERUxBWRAIEh0KGVdBSVRfUkVBU09OX0xFQVNFX0VYUElSRUQQCRIfChtXQUlUX1JFQVNPTl9SRUNMQUlNX0JBQ0tPRkYQCjKECgoPV29ya2Zsb3dTZXJ2aWNlElQKDVN0YXJ0V29ya2Zsb3cSIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0GiEucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVzcG9uc2USVwoOU3RhcnRXb3JrZmxvd3MSIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dzUmVxdWVzdBoiLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZRJaCg9FeGVjdXRlV29ya2Zsb3cSIi5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QaIy5wZXJkdXJlLnYxLkV4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEj8KBkdldFJ1bhIZLnBlcmR1cmUudjEuR2V0UnVuUmVxdWVzdBoaLnBlcmR1cmUudjEuR2V0UnVuUmVzcG9uc2USTgoLRGVzY3JpYmVSdW4SHi5wZXJkdXJlLnYxLkRlc2NyaWJlUnVuUmVxdWVzdBofLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXNwb25zZRJFCghMaXN0UnVucxIbLnBlcmR1cmUudjEuTGlzdFJ1bnNSZXF1ZXN0GhwucGVyZHVyZS52MS5MaXN0UnVuc1Jlc3BvbnNlEkgKCUNvdW50UnVucxIcLnBlcmR1cmUudjEuQ291bnRSdW5zUmVxdWVzdBodLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2USRQoIQXdhaXRSdW4SGy5wZXJkdXJlLnYxLkF3YWl0UnVuUmVxdWVzdBocLnBlcmR1cmUudjEuQXdhaXRSdW5SZXNwb25zZRJHCghXYXRjaFJ1bhIbLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXF1ZXN0GhwucGVyZHVyZS52MS5XYXRjaFJ1blJlc3BvbnNlMAESSwoKR2V0SGlzdG9yeRIdLnBlcmR1cmUudjEuR2V0SGlzdG9yeVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXNwb25zZRJdChBMaXN0U3RlcEF0dGVtcHRzEiMucGVyZHVyZS52MS5MaXN0U3RlcEF0dGVtcHRzUmVxdWVzdBokLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1Jlc3BvbnNlElcKDkdldFN0ZXBBdHRlbXB0EiEucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlcXVlc3QaIi5wZXJkdXJlLnYxLkdldFN0ZXBBdHRlbXB0UmVzcG9uc2USSAoJQ2FuY2VsUnVuEhwucGVyZHVyZS52MS5DYW5jZWxSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5DYW5jZWxSdW5SZXNwb25zZRJICglTaWduYWxSdW4SHC5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlcXVlc3QaHS5wZXJkdXJlLnYxLlNpZ25hbFJ1blJlc3BvbnNlElEKDFRlcm1pbmF0ZVJ1bhIfLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVxdWVzdBogLnBlcmR1cmUudjEuVGVybWluYXRlUnVuUmVzcG9uc2USSAoJRGVsZXRlUnVuEhwucGVyZHVyZS52MS5EZWxldGVSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5EZWxldGVSdW5SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiqgMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRINCgVidWlsZBgIIAEoCRI3CgxyZXVzZV9wb2xpY3kYCSABKA4yIS5wZXJkdXJlLnYxLldvcmtmbG93SWRSZXVzZVBvbGljeRIuCgtzdGFydF9kZWxheRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtydW5fdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFleGVjdXRpb25fdGltZW91dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfbG9zdF9sZWFzZXMYDSABKAUiTQoVU3RhcnRXb3JrZmxvd1Jlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIInIKFkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QSLwoFc3RhcnQYASABKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0EicKBHdhaXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5wEKF0V4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJEg8KB2NyZWF0ZWQYCCABKAgiWgoVU3RhcnRXb3JrZmxvd3NSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIuCgRydW5zGAIgAygLMiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdCLDAgoWU3RhcnRXb3JrZmxvd3NSZXNwb25zZRI8CghvdXRjb21lcxgBIAMoCzIqLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lGokBCgdPdXRjb21lEjQKB3N0YXJ0ZWQYASABKAsyIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZUgAEj4KBWVycm9yGAIgASgLMi0ucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLlN0YXJ0RXJyb3JIAEIICgZyZXN1bHQaXwoKU3RhcnRFcnJvchInCgZyZWFzb24YASABKA4yFy5wZXJkdXJlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSFwoPZXhpc3RpbmdfcnVuX2lkGAMgASgJIkcKDUdldFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSI2Cg5HZXRSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuIkwKEkRlc2NyaWJlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIvMCChNEZXNjcmliZVJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SKwoLd2FpdF9yZWFzb24YAiABKA4yFi5wZXJkdXJlLnYxLldhaXRSZWFzb24SEwoLZXhwbGFuYXRpb24YAyABKAkSLgoNY3VycmVudF9zdGVwcxgEIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPY29tcGxldGVkX3N0ZXBzGAUgASgFEhAKCGF0dGVtcHRzGAYgASgFEhYKDndvcmtlcnNfb25saW5lGAcgASgFEhkKEXdvcmtlcnNfd2l0aF90eXBlGAggASgFEicKA25vdxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGd29ya2VyGAogASgLMhYucGVyZHVyZS52MS5Xb3JrZXJJbmZvEhUKDXJlYXBlcnNfYWxpdmUYCyABKAUiwQIKD0xpc3RSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSEwoLd29ya2Zsb3dfaWQYBSABKAkSDQoFYnVpbGQYBiABKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgJIAEoBRISCgpwYWdlX3Rva2VuGAogASgJEhUKDXBhcmVudF9ydW5faWQYCyABKAkiUgoQTGlzdFJ1bnNSZXNwb25zZRIlCgRydW5zGAEgAygLMhcucGVyZHVyZS52MS5Xb3JrZmxvd1J1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYQoRR2V0UnVuVHJlZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIUCgxtYXhfY2hpbGRyZW4YBCABKAUisgEKEkdldFJ1blRyZWVSZXNwb25zZRIyCgVub2RlcxgBIAMoCzIjLnBlcmR1cmUudjEuR2V0UnVuVHJlZVJlc3BvbnNlLk5vZGUSEAoIaGFzX21vcmUYAiABKAgaVgoETm9kZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEg0KBWRlcHRoGAIgASgFEhkKEWhhc19tb3JlX2NoaWxkcmVuGAMgASgIIs4BChBDb3VudFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSMQoNY3JlYXRlZF9hZnRlchgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXBhcmVudF9ydW5faWQYBiABKAkiogEKEUNvdW50UnVuc1Jlc3BvbnNlEjkKBmNvdW50cxgBIAMoCzIpLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2UuU3RhdHVzQ291bnQSDQoFdG90YWwYAiABKAMaQwoLU3RhdHVzQ291bnQSJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSDQoFY291bnQYAiABKAMicgoPQXdhaXRSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSJwoEd2FpdBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLPAQoQQXdhaXRSdW5SZXNwb25zZRINCgVlbmRlZBgBIAEoCBIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSJQoGc3RhdHVzGAQgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSIwoGb3V0cHV0GAUgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYBiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSFQoNY2FuY2VsX3JlYXNvbhgHIAEoCSJJCg9XYXRjaFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSJgChBXYXRjaFJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SJgoFc3RlcHMYAiADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0IowBChFHZXRIaXN0b3J5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJEhgKEGluY2x1ZGVfcGF5bG9hZHMYBiABKAgiVQoSR2V0SGlzdG9yeVJlc3BvbnNlEiYKBXN0ZXBzGAEgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiTQoXTGlzdFN0ZXBBdHRlbXB0c1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRIPCgdzdGVwX2lkGAMgASgJIkUKGExpc3RTdGVwQXR0ZW1wdHNSZXNwb25zZRIpCghhdHRlbXB0cxgBIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQiYwoVR2V0U3RlcEF0dGVtcHRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSDwoHc3RlcF9pZBgDIAEoCRIWCg5hdHRlbXB0X251bWJlchgEIAEoBSJCChZHZXRTdGVwQXR0ZW1wdFJlc3BvbnNlEigKB2F0dGVtcHQYASABKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0IqIBChBTaWduYWxSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSDAoEbmFtZRgEIAEoCRIkCgdwYXlsb2FkGAUgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhIKCnJlcXVlc3RfaWQYBiABKAkSDgoGc2VuZGVyGAcgASgJIkYKEVNpZ25hbFJ1blJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRILCgNzZXEYAiABKAUSFAoMYWxyZWFkeV9zZW50GAMgASgIIloKEENhbmNlbFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiOgoRQ2FuY2VsUnVuUmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiXQoTVGVybWluYXRlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEg4KBnJlYXNvbhgEIAEoCSI9ChRUZXJtaW5hdGVSdW5SZXNwb25zZRIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cyI1ChBEZWxldGVSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkiEwoRRGVsZXRlUnVuUmVzcG9uc2Uq6QEKFVdvcmtmbG93SWRSZXVzZVBvbGljeRIoCiRXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIiCh5XT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfQUxMT1cQARIsCihXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfQUxMT1dfSUZfRkFJTEVEEAISIwofV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1JFSkVDVBADEi8KK1dPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9URVJNSU5BVEVfRVhJU1RJTkcQBCrMAgoKV2FpdFJlYXNvbhIbChdXQUlUX1JFQVNPTl9VTlNQRUNJRklFRBAAEhkKFVdBSVRfUkVBU09OX0VYRUNVVElORxABEhwKGFdBSVRfUkVBU09OX05PX0ZSRUVfU0xPVBACEhkKFVdBSVRfUkVBU09OX05PX1dPUktFUhADEiIKHldBSVRfUkVBU09OX05PX1dPUktFUl9GT1JfVFlQRRAEEhUKEVdBSVRfUkVBU09OX1RJTUVSEAUSGgoWV0FJVF9SRUFTT05fU1RFUF9SRVRSWRAGEhkKFVdBSVRfUkVBU09OX1JVTl9SRVRSWRAHEhsKF1dBSVRfUkVBU09OX1NUQVJUX0RFTEFZEAgSHQoZV0FJVF9SRUFTT05fTEVBU0VfRVhQSVJFRBAJEh8KG1dBSVRfUkVBU09OX1JFQ0xBSU1fQkFDS09GRhAKMtEKCg9Xb3JrZmxvd1NlcnZpY2USVAoNU3RhcnRXb3JrZmxvdxIgLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1JlcXVlc3QaIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZRJXCg5TdGFydFdvcmtmbG93cxIhLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXF1ZXN0GiIucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlEloKD0V4ZWN1dGVXb3JrZmxvdxIiLnBlcmR1cmUudjEuRXhlY3V0ZVdvcmtmbG93UmVxdWVzdBojLnBlcmR1cmUudjEuRXhlY3V0ZVdvcmtmbG93UmVzcG9uc2USPwoGR2V0UnVuEhkucGVyZHVyZS52MS5HZXRSdW5SZXF1ZXN0GhoucGVyZHVyZS52MS5HZXRSdW5SZXNwb25zZRJOCgtEZXNjcmliZVJ1bhIeLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXF1ZXN0Gh8ucGVyZHVyZS52MS5EZXNjcmliZVJ1blJlc3BvbnNlEkUKCExpc3RSdW5zEhsucGVyZHVyZS52MS5MaXN0UnVuc1JlcXVlc3QaHC5wZXJkdXJlLnYxLkxpc3RSdW5zUmVzcG9uc2USSwoKR2V0UnVuVHJlZRIdLnBlcmR1cmUudjEuR2V0UnVuVHJlZVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldFJ1blRyZWVSZXNwb25zZRJICglDb3VudFJ1bnMSHC5wZXJkdXJlLnYxLkNvdW50UnVuc1JlcXVlc3QaHS5wZXJkdXJlLnYxLkNvdW50UnVuc1Jlc3BvbnNlEkUKCEF3YWl0UnVuEhsucGVyZHVyZS52MS5Bd2FpdFJ1blJlcXVlc3QaHC5wZXJkdXJlLnYxLkF3YWl0UnVuUmVzcG9uc2USRwoIV2F0Y2hSdW4SGy5wZXJkdXJlLnYxLldhdGNoUnVuUmVxdWVzdBocLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXNwb25zZTABEksKCkdldEhpc3RvcnkSHS5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXF1ZXN0Gh4ucGVyZHVyZS52MS5HZXRIaXN0b3J5UmVzcG9uc2USXQoQTGlzdFN0ZXBBdHRlbXB0cxIjLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1JlcXVlc3QaJC5wZXJkdXJlLnYxLkxpc3RTdGVwQXR0ZW1wdHNSZXNwb25zZRJXCg5HZXRTdGVwQXR0ZW1wdBIhLnBlcmR1cmUudjEuR2V0U3RlcEF0dGVtcHRSZXF1ZXN0GiIucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlc3BvbnNlEkgKCUNhbmNlbFJ1bhIcLnBlcmR1cmUudjEuQ2FuY2VsUnVuUmVxdWVzdBodLnBlcmR1cmUudjEuQ2FuY2VsUnVuUmVzcG9uc2USSAoJU2lnbmFsUnVuEhwucGVyZHVyZS52MS5TaWduYWxSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5TaWduYWxSdW5SZXNwb25zZRJRCgxUZXJtaW5hdGVSdW4SHy5wZXJkdXJlLnYxLlRlcm1pbmF0ZVJ1blJlcXVlc3QaIC5wZXJkdXJlLnYxLlRlcm1pbmF0ZVJ1blJlc3BvbnNlEkgKCURlbGV0ZVJ1bhIcLnBlcmR1cmUudjEuRGVsZXRlUnVuUmVxdWVzdBodLnBlcmR1cmUudjEuRGVsZXRlUnVuUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
  * A run to start.
@@ -618,6 +618,13 @@ export type ListRunsRequest = Message<"perdure.v1.ListRunsRequest"> & {
    * @generated from field: string page_token = 10;
    */
   pageToken: string;
+
+  /**
+   * A UUID: children of this run; empty means any run.
+   *
+   * @generated from field: string parent_run_id = 11;
+   */
+  parentRunId: string;
 };
 
 /**
@@ -652,6 +659,107 @@ export type ListRunsResponse = Message<"perdure.v1.ListRunsResponse"> & {
  */
 export const ListRunsResponseSchema: GenMessage<ListRunsResponse> = /*@__PURE__*/
   messageDesc(file_perdure_v1_workflow_service, 11);
+
+/**
+ * @generated from message perdure.v1.GetRunTreeRequest
+ */
+export type GetRunTreeRequest = Message<"perdure.v1.GetRunTreeRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID; empty when `workflow_id` is given.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * Means its open run, or its newest one when none is open; at most 255 bytes.
+   *
+   * @generated from field: string workflow_id = 3;
+   */
+  workflowId: string;
+
+  /**
+   * Most children of one run, 1 to 1,000, the oldest first; 0 means 50. ListRuns with `parent_run_id` has all of them.
+   *
+   * @generated from field: int32 max_children = 4;
+   */
+  maxChildren: number;
+};
+
+/**
+ * Describes the message perdure.v1.GetRunTreeRequest.
+ * Use `create(GetRunTreeRequestSchema)` to create a new message.
+ */
+export const GetRunTreeRequestSchema: GenMessage<GetRunTreeRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 12);
+
+/**
+ * @generated from message perdure.v1.GetRunTreeResponse
+ */
+export type GetRunTreeResponse = Message<"perdure.v1.GetRunTreeResponse"> & {
+  /**
+   * Each run after its parent, level by level; at most 1,000 runs and 100 levels.
+   *
+   * @generated from field: repeated perdure.v1.GetRunTreeResponse.Node nodes = 1;
+   */
+  nodes: GetRunTreeResponse_Node[];
+
+  /**
+   * True when there are runs below the last ones of the answer that did not fit.
+   *
+   * @generated from field: bool has_more = 2;
+   */
+  hasMore: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.GetRunTreeResponse.
+ * Use `create(GetRunTreeResponseSchema)` to create a new message.
+ */
+export const GetRunTreeResponseSchema: GenMessage<GetRunTreeResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 13);
+
+/**
+ * A run of the tree.
+ *
+ * @generated from message perdure.v1.GetRunTreeResponse.Node
+ */
+export type GetRunTreeResponse_Node = Message<"perdure.v1.GetRunTreeResponse.Node"> & {
+  /**
+   * Without payloads.
+   *
+   * @generated from field: perdure.v1.WorkflowRun run = 1;
+   */
+  run?: WorkflowRun;
+
+  /**
+   * 0 for the run of the request, 1 for its children, and so on.
+   *
+   * @generated from field: int32 depth = 2;
+   */
+  depth: number;
+
+  /**
+   * True when it has more children than the answer.
+   *
+   * @generated from field: bool has_more_children = 3;
+   */
+  hasMoreChildren: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.GetRunTreeResponse.Node.
+ * Use `create(GetRunTreeResponse_NodeSchema)` to create a new message.
+ */
+export const GetRunTreeResponse_NodeSchema: GenMessage<GetRunTreeResponse_Node> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 13, 0);
 
 /**
  * Filters; a run must match all that are given.
@@ -693,6 +801,13 @@ export type CountRunsRequest = Message<"perdure.v1.CountRunsRequest"> & {
    * @generated from field: google.protobuf.Timestamp created_before = 5;
    */
   createdBefore?: Timestamp;
+
+  /**
+   * A UUID: children of this run; empty means any run.
+   *
+   * @generated from field: string parent_run_id = 6;
+   */
+  parentRunId: string;
 };
 
 /**
@@ -700,7 +815,7 @@ export type CountRunsRequest = Message<"perdure.v1.CountRunsRequest"> & {
  * Use `create(CountRunsRequestSchema)` to create a new message.
  */
 export const CountRunsRequestSchema: GenMessage<CountRunsRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 12);
+  messageDesc(file_perdure_v1_workflow_service, 14);
 
 /**
  * @generated from message perdure.v1.CountRunsResponse
@@ -726,7 +841,7 @@ export type CountRunsResponse = Message<"perdure.v1.CountRunsResponse"> & {
  * Use `create(CountRunsResponseSchema)` to create a new message.
  */
 export const CountRunsResponseSchema: GenMessage<CountRunsResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 13);
+  messageDesc(file_perdure_v1_workflow_service, 15);
 
 /**
  * Number of runs in one status.
@@ -754,7 +869,7 @@ export type CountRunsResponse_StatusCount = Message<"perdure.v1.CountRunsRespons
  * Use `create(CountRunsResponse_StatusCountSchema)` to create a new message.
  */
 export const CountRunsResponse_StatusCountSchema: GenMessage<CountRunsResponse_StatusCount> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 13, 0);
+  messageDesc(file_perdure_v1_workflow_service, 15, 0);
 
 /**
  * @generated from message perdure.v1.AwaitRunRequest
@@ -794,7 +909,7 @@ export type AwaitRunRequest = Message<"perdure.v1.AwaitRunRequest"> & {
  * Use `create(AwaitRunRequestSchema)` to create a new message.
  */
 export const AwaitRunRequestSchema: GenMessage<AwaitRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 14);
+  messageDesc(file_perdure_v1_workflow_service, 16);
 
 /**
  * @generated from message perdure.v1.AwaitRunResponse
@@ -855,7 +970,7 @@ export type AwaitRunResponse = Message<"perdure.v1.AwaitRunResponse"> & {
  * Use `create(AwaitRunResponseSchema)` to create a new message.
  */
 export const AwaitRunResponseSchema: GenMessage<AwaitRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 15);
+  messageDesc(file_perdure_v1_workflow_service, 17);
 
 /**
  * @generated from message perdure.v1.WatchRunRequest
@@ -888,7 +1003,7 @@ export type WatchRunRequest = Message<"perdure.v1.WatchRunRequest"> & {
  * Use `create(WatchRunRequestSchema)` to create a new message.
  */
 export const WatchRunRequestSchema: GenMessage<WatchRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 16);
+  messageDesc(file_perdure_v1_workflow_service, 18);
 
 /**
  * The first message has the run and all attempts so far; each later one has what changed since.
@@ -916,7 +1031,7 @@ export type WatchRunResponse = Message<"perdure.v1.WatchRunResponse"> & {
  * Use `create(WatchRunResponseSchema)` to create a new message.
  */
 export const WatchRunResponseSchema: GenMessage<WatchRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 17);
+  messageDesc(file_perdure_v1_workflow_service, 19);
 
 /**
  * @generated from message perdure.v1.GetHistoryRequest
@@ -970,7 +1085,7 @@ export type GetHistoryRequest = Message<"perdure.v1.GetHistoryRequest"> & {
  * Use `create(GetHistoryRequestSchema)` to create a new message.
  */
 export const GetHistoryRequestSchema: GenMessage<GetHistoryRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 18);
+  messageDesc(file_perdure_v1_workflow_service, 20);
 
 /**
  * @generated from message perdure.v1.GetHistoryResponse
@@ -996,7 +1111,7 @@ export type GetHistoryResponse = Message<"perdure.v1.GetHistoryResponse"> & {
  * Use `create(GetHistoryResponseSchema)` to create a new message.
  */
 export const GetHistoryResponseSchema: GenMessage<GetHistoryResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 19);
+  messageDesc(file_perdure_v1_workflow_service, 21);
 
 /**
  * @generated from message perdure.v1.ListStepAttemptsRequest
@@ -1029,7 +1144,7 @@ export type ListStepAttemptsRequest = Message<"perdure.v1.ListStepAttemptsReques
  * Use `create(ListStepAttemptsRequestSchema)` to create a new message.
  */
 export const ListStepAttemptsRequestSchema: GenMessage<ListStepAttemptsRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 20);
+  messageDesc(file_perdure_v1_workflow_service, 22);
 
 /**
  * @generated from message perdure.v1.ListStepAttemptsResponse
@@ -1048,7 +1163,7 @@ export type ListStepAttemptsResponse = Message<"perdure.v1.ListStepAttemptsRespo
  * Use `create(ListStepAttemptsResponseSchema)` to create a new message.
  */
 export const ListStepAttemptsResponseSchema: GenMessage<ListStepAttemptsResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 21);
+  messageDesc(file_perdure_v1_workflow_service, 23);
 
 /**
  * @generated from message perdure.v1.GetStepAttemptRequest
@@ -1088,7 +1203,7 @@ export type GetStepAttemptRequest = Message<"perdure.v1.GetStepAttemptRequest"> 
  * Use `create(GetStepAttemptRequestSchema)` to create a new message.
  */
 export const GetStepAttemptRequestSchema: GenMessage<GetStepAttemptRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 22);
+  messageDesc(file_perdure_v1_workflow_service, 24);
 
 /**
  * @generated from message perdure.v1.GetStepAttemptResponse
@@ -1107,7 +1222,7 @@ export type GetStepAttemptResponse = Message<"perdure.v1.GetStepAttemptResponse"
  * Use `create(GetStepAttemptResponseSchema)` to create a new message.
  */
 export const GetStepAttemptResponseSchema: GenMessage<GetStepAttemptResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 23);
+  messageDesc(file_perdure_v1_workflow_service, 25);
 
 /**
  * @generated from message perdure.v1.SignalRunRequest
@@ -1168,7 +1283,7 @@ export type SignalRunRequest = Message<"perdure.v1.SignalRunRequest"> & {
  * Use `create(SignalRunRequestSchema)` to create a new message.
  */
 export const SignalRunRequestSchema: GenMessage<SignalRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 24);
+  messageDesc(file_perdure_v1_workflow_service, 26);
 
 /**
  * @generated from message perdure.v1.SignalRunResponse
@@ -1201,7 +1316,7 @@ export type SignalRunResponse = Message<"perdure.v1.SignalRunResponse"> & {
  * Use `create(SignalRunResponseSchema)` to create a new message.
  */
 export const SignalRunResponseSchema: GenMessage<SignalRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 25);
+  messageDesc(file_perdure_v1_workflow_service, 27);
 
 /**
  * @generated from message perdure.v1.CancelRunRequest
@@ -1241,7 +1356,7 @@ export type CancelRunRequest = Message<"perdure.v1.CancelRunRequest"> & {
  * Use `create(CancelRunRequestSchema)` to create a new message.
  */
 export const CancelRunRequestSchema: GenMessage<CancelRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 26);
+  messageDesc(file_perdure_v1_workflow_service, 28);
 
 /**
  * @generated from message perdure.v1.CancelRunResponse
@@ -1260,7 +1375,7 @@ export type CancelRunResponse = Message<"perdure.v1.CancelRunResponse"> & {
  * Use `create(CancelRunResponseSchema)` to create a new message.
  */
 export const CancelRunResponseSchema: GenMessage<CancelRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 27);
+  messageDesc(file_perdure_v1_workflow_service, 29);
 
 /**
  * @generated from message perdure.v1.TerminateRunRequest
@@ -1300,7 +1415,7 @@ export type TerminateRunRequest = Message<"perdure.v1.TerminateRunRequest"> & {
  * Use `create(TerminateRunRequestSchema)` to create a new message.
  */
 export const TerminateRunRequestSchema: GenMessage<TerminateRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 28);
+  messageDesc(file_perdure_v1_workflow_service, 30);
 
 /**
  * @generated from message perdure.v1.TerminateRunResponse
@@ -1319,7 +1434,7 @@ export type TerminateRunResponse = Message<"perdure.v1.TerminateRunResponse"> & 
  * Use `create(TerminateRunResponseSchema)` to create a new message.
  */
 export const TerminateRunResponseSchema: GenMessage<TerminateRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 29);
+  messageDesc(file_perdure_v1_workflow_service, 31);
 
 /**
  * There is no workflow id, so that a repeated call cannot delete the next older run of that id.
@@ -1347,7 +1462,7 @@ export type DeleteRunRequest = Message<"perdure.v1.DeleteRunRequest"> & {
  * Use `create(DeleteRunRequestSchema)` to create a new message.
  */
 export const DeleteRunRequestSchema: GenMessage<DeleteRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 30);
+  messageDesc(file_perdure_v1_workflow_service, 32);
 
 /**
  * @generated from message perdure.v1.DeleteRunResponse
@@ -1360,7 +1475,7 @@ export type DeleteRunResponse = Message<"perdure.v1.DeleteRunResponse"> & {
  * Use `create(DeleteRunResponseSchema)` to create a new message.
  */
 export const DeleteRunResponseSchema: GenMessage<DeleteRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 31);
+  messageDesc(file_perdure_v1_workflow_service, 33);
 
 /**
  * What to do when the workflow id was used before and that run has ended.
@@ -1572,6 +1687,16 @@ export const WorkflowService: GenService<{
     methodKind: "unary";
     input: typeof ListRunsRequestSchema;
     output: typeof ListRunsResponseSchema;
+  },
+  /**
+   * Returns a run with its children, their children and so on, from the top, as far as they fit an answer.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.GetRunTree
+   */
+  getRunTree: {
+    methodKind: "unary";
+    input: typeof GetRunTreeRequestSchema;
+    output: typeof GetRunTreeResponseSchema;
   },
   /**
    * Counts runs by status.
