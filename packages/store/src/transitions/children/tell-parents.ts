@@ -24,6 +24,13 @@ export interface ToldParent {
     | { readonly kind: 'none' };
 }
 
+const UNTOLD_AMONG = defineStatement(
+  'untold_among',
+  `select r.run_id from perdure.workflow_runs r
+  where r.run_id = any($1::uuid[]) and r.finished_at is not null and r.parent_run_id is not null and r.parent_told is null
+  order by r.run_id`,
+);
+
 const TELL_PARENTS = defineStatement('tell_parents', 'select * from perdure.tell_parents($1::uuid[])');
 
 const MARK_TOLD = defineStatement(
@@ -51,7 +58,10 @@ interface Row {
 /** @param childRunIds those that have not ended, or have no parent, are left out */
 export async function tellParents(db: Database, childRunIds: readonly string[]): Promise<ToldParent[]> {
   if (childRunIds.length === 0) return [];
-  const ids = plainArray([...new Set(childRunIds)].sort());
+  // Read first: a child that ends between the two statements below must not be marked.
+  const untold = await db.query<{ run_id: string }>(UNTOLD_AMONG, [plainArray([...new Set(childRunIds)])]);
+  if (untold.length === 0) return [];
+  const ids = plainArray(untold, ({ run_id }) => run_id);
   const rows = await db.query<Row>(TELL_PARENTS, [ids]);
   await db.query(MARK_TOLD, [ids]);
   return rows.map((row) => ({ namespace: row.namespace, runId: row.run_id, effect: effectOf(row) }));
