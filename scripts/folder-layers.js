@@ -15,8 +15,10 @@ export const LAYERS = {
     'retry.ts',
     'schema.ts',
     'signal.ts',
+    'child.ts',
     'context.ts',
     'workflow.ts',
+    'activity.ts',
     'execution/lease',
     'execution/run',
     'execution/body',
@@ -64,6 +66,7 @@ export const LAYERS = {
     'reads',
     'sweeps',
     'transitions/runs',
+    'transitions/children',
     // Waits for the schema, so it stands above the read that looks for it.
     'database/wait-for-database.ts',
     'index.ts',

@@ -24,7 +24,10 @@ function decodeChild(check: Checker, lease: LeaseRef, child: StartChildrenReques
     attemptNumber: check.integer(`${path}attempt_number`, child.attemptNumber, 1, MAX_INT32),
     eventSeq: check.integer(`${path}event_seq`, child.eventSeq, 1, MAX_INT32),
     uncancellable: child.uncancellable,
-    childRunId: startIdentity(lease.namespace, '').runId,
+    childRunId:
+      child.childRunId === ''
+        ? startIdentity(lease.namespace, '').runId
+        : check.uuid(`${path}child_run_id`, child.childRunId),
     workflowId: check.optionalId(`${path}workflow_id`, child.workflowId) || null,
     workflowType: check.id(`${path}workflow_type`, child.workflowType),
     taskQueue: check.optionalId(`${path}task_queue`, child.taskQueue) || null,

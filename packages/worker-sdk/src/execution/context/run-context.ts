@@ -1,6 +1,7 @@
 import { StepKind } from '@perdure/proto';
 import type { Logger } from 'pino';
-import type { StepContext, StepOptions, WaitOptions, WorkflowContext } from '../../context.js';
+import type { ChildOptions, ChildRun } from '../../child.js';
+import type { ChildWorkflow, StepContext, StepOptions, WaitOptions, WorkflowContext } from '../../context.js';
 import { type Duration, durationMs, MAX_DURATION_MS } from '../../duration.js';
 import { markNonRetryable } from '../../errors/failure.js';
 import { type Signal, signalOf } from '../../signal.js';
@@ -10,7 +11,9 @@ import { callSleep } from '../step/sleep-call.js';
 import { callStep } from '../step/step-call.js';
 import type { SleepCall } from '../step/step-host.js';
 import { checkStepName, resolveStepOptions } from '../step/step-options.js';
+import { Children } from './children.js';
 import type { ContextHost } from './context-host.js';
+import { mapItems } from './map-items.js';
 import { SeededRandom } from './random.js';
 import { type AwaitedStep, type RunTarget, sendSignal, signalWait } from './signals.js';
 import { settledBy } from './tracked-promise.js';
@@ -25,6 +28,7 @@ export class RunContext implements WorkflowContext {
   readonly run: WorkflowContext['run'];
   readonly #host: ContextHost;
   readonly #unawaited = new Set<string>();
+  #children: Children | undefined;
   #random: SeededRandom | undefined;
   #log: WorkflowContext['log'] | undefined;
 
@@ -79,6 +83,29 @@ export class RunContext implements WorkflowContext {
     );
   };
 
+  startChild = <Input, Output>(
+    workflow: ChildWorkflow<Input, Output> | string,
+    input?: unknown,
+    options: ChildOptions = {},
+  ): ChildRun<Output> => {
+    refuseInsideBody('ctx.startChild', nameOf(workflow));
+    return this.#started().start(workflow, input, options) as ChildRun<Output>;
+  };
+
+  child = <Input, Output>(
+    workflow: ChildWorkflow<Input, Output> | string,
+    input?: unknown,
+    options: ChildOptions = {},
+  ): Promise<Output> =>
+    settledOr(() => {
+      refuseInsideBody('ctx.child', nameOf(workflow));
+      return this.#started().start(workflow, input, options, this.#unawaited).result();
+    }) as Promise<Output>;
+
+  call = this.child;
+
+  map = mapItems;
+
   uncancellable = <T>(work: () => Promise<T>) => runInScope({ ...currentScope(), uncancellable: true }, work);
 
   now = () => new Date(this.#host.facts.now);
@@ -108,6 +135,11 @@ export class RunContext implements WorkflowContext {
       error: this.#unlessReplaying('error'),
     };
     return this.#log;
+  }
+
+  #started(): Children {
+    this.#children ??= new Children(this.#host, this.step);
+    return this.#children;
   }
 
   #seeded(): SeededRandom {
@@ -147,6 +179,17 @@ export class RunContext implements WorkflowContext {
       track(step.stepId, this.#unawaited);
       void this.#host.faults.guard(() => callSleep(this.#host, { step, when, settle }));
     }) as Promise<void>;
+  }
+}
+
+const nameOf = (workflow: ChildWorkflow | string) => (typeof workflow === 'string' ? workflow : String(workflow?.name));
+
+/** What `begin` throws is a rejection, as of every other call. */
+function settledOr(begin: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return begin();
+  } catch (error) {
+    return Promise.reject(error);
   }
 }
 

@@ -11,6 +11,7 @@ export type LeasedMethod =
   | 'scheduleSleep'
   | 'awaitStep'
   | 'takeArrivals'
+  | 'startChildren'
   | 'suspendRun'
   | 'completeWorkflow'
   | 'failWorkflow'

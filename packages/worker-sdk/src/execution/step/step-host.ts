@@ -1,4 +1,4 @@
-import type { AwaitStepRequest, StepKind } from '@perdure/proto';
+import type { AwaitStepRequest, AwaitStepResponse, StepKind } from '@perdure/proto';
 import type { Codec } from '../../codec/codec.js';
 import type { StepContext } from '../../context.js';
 import type { BodyReports } from '../body/body-reports.js';
@@ -42,6 +42,21 @@ export interface AwaitedCall {
   /** Undefined: no limit. */
   readonly timeoutMs: number | undefined;
   readonly settle: Settle;
+  /** For waits that begin with another call than AwaitStep. */
+  readonly begin?: (step: BegunStep) => Promise<BegunAnswer>;
+}
+
+export interface BegunAnswer extends Pick<AwaitStepResponse, 'attemptNumber' | 'arrival'> {
+  readonly remaining?: AwaitStepResponse['remaining'];
+}
+
+/** The step that begins, as every call that begins one names it. */
+export interface BegunStep {
+  readonly stepId: string;
+  readonly seq: number;
+  readonly attemptNumber: number;
+  readonly uncancellable: boolean;
+  readonly eventSeq: number;
 }
 
 /** What steps and timers need of an execution. */
