@@ -83,6 +83,8 @@ function nowLine(step: StepAttempt, now: DescribeRunResponse['now']): NowLine {
 
 function stateText(step: StepAttempt, now: DescribeRunResponse['now']): string {
   if (step.kind === StepKind.SLEEP) return `sleeps until ${timeFromText(step.firesAt, now)}`;
+  if (step.kind === StepKind.CHILD)
+    return `waits for child run ${step.awaits} since ${timeFromText(step.startedAt, now)}`;
   const attempt = `attempt ${attemptText(step)}`;
   if (step.status !== StepStatus.RUNNING) {
     const isDue = (betweenMs(now, step.nextRetryAt) ?? 0) <= 0;

@@ -79,7 +79,7 @@ function barsOf(steps: readonly StepAttempt[]): (step: StepAttempt) => string {
 
 /** `2 of 3`: the counted attempt of those that the policy allows; `4 (2 of 3)` when not all attempts count. */
 export function attemptText({ kind, attemptNumber, countedAttempt, maxCountedAttempts }: StepAttempt): string {
-  if (kind === StepKind.SLEEP) return '';
+  if (kind === StepKind.SLEEP || (kind === StepKind.CHILD && attemptNumber === 1)) return '';
   const counted = maxCountedAttempts > 0 ? `${countedAttempt} of ${maxCountedAttempts}` : String(countedAttempt);
   return attemptNumber === countedAttempt ? counted : `${attemptNumber} (${counted})`;
 }
@@ -94,6 +94,7 @@ function nextText(step: StepAttempt): string {
   if (step.kind === StepKind.SLEEP) {
     return step.status === StepStatus.RUNNING ? `wakes ${timeText(step.firesAt)}` : '';
   }
+  if (step.kind === StepKind.CHILD && step.awaits !== '') return `child ${step.awaits}`;
   if (step.status === StepStatus.RUNNING) {
     return step.deadlineAt === undefined ? '' : `times out ${timeText(step.deadlineAt)}`;
   }
@@ -116,6 +117,7 @@ export function stepText(step: StepAttempt, fullStack: boolean): string {
     ['started', timeText(step.startedAt)],
     ['ended', timeText(step.finishedAt)],
     ['took', spanText(betweenMs(step.startedAt, step.finishedAt))],
+    ['child run', step.kind === StepKind.CHILD && step.awaits !== '' ? step.awaits : undefined],
     ['wakes', timeText(step.firesAt)],
     ['next attempt', timeText(step.nextRetryAt)],
     ['times out', timeText(step.deadlineAt)],

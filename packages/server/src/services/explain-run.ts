@@ -20,8 +20,9 @@ export function explainRun(run: Run, facts: RunFacts): Explanation {
       return withCancel(run, facts, explainPending(run, facts));
     case 'SLEEPING':
       return withCancel(run, facts, explainSleeping(run, facts));
-    // Reserved: no run has these statuses yet.
     case 'WAITING':
+      return withCancel(run, facts, { reason: WaitReason.UNSPECIFIED, text: waitingText(facts) });
+    // Reserved: no run has this status yet.
     case 'PAUSED':
       return withCancel(run, facts, { reason: WaitReason.UNSPECIFIED, text: `It is ${run.status}.` });
     case 'COMPLETED':
@@ -54,7 +55,7 @@ function explainRunning(run: Run, facts: RunFacts): Explanation {
     };
   }
   const branches = facts.currentSteps;
-  const bodies = branches.filter((step) => step.status === 'RUNNING' && step.kind !== 'SLEEP');
+  const bodies = branches.filter((step) => step.status === 'RUNNING' && step.kind !== 'SLEEP' && step.awaits === null);
   const waits = branches.filter((step) => !bodies.includes(step)).map((step) => waitText(step, facts));
   const sinceMs = Math.max(run.updatedAt.getTime(), facts.lastStepEndedAt?.getTime() ?? 0);
   const doing =
@@ -83,8 +84,25 @@ function waitText(step: StepAttempt, { now }: RunFacts): string {
   if (step.kind === 'SLEEP') {
     return `'${step.stepId}' sleeps and wakes ${inTime((step.firesAt?.getTime() ?? 0) - now.getTime())}`;
   }
+  if (step.awaits !== null) return `'${step.stepId}' waits for ${awaitedText(step)}`;
   const inMs = (step.nextRetryAt?.getTime() ?? 0) - now.getTime();
   return `step '${step.stepId}' is retried ${inTime(inMs)} after ${attemptText(step)} failed with ${errorText(step.failure)}`;
+}
+
+/** Steps that are named one by one. */
+const MAX_NAMED = 3;
+
+function waitingText(facts: RunFacts): string {
+  const awaited = facts.currentSteps.filter(({ awaits }) => awaits !== null);
+  const others = awaited.length - MAX_NAMED;
+  const named = awaited.slice(0, MAX_NAMED).map(awaitedText);
+  const rest = others > 0 ? [facts.currentSteps.length >= 100 ? 'many more' : `${others} more`] : [];
+  return awaited.length === 0 ? 'It waits.' : `It waits for ${list([...named, ...rest])}.`;
+}
+
+function awaitedText({ kind, awaits, stepId }: StepAttempt): string {
+  if (kind === 'CHILD') return `child run ${awaits} (step '${stepId}')`;
+  return `${kind.toLowerCase()} '${awaits}'`;
 }
 
 function explainPending(run: Run, facts: RunFacts): Explanation {
