@@ -13,3 +13,10 @@ it.concurrent('flight import: equals the direct computation after random kills',
   expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('equal the direct computation')]);
   expect(demo.output()).toContain('4 kills');
 }, 180_000);
+
+it.concurrent('airport distances: child runs on another task queue find what the direct computation finds', async ({
+  expect,
+}) => {
+  const demo = startProcess('examples/airport-distances/dist/demo.js', []);
+  expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('equal the direct computation')]);
+}, 120_000);

@@ -98,10 +98,10 @@ export class Children {
     return this.#handle(name, ids, result, isStarted.promise);
   }
 
-  #idsOf({ stepId, recorded, cut }: StepRef, { workflowId }: ChildOptions) {
+  #idsOf({ stepId, seq, recorded, cut }: StepRef, { workflowId }: ChildOptions) {
     const { run, now } = this.#host.facts;
     const attemptNumber = recorded?.attemptNumber ?? (cut?.attemptNumber ?? 0) + 1;
-    const runId = childRunId(now, { runId: run.runId, stepId, attemptNumber });
+    const runId = childRunId(now, { runId: run.runId, stepId, seq, attemptNumber });
     const derived = `${run.workflowId}/${stepId}${attemptNumber > 1 ? `/${attemptNumber}` : ''}`;
     return {
       runId,
