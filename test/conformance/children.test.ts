@@ -327,6 +327,8 @@ describe('children', () => {
     await isWaiting(handle.runId);
     const [child] = await childrenOf(handle.runId);
     await isWaiting(child?.runId ?? '');
+    await perdure.database
+      .sql`insert into perdure.child_ends values (${child?.runId ?? ''}, now() - interval '1 minute')`;
     await perdure.database.sql`
       update perdure.workflow_runs set status = 'TERMINATED', finished_at = now() - interval '1 minute' where run_id = ${child?.runId ?? ''}`;
     expect(await handle.result({ timeout: '20s' })).toBe('ChildTerminatedError');

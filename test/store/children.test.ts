@@ -117,7 +117,6 @@ describe('children', () => {
       parent_run_id: parent.runId,
       parent_step_id: 'c1',
       parent_close: 'CANCEL',
-      parent_told: null,
     });
     expect(await store.run(parent.runId)).toMatchObject({ has_children: true });
     await startChildren(store.db, [
@@ -222,7 +221,6 @@ describe('children', () => {
     const [arrival] = await take(1);
     expect(arrival).toMatchObject({ stepId: 'c1', status: 'COMPLETED' });
     expect(textOf(arrival?.output)).toBe('result');
-    expect(await store.run(id)).toMatchObject({ parent_told: true });
     expect(await tellParents(store.db, [id])).toEqual([]);
   });
 

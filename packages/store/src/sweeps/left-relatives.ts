@@ -7,10 +7,9 @@ import { defineStatement } from '../database/statement.js';
 
 const UNTOLD = defineStatement(
   'untold_children',
-  `select r.run_id from perdure.workflow_runs r
-  where r.parent_run_id is not null and r.finished_at is not null and r.parent_told is null
-    and r.finished_at <= perdure.clock() - $2::int * interval '1 ms'
-  order by r.finished_at
+  `select e.child_id as run_id from perdure.child_ends e
+  where e.ended_at <= perdure.clock() - $2::int * interval '1 ms'
+  order by e.ended_at
   limit $1`,
 );
 

@@ -13,23 +13,25 @@ alter table perdure.workflow_runs
   add column parent_step_id   text,
   -- What happens to the run when its parent no longer waits for it.
   add column parent_close     text check (parent_close in ('CANCEL', 'TERMINATE', 'ABANDON')),
-  -- The step of the parent has been given the outcome of this run.
-  add column parent_told      boolean,
   -- The run has started children that were not closed since it ended.
   add column has_children     boolean,
   -- A suspended run wakes after this many further ends of children, or some time after the first; null: after the first.
   add column children_awaited integer check (children_awaited >= 0),
   add constraint child_is_complete check (
-    (parent_run_id is null) = (parent_step_id is null) and (parent_run_id is null) = (parent_close is null)),
-  add constraint only_ended_children_tell check (parent_told is null or (parent_run_id is not null and finished_at is not null));
+    (parent_run_id is null) = (parent_step_id is null) and (parent_run_id is null) = (parent_close is null));
 
 -- The children of a run, in the order of their start.
 create index workflow_runs_children on perdure.workflow_runs (parent_run_id, run_id) where parent_run_id is not null;
--- Children that have ended and whose parent was not told: those of the last moments.
-create index workflow_runs_untold on perdure.workflow_runs (finished_at)
-  where parent_run_id is not null and finished_at is not null and parent_told is null;
 -- Parents that have ended and whose children were not closed: those of the last moments.
 create index workflow_runs_unclosed on perdure.workflow_runs (finished_at) where has_children and finished_at is not null;
+
+-- Children that have ended and whose parent was not told: those of the last moments. The statements that end runs insert here. A mark in the
+-- run would be another version of a wide row, in all of its indexes.
+create table perdure.child_ends (
+  child_id uuid        primary key,
+  ended_at timestamptz not null
+);
+alter table perdure.child_ends set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1);
 
 -- Starts children: the run of the child and the step of the parent that waits for its end are written together. When the
 -- workflow id is taken, the step ends as FAILED instead.
@@ -162,11 +164,11 @@ create function perdure.tell_parents(child_ids uuid[])
   begin
     perform perdure.lock_runs((
       select array_agg(c.parent_run_id) from perdure.workflow_runs c
-      where c.run_id = any(child_ids) and c.finished_at is not null and c.parent_run_id is not null and c.parent_told is null));
+      where c.run_id = any(child_ids) and c.finished_at is not null and c.parent_run_id is not null));
     return query
     with child as materialized (
       select * from perdure.workflow_runs c
-      where c.run_id = any(child_ids) and c.finished_at is not null and c.parent_run_id is not null and c.parent_told is null
+      where c.run_id = any(child_ids) and c.finished_at is not null and c.parent_run_id is not null
     ),
     ended as (
       update perdure.step_runs s

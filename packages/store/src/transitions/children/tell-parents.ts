@@ -2,8 +2,8 @@
  * Tells parents that their children have ended: their CHILD steps end, and suspended parents wake. The SQL is the function
  * `perdure.tell_parents`, which locks the parents and reads the children.
  *
- * The children are marked as told by a second statement, so that no statement locks a parent and a child. When it is not carried
- * out, the sweep tells the parent again, whose step has ended then. A parent that has ended, or no longer waits, is told nothing.
+ * The ends are in `child_ends` until the parent was told. When they are not taken from there, because of a crash, the sweep tells the parent
+ * again, whose step has ended then. A parent that has ended, or no longer waits, is told nothing.
  */
 import type { RunHolder } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -26,22 +26,17 @@ export interface ToldParent {
 
 const UNTOLD_AMONG = defineStatement(
   'untold_among',
-  `select r.run_id from perdure.workflow_runs r
-  where r.run_id = any($1::uuid[]) and r.finished_at is not null and r.parent_run_id is not null and r.parent_told is null
-  order by r.run_id`,
+  `select e.child_id from perdure.child_ends e where e.child_id = any($1::uuid[]) order by e.child_id`,
 );
 
 const TELL_PARENTS = defineStatement('tell_parents', 'select * from perdure.tell_parents($1::uuid[])');
 
-const MARK_TOLD = defineStatement(
-  'mark_told',
+const FORGET_ENDS = defineStatement(
+  'forget_ends',
   `with locked as materialized (
-    select r.run_id from perdure.workflow_runs r
-    where r.run_id = any($1::uuid[]) and r.finished_at is not null and r.parent_run_id is not null and r.parent_told is null
-    order by r.run_id
-    for no key update
+    select e.child_id from perdure.child_ends e where e.child_id = any($1::uuid[]) order by e.child_id for update
   )
-  update perdure.workflow_runs r set parent_told = true from locked l where r.run_id = l.run_id`,
+  delete from perdure.child_ends e using locked l where e.child_id = l.child_id`,
 );
 
 interface Row {
@@ -58,12 +53,12 @@ interface Row {
 /** @param childRunIds those that have not ended, or have no parent, are left out */
 export async function tellParents(db: Database, childRunIds: readonly string[]): Promise<ToldParent[]> {
   if (childRunIds.length === 0) return [];
-  // Read first: a child that ends between the two statements below must not be marked.
-  const untold = await db.query<{ run_id: string }>(UNTOLD_AMONG, [plainArray([...new Set(childRunIds)])]);
+  // Read first: the word of a child that ends between the two statements below must not be lost.
+  const untold = await db.query<{ child_id: string }>(UNTOLD_AMONG, [plainArray([...new Set(childRunIds)])]);
   if (untold.length === 0) return [];
-  const ids = plainArray(untold, ({ run_id }) => run_id);
+  const ids = plainArray(untold, ({ child_id }) => child_id);
   const rows = await db.query<Row>(TELL_PARENTS, [ids]);
-  await db.query(MARK_TOLD, [ids]);
+  await db.query(FORGET_ENDS, [ids]);
   return rows.map((row) => ({ namespace: row.namespace, runId: row.run_id, effect: effectOf(row) }));
 }
 

@@ -52,6 +52,10 @@ const CANCEL_RUNS = defineStatement(
     where j.verdict in ('cancelled', 'requested') and r.run_id = j.run_id
     returning r.run_id, r.status, r.parent_run_id is not null and r.finished_at is not null as has_parent,
       r.has_children is not null and r.finished_at is not null as has_children
+  ),
+  untold as (
+    insert into perdure.child_ends (child_id, ended_at) select run_id, perdure.clock() from changed where has_parent
+    on conflict do nothing
   )
   select j.ord::int as ord, j.verdict, coalesce(c.status, j.status) as status, coalesce(j.task_queue, '') as task_queue,
     j.leased_by, j.lease_token, c.has_parent, c.has_children

@@ -36,7 +36,7 @@ const DELETE_RUNS = defineStatement(
   'delete_runs',
   `with locked as materialized (
     select r.run_id, r.namespace, r.status, r.finished_at,
-      r.has_children or (r.parent_run_id is not null and r.parent_told is null) as has_open_ends
+      r.has_children or exists (select 1 from perdure.child_ends e where e.child_id = r.run_id) as has_open_ends
     from perdure.workflow_runs r
     where r.run_id = any($1::uuid[])
     order by r.run_id

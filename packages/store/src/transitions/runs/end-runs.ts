@@ -29,6 +29,10 @@ const COMPLETE_RUNS = defineStatement(
       as c(run_id, namespace, lease_token, output, output_encoding)
     where r.run_id = c.run_id and r.namespace = c.namespace and r.lease_token = c.lease_token and r.status = 'RUNNING'
     returning r.run_id, r.parent_run_id is not null as has_parent, r.has_children
+  ),
+  untold as (
+    insert into perdure.child_ends (child_id, ended_at) select run_id, perdure.clock() from ended where has_parent
+    on conflict do nothing
   )
   select count(*)::int as written,
     jsonb_object_agg(run_id, jsonb_build_object('hasParent', has_parent, 'hasChildren', coalesce(has_children, false)))
@@ -62,6 +66,10 @@ const END_RUNS = defineStatement(
     from judged j
     where j.verdict = 'end' and r.run_id = j.run_id
     returning r.run_id, r.parent_run_id is not null as has_parent, coalesce(r.has_children, false) as has_children
+  ),
+  untold as (
+    insert into perdure.child_ends (child_id, ended_at) select run_id, perdure.clock() from ended where has_parent
+    on conflict do nothing
   )
   select j.ord::int as ord, case when j.verdict = 'end' then 'ended' else j.verdict end as verdict, e.has_parent, e.has_children,
     case when j.verdict = 'end' and j.has_open_steps then perdure.cancel_open_steps(j.run_id) end as closed

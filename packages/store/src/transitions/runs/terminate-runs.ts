@@ -43,6 +43,10 @@ const TERMINATE_RUNS = defineStatement(
     from judged j
     where j.verdict = 'terminated' and r.run_id = j.run_id
     returning r.run_id, r.parent_run_id is not null as has_parent, r.has_children
+  ),
+  untold as (
+    insert into perdure.child_ends (child_id, ended_at) select run_id, perdure.clock() from changed where has_parent
+    on conflict do nothing
   )
   select j.ord::int as ord, j.verdict, j.status, j.leased_by, j.lease_token, c.has_parent, c.has_children,
     case when j.verdict = 'terminated' then perdure.cancel_open_steps(j.run_id) end as closed
