@@ -10,6 +10,8 @@ const PAGES = [
   'README.md',
   'docs/children.md',
   'docs/client.md',
+  'docs/events.md',
+  'docs/promises.md',
   'docs/workflows.md',
   'docs/your-project.md',
   'packages/perdure/README.md',

@@ -16,6 +16,7 @@ export const LAYERS = {
     'schema.ts',
     'signal.ts',
     'child.ts',
+    'event.ts',
     'context.ts',
     'workflow.ts',
     'activity.ts',

@@ -72,6 +72,11 @@ describe('commands', { timeout: 120_000 }, () => {
         { retry: { stopOn: ['CardDeclined'] } },
       );
     });
+    const asking = workflow('asking', async (ctx) => {
+      const promise = ctx.promise<string>('answer', { timeout: '3 days' });
+      const paid = await ctx.waitForEvent('paid', { key: 'k', timeout: '1 day' });
+      return [paid, await promise.result()];
+    });
     const retrying = workflow('retrying', async (ctx) => {
       await Promise.all([
         ctx.sleep('limit', '2h'),
@@ -119,10 +124,52 @@ describe('commands', { timeout: 120_000 }, () => {
         { retry: { maxAttempts: 2, initial: '20s', jitter: 0 } },
       );
     });
-    const workflows = [patient, again, family, greet, fail, nap, declined, retrying, busy];
+    const workflows = [patient, again, family, greet, fail, nap, declined, retrying, busy, asking];
     await perdure.startWorker({ taskQueue: 'q', workflows, build: 'b7', identity: 'web-3:4711' });
   });
   afterAll(() => perdure.stop());
+
+  it('run describe and history say what a waiting run waits for; event and promise bring it', async () => {
+    const runId = await startOne('asking');
+    await until('the run to wait', async () => (await cli(`run get ${runId}`)).output.includes('WAITING'));
+    const described = (await cli(`run describe ${runId}`)).output;
+    expect(described).toMatch(
+      /It waits for promise 'answer' \(for .*, times out in (3 d|72 h)\) and event 'paid' with key 'k' \(for .*, times out in (1 d|24 h)\)\./,
+    );
+    expect(described).toMatch(/paid +waits for event paid \(key 'k'\), since .*, times out /);
+    const [promiseId] = /[0-9a-f]{40}/.exec(described) as unknown as [string];
+    expect(described).toContain(`perdure promise resolve ${promiseId} '<json>'  # resolve 'answer'`);
+    const json = JSON.parse((await cli(`run describe ${runId} -o json`)).output);
+    expect(json).toMatchObject({ waitReason: 'ARRIVAL', run: { status: 'WAITING' } });
+    expect((await cli(`run history ${runId} -o wide`)).output).toMatch(
+      /paid +EVENT +WAITING .*waits for event paid \(key 'k'\) until/,
+    );
+    expect((await cli('run list -s waiting -o ids')).output).toContain(runId);
+
+    expect(await cli('event publish paid {')).toMatchObject({ exitCode: 2 });
+    const published = await cli(`event publish paid '{"amount":5}' --key k --request-id e1`);
+    expect(published.output).toMatch(/^Published event [0-9a-f-]{36}\. 1 wait received it\./);
+    expect((await cli(`event publish paid --key k --request-id e1`)).output).toContain('was published before');
+    expect((await cli('event list --name paid')).output).toMatch(/paid +k .*amount: 5/);
+    expect(JSON.parse((await cli('event list -o json')).output)).toMatchObject([
+      { name: 'paid', payload: { value: { amount: 5 } } },
+    ]);
+
+    expect((await cli('promise list')).output).toMatch(new RegExp(`${promiseId} +answer +PENDING`));
+    expect(await cli(`promise resolve ${promiseId} '"yes"'`)).toMatchObject({
+      exitCode: 0,
+      output: `${promiseId} RESOLVED\n`,
+    });
+    expect(await cli(`promise resolve ${promiseId} '"no"'`)).toMatchObject({
+      exitCode: 0,
+      output: expect.stringContaining('RESOLVED before; nothing was changed'),
+    });
+    expect(await cli(`promise reject ${promiseId} never`)).toMatchObject({ exitCode: 5 });
+    expect((await cli(`run result ${runId} -o json`)).output).toContain('yes');
+    expect((await cli(`promise show ${promiseId}`)).output).toMatch(/state +RESOLVED[\s\S]*value +'yes'/);
+    expect((await cli(`promise list --run ${runId}`)).output).toContain('RESOLVED');
+    expect(await cli('promise show none')).toMatchObject({ exitCode: 3 });
+  });
 
   it('a run is shown in every way', async () => {
     const id = await startOne('greet', `--input '"x"' --workflow-id my-order`);
@@ -245,9 +292,8 @@ describe('commands', { timeout: 120_000 }, () => {
     expect((await cli(`run count --parent ${id}`)).output).toMatch(/total +2/);
     expect((await cli(`run get ${ids[0]}`)).output).toContain(`${id}, step 'other'`);
     const described = (await cli('run describe family-1')).output;
-    expect(described).toContain(
-      `It waits for child run ${ids[1]} (step 'nap') and child run ${ids[0]} (step 'other').`,
-    );
+    expect(described).toContain(`It waits for child run ${ids[1]} (step 'nap') (for `);
+    expect(described).toContain(`and child run ${ids[0]} (step 'other') (for `);
     expect((await cli('run history family-1')).output).toContain(`child ${ids[0]}`);
     await cli('run terminate family-1');
     await until('the children to end', async () => !(await cli('run tree family-1')).output.includes('SLEEPING'));

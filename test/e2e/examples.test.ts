@@ -20,3 +20,9 @@ it.concurrent('airport distances: child runs on another task queue find what the
   const demo = startProcess('examples/airport-distances/dist/demo.js', []);
   expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('equal the direct computation')]);
 }, 120_000);
+
+it.concurrent('approval: decided by webhook, after a reminder and an escalation, or not at all', async ({ expect }) => {
+  const demo = startProcess('examples/approval/dist/demo.js', []);
+  expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('one has expired')]);
+  expect(demo.output()).toContain('new chairs: paid, approved by director');
+}, 120_000);

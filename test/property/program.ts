@@ -5,8 +5,8 @@ import type { Seeded } from '../support/seeded.js';
 export type Program =
   | { readonly kind: 'step'; readonly name: string; readonly step: StepSpec }
   | { readonly kind: 'sleep'; readonly name: string; readonly ms: number }
-  /** `timeoutMs` null: waits until there is one. */
-  | { readonly kind: 'signal'; readonly name: string; readonly timeoutMs: number | null }
+  /** `timeoutMs` null: waits until there is one. Events have the run's id as their key. */
+  | { readonly kind: 'signal' | 'event' | 'promise'; readonly name: string; readonly timeoutMs: number | null }
   | { readonly kind: 'sequence' | 'all' | 'settled' | 'race'; readonly children: readonly Program[] }
   | { readonly kind: 'try'; readonly body: Program; readonly handler: Program }
   | { readonly kind: 'finally'; readonly body: Program; readonly cleanup: Program }
@@ -45,7 +45,7 @@ export function randomProgram(random: Seeded, flavour: Flavour, depth = 0): Prog
   if (dice < 0) {
     // Whether a signal comes in time is a race.
     const timeoutMs = flavour.races ? random.pick([null, null, 0, 20, 300]) : null;
-    return { kind: 'signal', name: random.pick(SIGNALS), timeoutMs };
+    return { kind: random.pick(['signal', 'event', 'promise'] as const), name: random.pick(SIGNALS), timeoutMs };
   }
   if (dice < 3) return { kind: 'step', name: random.pick(NAMES), step: randomStep(random, flavour) };
   if (dice < 4) return { kind: 'sleep', name: random.pick(['nap', 'rest']), ms: random.pick(SLEEPS_MS) };
@@ -81,9 +81,15 @@ export interface World {
   readonly epoch: () => number;
   /** A body begins. */
   readonly onBody: (stepId: string, attemptNumber: number, atMostOnce: boolean) => void;
+  /** The code has made a promise: somebody resolves it. */
+  readonly onPromise: (promiseId: string) => void;
+  readonly runId: string;
 }
 
-type Ctx = Pick<WorkflowContext, 'step' | 'sleep' | 'waitForSignal' | 'uncancellable' | 'signal'>;
+type Ctx = Pick<
+  WorkflowContext,
+  'step' | 'sleep' | 'waitForSignal' | 'waitForEvent' | 'promise' | 'uncancellable' | 'signal'
+>;
 
 /** Executes a program, and notes everything that its code sees. */
 export async function interpret(program: Program, ctx: Ctx, world: World, trace: Trace): Promise<unknown> {
@@ -98,6 +104,24 @@ export async function interpret(program: Program, ctx: Ctx, world: World, trace:
       const wait = () =>
         timeoutMs === null ? ctx.waitForSignal<number>(name) : ctx.waitForSignal<number>(name, { timeout: timeoutMs });
       // Which wait of several gets which signal depends on the order of results: it is part of the trace alone.
+      return (await seen(trace, name, ctx, wait)) === null ? 'nothing' : name;
+    }
+    case 'event': {
+      const { name, timeoutMs } = program;
+      const limit = timeoutMs === null ? {} : { timeout: timeoutMs };
+      const wait = () => ctx.waitForEvent<number>(`${name} event`, { key: world.runId, ...limit });
+      return (await seen(trace, name, ctx, wait)) === null ? 'nothing' : name;
+    }
+    case 'promise': {
+      const { name, timeoutMs } = program;
+      const wait = () => {
+        const promise =
+          timeoutMs === null
+            ? ctx.promise<number>(`${name} promise`)
+            : ctx.promise<number>(`${name} promise`, { timeout: timeoutMs });
+        world.onPromise(promise.id);
+        return promise.result();
+      };
       return (await seen(trace, name, ctx, wait)) === null ? 'nothing' : name;
     }
     case 'sequence': {
@@ -190,6 +214,8 @@ export async function referenceOf(program: Program): Promise<string> {
     signal: new AbortController().signal,
     sleep: () => Promise.resolve(),
     waitForSignal: () => Promise.resolve(1),
+    waitForEvent: () => Promise.resolve(1),
+    promise: () => ({ id: '', result: () => Promise.resolve(1) }),
     uncancellable: <T>(work: () => Promise<T>) => work(),
     async step(name: string, _: unknown, options: { readonly retry: { readonly maxAttempts: number } }) {
       const stepId = idOf(name);
@@ -203,7 +229,7 @@ export async function referenceOf(program: Program): Promise<string> {
       }
     },
   };
-  const world: World = { epoch: () => 0, onBody: () => undefined };
+  const world: World = { epoch: () => 0, onBody: () => undefined, onPromise: () => undefined, runId: '' };
   return outcomeText(
     await interpret(program, ctx as never, world, []).then(
       (value) => ({ value }),

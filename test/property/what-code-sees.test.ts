@@ -76,6 +76,7 @@ describe('what the code of a run has seen', () => {
     const taskQueue = `q-${uuid()}`;
     const observed = new Map<string, Observed>();
     const caseOfRun = new Map<string, Case>();
+    const ended = new Set<string>();
     const of = (runId: string): Observed => {
       let one = observed.get(runId);
       if (one === undefined) {
@@ -95,6 +96,15 @@ describe('what the code of a run has seen', () => {
           run.bodies.set(stepId, (run.bodies.get(stepId) ?? 0) + 1);
           if (atMostOnce) run.atMostOnce.add(stepId);
         },
+        // Until it is recorded there is nothing to resolve; a run that has ended leaves it unresolved.
+        onPromise(promiseId: string) {
+          const resolve = (): void => {
+            if (ended.has(ctx.run.runId)) return;
+            perdure.client.resolvePromise(promiseId, 1).catch(() => setTimeout(resolve, SIGNAL_EVERY_MS));
+          };
+          resolve();
+        },
+        runId: ctx.run.runId,
       };
       const value = await interpret(program, ctx, world, trace);
       return { value, trace };
@@ -128,6 +138,7 @@ describe('what the code of a run has seen', () => {
       // One after the other: the order of sending is that of the numbers.
       for (const name of SIGNALS) {
         await perdure.client.handle(runId).signal(name, number, { requestId: `${name} ${number}` });
+        await perdure.client.publish(`${name} event`, number, { key: runId });
       }
     };
     const feeder = every(monotonicClock, SIGNAL_EVERY_MS, () => {
@@ -157,6 +168,7 @@ describe('what the code of a run has seen', () => {
             `hangs: ${JSON.stringify(run, (_, value) => (typeof value === 'bigint' ? Number(value) : value))}`,
           );
         }
+        ended.add(handle.runId);
         const { steps } = await perdure.workflows.getHistory({ runId: handle.runId, pageSize: 1_000 });
         for (const problem of await checkSignals(handle.runId, steps))
           problems.push(`program ${next.seed}: ${problem}`);

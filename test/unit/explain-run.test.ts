@@ -323,6 +323,35 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     'It COMPLETED after 58 ms.',
   ],
   [
+    'A waiting run says for what, since when and until when, and what else its branches do.',
+    run({ status: 'WAITING', wakeAt: inMs(3_600_000) }),
+    facts({
+      currentSteps: [
+        step({ kind: 'SIGNAL', awaits: 'go', firesAt: inMs(3_600_000) }),
+        step({ kind: 'EVENT', awaits: JSON.stringify({ namespace: 'default', name: 'paid', key: 'k' }) }),
+        step({ kind: 'PROMISE', stepId: 'approval', awaits: 'f00' }),
+        step({ kind: 'CHILD', stepId: 'child', awaits: 'order-7' }),
+        step({ kind: 'SLEEP', stepId: 'nap', firesAt: inMs(7_200_000) }),
+      ],
+    }),
+    WaitReason.ARRIVAL,
+    "It waits for signal 'go' (for 30 s, times out in 1 h), event 'paid' with key 'k' (for 30 s), promise 'approval' (for 30 s) and child 'order-7' (for 30 s). Meanwhile 'nap' sleeps and wakes in 2 h.",
+  ],
+  [
+    'A waiting run whose timeouts nobody ends says so.',
+    run({ status: 'WAITING', wakeAt: inMs(-60_000) }),
+    facts({ reapersAlive: 0, currentSteps: [step({ kind: 'SIGNAL', awaits: 'go', firesAt: inMs(-60_000) })] }),
+    WaitReason.ARRIVAL,
+    "It waits for signal 'go' (for 30 s, times out now). It was due to wake 1 min ago. No reaper is running to end its timeouts.",
+  ],
+  [
+    'A running run names the waits beside its bodies.',
+    run({ leasedBy: WORKER_ID, leaseExpiresAt: inMs(9_000) }),
+    facts({ holder: worker(), currentSteps: [step({}), step({ kind: 'SIGNAL', stepId: 'go', awaits: 'go' })] }),
+    WaitReason.EXECUTING,
+    "Worker web-3:4711 (build b7) is executing step 's' (attempt 1 of 3, for 30 s). Meanwhile 'go' waits for signal 'go' (for 30 s).",
+  ],
+  [
     'A cancelled run says why.',
     run({ status: 'CANCELLED', ...ended, cancelReason: 'stop it', cancelRequestedAt: inMs(-60_000) }),
     facts(),

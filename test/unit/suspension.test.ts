@@ -58,6 +58,7 @@ function suspendable() {
     clock,
   );
   const arrivals = new Arrivals(host, waits, false);
+  arrivals.onReplay({ entries: new Map(), places: new Map(), cut: new Map(), delivered: [] });
   const suspension = new Suspension(host, waits, arrivals, clock);
   const ends: string[] = [];
   const wait = (stepId: string, remainingMs: number, on: 'TIMER' | 'RETRY' = 'TIMER') => {

@@ -3,12 +3,16 @@ import {
   type Database,
   ENDED_CHANNEL,
   encodeEnded,
+  encodeNotices,
   encodeWakeup,
   expireRuns,
   expireSteps,
+  forgetEvents,
   type QueueRef,
+  type ReachedRun,
   reclaimLeases,
   retireStaleWorkers,
+  spreadEvents,
   tellParents,
   unclosedParents,
   untoldChildren,
@@ -56,7 +60,10 @@ export async function sweepExpired(context: SweepContext): Promise<boolean> {
   const ended = [...timedOut, ...reclaimed.failedRunIds];
   await notifyServers(context, [...stuck.queues, ...reclaimed.queues], ended);
   const moreRelatives = await sweepRelatives(context, ended);
-  return moreRelatives || timedOut.length >= limit || stuck.taken >= limit || reclaimed.runIds.length >= limit;
+  const moreEvents = await sweepEvents(context);
+  return (
+    timedOut.length >= limit || stuck.taken >= limit || reclaimed.runIds.length >= limit || moreRelatives || moreEvents
+  );
 }
 
 /** Ends that are younger, in ms, are passed on by the server that recorded them. */
@@ -88,6 +95,33 @@ async function sweepRelatives(context: SweepContext, ended: readonly string[]): 
     endedNow.map(({ runId }) => runId),
   );
   return untold.length >= config.batchSize || unclosed.length >= config.batchSize;
+}
+
+/** Continues events whose server died before they had reached every wait, and deletes those that are kept no longer, one batch each. */
+async function sweepEvents(context: SweepContext): Promise<boolean> {
+  const { db, config, log } = context;
+  const spread = await spreadEvents(db);
+  if (spread.reached.length > 0) log.info({ event: 'events_spread', runs: spread.reached.length });
+  await notifyReached(context, spread.reached);
+  const forgotten = await forgetEvents(db, { limit: config.batchSize });
+  if (forgotten.events > 0) log.debug({ event: 'events_forgotten', events: forgotten.events });
+  return spread.hasMore || forgotten.hasMore;
+}
+
+/** Something has come for runs: queues that have claimable ones, workers that hold others. */
+async function notifyReached(context: SweepContext, reached: readonly ReachedRun[]): Promise<void> {
+  if (context.config.wakeup === 'poll') return;
+  await notifyServers(
+    context,
+    reached.flatMap(({ effect }) => (effect.kind === 'woken' ? [effect.queue] : [])),
+    [],
+  );
+  const notices = reached.flatMap(({ namespace, runId, effect }) =>
+    effect.kind === 'arrived' ? [{ kind: 'arrived' as const, namespace, runId, ...effect.holder }] : [],
+  );
+  for (const payload of encodeNotices({ from: context.reaperId, notices })) {
+    await context.db.notify(WAKEUP_CHANNEL, payload);
+  }
 }
 
 async function notifyServers(

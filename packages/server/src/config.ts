@@ -158,6 +158,15 @@ export const serverOptions = defineOptions({
     unit: 'signals',
     description: 'Signals of a run that no step has received yet; the excess is refused as TOO_MANY_SIGNALS',
   },
+  eventRetentionMs: {
+    kind: 'duration',
+    env: 'PERDURE_EVENT_RETENTION',
+    flag: 'event-retention',
+    default: 24 * 3_600_000,
+    min: 60_000,
+    max: 30 * 24 * 3_600_000,
+    description: 'How long a published event is kept for waits that look back',
+  },
   stepTimeoutGraceMs: {
     kind: 'duration',
     env: 'PERDURE_STEP_TIMEOUT_GRACE',

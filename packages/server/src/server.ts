@@ -30,6 +30,7 @@ import { workflowService } from './services/workflow-service.js';
 import { checkPort, portTaken } from './transport/check-port.js';
 import { hostPort, startGrpcServer } from './transport/grpc-server.js';
 import { startHttpServer } from './transport/http-server.js';
+import { withPromises } from './transport/promise-routes.js';
 
 /** A running server. */
 export interface Server {
@@ -133,6 +134,7 @@ async function serve(
     log,
     wakeups,
     dispatcher,
+    stopping: stopping.signal,
     maxQueued: config.maxQueuedCommands,
     maxQueuedBytes: config.maxQueuedBytes,
   });
@@ -189,7 +191,12 @@ async function serve(
       if (stopping.signal.aborted) return 'The server is shutting down.';
       return watch.available ? undefined : 'The database is unavailable.';
     };
-    const httpServer = await startHttpServer({ ...shared, port: config.httpPort, notReady }).catch(async (error) => {
+    const httpServer = await startHttpServer({
+      ...shared,
+      port: config.httpPort,
+      notReady,
+      withRoutes: (next) => withPromises(context, next),
+    }).catch(async (error) => {
       await grpcServer.stop(0);
       throw portTaken(config.host, config.httpPort, error);
     });

@@ -248,7 +248,7 @@ export interface AwaitStep extends LeaseRef {
   readonly seq: number;
   readonly stepKind: AwaitedKind;
   readonly attemptNumber: number;
-  /** What it waits for: the name of a signal. */
+  /** What it waits for: the name of a signal, the id of a promise, an `EventWait` as JSON. */
   readonly awaits: string;
   /** 0: ends at once when nothing is there; null: waits without a limit. */
   readonly timeoutMs: number | null;

@@ -13,7 +13,23 @@ export * from './model.js';
 export { diagnose } from './reads/diagnose.js';
 export { endedAmong } from './reads/ended-among.js';
 export { findRunState, findRuns } from './reads/find-runs.js';
+export {
+  type EventCursor,
+  type EventFilter,
+  type EventPage,
+  listEvents,
+  type StoredEvent,
+} from './reads/list-events.js';
 export { listNamespaces, namespaceExists } from './reads/list-namespaces.js';
+export {
+  getPromise,
+  listPromises,
+  PROMISE_STATES,
+  type PromiseCursor,
+  type PromisePage,
+  type PromiseState,
+  type StoredPromise,
+} from './reads/list-promises.js';
 export { listReapers } from './reads/list-reapers.js';
 export { countRuns, listRuns } from './reads/list-runs.js';
 export { listTaskQueues } from './reads/list-task-queues.js';
@@ -30,6 +46,7 @@ export { startIdentity } from './run-id.js';
 export { LATEST_SCHEMA_VERSION, type MigrateOptions, type MigrateResult, migrate } from './schema/migrate.js';
 export { expireRuns } from './sweeps/expire-runs.js';
 export { expireSteps } from './sweeps/expire-steps.js';
+export { forgetEvents } from './sweeps/forget-events.js';
 export { unclosedParents, untoldChildren } from './sweeps/left-relatives.js';
 export { nextExpiryMs, nextWakeMs } from './sweeps/next-due.js';
 export { type Reclaimed, type ReclaimOptions, reclaimLeases } from './sweeps/reclaim-leases.js';
@@ -45,6 +62,14 @@ export {
   type CreateNamespaceOutcome,
   createNamespaces,
 } from './transitions/create-namespaces.js';
+export { type PublishEvent, type PublishEventOutcome, publishEvents } from './transitions/events/publish-events.js';
+export { type Spread, spreadEvents } from './transitions/events/spread-events.js';
+export type { ArrivalEffect, ReachedRun } from './transitions/parts/arrival-effect.js';
+export {
+  type SettlePromise,
+  type SettlePromiseOutcome,
+  settlePromises,
+} from './transitions/promises/settle-promises.js';
 export { cancelRuns } from './transitions/runs/cancel-runs.js';
 export { claimRuns } from './transitions/runs/claim-runs.js';
 export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions/runs/delete-runs.js';
@@ -56,12 +81,7 @@ export { retryRunAttempts } from './transitions/runs/retry-run-attempts.js';
 export { isGuarded, startRuns } from './transitions/runs/start-runs.js';
 export { suspendRuns } from './transitions/runs/suspend-runs.js';
 export { terminateRuns } from './transitions/runs/terminate-runs.js';
-export {
-  type ArrivalEffect,
-  type SendSignal,
-  type SendSignalOutcome,
-  sendSignals,
-} from './transitions/signals/send-signals.js';
+export { type SendSignal, type SendSignalOutcome, sendSignals } from './transitions/signals/send-signals.js';
 export { awaitSteps } from './transitions/steps/await-steps.js';
 export { beginSteps } from './transitions/steps/begin-steps.js';
 export { completeSteps } from './transitions/steps/complete-steps.js';

@@ -37,7 +37,7 @@ export const STEP_KINDS = [
 export type StepKind = (typeof STEP_KINDS)[number];
 
 /** Kinds of steps that end from outside of the run (decision 0020). */
-export const AWAITED_KINDS = ['SIGNAL'] as const;
+export const AWAITED_KINDS = ['SIGNAL', 'EVENT', 'PROMISE'] as const;
 export type AwaitedKind = (typeof AWAITED_KINDS)[number];
 
 export const WORKER_STATUSES = ['ONLINE', 'DRAINING', 'OFFLINE'] as const;
@@ -161,7 +161,7 @@ export interface StepAttempt {
   readonly finishedAt: Date | null;
   readonly nextRetryAt: Date | null;
   readonly firesAt: Date | null;
-  /** What a step of an awaited kind waits for, or has waited for: the name of a signal, the id of a child run. */
+  /** What a step of an awaited kind waits for, or has waited for: the name of a signal, the id of a promise or a child run, an {@link EventWait} as JSON. */
   readonly awaits: string | null;
   readonly deadlineAt: Date | null;
   readonly failure: Failure | null;
@@ -169,6 +169,18 @@ export interface StepAttempt {
   readonly input?: Payload | null;
   readonly output?: Payload | null;
   readonly heartbeat?: Payload | null;
+}
+
+/** Which events a wait is for: `awaits` of a step of kind EVENT, as JSON. */
+export interface EventWait {
+  readonly namespace: string;
+  readonly name: string;
+  /** Absent: events with any key, or none. */
+  readonly key?: string;
+  /** Events published this long before the beginning of the wait count. At most one of the two is given. */
+  readonly lookBackMs?: number;
+  /** Events published from this time on count: ISO 8601. */
+  readonly since?: string;
 }
 
 /** The latest attempt of a step as a replay needs it. */

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { ChildOptions, ChildRun, MapOptions } from './child.js';
 import type { Duration } from './duration.js';
+import type { EventDefinition } from './event.js';
 import type { RetryPolicy } from './retry.js';
 import type { Signal } from './signal.js';
 
@@ -54,6 +55,33 @@ export interface ChildWorkflow<Input = unknown, Output = unknown> {
 export interface WaitOptions {
   /** 0 to 10 years; 0: only what is there already. */
   readonly timeout: Duration;
+}
+
+/** Which events a wait is for, and how long to wait. */
+export interface EventWaitOptions {
+  /** Only events published with this key, 1 to 255 bytes; default: any event with the name. */
+  readonly key?: string;
+  /** 0 to 10 years; 0: only what `since` finds. Default: no limit. */
+  readonly timeout?: Duration;
+  /**
+   * Events published before the wait count as well: from this long before its beginning on, or from this time on, as far as the server
+   * keeps them (24 hours by default). The oldest comes first, and a run receives none twice. Default: events published after its beginning.
+   */
+  readonly since?: Duration | Date;
+}
+
+/** A promise that anyone who knows its id resolves or rejects, once. */
+export interface DurablePromise<Value> {
+  /** Give it to who is to settle the promise: 40 characters, which nobody guesses, and which do not tell the run id. */
+  readonly id: string;
+  /**
+   * Waits without occupying a slot; the same promise each time.
+   *
+   * @returns what it was resolved with; null when its timeout has passed
+   * @throws what it was rejected with
+   * @throws {CancelledError} when the run is being cancelled
+   */
+  result(): Promise<Value>;
 }
 
 /** What the body of a step receives. Its methods may be destructured. */
@@ -180,6 +208,44 @@ export interface WorkflowContext {
     fn: (item: Item, index: number) => Result | PromiseLike<Result>,
     options?: MapOptions,
   ): Promise<Awaited<Result>[]>;
+  /**
+   * Waits for an event without occupying a slot. Every wait that is open when an event is published receives it, in all runs of the
+   * namespace. A step named like the event records it.
+   *
+   * @param event made with `event(name)`, or its name
+   * @returns what was published; with `timeout`: null when nothing came in time
+   * @throws {CancelledError} when the run is being cancelled
+   * @throws {InvalidInputError} when what was published does not fit the event's schema
+   */
+  waitForEvent<Received>(
+    event: EventDefinition<never, Received> | string,
+    options: EventWaitOptions & { readonly timeout: Duration },
+  ): Promise<Received | null>;
+  waitForEvent<Received>(
+    event: EventDefinition<never, Received> | string,
+    options?: EventWaitOptions,
+  ): Promise<Received>;
+  /**
+   * Publishes an event, exactly once; recorded as a step named like the event.
+   *
+   * @param options `key`: what it happened to, 1 to 255 bytes; default: none
+   * @throws {InvalidInputError} when the payload does not fit the event's schema
+   */
+  publish<Published>(
+    event: EventDefinition<Published, unknown> | string,
+    payload?: Published,
+    options?: { readonly key?: string },
+  ): Promise<void>;
+  /**
+   * A promise that is resolved or rejected from outside: by a client, the command line, or a webhook that calls the server over HTTP.
+   * It begins at once, and its timeout counts from here; a step of this name records it. Bodies that begin later wait until it is recorded,
+   * so an id that they give away can be used.
+   *
+   * @param name 1 to 200 bytes without control characters; the n-th use of a name in a run gets the id `name#n`
+   * @throws {TypeError} naming what is wrong
+   */
+  promise<Value = unknown>(name: string): DurablePromise<Value>;
+  promise<Value = unknown>(name: string, options: WaitOptions): DurablePromise<Value | null>;
   /** Executes clean-up: steps and sleeps inside `work` run although the run is being cancelled. Returns what `work` returns. */
   uncancellable<T>(work: () => Promise<T>): Promise<T>;
   /** The database's time of the latest result; the same in every replay. */

@@ -2,6 +2,8 @@ export { type Activity, activity } from './activity.js';
 export type { ChildOptions, ChildRun, MapOptions } from './child.js';
 export { Client, type ClientOptions } from './client/client.js';
 export type { ListOptions } from './client/list-options.js';
+export type { PromiseSettlement, PromiseState, PromiseSummary } from './client/promises.js';
+export type { PublishedEvent, PublishOptions } from './client/publish-event.js';
 export type { ResultOptions } from './client/result-deadline.js';
 export { RunHandle } from './client/run-handle.js';
 export type { RunStatus, RunSummary } from './client/run-summary.js';
@@ -12,7 +14,15 @@ export type { Codec, EncodedPayload } from './codec/codec.js';
 export { devalueCodec } from './codec/devalue-codec.js';
 export { type GzipCodecOptions, gzipCodec } from './codec/gzip-codec.js';
 export { jsonCodec } from './codec/json-codec.js';
-export type { RunInfo, StepContext, StepOptions, WaitOptions, WorkflowContext } from './context.js';
+export type {
+  DurablePromise,
+  EventWaitOptions,
+  RunInfo,
+  StepContext,
+  StepOptions,
+  WaitOptions,
+  WorkflowContext,
+} from './context.js';
 export type { Duration } from './duration.js';
 export {
   AwaitTimeoutError,
@@ -35,6 +45,7 @@ export {
   WorkflowFailedError,
   WorkflowTerminatedError,
 } from './errors/errors.js';
+export { type EventDefinition, event } from './event.js';
 export type { ErrorMatcher, RetryPolicy } from './retry.js';
 export {
   type CallOptions,

@@ -3,6 +3,7 @@ import type { Duration, Timestamp } from '@bufbuild/protobuf/wkt';
 import { parseDuration } from '@perdure/config';
 import { durationOf, timestampOf } from '@perdure/proto';
 import { InvalidArgumentError } from 'commander';
+import { CliError, EXIT } from '../exit-codes.js';
 
 export function integerArgument(text: string): number {
   const value = Number(text);
@@ -37,6 +38,16 @@ export function timeArgument(text: string): Timestamp {
 /** For options that may be given several times. */
 export function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, ...value.split(',')];
+}
+
+/** @param what begins the error, for example `The input` */
+export function parseJson(text: string, what: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new CliError(`${what} is not JSON: ${why}. A text needs quotes: '"hello"'.`, EXIT.usage);
+  }
 }
 
 /** For commands that show errors. */

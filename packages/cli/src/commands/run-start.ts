@@ -8,7 +8,7 @@ import { v7 as newUuid } from 'uuid';
 import { CliError, EXIT } from '../exit-codes.js';
 import { printOne } from '../output/print.js';
 import { withSession } from '../session.js';
-import { countArgument, durationArgument, FULL_STACK, integerArgument } from './arguments.js';
+import { countArgument, durationArgument, FULL_STACK, integerArgument, parseJson } from './arguments.js';
 import { showResult } from './run-result.js';
 
 const REUSE_POLICIES = {
@@ -95,12 +95,7 @@ function readInput({ input, inputFile }: StartOptions): unknown {
   }
   const text = input ?? (inputFile === undefined ? undefined : readInputFile(inputFile));
   if (text === undefined) return undefined;
-  try {
-    return JSON.parse(text) as unknown;
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new CliError(`The input is not JSON: ${why}. A text needs quotes: --input '"hello"'.`, EXIT.usage);
-  }
+  return parseJson(text, 'The input');
 }
 
 function readInputFile(path: string): string {

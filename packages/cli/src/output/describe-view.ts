@@ -13,7 +13,7 @@ import { failureChain } from './failures.js';
 import { payloadLine } from './payloads.js';
 import { fieldsText } from './print.js';
 import { payloadFields, runFields, runJson } from './run-view.js';
-import { attemptText, stepJson } from './step-view.js';
+import { attemptText, awaitsText, stepJson } from './step-view.js';
 import { count, safe } from './text.js';
 import { betweenMs, spanText, timeFromText } from './time.js';
 import { workerJson } from './worker-view.js';
@@ -83,8 +83,12 @@ function nowLine(step: StepAttempt, now: DescribeRunResponse['now']): NowLine {
 
 function stateText(step: StepAttempt, now: DescribeRunResponse['now']): string {
   if (step.kind === StepKind.SLEEP) return `sleeps until ${timeFromText(step.firesAt, now)}`;
-  if (step.kind === StepKind.CHILD)
-    return `waits for child run ${step.awaits} since ${timeFromText(step.startedAt, now)}`;
+  if (step.awaits !== '') {
+    return [
+      `waits for ${awaitsText(step)}, since ${timeFromText(step.startedAt, now)}`,
+      ...(step.firesAt === undefined ? [] : [`times out ${timeFromText(step.firesAt, now)}`]),
+    ].join(', ');
+  }
   const attempt = `attempt ${attemptText(step)}`;
   if (step.status !== StepStatus.RUNNING) {
     const isDue = (betweenMs(now, step.nextRetryAt) ?? 0) <= 0;
@@ -101,6 +105,15 @@ function stateText(step: StepAttempt, now: DescribeRunResponse['now']): string {
 function fieldsOf(lines: readonly NowLine[]): string {
   const width = Math.max(...lines.map(([step]) => step.length));
   return lines.map(([step, state]) => `  ${step.padEnd(width)}  ${state}`).join('\n');
+}
+
+const MAX_NEXT = 3;
+
+/** The command that brings what a step waits for. */
+function bringing(step: StepAttempt, perdure: (command: string, purpose: string) => string): string[] {
+  return step.kind === StepKind.PROMISE && step.awaits !== ''
+    ? [perdure(`promise resolve ${step.awaits} '<json>'`, `resolve '${step.stepId}'`)]
+    : [];
 }
 
 /** What a person may do now; a pure function of the answer. */
@@ -125,6 +138,8 @@ export function nextSteps({ run, waitReason, reapersAlive, currentSteps, now }: 
     case WaitReason.RUN_RETRY:
     case WaitReason.RECLAIM_BACKOFF:
       return [...reaper, history];
+    case WaitReason.ARRIVAL:
+      return [...reaper, ...currentSteps.slice(0, MAX_NEXT).flatMap((step) => bringing(step, perdure))];
     case WaitReason.EXECUTING:
       return currentSteps.some((step) => step.failure !== undefined)
         ? [history]

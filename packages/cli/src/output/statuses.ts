@@ -8,14 +8,17 @@ const COLOURS: Readonly<Record<string, (text: string) => string>> = {
   CANCELLED: pc.yellow,
   RUNNING: pc.cyan,
   SLEEPING: pc.blue,
+  WAITING: pc.blue,
+  TIMED_OUT: pc.yellow,
   PENDING: pc.magenta,
 };
 
 export const runStatusText = (status: RunStatus): string => coloured(RunStatus[status]);
 
-/** A timer that has not fired sleeps; it does not run. */
-export function stepStatusText({ kind, status }: StepAttempt): string {
-  return coloured(kind === StepKind.SLEEP && status === StepStatus.RUNNING ? 'SLEEPING' : StepStatus[status]);
+/** A timer that has not fired sleeps, and a step whose end comes from outside waits; they do not run. */
+export function stepStatusText({ kind, status, awaits }: StepAttempt): string {
+  if (status !== StepStatus.RUNNING) return coloured(StepStatus[status]);
+  return coloured(kind === StepKind.SLEEP ? 'SLEEPING' : awaits === '' ? 'RUNNING' : 'WAITING');
 }
 
 function coloured(status: string | undefined): string {
@@ -23,11 +26,12 @@ function coloured(status: string | undefined): string {
   return (COLOURS[text] ?? ((plain: string) => plain))(text);
 }
 
-/** Statuses to filter by. Nothing reaches WAITING and PAUSED yet, so they are not offered. */
+/** Statuses to filter by. Nothing reaches PAUSED yet, so it is not offered. */
 export const OFFERED_STATUSES: readonly RunStatus[] = [
   RunStatus.PENDING,
   RunStatus.RUNNING,
   RunStatus.SLEEPING,
+  RunStatus.WAITING,
   RunStatus.COMPLETED,
   RunStatus.FAILED,
   RunStatus.CANCELLED,

@@ -78,11 +78,16 @@ function barsOf(steps: readonly StepAttempt[]): (step: StepAttempt) => string {
 }
 
 /** `2 of 3`: the counted attempt of those that the policy allows; `4 (2 of 3)` when not all attempts count. */
-export function attemptText({ kind, attemptNumber, countedAttempt, maxCountedAttempts }: StepAttempt): string {
-  if (kind === StepKind.SLEEP || (kind === StepKind.CHILD && attemptNumber === 1)) return '';
+export function attemptText(step: StepAttempt): string {
+  const { kind, awaits, attemptNumber, countedAttempt, maxCountedAttempts } = step;
+  if (kind === StepKind.SLEEP || awaits !== '') return '';
   const counted = maxCountedAttempts > 0 ? `${countedAttempt} of ${maxCountedAttempts}` : String(countedAttempt);
   return attemptNumber === countedAttempt ? counted : `${attemptNumber} (${counted})`;
 }
+
+/** What a step waits for from outside: `signal approved`, `promise 3f…`. */
+export const awaitsText = ({ kind, awaits }: StepAttempt): string =>
+  `${(StepKind[kind] ?? '').toLowerCase()} ${safe(awaits)}`;
 
 /** True when some attempt does not count, which a reader has to be told once. */
 export const hasUncounted = (steps: readonly StepAttempt[]): boolean =>
@@ -94,7 +99,11 @@ function nextText(step: StepAttempt): string {
   if (step.kind === StepKind.SLEEP) {
     return step.status === StepStatus.RUNNING ? `wakes ${timeText(step.firesAt)}` : '';
   }
-  if (step.kind === StepKind.CHILD && step.awaits !== '') return `child ${step.awaits}`;
+  if (step.awaits !== '') {
+    if (step.status !== StepStatus.RUNNING) return step.kind === StepKind.CHILD ? awaitsText(step) : '';
+    const timeout = step.firesAt === undefined ? '' : ` until ${timeText(step.firesAt)}`;
+    return `waits for ${awaitsText(step)}${timeout}`;
+  }
   if (step.status === StepStatus.RUNNING) {
     return step.deadlineAt === undefined ? '' : `times out ${timeText(step.deadlineAt)}`;
   }
@@ -117,8 +126,8 @@ export function stepText(step: StepAttempt, fullStack: boolean): string {
     ['started', timeText(step.startedAt)],
     ['ended', timeText(step.finishedAt)],
     ['took', spanText(betweenMs(step.startedAt, step.finishedAt))],
-    ['child run', step.kind === StepKind.CHILD && step.awaits !== '' ? step.awaits : undefined],
-    ['wakes', timeText(step.firesAt)],
+    ['waits for', step.awaits === '' ? undefined : awaitsText(step)],
+    [step.awaits === '' ? 'wakes' : 'times out', timeText(step.firesAt)],
     ['next attempt', timeText(step.nextRetryAt)],
     ['times out', timeText(step.deadlineAt)],
     ['input', payloadText(step.input)],

@@ -9,7 +9,10 @@ import type {
   EndRun,
   EndRunOutcome,
   LeaseNotice,
+  PublishEvent,
+  PublishEventOutcome,
   QueueRef,
+  ReachedRun,
   Relatives,
   ReleaseRun,
   ReleaseRunOutcome,
@@ -19,6 +22,8 @@ import type {
   RunHolder,
   SendSignal,
   SendSignalOutcome,
+  SettlePromise,
+  SettlePromiseOutcome,
   SettleStep,
   SettleStepOutcome,
   StartChild,
@@ -34,8 +39,8 @@ import type {
 } from '@perdure/store';
 
 export type Effect =
-  /** A run has become claimable. `workflowType`: undefined when not known. */
-  | { readonly kind: 'runnable'; readonly queue: QueueRef; readonly workflowType?: string }
+  /** Runs have become claimable. `workflowType`: undefined when not known; `runs`: 1 when absent. */
+  | { readonly kind: 'runnable'; readonly queue: QueueRef; readonly workflowType?: string; readonly runs?: number }
   /** A run wakes after this time. */
   | { readonly kind: 'wakes'; readonly inMs: number }
   /** A deadline passes after this time. */
@@ -47,7 +52,9 @@ export type Effect =
   /** A run has ended, or goes back before steps that started children: its parent is told, its children are closed. */
   | { readonly kind: 'relatives'; readonly runId: string; readonly hasParent: boolean; readonly hasChildren: boolean }
   /** A worker gets a notice about its run. */
-  | { readonly kind: 'notice'; readonly notice: WorkerNotice };
+  | { readonly kind: 'notice'; readonly notice: WorkerNotice }
+  /** An event has not reached every wait for it. */
+  | { readonly kind: 'unspread' };
 
 export type EffectsOf<Command, Outcome> = (command: Command, outcome: Outcome) => readonly Effect[];
 
@@ -157,6 +164,39 @@ export function afterTerminate(command: TerminateRun, outcome: TerminateRunOutco
 
 export function afterSignal(command: SendSignal, outcome: SendSignalOutcome): readonly Effect[] {
   return outcome.kind === 'sent' ? arrivalEffects(command, outcome.effect) : NONE;
+}
+
+export function afterPublish(_command: PublishEvent, outcome: PublishEventOutcome): readonly Effect[] {
+  switch (outcome.kind) {
+    case 'published':
+      return outcome.isSpread
+        ? afterReached(outcome.reached)
+        : [...afterReached(outcome.reached), { kind: 'unspread' }];
+    case 'already_published':
+      // The server that published it may have died before it had reached every wait.
+      return outcome.isSpread ? NONE : [{ kind: 'unspread' }];
+    case 'namespace_not_found':
+      return NONE;
+  }
+}
+
+export function afterSettlePromise(_command: SettlePromise, outcome: SettlePromiseOutcome): readonly Effect[] {
+  return outcome.kind === 'settled' ? arrivalEffects(outcome.reached, outcome.reached.effect) : NONE;
+}
+
+/** Something has come for many runs: one effect for each queue and type of which runs were suspended. */
+export function afterReached(reached: readonly ReachedRun[]): readonly Effect[] {
+  const notices: Effect[] = [];
+  const runnable = new Map<string, Effect & { readonly kind: 'runnable' }>();
+  for (const run of reached) {
+    const { effect } = run;
+    if (effect.kind === 'woken') {
+      const { queue, workflowType } = effect;
+      const key = `${queue.namespace}\n${queue.taskQueue}\n${workflowType}`;
+      runnable.set(key, { kind: 'runnable', queue, workflowType, runs: (runnable.get(key)?.runs ?? 0) + 1 });
+    } else notices.push(...arrivalEffects(run, effect));
+  }
+  return [...runnable.values(), ...notices];
 }
 
 /** Something has come for a run: a suspended one is claimable, the worker of another one takes it. */

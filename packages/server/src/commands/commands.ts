@@ -5,6 +5,7 @@ import type { Wakeups } from '../dispatch/wakeups.js';
 import type { Effect } from './after-commit.js';
 import { Coalescer } from './coalescer.js';
 import { type CommandKind, commandTable } from './command-table.js';
+import { EventSpreader } from './event-spreader.js';
 import { RunOrder } from './run-order.js';
 
 /** Submits one command; resolves with its outcome once it is committed. */
@@ -32,6 +33,8 @@ export interface CommandsOptions {
   readonly log: Logger;
   readonly wakeups: Wakeups;
   readonly dispatcher: Dispatcher;
+  /** Aborted when the server stops. */
+  readonly stopping: AbortSignal;
   /** Most commands of one kind that may wait. */
   readonly maxQueued: number;
   /** Most bytes of values of one kind that may wait. */
@@ -39,10 +42,13 @@ export interface CommandsOptions {
 }
 
 export function createCommands(options: CommandsOptions): Commands {
-  const { db, log, wakeups, maxQueued, maxQueuedBytes } = options;
+  const { db, log, wakeups, maxQueued, maxQueuedBytes, stopping } = options;
   const onFault = (error: unknown) => log.error({ event: 'callback_failed', err: error });
   // Set below, before any command is carried out.
   let toRelatives: (effect: Extract<Effect, { kind: 'relatives' }>) => void = () => undefined;
+  const apply = (effect: Effect) =>
+    effect.kind === 'relatives' ? toRelatives(effect) : applyEffect(wakeups, spreader, effect, onFault);
+  const spreader = new EventSpreader({ db, log, stopping, apply });
 
   const coalescerOf = <Command, Outcome>(kind: CommandKind<Command, Outcome>) =>
     new Coalescer<Command, Outcome>({
@@ -57,10 +63,7 @@ export function createCommands(options: CommandsOptions): Commands {
         const { effects } = kind;
         if (effects !== undefined) {
           commands.forEach((command, index) => {
-            for (const effect of effects(command, outcomes[index] as Outcome)) {
-              if (effect.kind === 'relatives') toRelatives(effect);
-              else applyEffect(wakeups, effect, onFault);
-            }
+            for (const effect of effects(command, outcomes[index] as Outcome)) apply(effect);
           });
         }
         return outcomes;
@@ -113,13 +116,14 @@ function untilRead<Command, Outcome>(submit: Submit<Command, Outcome>): Submit<C
 /** Runs after the commit, so an error here changes no outcome: waiting callers find the change with their next fallback read. */
 function applyEffect(
   wakeups: Wakeups,
+  spreader: EventSpreader,
   effect: Exclude<Effect, { kind: 'relatives' }>,
   onFault: (error: unknown) => void,
 ): void {
   try {
     switch (effect.kind) {
       case 'runnable':
-        wakeups.runnable(effect.queue, 1, effect.workflowType);
+        wakeups.runnable(effect.queue, effect.runs ?? 1, effect.workflowType);
         break;
       case 'wakes':
         wakeups.wakesIn(effect.inMs);
@@ -135,6 +139,9 @@ function applyEffect(
         break;
       case 'notice':
         wakeups.notice(effect.notice);
+        break;
+      case 'unspread':
+        spreader.spread();
         break;
     }
   } catch (error) {

@@ -126,6 +126,15 @@ export function runClosed(runId: string, status: RunStatus): RpcError {
   );
 }
 
+export function promiseNotFound(promiseId: string): RpcError {
+  return new RpcError(
+    StatusCode.NOT_FOUND,
+    ErrorReason.PROMISE_NOT_FOUND,
+    `There is no promise '${promiseId}' in this namespace. Its run was deleted, or has not recorded it yet; \`perdure promise list\` lists the pending ones.`,
+    { metadata: { promise_id: promiseId } },
+  );
+}
+
 export function tooManySignals(runId: string, max: number): RpcError {
   return new RpcError(
     StatusCode.RESOURCE_EXHAUSTED,

@@ -1,5 +1,6 @@
 import { WaitReason } from '@perdure/proto';
 import { type Failure, type Run, type RunFacts, type StepAttempt, SUSPECT_LOSSES } from '@perdure/store';
+import { awaitsPhrase } from '../rpc/encode/awaits.js';
 import { attemptText, errorLine, errorText, list, oneLine, span, workerText } from '../rpc/phrases.js';
 
 /** Why a run is not moving, for programs and for people. */
@@ -21,7 +22,7 @@ export function explainRun(run: Run, facts: RunFacts): Explanation {
     case 'SLEEPING':
       return withCancel(run, facts, explainSleeping(run, facts));
     case 'WAITING':
-      return withCancel(run, facts, { reason: WaitReason.UNSPECIFIED, text: waitingText(facts) });
+      return withCancel(run, facts, explainWaiting(run, facts));
     // Reserved: no run has this status yet.
     case 'PAUSED':
       return withCancel(run, facts, { reason: WaitReason.UNSPECIFIED, text: `It is ${run.status}.` });
@@ -81,28 +82,34 @@ function bodyText(step: StepAttempt, now: Date): string {
 }
 
 function waitText(step: StepAttempt, { now }: RunFacts): string {
+  if (step.awaits !== null) return `'${step.stepId}' waits for ${arrivalText(step, now)}`;
   if (step.kind === 'SLEEP') {
     return `'${step.stepId}' sleeps and wakes ${inTime((step.firesAt?.getTime() ?? 0) - now.getTime())}`;
   }
-  if (step.awaits !== null) return `'${step.stepId}' waits for ${awaitedText(step)}`;
   const inMs = (step.nextRetryAt?.getTime() ?? 0) - now.getTime();
   return `step '${step.stepId}' is retried ${inTime(inMs)} after ${attemptText(step)} failed with ${errorText(step.failure)}`;
 }
 
-/** Steps that are named one by one. */
-const MAX_NAMED = 3;
-
-function waitingText(facts: RunFacts): string {
-  const awaited = facts.currentSteps.filter(({ awaits }) => awaits !== null);
-  const others = awaited.length - MAX_NAMED;
-  const named = awaited.slice(0, MAX_NAMED).map(awaitedText);
-  const rest = others > 0 ? [facts.currentSteps.length >= 100 ? 'many more' : `${others} more`] : [];
-  return awaited.length === 0 ? 'It waits.' : `It waits for ${list([...named, ...rest])}.`;
+/** `signal 'go' (for 3 s, times out in 2 h)`. */
+function arrivalText(step: StepAttempt, now: Date): string {
+  const timeout = step.firesAt === null ? '' : `, times out ${inTime(step.firesAt.getTime() - now.getTime())}`;
+  return `${awaitsPhrase(step)} (for ${span(now.getTime() - step.startedAt.getTime())}${timeout})`;
 }
 
-function awaitedText({ kind, awaits, stepId }: StepAttempt): string {
-  if (kind === 'CHILD') return `child run ${awaits} (step '${stepId}')`;
-  return `${kind.toLowerCase()} '${awaits}'`;
+/** Waits that a sentence names one by one. */
+const MAX_NAMED = 10;
+
+function explainWaiting(run: Run, facts: RunFacts): Explanation {
+  const awaited = facts.currentSteps.filter((step) => step.awaits !== null);
+  const others = facts.currentSteps.filter((step) => step.awaits === null).map((step) => waitText(step, facts));
+  const named = awaited.slice(0, MAX_NAMED).map((step) => arrivalText(step, facts.now));
+  const more = awaited.length > MAX_NAMED ? [`${awaited.length - MAX_NAMED} more`] : [];
+  const what = awaited.length === 0 ? 'something from outside' : list([...named, ...more]);
+  const meanwhile = others.length === 0 ? '' : ` Meanwhile ${list(others)}.`;
+  const lateMs = run.wakeAt === null ? 0 : facts.now.getTime() - run.wakeAt.getTime();
+  const late = lateMs > LATE_MS ? ` It was due to wake ${span(lateMs)} ago.` : '';
+  const nobody = run.wakeAt !== null && facts.reapersAlive === 0 ? ` ${NO_REAPER} to end its timeouts.` : '';
+  return { reason: WaitReason.ARRIVAL, text: `It waits for ${what}.${meanwhile}${late}${nobody}` };
 }
 
 function explainPending(run: Run, facts: RunFacts): Explanation {

@@ -29,9 +29,11 @@ import { runStatusNumber } from '../rpc/enums.js';
 import { stepNotFound } from '../rpc/outcomes.js';
 import { awaitRun } from './await-run.js';
 import { checkNamespace } from './check-namespace.js';
+import { events } from './events.js';
 import { explainRun } from './explain-run.js';
 import { runOf } from './find-run.js';
 import { messages } from './messages.js';
+import { promises } from './promises.js';
 import { runActions } from './run-actions.js';
 import { runStarts } from './run-starts.js';
 import { watchRun } from './watch-run.js';
@@ -42,6 +44,8 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
     ...runStarts(context),
     ...runActions(context),
     ...messages(context),
+    ...events(context),
+    ...promises(context),
 
     async getRun(request) {
       return {

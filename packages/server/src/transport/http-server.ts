@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import type { ServiceBinding } from '../call/handlers.js';
 import { addRoutes } from './connect-routes.js';
 import { refuseForeignHosts } from './foreign-hosts.js';
-import { type NotReady, withProbes } from './http-probes.js';
+import { type HttpHandler, type NotReady, withProbes } from './http-probes.js';
 import { type HttpVersion, spokenVersion } from './http-version.js';
 
 export interface HttpServerOptions {
@@ -17,6 +17,8 @@ export interface HttpServerOptions {
   readonly log: Logger;
   /** The answer of `/readyz`. */
   readonly notReady: NotReady;
+  /** Adds further routes before the calls. */
+  readonly withRoutes?: (next: HttpHandler) => HttpHandler;
   /** Default {@link HTTP_LIMITS}. */
   readonly limits?: HttpLimits;
 }
@@ -58,7 +60,8 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     grpcWeb: true,
     connect: true,
   });
-  const handler = withProbes(options.notReady, refuseForeignHosts(options.host, calls));
+  const routes = options.withRoutes?.(calls) ?? calls;
+  const handler = withProbes(options.notReady, refuseForeignHosts(options.host, routes));
   const http1Server = http.createServer(
     {
       requestTimeout: limits.requestMs,

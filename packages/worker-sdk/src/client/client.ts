@@ -9,6 +9,7 @@ import {
 import type { Logger } from 'pino';
 import type { Codec } from '../codec/codec.js';
 import { devalueCodec } from '../codec/devalue-codec.js';
+import type { EventDefinition } from '../event.js';
 import { refuseUnknownKeys } from '../options.js';
 import { Connection } from '../rpc/connection.js';
 import { RpcError } from '../rpc/rpc-error.js';
@@ -18,6 +19,8 @@ import { awaitResult, type ClientContext, outputOf } from './await-result.js';
 import { type ListOptions, listRequest } from './list-options.js';
 import { OutageReport } from './outage-report.js';
 import { inputRefusal, PayloadLimit } from './payload-limit.js';
+import { getPromise, type PromiseSettlement, type PromiseSummary, rejectPromise, resolvePromise } from './promises.js';
+import { type PublishArguments, type PublishedEvent, publishEvent } from './publish-event.js';
 import { ResultDeadline, type ResultOptions } from './result-deadline.js';
 import { DEFAULT_GIVE_UP_MS, type RetryUntilAnsweredOptions, retryUntilAnswered } from './retry-until-answered.js';
 import { RunHandle } from './run-handle.js';
@@ -210,6 +213,29 @@ export class Client {
     ...sent: SignalArguments<Sent>
   ): Promise<void> {
     await sendSignal(this.#context, run, signal as Signal | string, sent);
+  }
+
+  /** Publishes an event to every run that waits for it, and for a time to waits that look back. */
+  async publish<Published>(
+    event: EventDefinition<Published, unknown> | string,
+    ...published: PublishArguments<Published>
+  ): Promise<PublishedEvent> {
+    return publishEvent(this.#context, event as EventDefinition | string, published);
+  }
+
+  /** Resolves a promise of a run, see `ctx.promise`. It is settled once: a later call changes nothing and says so. */
+  async resolvePromise(promiseId: string, value?: unknown): Promise<PromiseSettlement> {
+    return resolvePromise(this.#context, promiseId, value);
+  }
+
+  /** Rejects a promise of a run: its code sees the error; otherwise as {@link resolvePromise}. */
+  async rejectPromise(promiseId: string, error: unknown): Promise<PromiseSettlement> {
+    return rejectPromise(this.#context, promiseId, error);
+  }
+
+  /** A promise as it is now. */
+  async getPromise(promiseId: string): Promise<PromiseSummary> {
+    return getPromise(this.#context, promiseId);
   }
 
   /** Requests that a run end; see {@link RunHandle.cancel}. */

@@ -297,6 +297,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     leased.memo = [];
     this.#program.replay(memo);
     this.#delivery = this.#deliver(memo.delivered);
+    this.arrivals.onReplay(memo);
     this.#cancelRequest.replay();
     if (leased.cancelRequested) this.cancel();
     let input: unknown;

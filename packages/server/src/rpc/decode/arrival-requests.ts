@@ -1,28 +1,47 @@
 /** Requests about what comes from outside of a run, as commands. */
 import type { AwaitStepRequest, SignalRunRequest, TakeArrivalsRequest } from '@perdure/proto';
-import type { AwaitStep, Payload, RunRef, TakeArrivals } from '@perdure/store';
+import type { AwaitStep, LeaseRef, Payload, RunRef, TakeArrivals } from '@perdure/store';
 import type { Checker } from './checker.js';
+import { decodeEventWait } from './event-requests.js';
+import { decodeName } from './name.js';
+import { decodePromiseOf } from './promise-requests.js';
 import { decodeLease, MAX_INT32 } from './worker-requests.js';
 import { decodeRunRef } from './workflow-requests.js';
 
-/** Longest name of a signal, in UTF-8 bytes: a step is named after it. */
-const MAX_NAME_BYTES = 200;
 const MAX_DUE_STEPS = 1_000;
 
 export function decodeAwaitStep(check: Checker, request: AwaitStepRequest): AwaitStep {
-  const { awaits } = request;
-  if (awaits.case === undefined) check.violate('awaits', 'must say what the step waits for: signal.');
+  const lease = decodeLease(check, request);
+  const stepId = check.id('step_id', request.stepId);
   return {
-    ...decodeLease(check, request),
-    stepId: check.id('step_id', request.stepId),
+    ...lease,
+    stepId,
     seq: check.integer('seq', request.seq, 1, MAX_INT32),
-    stepKind: 'SIGNAL',
+    ...decodeAwaits(check, request, lease, stepId),
     attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
-    awaits: awaits.case === undefined ? '' : decodeName(check, 'signal', awaits.value),
     timeoutMs: check.duration('timeout', request.timeout, null),
     eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_INT32),
     uncancellable: request.uncancellable,
   };
+}
+
+function decodeAwaits(
+  check: Checker,
+  { awaits }: AwaitStepRequest,
+  { namespace, runId }: LeaseRef,
+  stepId: string,
+): Pick<AwaitStep, 'stepKind' | 'awaits'> {
+  switch (awaits.case) {
+    case 'signal':
+      return { stepKind: 'SIGNAL', awaits: decodeName(check, 'signal', awaits.value) };
+    case 'event':
+      return { stepKind: 'EVENT', awaits: JSON.stringify(decodeEventWait(check, namespace, awaits.value)) };
+    case 'promise':
+      return { stepKind: 'PROMISE', awaits: decodePromiseOf(check, awaits.value, runId, stepId) };
+    case undefined:
+      check.violate('awaits', 'must say what the step waits for: signal, event or promise.');
+      return { stepKind: 'SIGNAL', awaits: '' };
+  }
 }
 
 export function decodeTakeArrivals(check: Checker, request: TakeArrivalsRequest): TakeArrivals {
@@ -53,9 +72,4 @@ export function decodeSignalRun(check: Checker, request: SignalRunRequest): Sign
     requestId: check.optionalId('request_id', request.requestId) || null,
     sender: check.optionalId('sender', request.sender),
   };
-}
-
-function decodeName(check: Checker, field: string, name: string): string {
-  if (name === '') check.violate(field, `must be given: 1 to ${MAX_NAME_BYTES} bytes.`);
-  return check.optionalId(field, name, MAX_NAME_BYTES);
 }

@@ -24,13 +24,14 @@ import {
   stepStatusNumber,
   workerStatusNumber,
 } from '../enums.js';
+import { awaitsText } from './awaits.js';
 import { durationOf, optionalTimestamp, timestampOf } from './time.js';
 
 export function payloadMessage(payload: Payload): PayloadMessage {
   return create(PayloadSchema, { data: payload.data, encoding: payload.encoding });
 }
 
-function optionalPayload<Key extends string>(
+export function optionalPayload<Key extends string>(
   key: Key,
   payload: Payload | null | undefined,
 ): { [K in Key]?: PayloadMessage } {
@@ -58,7 +59,7 @@ function failureMessage(failure: Failure): FailureMessage {
   });
 }
 
-function optionalFailure(failure: Failure | null): { failure?: FailureMessage } {
+export function optionalFailure(failure: Failure | null): { failure?: FailureMessage } {
   return failure === null ? {} : { failure: failureMessage(failure) };
 }
 
@@ -127,7 +128,7 @@ export function stepMessage(step: StepAttempt): StepAttemptMessage {
     leaseToken: step.leaseToken,
     eventSeq: step.eventSeq ?? 0,
     isCut: step.isCut,
-    awaits: step.awaits ?? '',
+    awaits: awaitsText(step),
     startedAt: timestampOf(step.startedAt),
     ...optionalTimestamp('finishedAt', step.finishedAt),
     ...optionalTimestamp('nextRetryAt', step.nextRetryAt),

@@ -1,6 +1,7 @@
 import { core } from './0001-core.js';
 import { arrivals } from './0002-arrivals.js';
 import { children } from './0003-children.js';
+import { events } from './0004-events.js';
 
 export interface Migration {
   /** From 1 without gaps. */
@@ -14,4 +15,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: 'core', sql: core },
   { version: 2, name: 'arrivals', sql: arrivals },
   { version: 3, name: 'children', sql: children },
+  { version: 4, name: 'events', sql: events },
 ];

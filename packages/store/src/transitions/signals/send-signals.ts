@@ -4,12 +4,11 @@
  *
  * A repeat of a request id sends nothing; it is answered with the number of the first one. An ended run takes no signal.
  */
-
-import type { RunHolder } from '../../commands.js';
 import type { Database } from '../../database/database.js';
 import { byteaArray, plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
-import type { Payload, QueueRef, RunStatus } from '../../model.js';
+import type { Payload, RunStatus } from '../../model.js';
+import { type ArrivalEffect, type ArrivalRow, arrivalEffect } from '../parts/arrival-effect.js';
 import { unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
 export interface SendSignal {
@@ -32,27 +31,14 @@ export type SendSignalOutcome =
   /** Sent before, with the same request id. */
   | { readonly kind: 'already_sent'; readonly seq: number };
 
-/** What an arrival has done to the run. */
-export type ArrivalEffect =
-  | { readonly kind: 'none' }
-  /** It was suspended and is claimable now. */
-  | { readonly kind: 'woken'; readonly queue: QueueRef; readonly workflowType: string }
-  /** Its worker has something to take. */
-  | { readonly kind: 'arrived'; readonly holder: RunHolder };
-
 const SEND_SIGNALS = defineStatement(
   'send_signals',
   `select * from perdure.send_signals($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::int)`,
 );
 
-interface Row extends VerdictRow {
+interface Row extends VerdictRow, ArrivalRow {
   readonly seq: number;
   readonly status: RunStatus;
-  readonly woken: boolean;
-  readonly task_queue: string;
-  readonly workflow_type: string;
-  readonly leased_by: string | null;
-  readonly lease_token: number;
 }
 
 /** @returns one outcome per command, in their order */
@@ -83,16 +69,8 @@ function outcomeOf({ namespace }: SendSignal, row: Row, max: number): SendSignal
     case 'duplicate':
       return { kind: 'already_sent', seq: row.seq };
     case 'sent':
-      return { kind: 'sent', seq: row.seq, effect: effectOf(namespace, row) };
+      return { kind: 'sent', seq: row.seq, effect: arrivalEffect(namespace, row) };
     default:
       return unknownVerdict('send_signals', row.verdict);
   }
-}
-
-function effectOf(namespace: string, row: Row): ArrivalEffect {
-  if (row.woken) {
-    return { kind: 'woken', queue: { namespace, taskQueue: row.task_queue }, workflowType: row.workflow_type };
-  }
-  if (row.leased_by === null) return { kind: 'none' };
-  return { kind: 'arrived', holder: { workerId: row.leased_by, leaseToken: row.lease_token } };
 }

@@ -10,7 +10,7 @@ import type { AwaitStep, AwaitStepOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
 import { plainArray, textArray } from '../../database/literals.js';
 import { payloadOf } from '../../database/payload-columns.js';
-import { defineStatement } from '../../database/statement.js';
+import { defineStatement, type Statement } from '../../database/statement.js';
 import type { Failure, StepKind, StepStatus } from '../../model.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
@@ -19,6 +19,16 @@ const AWAIT_STEPS = defineStatement(
   `select * from perdure.await_steps($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[], $7::int[], $8::text[],
     $9::float8[], $10::int[], $11::boolean[])`,
 );
+
+/** The same, with locks that keep a wait for an event and its publication from missing each other; see `0004-events.ts`. */
+const AWAIT_EVENT_STEPS = defineStatement(
+  'await_event_steps',
+  `select * from perdure.await_event_steps($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[], $7::int[], $8::text[],
+    $9::float8[], $10::int[], $11::boolean[])`,
+);
+
+/** Most waits of one statement that takes locks for events: PostgreSQL has room for a limited number of them. */
+const MAX_EVENT_WAITS = 50;
 
 interface Row extends VerdictRow {
   readonly attempt_number: number;
@@ -38,20 +48,35 @@ export function awaitSteps(db: Database, commands: readonly AwaitStep[]): Promis
     commands,
     (command) => `${command.runId}/${command.stepId}`,
     async (round) => {
-      const rows = await db.query<Row>(AWAIT_STEPS, [
-        ...fenceParameters(round),
-        textArray(round, (command) => command.stepId),
-        plainArray(round, (command) => command.seq),
-        plainArray(round, (command) => command.stepKind),
-        plainArray(round, (command) => command.attemptNumber),
-        textArray(round, (command) => command.awaits),
-        plainArray(round, (command) => command.timeoutMs),
-        plainArray(round, (command) => command.eventSeq),
-        plainArray(round, (command) => command.uncancellable),
-      ]);
-      return rows.map(outcomeOf);
+      if (!round.some(isForEvent)) return awaitRound(db, AWAIT_STEPS, round);
+      const outcomes: AwaitStepOutcome[] = [];
+      for (let from = 0; from < round.length; from += MAX_EVENT_WAITS) {
+        outcomes.push(...(await awaitRound(db, AWAIT_EVENT_STEPS, round.slice(from, from + MAX_EVENT_WAITS))));
+      }
+      return outcomes;
     },
   );
+}
+
+const isForEvent = ({ stepKind }: AwaitStep) => stepKind === 'EVENT';
+
+async function awaitRound(
+  db: Database,
+  statement: Statement,
+  round: readonly AwaitStep[],
+): Promise<AwaitStepOutcome[]> {
+  const rows = await db.query<Row>(statement, [
+    ...fenceParameters(round),
+    textArray(round, (command) => command.stepId),
+    plainArray(round, (command) => command.seq),
+    plainArray(round, (command) => command.stepKind),
+    plainArray(round, (command) => command.attemptNumber),
+    textArray(round, (command) => command.awaits),
+    plainArray(round, (command) => command.timeoutMs),
+    plainArray(round, (command) => command.eventSeq),
+    plainArray(round, (command) => command.uncancellable),
+  ]);
+  return rows.map(outcomeOf);
 }
 
 function outcomeOf(row: Row): AwaitStepOutcome {

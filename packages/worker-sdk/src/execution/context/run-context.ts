@@ -1,22 +1,34 @@
 import { StepKind } from '@perdure/proto';
 import type { Logger } from 'pino';
 import type { ChildOptions, ChildRun } from '../../child.js';
-import type { ChildWorkflow, StepContext, StepOptions, WaitOptions, WorkflowContext } from '../../context.js';
+import type {
+  ChildWorkflow,
+  DurablePromise,
+  EventWaitOptions,
+  StepContext,
+  StepOptions,
+  WaitOptions,
+  WorkflowContext,
+} from '../../context.js';
 import { type Duration, durationMs, MAX_DURATION_MS } from '../../duration.js';
 import { markNonRetryable } from '../../errors/failure.js';
+import { type EventDefinition, eventOf } from '../../event.js';
 import { type Signal, signalOf } from '../../signal.js';
 import { currentScope, currentStep, runInScope } from '../body/scope.js';
+import type { StepRef } from '../order/program.js';
 import { callAwaited } from '../step/awaited-call.js';
 import { callSleep } from '../step/sleep-call.js';
 import { callStep } from '../step/step-call.js';
-import type { SleepCall } from '../step/step-host.js';
+import type { Settle, SleepCall } from '../step/step-host.js';
 import { checkStepName, resolveStepOptions } from '../step/step-options.js';
 import { Children } from './children.js';
 import type { ContextHost } from './context-host.js';
+import { eventWait, publishEvent } from './events.js';
 import { mapItems } from './map-items.js';
+import { promiseIdOf, promiseOptions, promiseWait } from './promises.js';
 import { SeededRandom } from './random.js';
 import { type AwaitedStep, type RunTarget, sendSignal, signalWait } from './signals.js';
-import { settledBy } from './tracked-promise.js';
+import { settledBy, type Track } from './tracked-promise.js';
 
 /**
  * The `ctx` of one execution. Its methods may be destructured or replaced, so each is a property of its own.
@@ -29,6 +41,8 @@ export class RunContext implements WorkflowContext {
   readonly #host: ContextHost;
   readonly #unawaited = new Set<string>();
   #children: Children | undefined;
+  /** Promises of the code whose beginning is being recorded. */
+  #unrecorded: Set<Promise<void>> | undefined;
   #random: SeededRandom | undefined;
   #log: WorkflowContext['log'] | undefined;
 
@@ -51,7 +65,7 @@ export class RunContext implements WorkflowContext {
       const step = this.#host.open(name, StepKind.FUNCTION);
       if (step === undefined) return;
       track(step.stepId, this.#unawaited);
-      callStep(this.#host, { step, body, options: resolved, settle });
+      callStep(this.#host, { step, body: this.#afterPromises(body), options: resolved, settle });
     }) as Promise<Awaited<T>>;
 
   sleep = (...args: [Duration] | [string, Duration]) => {
@@ -65,6 +79,33 @@ export class RunContext implements WorkflowContext {
       checkUntil(until, this.#host.facts.now);
       return { until };
     });
+  };
+
+  waitForEvent = <Received>(given: EventDefinition<never, Received> | string, options?: EventWaitOptions) => {
+    const wait = () => eventWait(given as EventDefinition | string, options);
+    return this.#await(wait) as Promise<Received>;
+  };
+
+  publish = (
+    given: EventDefinition<never, unknown> | string,
+    payload?: unknown,
+    options?: { readonly key?: string },
+  ) => {
+    const { name } = eventOf(given as EventDefinition | string);
+    return this.step(name, (step) =>
+      publishEvent(this.#host, given as EventDefinition | string, payload, options, step.idempotencyKey),
+    );
+  };
+
+  promise = <Value>(name: string, options?: WaitOptions): DurablePromise<Value> => {
+    const { timeoutMs } = promiseOptions(name, options);
+    refuseInsideBody('ctx.promise', name);
+    const step = this.#host.open(name, StepKind.PROMISE);
+    const id = step === undefined ? '' : promiseIdOf(this.run.runId, step.stepId);
+    const result = settledBy<Value>((settle, track) => {
+      if (step !== undefined) this.#begin(step, promiseWait(id, name, timeoutMs), settle, track, this.#toBeRecorded());
+    });
+    return Object.freeze({ id, result: () => result });
   };
 
   waitForSignal = <Received>(given: Signal<never, Received> | string, options?: WaitOptions) => {
@@ -156,17 +197,40 @@ export class RunContext implements WorkflowContext {
   /** A step that waits for something from outside. */
   #await(waitOf: () => AwaitedStep): Promise<unknown> {
     return settledBy((settle, track) => {
-      const { name, kind, awaits, timeoutMs, received } = waitOf();
-      checkStepName(name);
-      refuseInsideBody('The wait', name);
-      const step = this.#host.open(name, kind);
-      if (step === undefined) return;
-      track(step.stepId, this.#unawaited);
-      const resolve = (value: unknown) => void received(value).then(settle.resolve, settle.reject);
-      void this.#host.faults.guard(() =>
-        callAwaited(this.#host, { step, kind, awaits, timeoutMs, settle: { ...settle, resolve } }),
-      );
+      const wait = waitOf();
+      checkStepName(wait.name);
+      refuseInsideBody('The wait', wait.name);
+      const step = this.#host.open(wait.name, wait.kind);
+      if (step !== undefined) this.#begin(step, wait, settle, track);
     });
+  }
+
+  #begin(step: StepRef, { received, ...wait }: AwaitedStep, settle: Settle, track: Track, onBegun?: () => void): void {
+    track(step.stepId, this.#unawaited);
+    const resolve = (value: unknown) => void received(value).then(settle.resolve, settle.reject);
+    const call = { ...wait, step, settle: { ...settle, resolve }, ...(onBegun === undefined ? {} : { onBegun }) };
+    void this.#host.faults.guard(() => callAwaited(this.#host, call));
+  }
+
+  /** @returns to be called when a promise has been recorded */
+  #toBeRecorded(): () => void {
+    let onRecorded: () => void = () => undefined;
+    const recorded = new Promise<void>((resolve) => {
+      onRecorded = resolve;
+    });
+    this.#unrecorded ??= new Set();
+    this.#unrecorded.add(recorded);
+    return () => {
+      this.#unrecorded?.delete(recorded);
+      onRecorded();
+    };
+  }
+
+  /** A body may give the id of a promise away, so it begins when all promises are recorded: whoever gets an id can settle it. */
+  #afterPromises<T>(body: (step: StepContext) => T): (step: StepContext) => T | Promise<T> {
+    if (this.#unrecorded === undefined || this.#unrecorded.size === 0) return body;
+    const recorded = Promise.all(this.#unrecorded);
+    return (step) => recorded.then(() => body(step));
   }
 
   #sleep(name: string, whenOf: () => SleepCall['when']): Promise<void> {

@@ -14,6 +14,8 @@ export interface AwaitedStep {
   readonly awaits: AwaitStepRequest['awaits'];
   /** Undefined: no limit. */
   readonly timeoutMs: number | undefined;
+  /** What comes may be plain JSON whatever the codec is: those who send it need not know the codec. */
+  readonly acceptsJson?: boolean;
   /** What the code receives for what came; null after a timeout. */
   readonly received: (value: unknown) => Promise<unknown>;
 }

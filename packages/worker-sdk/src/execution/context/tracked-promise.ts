@@ -4,7 +4,7 @@ import type { Settle } from '../step/step-host.js';
 const CONSTRUCTOR = 'constructor';
 
 /** Adds the id of a step to `unawaited` until its promise is awaited. */
-type Track = (stepId: string, unawaited: Set<string>) => void;
+export type Track = (stepId: string, unawaited: Set<string>) => void;
 
 /**
  * A promise that knows whether it was awaited: a step whose promise nobody awaits is most often a missing `await`.

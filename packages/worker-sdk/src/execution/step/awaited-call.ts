@@ -13,6 +13,7 @@ import type { AwaitedCall, Settle, StepHost } from './step-host.js';
 export async function callAwaited(host: StepHost, call: AwaitedCall): Promise<void> {
   const { step, kind } = call;
   const { recorded, cut } = step;
+  if (recorded !== undefined) call.onBegun?.();
   if (recorded !== undefined && isDelivered(recorded)) {
     host.delivery.request(step.stepId, () => deliverOutcome(host, call, recorded));
     return;
@@ -27,10 +28,14 @@ export async function callAwaited(host: StepHost, call: AwaitedCall): Promise<vo
   } else {
     const before = cut?.attemptNumber ?? 0;
     const cancelled = async () => void (await settleCancelled(host, call, kind, before));
-    if (host.cancellation.isCancelled(step)) return cancelled();
+    if (host.cancellation.isCancelled(step)) {
+      call.onBegun?.();
+      return cancelled();
+    }
     host.arrivals.expect(step.stepId, onArrival);
     const begun = await host.work.during(() => begin(host, call, before + 1));
     if (typeof begun === 'string') host.arrivals.forget(step.stepId);
+    call.onBegun?.();
     if (begun === 'arrived') return;
     if (begun === 'cancel_requested') return cancelled();
     // The answer to a call that took the outcome was here first.

@@ -1,4 +1,5 @@
 import { dateOf, type Failure, StepKind, StepStatus } from '@perdure/proto';
+import { isJson, jsonCodec } from '../../codec/json-codec.js';
 import { decodeValue } from '../../codec/payload.js';
 import { CancelledError } from '../../errors/errors.js';
 import { errorOf } from '../../errors/failure.js';
@@ -10,6 +11,7 @@ import type { Settle, StepHost } from './step-host.js';
 interface Call {
   readonly step: StepRef;
   readonly settle: Settle;
+  readonly acceptsJson?: boolean;
 }
 
 /** A final outcome with its place. */
@@ -48,12 +50,13 @@ export function settleAdopted(host: StepHost, call: Call, cut: RecordedStep): Pr
 }
 
 /** Tells the code what is recorded as the final outcome of a call. */
-export function deliverOutcome(host: StepHost, { settle }: Call, recorded: Outcome): void {
+export function deliverOutcome(host: StepHost, { settle, acceptsJson }: Call, recorded: Outcome): void {
   if (recorded.finishedAt !== undefined) host.facts.advanceClock(dateOf(recorded.finishedAt));
   switch (recorded.status) {
     case StepStatus.COMPLETED:
       try {
-        settle.resolve(decodeValue(host.codec, recorded.output));
+        const isPlain = acceptsJson && isJson(recorded.output?.encoding ?? '');
+        settle.resolve(decodeValue(isPlain ? jsonCodec : host.codec, recorded.output));
       } catch (error) {
         host.faults.release(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
       }

@@ -44,6 +44,10 @@ export interface AwaitedCall {
   readonly settle: Settle;
   /** For waits that begin with another call than AwaitStep. */
   readonly begin?: (step: BegunStep) => Promise<BegunAnswer>;
+  /** What comes may be plain JSON whatever the codec is. */
+  readonly acceptsJson?: boolean;
+  /** The wait is recorded, or will not be; not called once the execution has ended. */
+  readonly onBegun?: () => void;
 }
 
 export interface BegunAnswer extends Pick<AwaitStepResponse, 'attemptNumber' | 'arrival'> {

@@ -1,4 +1,5 @@
 import { type Arrival, msOf } from '@perdure/proto';
+import { isDelivered, isFinal, type Memo } from '../order/memo.js';
 import type { SuspensionHost } from './suspension-host.js';
 import type { Waits } from './waits.js';
 
@@ -24,6 +25,8 @@ export class Arrivals {
   /** How to tell the code what comes for a step. */
   readonly #expected = new Map<string, OnArrival>();
   #hasArrived: boolean;
+  /** Before the memo is loaded there is no order of results in which anything could have a place. */
+  #isMemoLoaded = false;
   #isTaking = false;
   /** The end of the call under way. */
   #taken: Promise<void> = Promise.resolve();
@@ -112,9 +115,16 @@ export class Arrivals {
     }
   }
 
+  /** The memo is loaded, and is about to be delivered. */
+  onReplay(memo: Memo): void {
+    this.#isMemoLoaded = true;
+    for (const entry of memo.entries.values()) if (isFinal(entry) && !isDelivered(entry)) this.#hasArrived = true;
+    if (this.isPending) this.#host.delivery.recheck();
+  }
+
   /** Nothing else is left to deliver. @returns true when it takes, or will take when what it waits for has ended */
   onIdle(): boolean {
-    if (!this.isPending) return false;
+    if (!this.isPending || !this.#isMemoLoaded) return false;
     if (!this.#isTaking && this.#holds === 0) void this.#host.faults.guard(() => this.take());
     return true;
   }

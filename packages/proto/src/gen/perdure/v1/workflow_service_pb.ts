@@ -6,7 +6,7 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { ErrorReason, Failure, Payload, RunStatus, StepAttempt, WorkerInfo, WorkflowRun } from "./types_pb.js";
+import type { DurablePromise, ErrorReason, Event, Failure, Payload, PromiseState, RunStatus, StepAttempt, WorkerInfo, WorkflowRun } from "./types_pb.js";
 import { file_perdure_v1_types } from "./types_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/workflow_service.proto.
  */
 export const file_perdure_v1_workflow_service: GenFile = /*@__PURE__*/
-  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiqgMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRINCgVidWlsZBgIIAEoCRI3CgxyZXVzZV9wb2xpY3kYCSABKA4yIS5wZXJkdXJlLnYxLldvcmtmbG93SWRSZXVzZVBvbGljeRIuCgtzdGFydF9kZWxheRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtydW5fdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFleGVjdXRpb25fdGltZW91dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfbG9zdF9sZWFzZXMYDSABKAUiTQoVU3RhcnRXb3JrZmxvd1Jlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIInIKFkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QSLwoFc3RhcnQYASABKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0EicKBHdhaXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5wEKF0V4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJEg8KB2NyZWF0ZWQYCCABKAgiWgoVU3RhcnRXb3JrZmxvd3NSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIuCgRydW5zGAIgAygLMiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdCLDAgoWU3RhcnRXb3JrZmxvd3NSZXNwb25zZRI8CghvdXRjb21lcxgBIAMoCzIqLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lGokBCgdPdXRjb21lEjQKB3N0YXJ0ZWQYASABKAsyIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZUgAEj4KBWVycm9yGAIgASgLMi0ucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLlN0YXJ0RXJyb3JIAEIICgZyZXN1bHQaXwoKU3RhcnRFcnJvchInCgZyZWFzb24YASABKA4yFy5wZXJkdXJlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSFwoPZXhpc3RpbmdfcnVuX2lkGAMgASgJIkcKDUdldFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSI2Cg5HZXRSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuIkwKEkRlc2NyaWJlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIvMCChNEZXNjcmliZVJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SKwoLd2FpdF9yZWFzb24YAiABKA4yFi5wZXJkdXJlLnYxLldhaXRSZWFzb24SEwoLZXhwbGFuYXRpb24YAyABKAkSLgoNY3VycmVudF9zdGVwcxgEIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPY29tcGxldGVkX3N0ZXBzGAUgASgFEhAKCGF0dGVtcHRzGAYgASgFEhYKDndvcmtlcnNfb25saW5lGAcgASgFEhkKEXdvcmtlcnNfd2l0aF90eXBlGAggASgFEicKA25vdxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGd29ya2VyGAogASgLMhYucGVyZHVyZS52MS5Xb3JrZXJJbmZvEhUKDXJlYXBlcnNfYWxpdmUYCyABKAUiwQIKD0xpc3RSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSEwoLd29ya2Zsb3dfaWQYBSABKAkSDQoFYnVpbGQYBiABKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgJIAEoBRISCgpwYWdlX3Rva2VuGAogASgJEhUKDXBhcmVudF9ydW5faWQYCyABKAkiUgoQTGlzdFJ1bnNSZXNwb25zZRIlCgRydW5zGAEgAygLMhcucGVyZHVyZS52MS5Xb3JrZmxvd1J1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYQoRR2V0UnVuVHJlZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIUCgxtYXhfY2hpbGRyZW4YBCABKAUisgEKEkdldFJ1blRyZWVSZXNwb25zZRIyCgVub2RlcxgBIAMoCzIjLnBlcmR1cmUudjEuR2V0UnVuVHJlZVJlc3BvbnNlLk5vZGUSEAoIaGFzX21vcmUYAiABKAgaVgoETm9kZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEg0KBWRlcHRoGAIgASgFEhkKEWhhc19tb3JlX2NoaWxkcmVuGAMgASgIIs4BChBDb3VudFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSMQoNY3JlYXRlZF9hZnRlchgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXBhcmVudF9ydW5faWQYBiABKAkiogEKEUNvdW50UnVuc1Jlc3BvbnNlEjkKBmNvdW50cxgBIAMoCzIpLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2UuU3RhdHVzQ291bnQSDQoFdG90YWwYAiABKAMaQwoLU3RhdHVzQ291bnQSJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSDQoFY291bnQYAiABKAMicgoPQXdhaXRSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSJwoEd2FpdBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLPAQoQQXdhaXRSdW5SZXNwb25zZRINCgVlbmRlZBgBIAEoCBIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSJQoGc3RhdHVzGAQgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSIwoGb3V0cHV0GAUgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYBiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSFQoNY2FuY2VsX3JlYXNvbhgHIAEoCSJJCg9XYXRjaFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSJgChBXYXRjaFJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SJgoFc3RlcHMYAiADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0IowBChFHZXRIaXN0b3J5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJEhgKEGluY2x1ZGVfcGF5bG9hZHMYBiABKAgiVQoSR2V0SGlzdG9yeVJlc3BvbnNlEiYKBXN0ZXBzGAEgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiTQoXTGlzdFN0ZXBBdHRlbXB0c1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRIPCgdzdGVwX2lkGAMgASgJIkUKGExpc3RTdGVwQXR0ZW1wdHNSZXNwb25zZRIpCghhdHRlbXB0cxgBIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQiYwoVR2V0U3RlcEF0dGVtcHRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSDwoHc3RlcF9pZBgDIAEoCRIWCg5hdHRlbXB0X251bWJlchgEIAEoBSJCChZHZXRTdGVwQXR0ZW1wdFJlc3BvbnNlEigKB2F0dGVtcHQYASABKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0IqIBChBTaWduYWxSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSDAoEbmFtZRgEIAEoCRIkCgdwYXlsb2FkGAUgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhIKCnJlcXVlc3RfaWQYBiABKAkSDgoGc2VuZGVyGAcgASgJIkYKEVNpZ25hbFJ1blJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRILCgNzZXEYAiABKAUSFAoMYWxyZWFkeV9zZW50GAMgASgIIloKEENhbmNlbFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiOgoRQ2FuY2VsUnVuUmVzcG9uc2USJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMiXQoTVGVybWluYXRlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEg4KBnJlYXNvbhgEIAEoCSI9ChRUZXJtaW5hdGVSdW5SZXNwb25zZRIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cyI1ChBEZWxldGVSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkiEwoRRGVsZXRlUnVuUmVzcG9uc2Uq6QEKFVdvcmtmbG93SWRSZXVzZVBvbGljeRIoCiRXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIiCh5XT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfQUxMT1cQARIsCihXT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfQUxMT1dfSUZfRkFJTEVEEAISIwofV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1JFSkVDVBADEi8KK1dPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9URVJNSU5BVEVfRVhJU1RJTkcQBCrMAgoKV2FpdFJlYXNvbhIbChdXQUlUX1JFQVNPTl9VTlNQRUNJRklFRBAAEhkKFVdBSVRfUkVBU09OX0VYRUNVVElORxABEhwKGFdBSVRfUkVBU09OX05PX0ZSRUVfU0xPVBACEhkKFVdBSVRfUkVBU09OX05PX1dPUktFUhADEiIKHldBSVRfUkVBU09OX05PX1dPUktFUl9GT1JfVFlQRRAEEhUKEVdBSVRfUkVBU09OX1RJTUVSEAUSGgoWV0FJVF9SRUFTT05fU1RFUF9SRVRSWRAGEhkKFVdBSVRfUkVBU09OX1JVTl9SRVRSWRAHEhsKF1dBSVRfUkVBU09OX1NUQVJUX0RFTEFZEAgSHQoZV0FJVF9SRUFTT05fTEVBU0VfRVhQSVJFRBAJEh8KG1dBSVRfUkVBU09OX1JFQ0xBSU1fQkFDS09GRhAKMtEKCg9Xb3JrZmxvd1NlcnZpY2USVAoNU3RhcnRXb3JrZmxvdxIgLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1JlcXVlc3QaIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZRJXCg5TdGFydFdvcmtmbG93cxIhLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXF1ZXN0GiIucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlEloKD0V4ZWN1dGVXb3JrZmxvdxIiLnBlcmR1cmUudjEuRXhlY3V0ZVdvcmtmbG93UmVxdWVzdBojLnBlcmR1cmUudjEuRXhlY3V0ZVdvcmtmbG93UmVzcG9uc2USPwoGR2V0UnVuEhkucGVyZHVyZS52MS5HZXRSdW5SZXF1ZXN0GhoucGVyZHVyZS52MS5HZXRSdW5SZXNwb25zZRJOCgtEZXNjcmliZVJ1bhIeLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXF1ZXN0Gh8ucGVyZHVyZS52MS5EZXNjcmliZVJ1blJlc3BvbnNlEkUKCExpc3RSdW5zEhsucGVyZHVyZS52MS5MaXN0UnVuc1JlcXVlc3QaHC5wZXJkdXJlLnYxLkxpc3RSdW5zUmVzcG9uc2USSwoKR2V0UnVuVHJlZRIdLnBlcmR1cmUudjEuR2V0UnVuVHJlZVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldFJ1blRyZWVSZXNwb25zZRJICglDb3VudFJ1bnMSHC5wZXJkdXJlLnYxLkNvdW50UnVuc1JlcXVlc3QaHS5wZXJkdXJlLnYxLkNvdW50UnVuc1Jlc3BvbnNlEkUKCEF3YWl0UnVuEhsucGVyZHVyZS52MS5Bd2FpdFJ1blJlcXVlc3QaHC5wZXJkdXJlLnYxLkF3YWl0UnVuUmVzcG9uc2USRwoIV2F0Y2hSdW4SGy5wZXJkdXJlLnYxLldhdGNoUnVuUmVxdWVzdBocLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXNwb25zZTABEksKCkdldEhpc3RvcnkSHS5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXF1ZXN0Gh4ucGVyZHVyZS52MS5HZXRIaXN0b3J5UmVzcG9uc2USXQoQTGlzdFN0ZXBBdHRlbXB0cxIjLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1JlcXVlc3QaJC5wZXJkdXJlLnYxLkxpc3RTdGVwQXR0ZW1wdHNSZXNwb25zZRJXCg5HZXRTdGVwQXR0ZW1wdBIhLnBlcmR1cmUudjEuR2V0U3RlcEF0dGVtcHRSZXF1ZXN0GiIucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlc3BvbnNlEkgKCUNhbmNlbFJ1bhIcLnBlcmR1cmUudjEuQ2FuY2VsUnVuUmVxdWVzdBodLnBlcmR1cmUudjEuQ2FuY2VsUnVuUmVzcG9uc2USSAoJU2lnbmFsUnVuEhwucGVyZHVyZS52MS5TaWduYWxSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5TaWduYWxSdW5SZXNwb25zZRJRCgxUZXJtaW5hdGVSdW4SHy5wZXJkdXJlLnYxLlRlcm1pbmF0ZVJ1blJlcXVlc3QaIC5wZXJkdXJlLnYxLlRlcm1pbmF0ZVJ1blJlc3BvbnNlEkgKCURlbGV0ZVJ1bhIcLnBlcmR1cmUudjEuRGVsZXRlUnVuUmVxdWVzdBodLnBlcmR1cmUudjEuRGVsZXRlUnVuUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("CiFwZXJkdXJlL3YxL3dvcmtmbG93X3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiqgMKFFN0YXJ0V29ya2Zsb3dSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSIgoFaW5wdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgGIAEoCRIQCghwcmlvcml0eRgHIAEoBRINCgVidWlsZBgIIAEoCRI3CgxyZXVzZV9wb2xpY3kYCSABKA4yIS5wZXJkdXJlLnYxLldvcmtmbG93SWRSZXVzZVBvbGljeRIuCgtzdGFydF9kZWxheRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtydW5fdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFleGVjdXRpb25fdGltZW91dBgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfbG9zdF9sZWFzZXMYDSABKAUiTQoVU3RhcnRXb3JrZmxvd1Jlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRITCgt3b3JrZmxvd19pZBgCIAEoCRIPCgdjcmVhdGVkGAMgASgIInIKFkV4ZWN1dGVXb3JrZmxvd1JlcXVlc3QSLwoFc3RhcnQYASABKAsyIC5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXF1ZXN0EicKBHdhaXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i5wEKF0V4ZWN1dGVXb3JrZmxvd1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgIEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIlCgZzdGF0dXMYBCABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIjCgZvdXRwdXQYBSABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgGIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1jYW5jZWxfcmVhc29uGAcgASgJEg8KB2NyZWF0ZWQYCCABKAgiWgoVU3RhcnRXb3JrZmxvd3NSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIuCgRydW5zGAIgAygLMiAucGVyZHVyZS52MS5TdGFydFdvcmtmbG93UmVxdWVzdCLDAgoWU3RhcnRXb3JrZmxvd3NSZXNwb25zZRI8CghvdXRjb21lcxgBIAMoCzIqLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lGokBCgdPdXRjb21lEjQKB3N0YXJ0ZWQYASABKAsyIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZUgAEj4KBWVycm9yGAIgASgLMi0ucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlLlN0YXJ0RXJyb3JIAEIICgZyZXN1bHQaXwoKU3RhcnRFcnJvchInCgZyZWFzb24YASABKA4yFy5wZXJkdXJlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSFwoPZXhpc3RpbmdfcnVuX2lkGAMgASgJIkcKDUdldFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSI2Cg5HZXRSdW5SZXNwb25zZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuIkwKEkRlc2NyaWJlUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJIvMCChNEZXNjcmliZVJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SKwoLd2FpdF9yZWFzb24YAiABKA4yFi5wZXJkdXJlLnYxLldhaXRSZWFzb24SEwoLZXhwbGFuYXRpb24YAyABKAkSLgoNY3VycmVudF9zdGVwcxgEIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQSFwoPY29tcGxldGVkX3N0ZXBzGAUgASgFEhAKCGF0dGVtcHRzGAYgASgFEhYKDndvcmtlcnNfb25saW5lGAcgASgFEhkKEXdvcmtlcnNfd2l0aF90eXBlGAggASgFEicKA25vdxgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoGd29ya2VyGAogASgLMhYucGVyZHVyZS52MS5Xb3JrZXJJbmZvEhUKDXJlYXBlcnNfYWxpdmUYCyABKAUiwQIKD0xpc3RSdW5zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxIVCg13b3JrZmxvd190eXBlGAMgASgJEhIKCnRhc2tfcXVldWUYBCABKAkSEwoLd29ya2Zsb3dfaWQYBSABKAkSDQoFYnVpbGQYBiABKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgJIAEoBRISCgpwYWdlX3Rva2VuGAogASgJEhUKDXBhcmVudF9ydW5faWQYCyABKAkiUgoQTGlzdFJ1bnNSZXNwb25zZRIlCgRydW5zGAEgAygLMhcucGVyZHVyZS52MS5Xb3JrZmxvd1J1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYQoRR2V0UnVuVHJlZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIUCgxtYXhfY2hpbGRyZW4YBCABKAUisgEKEkdldFJ1blRyZWVSZXNwb25zZRIyCgVub2RlcxgBIAMoCzIjLnBlcmR1cmUudjEuR2V0UnVuVHJlZVJlc3BvbnNlLk5vZGUSEAoIaGFzX21vcmUYAiABKAgaVgoETm9kZRIkCgNydW4YASABKAsyFy5wZXJkdXJlLnYxLldvcmtmbG93UnVuEg0KBWRlcHRoGAIgASgFEhkKEWhhc19tb3JlX2NoaWxkcmVuGAMgASgIIs4BChBDb3VudFJ1bnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSMQoNY3JlYXRlZF9hZnRlchgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXBhcmVudF9ydW5faWQYBiABKAkiogEKEUNvdW50UnVuc1Jlc3BvbnNlEjkKBmNvdW50cxgBIAMoCzIpLnBlcmR1cmUudjEuQ291bnRSdW5zUmVzcG9uc2UuU3RhdHVzQ291bnQSDQoFdG90YWwYAiABKAMaQwoLU3RhdHVzQ291bnQSJQoGc3RhdHVzGAEgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSDQoFY291bnQYAiABKAMicgoPQXdhaXRSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSJwoEd2FpdBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLPAQoQQXdhaXRSdW5SZXNwb25zZRINCgVlbmRlZBgBIAEoCBIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSJQoGc3RhdHVzGAQgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSIwoGb3V0cHV0GAUgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYBiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSFQoNY2FuY2VsX3JlYXNvbhgHIAEoCSJJCg9XYXRjaFJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCSJgChBXYXRjaFJ1blJlc3BvbnNlEiQKA3J1bhgBIAEoCzIXLnBlcmR1cmUudjEuV29ya2Zsb3dSdW4SJgoFc3RlcHMYAiADKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0IowBChFHZXRIaXN0b3J5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJEhgKEGluY2x1ZGVfcGF5bG9hZHMYBiABKAgiVQoSR2V0SGlzdG9yeVJlc3BvbnNlEiYKBXN0ZXBzGAEgAygLMhcucGVyZHVyZS52MS5TdGVwQXR0ZW1wdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiTQoXTGlzdFN0ZXBBdHRlbXB0c1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCRIPCgdzdGVwX2lkGAMgASgJIkUKGExpc3RTdGVwQXR0ZW1wdHNSZXNwb25zZRIpCghhdHRlbXB0cxgBIAMoCzIXLnBlcmR1cmUudjEuU3RlcEF0dGVtcHQiYwoVR2V0U3RlcEF0dGVtcHRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSDwoHc3RlcF9pZBgDIAEoCRIWCg5hdHRlbXB0X251bWJlchgEIAEoBSJCChZHZXRTdGVwQXR0ZW1wdFJlc3BvbnNlEigKB2F0dGVtcHQYASABKAsyFy5wZXJkdXJlLnYxLlN0ZXBBdHRlbXB0IqIBChBTaWduYWxSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSDAoEbmFtZRgEIAEoCRIkCgdwYXlsb2FkGAUgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhIKCnJlcXVlc3RfaWQYBiABKAkSDgoGc2VuZGVyGAcgASgJIkYKEVNpZ25hbFJ1blJlc3BvbnNlEg4KBnJ1bl9pZBgBIAEoCRILCgNzZXEYAiABKAUSFAoMYWxyZWFkeV9zZW50GAMgASgIIn0KE1B1Ymxpc2hFdmVudFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEgwKBG5hbWUYAiABKAkSCwoDa2V5GAMgASgJEiQKB3BheWxvYWQYBCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEgoKcmVxdWVzdF9pZBgFIAEoCSKaAQoUUHVibGlzaEV2ZW50UmVzcG9uc2USEAoIZXZlbnRfaWQYASABKAkSMAoMcHVibGlzaGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFhbHJlYWR5X3B1Ymxpc2hlZBgDIAEoCBIQCghyZWNlaXZlZBgEIAEoBRIRCglpc19zcHJlYWQYBSABKAgiggEKEUxpc3RFdmVudHNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIMCgRuYW1lGAIgASgJEgsKA2tleRgDIAEoCRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCRIYChBpbmNsdWRlX3BheWxvYWRzGAYgASgIIlAKEkxpc3RFdmVudHNSZXNwb25zZRIhCgZldmVudHMYASADKAsyES5wZXJkdXJlLnYxLkV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJiChVSZXNvbHZlUHJvbWlzZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhIKCnByb21pc2VfaWQYAiABKAkSIgoFdmFsdWUYAyABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQiWgoWUmVzb2x2ZVByb21pc2VSZXNwb25zZRIXCg9hbHJlYWR5X3NldHRsZWQYASABKAgSJwoFc3RhdGUYAiABKA4yGC5wZXJkdXJlLnYxLlByb21pc2VTdGF0ZSJjChRSZWplY3RQcm9taXNlUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKcHJvbWlzZV9pZBgCIAEoCRIkCgdmYWlsdXJlGAMgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlIlkKFVJlamVjdFByb21pc2VSZXNwb25zZRIXCg9hbHJlYWR5X3NldHRsZWQYASABKAgSJwoFc3RhdGUYAiABKA4yGC5wZXJkdXJlLnYxLlByb21pc2VTdGF0ZSI6ChFHZXRQcm9taXNlUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKcHJvbWlzZV9pZBgCIAEoCSJBChJHZXRQcm9taXNlUmVzcG9uc2USKwoHcHJvbWlzZRgBIAEoCzIaLnBlcmR1cmUudjEuRHVyYWJsZVByb21pc2UiXwoTTGlzdFByb21pc2VzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJIl0KFExpc3RQcm9taXNlc1Jlc3BvbnNlEiwKCHByb21pc2VzGAEgAygLMhoucGVyZHVyZS52MS5EdXJhYmxlUHJvbWlzZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiWgoQQ2FuY2VsUnVuUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDgoGcnVuX2lkGAIgASgJEhMKC3dvcmtmbG93X2lkGAMgASgJEg4KBnJlYXNvbhgEIAEoCSI6ChFDYW5jZWxSdW5SZXNwb25zZRIlCgZzdGF0dXMYASABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cyJdChNUZXJtaW5hdGVSdW5SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIOCgZydW5faWQYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSDgoGcmVhc29uGAQgASgJIj0KFFRlcm1pbmF0ZVJ1blJlc3BvbnNlEiUKBnN0YXR1cxgBIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzIjUKEERlbGV0ZVJ1blJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg4KBnJ1bl9pZBgCIAEoCSITChFEZWxldGVSdW5SZXNwb25zZSrpAQoVV29ya2Zsb3dJZFJldXNlUG9saWN5EigKJFdPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9VTlNQRUNJRklFRBAAEiIKHldPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9BTExPVxABEiwKKFdPUktGTE9XX0lEX1JFVVNFX1BPTElDWV9BTExPV19JRl9GQUlMRUQQAhIjCh9XT1JLRkxPV19JRF9SRVVTRV9QT0xJQ1lfUkVKRUNUEAMSLworV09SS0ZMT1dfSURfUkVVU0VfUE9MSUNZX1RFUk1JTkFURV9FWElTVElORxAEKuUCCgpXYWl0UmVhc29uEhsKF1dBSVRfUkVBU09OX1VOU1BFQ0lGSUVEEAASGQoVV0FJVF9SRUFTT05fRVhFQ1VUSU5HEAESHAoYV0FJVF9SRUFTT05fTk9fRlJFRV9TTE9UEAISGQoVV0FJVF9SRUFTT05fTk9fV09SS0VSEAMSIgoeV0FJVF9SRUFTT05fTk9fV09SS0VSX0ZPUl9UWVBFEAQSFQoRV0FJVF9SRUFTT05fVElNRVIQBRIaChZXQUlUX1JFQVNPTl9TVEVQX1JFVFJZEAYSGQoVV0FJVF9SRUFTT05fUlVOX1JFVFJZEAcSGwoXV0FJVF9SRUFTT05fU1RBUlRfREVMQVkQCBIdChlXQUlUX1JFQVNPTl9MRUFTRV9FWFBJUkVEEAkSHwobV0FJVF9SRUFTT05fUkVDTEFJTV9CQUNLT0ZGEAoSFwoTV0FJVF9SRUFTT05fQVJSSVZBTBALMsAOCg9Xb3JrZmxvd1NlcnZpY2USVAoNU3RhcnRXb3JrZmxvdxIgLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd1JlcXVlc3QaIS5wZXJkdXJlLnYxLlN0YXJ0V29ya2Zsb3dSZXNwb25zZRJXCg5TdGFydFdvcmtmbG93cxIhLnBlcmR1cmUudjEuU3RhcnRXb3JrZmxvd3NSZXF1ZXN0GiIucGVyZHVyZS52MS5TdGFydFdvcmtmbG93c1Jlc3BvbnNlEloKD0V4ZWN1dGVXb3JrZmxvdxIiLnBlcmR1cmUudjEuRXhlY3V0ZVdvcmtmbG93UmVxdWVzdBojLnBlcmR1cmUudjEuRXhlY3V0ZVdvcmtmbG93UmVzcG9uc2USPwoGR2V0UnVuEhkucGVyZHVyZS52MS5HZXRSdW5SZXF1ZXN0GhoucGVyZHVyZS52MS5HZXRSdW5SZXNwb25zZRJOCgtEZXNjcmliZVJ1bhIeLnBlcmR1cmUudjEuRGVzY3JpYmVSdW5SZXF1ZXN0Gh8ucGVyZHVyZS52MS5EZXNjcmliZVJ1blJlc3BvbnNlEkUKCExpc3RSdW5zEhsucGVyZHVyZS52MS5MaXN0UnVuc1JlcXVlc3QaHC5wZXJkdXJlLnYxLkxpc3RSdW5zUmVzcG9uc2USSwoKR2V0UnVuVHJlZRIdLnBlcmR1cmUudjEuR2V0UnVuVHJlZVJlcXVlc3QaHi5wZXJkdXJlLnYxLkdldFJ1blRyZWVSZXNwb25zZRJICglDb3VudFJ1bnMSHC5wZXJkdXJlLnYxLkNvdW50UnVuc1JlcXVlc3QaHS5wZXJkdXJlLnYxLkNvdW50UnVuc1Jlc3BvbnNlEkUKCEF3YWl0UnVuEhsucGVyZHVyZS52MS5Bd2FpdFJ1blJlcXVlc3QaHC5wZXJkdXJlLnYxLkF3YWl0UnVuUmVzcG9uc2USRwoIV2F0Y2hSdW4SGy5wZXJkdXJlLnYxLldhdGNoUnVuUmVxdWVzdBocLnBlcmR1cmUudjEuV2F0Y2hSdW5SZXNwb25zZTABEksKCkdldEhpc3RvcnkSHS5wZXJkdXJlLnYxLkdldEhpc3RvcnlSZXF1ZXN0Gh4ucGVyZHVyZS52MS5HZXRIaXN0b3J5UmVzcG9uc2USXQoQTGlzdFN0ZXBBdHRlbXB0cxIjLnBlcmR1cmUudjEuTGlzdFN0ZXBBdHRlbXB0c1JlcXVlc3QaJC5wZXJkdXJlLnYxLkxpc3RTdGVwQXR0ZW1wdHNSZXNwb25zZRJXCg5HZXRTdGVwQXR0ZW1wdBIhLnBlcmR1cmUudjEuR2V0U3RlcEF0dGVtcHRSZXF1ZXN0GiIucGVyZHVyZS52MS5HZXRTdGVwQXR0ZW1wdFJlc3BvbnNlEkgKCUNhbmNlbFJ1bhIcLnBlcmR1cmUudjEuQ2FuY2VsUnVuUmVxdWVzdBodLnBlcmR1cmUudjEuQ2FuY2VsUnVuUmVzcG9uc2USSAoJU2lnbmFsUnVuEhwucGVyZHVyZS52MS5TaWduYWxSdW5SZXF1ZXN0Gh0ucGVyZHVyZS52MS5TaWduYWxSdW5SZXNwb25zZRJRCgxQdWJsaXNoRXZlbnQSHy5wZXJkdXJlLnYxLlB1Ymxpc2hFdmVudFJlcXVlc3QaIC5wZXJkdXJlLnYxLlB1Ymxpc2hFdmVudFJlc3BvbnNlEksKCkxpc3RFdmVudHMSHS5wZXJkdXJlLnYxLkxpc3RFdmVudHNSZXF1ZXN0Gh4ucGVyZHVyZS52MS5MaXN0RXZlbnRzUmVzcG9uc2USVwoOUmVzb2x2ZVByb21pc2USIS5wZXJkdXJlLnYxLlJlc29sdmVQcm9taXNlUmVxdWVzdBoiLnBlcmR1cmUudjEuUmVzb2x2ZVByb21pc2VSZXNwb25zZRJUCg1SZWplY3RQcm9taXNlEiAucGVyZHVyZS52MS5SZWplY3RQcm9taXNlUmVxdWVzdBohLnBlcmR1cmUudjEuUmVqZWN0UHJvbWlzZVJlc3BvbnNlEksKCkdldFByb21pc2USHS5wZXJkdXJlLnYxLkdldFByb21pc2VSZXF1ZXN0Gh4ucGVyZHVyZS52MS5HZXRQcm9taXNlUmVzcG9uc2USUQoMTGlzdFByb21pc2VzEh8ucGVyZHVyZS52MS5MaXN0UHJvbWlzZXNSZXF1ZXN0GiAucGVyZHVyZS52MS5MaXN0UHJvbWlzZXNSZXNwb25zZRJRCgxUZXJtaW5hdGVSdW4SHy5wZXJkdXJlLnYxLlRlcm1pbmF0ZVJ1blJlcXVlc3QaIC5wZXJkdXJlLnYxLlRlcm1pbmF0ZVJ1blJlc3BvbnNlEkgKCURlbGV0ZVJ1bhIcLnBlcmR1cmUudjEuRGVsZXRlUnVuUmVxdWVzdBodLnBlcmR1cmUudjEuRGVsZXRlUnVuUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
  * A run to start.
@@ -1319,6 +1319,414 @@ export const SignalRunResponseSchema: GenMessage<SignalRunResponse> = /*@__PURE_
   messageDesc(file_perdure_v1_workflow_service, 27);
 
 /**
+ * @generated from message perdure.v1.PublishEventRequest
+ */
+export type PublishEventRequest = Message<"perdure.v1.PublishEventRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * What happened: 1 to 200 bytes without control characters.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * What it happened to; at most 255 bytes. Waits for this key and waits for any key receive it. Empty: only waits for any key.
+   *
+   * @generated from field: string key = 3;
+   */
+  key: string;
+
+  /**
+   * What the runs receive; at most the server's payload limit. Each run that receives it keeps a copy.
+   *
+   * @generated from field: perdure.v1.Payload payload = 4;
+   */
+  payload?: Payload;
+
+  /**
+   * At most 255 bytes: while the event is kept, a repeat with the same name and request id publishes nothing. Empty: every call
+   * publishes another event.
+   *
+   * @generated from field: string request_id = 5;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message perdure.v1.PublishEventRequest.
+ * Use `create(PublishEventRequestSchema)` to create a new message.
+ */
+export const PublishEventRequestSchema: GenMessage<PublishEventRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 28);
+
+/**
+ * @generated from message perdure.v1.PublishEventResponse
+ */
+export type PublishEventResponse = Message<"perdure.v1.PublishEventResponse"> & {
+  /**
+   * A UUID.
+   *
+   * @generated from field: string event_id = 1;
+   */
+  eventId: string;
+
+  /**
+   * When it was published.
+   *
+   * @generated from field: google.protobuf.Timestamp published_at = 2;
+   */
+  publishedAt?: Timestamp;
+
+  /**
+   * True when it had been published before, with the same request id.
+   *
+   * @generated from field: bool already_published = 3;
+   */
+  alreadyPublished: boolean;
+
+  /**
+   * Waits that had received it when the call was answered.
+   *
+   * @generated from field: int32 received = 4;
+   */
+  received: number;
+
+  /**
+   * False when there were too many waits for one statement: the others receive it in the next moments.
+   *
+   * @generated from field: bool is_spread = 5;
+   */
+  isSpread: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.PublishEventResponse.
+ * Use `create(PublishEventResponseSchema)` to create a new message.
+ */
+export const PublishEventResponseSchema: GenMessage<PublishEventResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 29);
+
+/**
+ * Filters; an event must match all that are given.
+ *
+ * @generated from message perdure.v1.ListEventsRequest
+ */
+export type ListEventsRequest = Message<"perdure.v1.ListEventsRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * Exact match; empty means any.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Exact match; empty means any; needs `name`.
+   *
+   * @generated from field: string key = 3;
+   */
+  key: string;
+
+  /**
+   * 1 to 1,000; 0 means 50.
+   *
+   * @generated from field: int32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the previous page; empty for the first one.
+   *
+   * @generated from field: string page_token = 5;
+   */
+  pageToken: string;
+
+  /**
+   * True to include payloads of at most 16 KiB.
+   *
+   * @generated from field: bool include_payloads = 6;
+   */
+  includePayloads: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.ListEventsRequest.
+ * Use `create(ListEventsRequestSchema)` to create a new message.
+ */
+export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 30);
+
+/**
+ * @generated from message perdure.v1.ListEventsResponse
+ */
+export type ListEventsResponse = Message<"perdure.v1.ListEventsResponse"> & {
+  /**
+   * Newest first; at most `page_size`.
+   *
+   * @generated from field: repeated perdure.v1.Event events = 1;
+   */
+  events: Event[];
+
+  /**
+   * Empty after the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message perdure.v1.ListEventsResponse.
+ * Use `create(ListEventsResponseSchema)` to create a new message.
+ */
+export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 31);
+
+/**
+ * @generated from message perdure.v1.ResolvePromiseRequest
+ */
+export type ResolvePromiseRequest = Message<"perdure.v1.ResolvePromiseRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * At most 255 bytes.
+   *
+   * @generated from field: string promise_id = 2;
+   */
+  promiseId: string;
+
+  /**
+   * What the run's code receives; at most the server's payload limit.
+   *
+   * @generated from field: perdure.v1.Payload value = 3;
+   */
+  value?: Payload;
+};
+
+/**
+ * Describes the message perdure.v1.ResolvePromiseRequest.
+ * Use `create(ResolvePromiseRequestSchema)` to create a new message.
+ */
+export const ResolvePromiseRequestSchema: GenMessage<ResolvePromiseRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 32);
+
+/**
+ * @generated from message perdure.v1.ResolvePromiseResponse
+ */
+export type ResolvePromiseResponse = Message<"perdure.v1.ResolvePromiseResponse"> & {
+  /**
+   * True when it had been settled before: this call changed nothing.
+   *
+   * @generated from field: bool already_settled = 1;
+   */
+  alreadySettled: boolean;
+
+  /**
+   * RESOLVED, unless it had been settled in another way before.
+   *
+   * @generated from field: perdure.v1.PromiseState state = 2;
+   */
+  state: PromiseState;
+};
+
+/**
+ * Describes the message perdure.v1.ResolvePromiseResponse.
+ * Use `create(ResolvePromiseResponseSchema)` to create a new message.
+ */
+export const ResolvePromiseResponseSchema: GenMessage<ResolvePromiseResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 33);
+
+/**
+ * @generated from message perdure.v1.RejectPromiseRequest
+ */
+export type RejectPromiseRequest = Message<"perdure.v1.RejectPromiseRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * At most 255 bytes.
+   *
+   * @generated from field: string promise_id = 2;
+   */
+  promiseId: string;
+
+  /**
+   * What the run's code sees.
+   *
+   * @generated from field: perdure.v1.Failure failure = 3;
+   */
+  failure?: Failure;
+};
+
+/**
+ * Describes the message perdure.v1.RejectPromiseRequest.
+ * Use `create(RejectPromiseRequestSchema)` to create a new message.
+ */
+export const RejectPromiseRequestSchema: GenMessage<RejectPromiseRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 34);
+
+/**
+ * @generated from message perdure.v1.RejectPromiseResponse
+ */
+export type RejectPromiseResponse = Message<"perdure.v1.RejectPromiseResponse"> & {
+  /**
+   * True when it had been settled before: this call changed nothing.
+   *
+   * @generated from field: bool already_settled = 1;
+   */
+  alreadySettled: boolean;
+
+  /**
+   * REJECTED, unless it had been settled in another way before.
+   *
+   * @generated from field: perdure.v1.PromiseState state = 2;
+   */
+  state: PromiseState;
+};
+
+/**
+ * Describes the message perdure.v1.RejectPromiseResponse.
+ * Use `create(RejectPromiseResponseSchema)` to create a new message.
+ */
+export const RejectPromiseResponseSchema: GenMessage<RejectPromiseResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 35);
+
+/**
+ * @generated from message perdure.v1.GetPromiseRequest
+ */
+export type GetPromiseRequest = Message<"perdure.v1.GetPromiseRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * At most 255 bytes.
+   *
+   * @generated from field: string promise_id = 2;
+   */
+  promiseId: string;
+};
+
+/**
+ * Describes the message perdure.v1.GetPromiseRequest.
+ * Use `create(GetPromiseRequestSchema)` to create a new message.
+ */
+export const GetPromiseRequestSchema: GenMessage<GetPromiseRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 36);
+
+/**
+ * @generated from message perdure.v1.GetPromiseResponse
+ */
+export type GetPromiseResponse = Message<"perdure.v1.GetPromiseResponse"> & {
+  /**
+   * The promise, with its value.
+   *
+   * @generated from field: perdure.v1.DurablePromise promise = 1;
+   */
+  promise?: DurablePromise;
+};
+
+/**
+ * Describes the message perdure.v1.GetPromiseResponse.
+ * Use `create(GetPromiseResponseSchema)` to create a new message.
+ */
+export const GetPromiseResponseSchema: GenMessage<GetPromiseResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 37);
+
+/**
+ * Filters; a promise must match all that are given.
+ *
+ * @generated from message perdure.v1.ListPromisesRequest
+ */
+export type ListPromisesRequest = Message<"perdure.v1.ListPromisesRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * A UUID; empty: pending promises of all runs.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * 1 to 1,000; 0 means 50.
+   *
+   * @generated from field: int32 page_size = 3;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the previous page; empty for the first one.
+   *
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message perdure.v1.ListPromisesRequest.
+ * Use `create(ListPromisesRequestSchema)` to create a new message.
+ */
+export const ListPromisesRequestSchema: GenMessage<ListPromisesRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 38);
+
+/**
+ * @generated from message perdure.v1.ListPromisesResponse
+ */
+export type ListPromisesResponse = Message<"perdure.v1.ListPromisesResponse"> & {
+  /**
+   * Of all runs: the pending ones, those of the newest runs first. Of one run: all, in program order. At most `page_size`.
+   *
+   * @generated from field: repeated perdure.v1.DurablePromise promises = 1;
+   */
+  promises: DurablePromise[];
+
+  /**
+   * Empty after the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message perdure.v1.ListPromisesResponse.
+ * Use `create(ListPromisesResponseSchema)` to create a new message.
+ */
+export const ListPromisesResponseSchema: GenMessage<ListPromisesResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_workflow_service, 39);
+
+/**
  * @generated from message perdure.v1.CancelRunRequest
  */
 export type CancelRunRequest = Message<"perdure.v1.CancelRunRequest"> & {
@@ -1356,7 +1764,7 @@ export type CancelRunRequest = Message<"perdure.v1.CancelRunRequest"> & {
  * Use `create(CancelRunRequestSchema)` to create a new message.
  */
 export const CancelRunRequestSchema: GenMessage<CancelRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 28);
+  messageDesc(file_perdure_v1_workflow_service, 40);
 
 /**
  * @generated from message perdure.v1.CancelRunResponse
@@ -1375,7 +1783,7 @@ export type CancelRunResponse = Message<"perdure.v1.CancelRunResponse"> & {
  * Use `create(CancelRunResponseSchema)` to create a new message.
  */
 export const CancelRunResponseSchema: GenMessage<CancelRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 29);
+  messageDesc(file_perdure_v1_workflow_service, 41);
 
 /**
  * @generated from message perdure.v1.TerminateRunRequest
@@ -1415,7 +1823,7 @@ export type TerminateRunRequest = Message<"perdure.v1.TerminateRunRequest"> & {
  * Use `create(TerminateRunRequestSchema)` to create a new message.
  */
 export const TerminateRunRequestSchema: GenMessage<TerminateRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 30);
+  messageDesc(file_perdure_v1_workflow_service, 42);
 
 /**
  * @generated from message perdure.v1.TerminateRunResponse
@@ -1434,7 +1842,7 @@ export type TerminateRunResponse = Message<"perdure.v1.TerminateRunResponse"> & 
  * Use `create(TerminateRunResponseSchema)` to create a new message.
  */
 export const TerminateRunResponseSchema: GenMessage<TerminateRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 31);
+  messageDesc(file_perdure_v1_workflow_service, 43);
 
 /**
  * There is no workflow id, so that a repeated call cannot delete the next older run of that id.
@@ -1462,7 +1870,7 @@ export type DeleteRunRequest = Message<"perdure.v1.DeleteRunRequest"> & {
  * Use `create(DeleteRunRequestSchema)` to create a new message.
  */
 export const DeleteRunRequestSchema: GenMessage<DeleteRunRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 32);
+  messageDesc(file_perdure_v1_workflow_service, 44);
 
 /**
  * @generated from message perdure.v1.DeleteRunResponse
@@ -1475,7 +1883,7 @@ export type DeleteRunResponse = Message<"perdure.v1.DeleteRunResponse"> & {
  * Use `create(DeleteRunResponseSchema)` to create a new message.
  */
 export const DeleteRunResponseSchema: GenMessage<DeleteRunResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_workflow_service, 33);
+  messageDesc(file_perdure_v1_workflow_service, 45);
 
 /**
  * What to do when the workflow id was used before and that run has ended.
@@ -1609,6 +2017,13 @@ export enum WaitReason {
    * @generated from enum value: WAIT_REASON_RECLAIM_BACKOFF = 10;
    */
   RECLAIM_BACKOFF = 10,
+
+  /**
+   * It waits for something from outside (a signal, an event, a promise, the end of a child), and perhaps for time as well.
+   *
+   * @generated from enum value: WAIT_REASON_ARRIVAL = 11;
+   */
+  ARRIVAL = 11,
 }
 
 /**
@@ -1778,6 +2193,66 @@ export const WorkflowService: GenService<{
     methodKind: "unary";
     input: typeof SignalRunRequestSchema;
     output: typeof SignalRunResponseSchema;
+  },
+  /**
+   * Publishes an event to every run of the namespace that waits for it; kept for a time for waits that look back.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.PublishEvent
+   */
+  publishEvent: {
+    methodKind: "unary";
+    input: typeof PublishEventRequestSchema;
+    output: typeof PublishEventResponseSchema;
+  },
+  /**
+   * Lists the events that are kept, newest first, in pages.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.ListEvents
+   */
+  listEvents: {
+    methodKind: "unary";
+    input: typeof ListEventsRequestSchema;
+    output: typeof ListEventsResponseSchema;
+  },
+  /**
+   * Resolves a promise of a run. A promise is settled once: any later call changes nothing and answers `already_settled`.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.ResolvePromise
+   */
+  resolvePromise: {
+    methodKind: "unary";
+    input: typeof ResolvePromiseRequestSchema;
+    output: typeof ResolvePromiseResponseSchema;
+  },
+  /**
+   * Rejects a promise of a run: its code sees the error. Settles once, as ResolvePromise.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.RejectPromise
+   */
+  rejectPromise: {
+    methodKind: "unary";
+    input: typeof RejectPromiseRequestSchema;
+    output: typeof RejectPromiseResponseSchema;
+  },
+  /**
+   * Returns one promise.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.GetPromise
+   */
+  getPromise: {
+    methodKind: "unary";
+    input: typeof GetPromiseRequestSchema;
+    output: typeof GetPromiseResponseSchema;
+  },
+  /**
+   * Lists promises, those of the newest runs first, in pages.
+   *
+   * @generated from rpc perdure.v1.WorkflowService.ListPromises
+   */
+  listPromises: {
+    methodKind: "unary";
+    input: typeof ListPromisesRequestSchema;
+    output: typeof ListPromisesResponseSchema;
   },
   /**
    * Ends a run at once; its code cannot clean up.
