@@ -68,6 +68,8 @@ export const LAYERS = {
     'sweeps',
     'transitions/runs',
     'transitions/children',
+    // Tells parents and closes children before it deletes a run.
+    'transitions/runs/delete-runs.ts',
     // Waits for the schema, so it stands above the read that looks for it.
     'database/wait-for-database.ts',
     'index.ts',
