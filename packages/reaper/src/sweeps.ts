@@ -84,14 +84,17 @@ async function sweepRelatives(context: SweepContext, ended: readonly string[]): 
   if (untold.length > 0 || unclosed.length > 0) {
     log.info({ event: 'relatives_found', untold: untold.length, unclosed: unclosed.length });
   }
-  const woken = parents.flatMap(({ effect }) => (effect.kind === 'woken' ? [effect.queue] : []));
+  await notifyReached(
+    context,
+    parents.flatMap(({ effect, ...parent }) => (effect.kind === 'wakes' ? [] : [{ ...parent, effect }])),
+  );
   const cancelled = closed.flatMap(({ namespace, outcome }) =>
     outcome.kind === 'requested' && outcome.status === 'PENDING' ? [{ namespace, taskQueue: outcome.taskQueue }] : [],
   );
   const endedNow = closed.filter(({ outcome }) => outcome.kind === 'cancelled' || outcome.kind === 'terminated');
   await notifyServers(
     context,
-    [...woken, ...cancelled],
+    cancelled,
     endedNow.map(({ runId }) => runId),
   );
   return untold.length >= config.batchSize || unclosed.length >= config.batchSize;
