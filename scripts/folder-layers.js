@@ -16,9 +16,11 @@ export const LAYERS = {
     'schema.ts',
     'signal.ts',
     'update.ts',
+    'child.ts',
     'event.ts',
     'context.ts',
     'workflow.ts',
+    'activity.ts',
     'execution/lease',
     'execution/run',
     'execution/body',
@@ -69,6 +71,9 @@ export const LAYERS = {
     'transitions/runs',
     'transitions/signals',
     'transitions/updates',
+    'transitions/children',
+    // Tells parents and closes children before it deletes a run.
+    'transitions/runs/delete-runs.ts',
     // Waits for the schema, so it stands above the read that looks for it.
     'database/wait-for-database.ts',
     'index.ts',

@@ -39,9 +39,16 @@ const pings = workflow('pings', async (ctx, count) => {
   return waits;
 });
 
+const one = steps('one', 1);
+/** One child per item; its result is how many have returned. */
+const fanout = workflow('fanout', async (ctx, count) => {
+  const results = await ctx.map(Array.from({ length: count }), () => ctx.child(one));
+  return results.length;
+});
+
 const worker = new Worker({
   taskQueue: TASK_QUEUE,
-  workflows: [steps('one', 1), steps('ten', 10), timed, nap, collect, pings],
+  workflows: [one, fanout, steps('ten', 10), timed, nap, collect, pings],
   concurrency: 400,
 });
 await worker.run();

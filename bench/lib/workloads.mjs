@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import postgres from 'postgres';
+import { fanout } from './fanout.mjs';
 import { bareLimit, ownLimit } from './group-commit-limit.mjs';
 import { messages } from './messages.mjs';
 import { TASK_QUEUE } from './stack.mjs';
@@ -66,6 +67,7 @@ export const workloads = {
     return { 'WAL per step, its share of the run included, bytes': bytes / (5_000 * scale) };
   },
   ...messages,
+  ...fanout,
   async sleepers(stack, scale) {
     const beginMs = Date.now() + 3_000;
     const starts = Array.from({ length: 1_000 * scale }, (_, n) => ({ input: beginMs + n, options: { taskQueue } }));

@@ -19,12 +19,14 @@ const waiting = {
   eventSeq: 1,
   awaits: { case: 'signal', value: 'n' },
 };
+const child = { stepId: 's', seq: 1, attemptNumber: 1, eventSeq: 1, workflowType: 'w' };
 const failure = { type: 'Error', message: 'm' };
 const nestedFailure = (depth: number): object =>
   depth === 0 ? failure : { ...failure, cause: nestedFailure(depth - 1) };
 
 /** method → request → the field that must be named. */
-const cases: readonly (readonly [DescService, string, object, string])[] = [
+type Case = readonly [DescService, string, object, string];
+const cases: readonly Case[] = [
   [WorkflowService, 'startWorkflow', { taskQueue: 'q' }, 'workflow_type'],
   [WorkflowService, 'startWorkflow', { workflowType: 'w' }, 'task_queue'],
   [WorkflowService, 'startWorkflow', { workflowType: 'w'.repeat(256), taskQueue: 'q' }, 'workflow_type'],
@@ -220,6 +222,37 @@ const cases: readonly (readonly [DescService, string, object, string])[] = [
   [WorkerService, 'takeArrivals', { ...lease }, 'event_seq'],
   [WorkerService, 'takeArrivals', { ...lease, eventSeq: 1, dueStepIds: [''] }, 'due_step_ids[0]'],
   [WorkerService, 'takeArrivals', { ...lease, eventSeq: 1, dueStepIds: Array(1_001).fill('s') }, 'due_step_ids'],
+  [WorkerService, 'startChildren', { ...lease }, 'children'],
+  [WorkerService, 'startChildren', { ...lease, children: Array(501).fill(child) }, 'children'],
+  ...(
+    [
+      ['stepId', '', 'step_id'],
+      ['seq', 0, 'seq'],
+      ['attemptNumber', 0, 'attempt_number'],
+      ['eventSeq', 0, 'event_seq'],
+      ['workflowType', '', 'workflow_type'],
+      ['workflowId', 'x'.repeat(256), 'workflow_id'],
+      ['taskQueue', '\u0000', 'task_queue'],
+      ['priority', 101, 'priority'],
+      ['reusePolicy', 4, 'reuse_policy'],
+      ['parentClose', 4, 'parent_close'],
+      ['startDelay', { seconds: -1n }, 'start_delay'],
+      ['maxLostLeases', 1_001, 'max_lost_leases'],
+      ['childRunId', 'x', 'child_run_id'],
+      ['input', tooBig, 'input.data'],
+    ] as const
+  ).map(
+    ([field, value, path]) =>
+      [
+        WorkerService,
+        'startChildren',
+        { ...lease, children: [{ ...child, [field]: value }] },
+        `children[0].${path}`,
+      ] as Case,
+  ),
+  [WorkerService, 'suspendRun', { ...lease, arrivalsAwaited: 1, childrenAwaited: -1 }, 'children_awaited'],
+  [WorkflowService, 'listRuns', { parentRunId: 'x' }, 'parent_run_id'],
+  [WorkflowService, 'getRunTree', { runId: uuid(), maxChildren: 1_001 }, 'max_children'],
   [WorkerService, 'suspendRun', { ...lease, arrivalsAwaited: -1 }, 'arrivals_awaited'],
   [WorkflowService, 'signalRun', { runId: uuid() }, 'name'],
   [WorkflowService, 'signalRun', { name: 'n' }, 'run_id'],

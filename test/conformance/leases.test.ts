@@ -95,6 +95,11 @@ describe('leases', () => {
     ObserveCancel: (run) => perdure.workers.observeCancel({ ...fenceOf(run), eventSeq: 1 }),
     ScheduleSleep: (run) =>
       perdure.workers.scheduleSleep({ ...fenceOf(run), stepId: 'nap', seq: 9, when: { case: 'duration', value: {} } }),
+    StartChildren: (run) =>
+      perdure.workers.startChildren({
+        ...fenceOf(run),
+        children: [{ stepId: 'child', seq: 9, attemptNumber: 1, eventSeq: 9, workflowType: 'w' }],
+      }),
     SuspendRun: (run) =>
       perdure.workers.suspendRun({
         ...fenceOf(run),

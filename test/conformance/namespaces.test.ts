@@ -54,6 +54,7 @@ describe('namespaces', () => {
       perdure.workflows.getRun({ namespace, workflowId }),
       perdure.workflows.describeRun({ namespace, runId }),
       perdure.workflows.awaitRun({ namespace, runId }),
+      perdure.workflows.getRunTree({ namespace, runId }),
       perdure.workflows.getHistory({ namespace, runId }),
       perdure.workflows.listStepAttempts({ namespace, runId, stepId: 's' }),
       perdure.workflows.getStepAttempt({ namespace, runId, stepId: 's' }),
@@ -74,6 +75,10 @@ describe('namespaces', () => {
       perdure.workers.answerUpdate({ ...lease, stepId: 's', answer: { case: 'completed', value: {} } }),
       perdure.workers.setRunState({ ...lease, seq: 1 }),
       perdure.workers.scheduleSleep({ ...lease, stepId: 'y', seq: 4, when: { case: 'duration', value: {} } }),
+      perdure.workers.startChildren({
+        ...lease,
+        children: [{ stepId: 'c', seq: 5, attemptNumber: 1, eventSeq: 1, workflowType: 'w' }],
+      }),
       perdure.workers.suspendRun({ ...lease, waits: [{ stepId: 'nap', kind: { case: 'timer', value: {} } }] }),
       perdure.workers.completeWorkflow(lease),
       perdure.workers.failWorkflow({ ...lease, failure: failure() }),

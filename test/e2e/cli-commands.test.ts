@@ -69,6 +69,9 @@ describe('commands', { timeout: 120_000 }, () => {
     const nap = workflow('nap', async (ctx) => {
       await ctx.sleep('long', '1h');
     });
+    const family = workflow('family', async (ctx) =>
+      Promise.all([ctx.child(nap), ctx.child(nap, undefined, { name: 'other' })]),
+    );
     const declined = workflow('declined', async (ctx) => {
       await ctx.step(
         'charge',
@@ -134,7 +137,7 @@ describe('commands', { timeout: 120_000 }, () => {
         { retry: { maxAttempts: 2, initial: '20s', jitter: 0 } },
       );
     });
-    const workflows = [guestbook, patient, again, greet, fail, nap, declined, retrying, busy, asking];
+    const workflows = [guestbook, patient, again, family, greet, fail, nap, declined, retrying, busy, asking];
     await perdure.startWorker({ taskQueue: 'q', workflows, build: 'b7', identity: 'web-3:4711' });
   });
   afterAll(() => perdure.stop());
@@ -287,6 +290,27 @@ describe('commands', { timeout: 120_000 }, () => {
     const cancelled = await cli(`run cancel ${id} --reason enough`);
     expect(cancelled.output).toContain('(cancellation requested)');
     await cli(`run result ${id}`);
+  });
+
+  it('children are shown with their parent: as a tree, in lists, in describe and in history', async () => {
+    const id = await startOne('family', '--workflow-id family-1');
+    const tree = await until('the children to wait', async () => {
+      const { output } = await cli('run tree family-1');
+      return output.split('SLEEPING').length === 3 && output;
+    });
+    expect(tree).toMatch(/family .*\n├─ nap .*nap .*\n└─ nap .*other/);
+    expect((await cli(`run tree family-1 --max-children 1`)).errors).toContain(`--parent ${id}`);
+    const ids = (await cli(`run list --parent ${id} -o ids`)).output.trim().split('\n');
+    expect(ids).toHaveLength(2);
+    expect((await cli(`run count --parent ${id}`)).output).toMatch(/total +2/);
+    expect((await cli(`run get ${ids[0]}`)).output).toContain(`${id}, step 'other'`);
+    const described = (await cli('run describe family-1')).output;
+    expect(described).toContain(`It waits for child run ${ids[1]} (step 'nap') (for `);
+    expect(described).toContain(`and child run ${ids[0]} (step 'other') (for `);
+    expect((await cli('run history family-1')).output).toContain(`child ${ids[0]}`);
+    await cli('run terminate family-1');
+    await until('the children to end', async () => !(await cli('run tree family-1')).output.includes('SLEEPING'));
+    expect((await cli('run list --parent nonsense')).exitCode).toBe(2);
   });
 
   it('describe says of every branch what it waits for, and history what follows', async () => {

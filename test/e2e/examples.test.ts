@@ -20,6 +20,13 @@ it.concurrent('shopping cart: every update is carried out once, although its wor
   expect(demo.output()).toContain("Update 'add item' was refused: There is no 'sofa'.");
 }, 120_000);
 
+it.concurrent('airport distances: child runs on another task queue find what the direct computation finds', async ({
+  expect,
+}) => {
+  const demo = startProcess('examples/airport-distances/dist/demo.js', []);
+  expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('equal the direct computation')]);
+}, 120_000);
+
 it.concurrent('approval: decided by webhook, after a reminder and an escalation, or not at all', async ({ expect }) => {
   const demo = startProcess('examples/approval/dist/demo.js', []);
   expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('one has expired')]);

@@ -34,6 +34,7 @@ const WRITES: readonly Method[] = [
   'scheduleSleep',
   'awaitStep',
   'takeArrivals',
+  'startChildren',
   'suspendRun',
   'completeWorkflow',
   'failWorkflow',

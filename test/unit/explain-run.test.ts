@@ -35,6 +35,7 @@ const run = (fields: Partial<Run>): Run => ({
   updatedAt: inMs(-60_000),
   finishedAt: null,
   failure: null,
+  parent: null,
   ...fields,
 });
 const step = (fields: Partial<StepAttempt>): StepAttempt => ({
@@ -334,7 +335,7 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
       ],
     }),
     WaitReason.ARRIVAL,
-    "It waits for signal 'go' (for 30 s, times out in 1 h), event 'paid' with key 'k' (for 30 s), promise 'approval' (for 30 s) and child 'order-7' (for 30 s). Meanwhile 'nap' sleeps and wakes in 2 h.",
+    "It waits for signal 'go' (for 30 s, times out in 1 h), event 'paid' with key 'k' (for 30 s), promise 'approval' (for 30 s) and child run order-7 (step 'child') (for 30 s). Meanwhile 'nap' sleeps and wakes in 2 h.",
   ],
   [
     'A waiting run whose timeouts nobody ends says so.',

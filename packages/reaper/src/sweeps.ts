@@ -1,4 +1,5 @@
 import {
+  closeChildren,
   type Database,
   ENDED_CHANNEL,
   encodeEnded,
@@ -12,6 +13,9 @@ import {
   reclaimLeases,
   retireStaleWorkers,
   spreadEvents,
+  tellParents,
+  unclosedParents,
+  untoldChildren,
   WAKEUP_CHANNEL,
   wakeSleepers,
 } from '@perdure/store';
@@ -53,9 +57,47 @@ export async function sweepExpired(context: SweepContext): Promise<boolean> {
   if (reclaimed.failedRunIds.length > 0) log.error({ event: 'runs_given_up', runIds: reclaimed.failedRunIds });
   const silent = await retireStaleWorkers(db, { minSilenceMs: config.minWorkerSilenceMs });
   if (silent.length > 0) log.warn({ event: 'workers_offline', workerIds: silent });
-  await notifyServers(context, [...stuck.queues, ...reclaimed.queues], [...timedOut, ...reclaimed.failedRunIds]);
+  const ended = [...timedOut, ...reclaimed.failedRunIds];
+  await notifyServers(context, [...stuck.queues, ...reclaimed.queues], ended);
+  const moreRelatives = await sweepRelatives(context, ended);
   const moreEvents = await sweepEvents(context);
-  return timedOut.length >= limit || stuck.taken >= limit || reclaimed.runIds.length >= limit || moreEvents;
+  return (
+    timedOut.length >= limit || stuck.taken >= limit || reclaimed.runIds.length >= limit || moreRelatives || moreEvents
+  );
+}
+
+/** Ends that are younger, in ms, are passed on by the server that recorded them. */
+const PASSED_ON_MS = 1_000;
+
+/**
+ * Tells the parents and closes the children of runs that have ended: those that ended now, and those whose server did not do it.
+ *
+ * @returns true when there may be more
+ */
+async function sweepRelatives(context: SweepContext, ended: readonly string[]): Promise<boolean> {
+  const { db, config, log } = context;
+  const left = { limit: config.batchSize, minAgeMs: PASSED_ON_MS };
+  const untold = await untoldChildren(db, left);
+  const parents = await tellParents(db, [...ended, ...untold]);
+  const unclosed = await unclosedParents(db, left);
+  const closed = await closeChildren(db, [...ended, ...unclosed]);
+  if (untold.length > 0 || unclosed.length > 0) {
+    log.info({ event: 'relatives_found', untold: untold.length, unclosed: unclosed.length });
+  }
+  await notifyReached(
+    context,
+    parents.flatMap(({ effect, ...parent }) => (effect.kind === 'wakes' ? [] : [{ ...parent, effect }])),
+  );
+  const cancelled = closed.flatMap(({ namespace, outcome }) =>
+    outcome.kind === 'requested' && outcome.status === 'PENDING' ? [{ namespace, taskQueue: outcome.taskQueue }] : [],
+  );
+  const endedNow = closed.filter(({ outcome }) => outcome.kind === 'cancelled' || outcome.kind === 'terminated');
+  await notifyServers(
+    context,
+    cancelled,
+    endedNow.map(({ runId }) => runId),
+  );
+  return untold.length >= config.batchSize || unclosed.length >= config.batchSize;
 }
 
 /** Continues events whose server died before they had reached every wait, and deletes those that are kept no longer, one batch each. */

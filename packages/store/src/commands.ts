@@ -6,6 +6,7 @@ import type {
   FenceOutcome,
   LeaseRef,
   MemoEntry,
+  ParentClose,
   Payload,
   ReceivedUpdate,
   Run,
@@ -273,6 +274,51 @@ export interface ArrivedOutcome {
   readonly update?: ReceivedUpdate;
 }
 
+/** A step of a run starts another run, and waits for its end. */
+export interface StartChild extends LeaseRef {
+  readonly stepId: string;
+  readonly seq: number;
+  readonly attemptNumber: number;
+  /** The place of the outcome, when the child cannot be started. */
+  readonly eventSeq: number;
+  readonly uncancellable: boolean;
+  /** UUIDv7, used when the step starts its child now. */
+  readonly childRunId: string;
+  /** Null: `<workflow id of the parent>/<step id>`. */
+  readonly workflowId: string | null;
+  readonly workflowType: string;
+  /** Null: that of the parent. */
+  readonly taskQueue: string | null;
+  /** Null: that of the parent. */
+  readonly priority: number | null;
+  /** Null: that of the parent. */
+  readonly build: string | null;
+  readonly reusePolicy: Exclude<WorkflowIdReusePolicy, 'TERMINATE_EXISTING'>;
+  readonly parentClose: ParentClose;
+  readonly startDelayMs: number;
+  /** 0: none. */
+  readonly runTimeoutMs: number;
+  /** 0: none. */
+  readonly executionTimeoutMs: number;
+  readonly maxLostLeases: number;
+  readonly input: Payload | null;
+}
+export type StartChildOutcome =
+  | FenceOutcome
+  | StepMismatch
+  | WrongAttempt
+  | { readonly kind: 'cancel_requested' }
+  | {
+      readonly kind: 'started';
+      readonly attemptNumber: number;
+      readonly childRunId: string;
+      readonly taskQueue: string;
+    }
+  /** Started by an earlier call. */
+  | { readonly kind: 'waiting'; readonly attemptNumber: number; readonly childRunId: string }
+  /** It could not be started, or a repeat finds the outcome recorded with its place. */
+  | ({ readonly kind: 'arrived'; readonly attemptNumber: number; readonly childRunId: string | null } & ArrivedOutcome);
+
 /** The worker takes what has arrived from outside. */
 export interface TakeArrivals extends LeaseRef {
   /** The place of all outcomes that are taken. */
@@ -303,6 +349,8 @@ export interface SuspendRun extends LeaseRef {
   readonly arrivalsAwaited: number;
   /** The worker keeps the run in memory: when it claims the run next, it needs no memo. */
   readonly isKept: boolean;
+  /** Above 1: it also wakes when this many children have ended, or a while after the first of them has. */
+  readonly childrenAwaited?: number;
 }
 export type SuspendRunOutcome =
   | FenceOutcome
@@ -320,6 +368,14 @@ export type SuspendRunOutcome =
     }
   | { readonly kind: 'unknown_wait'; readonly stepIds: readonly string[] };
 
+/** Who is affected by the end of a run; absent when nobody is. */
+export interface Relatives {
+  /** A parent is to be told. */
+  readonly hasParent: boolean;
+  /** Children are to be closed. */
+  readonly hasChildren: boolean;
+}
+
 export type EndRun = LeaseRef &
   (
     | { readonly end: 'COMPLETED'; readonly output: Payload | null; readonly hasOpenSteps: boolean }
@@ -330,7 +386,8 @@ export type EndRunOutcome =
   | FenceOutcome
   /** CANCELLED without a cancel request. */
   | { readonly kind: 'cancel_not_requested' }
-  | { readonly kind: 'ended' | 'already_ended' };
+  | { readonly kind: 'ended'; readonly relatives?: Relatives }
+  | { readonly kind: 'already_ended' };
 
 export interface RetryRunAttempt extends LeaseRef {
   readonly failure: Failure;
@@ -348,7 +405,13 @@ export interface MemoCut {
 export type RetryRunAttemptOutcome =
   | FenceOutcome
   /** `delayed`: not claimable yet; it is at once when a cancel is requested. */
-  | { readonly kind: 'retrying'; readonly taskQueue: string; readonly delayed: boolean }
+  | {
+      readonly kind: 'retrying';
+      readonly taskQueue: string;
+      readonly delayed: boolean;
+      /** It has started children, which may be children of steps that were cut. */
+      readonly hasChildren?: true;
+    }
   | { readonly kind: 'already_retrying' };
 
 export interface ReleaseRun extends LeaseRef {
@@ -388,6 +451,7 @@ export type CancelRunOutcome =
       readonly status: RunStatus;
       readonly taskQueue: string;
       readonly holder: RunHolder | null;
+      readonly relatives?: Relatives;
     };
 
 /** The worker that holds a run, so that it gets a notice at once. */
@@ -405,7 +469,7 @@ export type TerminateRunOutcome =
   | { readonly kind: 'run_not_found' }
   | WrongRunState
   /** `holder`: the worker whose lease ended with it. */
-  | { readonly kind: 'terminated'; readonly holder: RunHolder | null }
+  | { readonly kind: 'terminated'; readonly holder: RunHolder | null; readonly relatives?: Relatives }
   | { readonly kind: 'already_terminated' };
 
 export interface RegisterWorker {

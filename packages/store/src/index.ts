@@ -48,18 +48,23 @@ export { type MemoPageLimits, readMemo, readMemoOf } from './reads/read-memo.js'
 export { type FoundRun, readRunEnds } from './reads/read-run-ends.js';
 export { readRunFacts } from './reads/read-run-facts.js';
 export { type RunState, readRunState } from './reads/read-run-state.js';
+export { type RunTreeNode, readRunTree } from './reads/read-run-tree.js';
 export { getStepAttempt, listStepAttempts, readChangedSteps, readHistory } from './reads/read-steps.js';
 export { startIdentity } from './run-id.js';
 export { LATEST_SCHEMA_VERSION, type MigrateOptions, type MigrateResult, migrate } from './schema/migrate.js';
 export { expireRuns } from './sweeps/expire-runs.js';
 export { expireSteps } from './sweeps/expire-steps.js';
 export { forgetEvents } from './sweeps/forget-events.js';
+export { unclosedParents, untoldChildren } from './sweeps/left-relatives.js';
 export { nextExpiryMs, nextWakeMs } from './sweeps/next-due.js';
 export { type Reclaimed, type ReclaimOptions, reclaimLeases } from './sweeps/reclaim-leases.js';
 export { retireStaleWorkers } from './sweeps/retire-stale-workers.js';
 export { wakeSleepers } from './sweeps/wake-sleepers.js';
 export { announceReaper, retireReaper } from './transitions/announce-reapers.js';
 export { announceServer, retireServer } from './transitions/announce-servers.js';
+export { type ClosedChild, closeChildren } from './transitions/children/close-children.js';
+export { startChildren } from './transitions/children/start-children.js';
+export { type ToldParent, tellParents } from './transitions/children/tell-parents.js';
 export {
   type CreateNamespace,
   type CreateNamespaceOutcome,

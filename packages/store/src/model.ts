@@ -61,6 +61,10 @@ export const FAILURE_REASONS = [
   'PAYLOAD_TOO_LARGE',
   'INVALID_INPUT',
   'UPDATE_REFUSED',
+  'CHILD_FAILED',
+  'CHILD_CANCELLED',
+  'CHILD_TERMINATED',
+  'CHILD_NOT_STARTED',
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
 
@@ -68,6 +72,17 @@ export type FailureReason = (typeof FAILURE_REASONS)[number];
 export interface Payload {
   readonly data: Uint8Array;
   readonly encoding: string;
+}
+
+/** What happens to a child run when its parent no longer waits for it. */
+export const PARENT_CLOSES = ['CANCEL', 'TERMINATE', 'ABANDON'] as const;
+export type ParentClose = (typeof PARENT_CLOSES)[number];
+
+/** The run that started this one, and its step that did. */
+export interface Parent {
+  readonly runId: string;
+  readonly stepId: string;
+  readonly close: ParentClose;
 }
 
 /** A structured error as in the `failure` columns (jsonb). NUL characters are replaced before. */
@@ -84,6 +99,8 @@ export interface Failure {
   readonly errors?: readonly Failure[];
   readonly nonRetryable?: boolean;
   readonly stepId?: string;
+  /** The child run that this failure is about. */
+  readonly child?: { readonly runId: string; readonly workflowId: string; readonly workflowType: string };
   /** The whole failure, encrypted by the SDK; `data` is base64. */
   readonly sealed?: { readonly data: string; readonly encoding: string };
 }
@@ -122,6 +139,8 @@ export interface Run {
   readonly failure: Failure | null;
   /** The reason given with the latest release. */
   readonly lastReleaseReason: string | null;
+  /** Null: it was not started by a run. */
+  readonly parent: Parent | null;
 }
 
 export interface StepAttempt {
@@ -143,7 +162,7 @@ export interface StepAttempt {
   readonly finishedAt: Date | null;
   readonly nextRetryAt: Date | null;
   readonly firesAt: Date | null;
-  /** What a step of an awaited kind waits for, or has waited for: the name of a signal or of the update that it received, the id of a promise, an {@link EventWait} as JSON. */
+  /** What a step of an awaited kind waits for, or has waited for: the name of a signal or of the update that it received, the id of a promise or a child run, an {@link EventWait} as JSON. */
   readonly awaits: string | null;
   /** Who sent the signal or the update that it received; in histories. */
   readonly sender?: string;

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { ChildOptions, ChildRun, MapOptions } from './child.js';
 import type { Duration } from './duration.js';
 import type { EventDefinition } from './event.js';
 import type { RetryPolicy } from './retry.js';
@@ -42,6 +43,13 @@ export interface StepOptions {
    * lost, the step fails with WorkerLostError instead of being executed again. Default `'repeatable'`: at least once.
    */
   readonly begin?: 'repeatable' | 'durable';
+}
+
+/** A workflow that a child executes; made with `workflow` or `activity`. */
+export interface ChildWorkflow<Input = unknown, Output = unknown> {
+  readonly name: string;
+  /** For the type checker only. */
+  readonly types?: { readonly input: Input; readonly output: Output };
 }
 
 /** How long to wait for something from outside. */
@@ -200,6 +208,45 @@ export interface WorkflowContext {
    * @throws {PayloadTooLargeError} when it is larger than the server accepts, 2 MiB by default
    */
   setState(value: unknown): void;
+  /**
+   * Starts another workflow and waits for its end without occupying a slot. A step named like the workflow records its result. Children
+   * that are started together are sent together, and their ends share wake-ups of this run.
+   *
+   * @param workflow made with `workflow` or `activity`, or its name; the workers of the child's task queue must have it
+   * @param input as for a start
+   * @returns what the child returned
+   * @throws {ChildFailedError} with the error of the child as `cause`; see {@link ChildRun.result}
+   * @throws {CancelledError} when the run is being cancelled; what happens to the child is `parentClose`
+   */
+  child<Input, Output>(
+    workflow: ChildWorkflow<Input, Output>,
+    ...args: undefined extends Input ? [input?: Input, options?: ChildOptions] : [input: Input, options?: ChildOptions]
+  ): Promise<Output>;
+  child<Output = unknown>(workflow: string, input?: unknown, options?: ChildOptions): Promise<Output>;
+  /** Starts a child without waiting for it: its handle has its ids, and awaits its result, sends signals and cancels it. */
+  startChild<Input, Output>(
+    workflow: ChildWorkflow<Input, Output>,
+    ...args: undefined extends Input ? [input?: Input, options?: ChildOptions] : [input: Input, options?: ChildOptions]
+  ): ChildRun<Output>;
+  startChild<Output = unknown>(workflow: string, input?: unknown, options?: ChildOptions): ChildRun<Output>;
+  /** Calls an activity, on any task queue: the same as {@link child}. */
+  call<Input, Output>(
+    activity: ChildWorkflow<Input, Output>,
+    ...args: undefined extends Input ? [input?: Input, options?: ChildOptions] : [input: Input, options?: ChildOptions]
+  ): Promise<Output>;
+  call<Output = unknown>(activity: string, input?: unknown, options?: ChildOptions): Promise<Output>;
+  /**
+   * Calls `fn` for each item, for example with a step or a child.
+   *
+   * @param options how many calls may be under way at the same time
+   * @returns the results in the order of the items
+   * @throws what the first call that fails throws; no further one is begun, and those under way continue
+   */
+  map<Item, Result>(
+    items: Iterable<Item>,
+    fn: (item: Item, index: number) => Result | PromiseLike<Result>,
+    options?: MapOptions,
+  ): Promise<Awaited<Result>[]>;
   /**
    * Waits for an event without occupying a slot. Every wait that is open when an event is published receives it, in all runs of the
    * namespace. A step named like the event records it.

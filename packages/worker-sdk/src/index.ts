@@ -1,3 +1,5 @@
+export { type Activity, activity } from './activity.js';
+export type { ChildOptions, ChildRun, MapOptions } from './child.js';
 export { Client, type ClientOptions } from './client/client.js';
 export type { ListOptions } from './client/list-options.js';
 export type { PromiseSettlement, PromiseState, PromiseSummary } from './client/promises.js';
@@ -29,6 +31,10 @@ export type { Duration } from './duration.js';
 export {
   AwaitTimeoutError,
   CancelledError,
+  ChildCancelledError,
+  ChildFailedError,
+  ChildNotStartedError,
+  ChildTerminatedError,
   HeartbeatTimeoutError,
   InvalidInputError,
   LeaseLostError,

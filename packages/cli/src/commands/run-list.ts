@@ -15,6 +15,7 @@ interface FilterOptions {
   readonly taskQueue?: string;
   readonly since?: Timestamp;
   readonly until?: Timestamp;
+  readonly parent?: string;
 }
 
 interface ListOptions extends FilterOptions {
@@ -73,13 +74,15 @@ function addFilters(command: Command): Command {
     .option('-t, --type <name>', 'workflow type')
     .option('-q, --task-queue <name>', 'task queue')
     .option('--since <time>', 'created at or after: a time, or 2h for two hours ago', timeArgument)
+    .option('--parent <run>', 'children of this run, by its run id')
     .option('--until <time>', 'created before: a time, or 2h for two hours ago', timeArgument);
 }
 
-function filterFields({ type, taskQueue, since, until }: FilterOptions) {
+function filterFields({ type, taskQueue, since, until, parent }: FilterOptions) {
   return {
     workflowType: type ?? '',
     taskQueue: taskQueue ?? '',
+    parentRunId: parent ?? '',
     ...(since === undefined ? {} : { createdAfter: since }),
     ...(until === undefined ? {} : { createdBefore: until }),
   };

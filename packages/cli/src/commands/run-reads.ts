@@ -7,16 +7,22 @@ import { hint, isTable, printList, printOne } from '../output/print.js';
 import { attemptsText, runJson, runText } from '../output/run-view.js';
 import { hasUncounted, stepListView } from '../output/step-view.js';
 import { findRun, runIdOf, type Session, withRun, withSession } from '../session.js';
-import { FULL_STACK } from './arguments.js';
+import { countArgument, FULL_STACK } from './arguments.js';
 import { idsOf } from './ids.js';
 import { repeatedly, watchable } from './repeat.js';
 import { showResult, watchRun } from './run-result.js';
+import { showTree } from './run-tree.js';
 import { WorkerNames } from './worker-names.js';
 
 interface ReadOptions {
   readonly watch?: boolean;
   readonly payloads?: boolean;
   readonly fullStack?: boolean;
+}
+
+interface TreeOptions {
+  readonly watch?: boolean;
+  readonly maxChildren: number;
 }
 
 export function addReads(run: Command): void {
@@ -58,6 +64,13 @@ export function addReads(run: Command): void {
     .option('--payloads', 'with outputs and heartbeat details; needs -o json or jsonl')
     .action((id: string, options: ReadOptions, command: Command) =>
       withSession(command, (session) => repeatedly(options, () => showHistory(session, id, options))),
+    );
+
+  watchable(run.command('tree <id>'))
+    .description('show a run with its children, and theirs')
+    .option('--max-children <n>', 'show at most n children of each run, 1 to 1,000', countArgument, 50)
+    .action((id: string, options: TreeOptions, command: Command) =>
+      withSession(command, (session) => repeatedly(options, () => showTree(session, id, options.maxChildren))),
     );
 
   run

@@ -1,5 +1,5 @@
 import { toJson } from '@bufbuild/protobuf';
-import { RunStatus, type WorkflowRun, WorkflowRunSchema } from '@perdure/proto';
+import { ParentClose, RunStatus, type WorkflowRun, WorkflowRunSchema } from '@perdure/proto';
 import { failureChain, failureJson, failureText } from './failures.js';
 import { payloadJson, payloadText } from './payloads.js';
 import { fieldsText, type ListView } from './print.js';
@@ -13,6 +13,7 @@ export function runJson(run: WorkflowRun): unknown {
   return {
     ...json,
     status: RunStatus[run.status],
+    parentClose: ParentClose[run.parentClose],
     ...(run.input === undefined ? {} : { input: payloadJson(run.input) }),
     ...(run.output === undefined ? {} : { output: payloadJson(run.output) }),
     ...(run.failure === undefined ? {} : { failure: failureJson(run.failure) }),
@@ -59,6 +60,7 @@ export function runFields(run: WorkflowRun): [string, string | undefined][] {
     ['build', safe(run.build)],
     ['status', runStatusText(run.status)],
     ['attempt', run.attempt > 1 ? attemptsText(run) : undefined],
+    ['parent', run.parentRunId === '' ? undefined : `${run.parentRunId}, step '${safe(run.parentStepId)}'`],
     ['priority', run.priority === 0 ? undefined : String(run.priority)],
     ['created', timeText(run.createdAt)],
     ['started', timeText(run.startedAt)],

@@ -102,7 +102,7 @@ function nextText(step: StepAttempt): string {
     return step.status === StepStatus.RUNNING ? `wakes ${timeText(step.firesAt)}` : '';
   }
   if (step.awaits !== '') {
-    if (step.status !== StepStatus.RUNNING) return '';
+    if (step.status !== StepStatus.RUNNING) return step.kind === StepKind.CHILD ? awaitsText(step) : '';
     const timeout = step.firesAt === undefined ? '' : ` until ${timeText(step.firesAt)}`;
     return `waits for ${awaitsText(step)}${timeout}`;
   }

@@ -7,6 +7,7 @@ import type {
   BeginStepOutcome,
   CancelRun,
   CancelRunOutcome,
+  ClosedChild,
   EndRun,
   EndRunOutcome,
   LeaseNotice,
@@ -14,6 +15,7 @@ import type {
   PublishEventOutcome,
   QueueRef,
   ReachedRun,
+  Relatives,
   ReleaseRun,
   ReleaseRunOutcome,
   RetryRunAttempt,
@@ -26,14 +28,19 @@ import type {
   SendUpdateOutcome,
   SettlePromise,
   SettlePromiseOutcome,
+  SettleStep,
+  SettleStepOutcome,
   SignalWithStart,
   SignalWithStartOutcome,
+  StartChild,
+  StartChildOutcome,
   StartRun,
   StartRunOutcome,
   SuspendRun,
   SuspendRunOutcome,
   TerminateRun,
   TerminateRunOutcome,
+  ToldParent,
   UpdateAnswer,
   WorkerNotice,
 } from '@perdure/store';
@@ -51,6 +58,8 @@ export type Effect =
   | { readonly kind: 'ended'; readonly runId: string; readonly end?: RunEnd }
   /** An update is answered. `answer`: undefined when it has to be looked up. */
   | { readonly kind: 'answered'; readonly runId: string; readonly requestId: string; readonly answer?: UpdateAnswer }
+  /** A run has ended, or goes back before steps that started children: its parent is told, its children are closed. */
+  | { readonly kind: 'relatives'; readonly runId: string; readonly hasParent: boolean; readonly hasChildren: boolean }
   /** A worker gets a notice about its run. */
   | { readonly kind: 'notice'; readonly notice: WorkerNotice }
   /** An event has not reached every wait for it. */
@@ -70,6 +79,37 @@ export function afterStart(command: StartRun, outcome: StartRunOutcome): readonl
   return effects;
 }
 
+export function afterStartChild(command: StartChild, outcome: StartChildOutcome): readonly Effect[] {
+  if (outcome.kind !== 'started') return NONE;
+  const { namespace, workflowType, startDelayMs, runTimeoutMs } = command;
+  const effects: Effect[] = [
+    startDelayMs > 0
+      ? { kind: 'wakes', inMs: startDelayMs }
+      : { kind: 'runnable', queue: { namespace, taskQueue: outcome.taskQueue }, workflowType },
+  ];
+  if (runTimeoutMs > 0) effects.push({ kind: 'expires', inMs: runTimeoutMs });
+  return effects;
+}
+
+/** A child whose parent was cancelled while it waited. */
+export function afterSettle(command: SettleStep, outcome: SettleStepOutcome): readonly Effect[] {
+  return command.stepKind === 'CHILD' && outcome.kind === 'settled'
+    ? [{ kind: 'relatives', runId: command.runId, hasParent: false, hasChildren: true }]
+    : NONE;
+}
+
+export function afterTell(_: unknown, parents: readonly ToldParent[]): readonly Effect[] {
+  return parents.flatMap((parent) =>
+    parent.effect.kind === 'wakes' ? [parent.effect] : arrivalEffects(parent, parent.effect),
+  );
+}
+
+export function afterClose(_: unknown, children: readonly ClosedChild[]): readonly Effect[] {
+  return children.flatMap((child) =>
+    child.close === 'CANCEL' ? afterCancel(child, child.outcome) : afterTerminate(child, child.outcome),
+  );
+}
+
 export function afterBeginStep(command: BeginStep, outcome: BeginStepOutcome): readonly Effect[] {
   return outcome.kind === 'begun' && command.timeoutMs > 0 ? [{ kind: 'expires', inMs: command.timeoutMs }] : NONE;
 }
@@ -83,7 +123,7 @@ export function afterSuspend({ runId }: SuspendRun, outcome: SuspendRunOutcome):
 export function afterEnd(command: EndRun, outcome: EndRunOutcome): readonly Effect[] {
   switch (outcome.kind) {
     case 'ended':
-      return [{ kind: 'ended', runId: command.runId, ...endOf(command) }];
+      return [{ kind: 'ended', runId: command.runId, ...endOf(command) }, ...relativesOf(command.runId, outcome)];
     case 'already_ended':
       // The server that recorded the end may have died before it notified anybody.
       return [{ kind: 'ended', runId: command.runId }];
@@ -94,9 +134,12 @@ export function afterEnd(command: EndRun, outcome: EndRunOutcome): readonly Effe
 
 export function afterRetry(command: RetryRunAttempt, outcome: RetryRunAttemptOutcome): readonly Effect[] {
   if (outcome.kind !== 'retrying') return NONE;
-  const left: Effect = { kind: 'left', runId: command.runId };
-  if (outcome.delayed) return [left, { kind: 'wakes', inMs: command.retryAfterMs }];
-  return [left, { kind: 'runnable', queue: { namespace: command.namespace, taskQueue: outcome.taskQueue } }];
+  const left: Effect[] = [{ kind: 'left', runId: command.runId }];
+  if (outcome.hasChildren) {
+    left.push({ kind: 'relatives', runId: command.runId, hasParent: false, hasChildren: true });
+  }
+  if (outcome.delayed) return [...left, { kind: 'wakes', inMs: command.retryAfterMs }];
+  return [...left, { kind: 'runnable', queue: { namespace: command.namespace, taskQueue: outcome.taskQueue } }];
 }
 
 export function afterRelease(command: ReleaseRun, outcome: ReleaseRunOutcome): readonly Effect[] {
@@ -109,7 +152,7 @@ export function afterRelease(command: ReleaseRun, outcome: ReleaseRunOutcome): r
 export function afterCancel(command: CancelRun, outcome: CancelRunOutcome): readonly Effect[] {
   switch (outcome.kind) {
     case 'cancelled':
-      return [{ kind: 'ended', runId: command.runId }];
+      return [{ kind: 'ended', runId: command.runId }, ...relativesOf(command.runId, outcome)];
     case 'requested': {
       const { namespace } = command;
       if (outcome.holder !== null) return [leaseNotice('cancel_requested', command, outcome.holder)];
@@ -124,8 +167,8 @@ export function afterCancel(command: CancelRun, outcome: CancelRunOutcome): read
 
 export function afterTerminate(command: TerminateRun, outcome: TerminateRunOutcome): readonly Effect[] {
   if (outcome.kind !== 'terminated') return NONE;
-  const ended: Effect = { kind: 'ended', runId: command.runId };
-  return outcome.holder === null ? [ended] : [ended, leaseNotice('lease_lost', command, outcome.holder)];
+  const ended: Effect[] = [{ kind: 'ended', runId: command.runId }, ...relativesOf(command.runId, outcome)];
+  return outcome.holder === null ? ended : [...ended, leaseNotice('lease_lost', command, outcome.holder)];
 }
 
 export function afterSignal(command: SendSignal, outcome: SendSignalOutcome): readonly Effect[] {
@@ -207,6 +250,10 @@ function arrivalEffects(
     case 'arrived':
       return [leaseNotice('arrived', run, effect.holder)];
   }
+}
+
+function relativesOf(runId: string, { relatives }: { readonly relatives?: Relatives }): readonly Effect[] {
+  return relatives === undefined ? NONE : [{ kind: 'relatives', runId, ...relatives }];
 }
 
 /** How a run ended, when the command says it. */

@@ -7,6 +7,7 @@ import {
   awaitSteps,
   beginSteps,
   cancelRuns,
+  closeChildren,
   completeSteps,
   type Database,
   deleteRuns,
@@ -30,8 +31,10 @@ import {
   settlePromises,
   settleSteps,
   signalWithStarts,
+  startChildren,
   suspendRuns,
   takeArrivals,
+  tellParents,
   terminateRuns,
   touchWorkers,
   type UpdateRef,
@@ -54,6 +57,16 @@ export interface CommandKind<Command, Outcome> {
 }
 
 const kind = <Command, Outcome>(row: CommandKind<Command, Outcome>) => row;
+/** The whole outcome of a batch stands with its first command: it is about other runs than those of the commands. */
+const toRelatives =
+  <Affected>(act: (db: Database, runIds: readonly string[]) => Promise<readonly Affected[]>) =>
+  async (db: Database, commands: readonly { readonly runId: string }[]): Promise<readonly (readonly Affected[])[]> => {
+    const affected = await act(
+      db,
+      commands.map(({ runId }) => runId),
+    );
+    return commands.map((_, index) => (index === 0 ? affected : []));
+  };
 const byRun = (command: { readonly runId: string }) => command.runId;
 
 export const commandTable = {
@@ -93,7 +106,13 @@ export const commandTable = {
     bytes: (step) => failureBytes(step.failure),
     transition: failSteps,
   }),
-  settleStep: kind({ name: 'SettleStep', key: byRun, ordered: true, transition: settleSteps }),
+  settleStep: kind({
+    name: 'SettleStep',
+    key: byRun,
+    ordered: true,
+    transition: settleSteps,
+    effects: after.afterSettle,
+  }),
   observeCancel: kind({ name: 'ObserveCancel', key: byRun, ordered: true, transition: observeCancels }),
   scheduleSleep: kind({ name: 'ScheduleSleep', key: byRun, ordered: true, transition: scheduleSleeps }),
   awaitStep: kind({ name: 'AwaitStep', key: byRun, ordered: true, transition: awaitSteps }),
@@ -111,6 +130,14 @@ export const commandTable = {
     key: byRun,
     bytes: (run) => payloadBytes(run.state),
     transition: setRunStates,
+  }),
+  startChild: kind({
+    name: 'StartChildren',
+    key: byRun,
+    ordered: true,
+    bytes: (child) => payloadBytes(child.input),
+    transition: startChildren,
+    effects: after.afterStartChild,
   }),
   suspendRun: kind({
     name: 'SuspendRun',
@@ -189,6 +216,18 @@ export const commandTable = {
   cancelRun: kind({ name: 'CancelRun', key: byRun, transition: cancelRuns, effects: after.afterCancel }),
   terminateRun: kind({ name: 'TerminateRun', key: byRun, transition: terminateRuns, effects: after.afterTerminate }),
   deleteRun: kind({ name: 'DeleteRun', key: byRun, transition: deleteRuns }),
+  tellParent: kind({
+    name: 'TellParent',
+    key: byRun,
+    transition: toRelatives(tellParents),
+    effects: after.afterTell,
+  }),
+  closeChildren: kind({
+    name: 'CloseChildren',
+    key: byRun,
+    transition: toRelatives(closeChildren),
+    effects: after.afterClose,
+  }),
   touchWorker: kind({ name: 'RecordHeartbeat', key: (worker) => worker.workerId, transition: touchWorkers }),
   findEnd: kind({
     name: 'AwaitRun',

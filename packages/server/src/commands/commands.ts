@@ -44,7 +44,10 @@ export interface CommandsOptions {
 export function createCommands(options: CommandsOptions): Commands {
   const { db, log, wakeups, maxQueued, maxQueuedBytes, stopping } = options;
   const onFault = (error: unknown) => log.error({ event: 'callback_failed', err: error });
-  const apply = (effect: Effect) => applyEffect(wakeups, spreader, effect, onFault);
+  // Set below, before any command is carried out.
+  let toRelatives: (effect: Extract<Effect, { kind: 'relatives' }>) => void = () => undefined;
+  const apply = (effect: Effect) =>
+    effect.kind === 'relatives' ? toRelatives(effect) : applyEffect(wakeups, spreader, effect, onFault);
   const spreader = new EventSpreader({ db, log, stopping, apply });
 
   const coalescerOf = <Command, Outcome>(kind: CommandKind<Command, Outcome>) =>
@@ -84,7 +87,13 @@ export function createCommands(options: CommandsOptions): Commands {
       return [name, submitOf(kind, coalescerOf(kind))];
     }),
   ) as unknown as Omit<Submits, 'startRun'>;
-  const { findEnd, findRun, findAnswer } = submits;
+  const { findEnd, findRun, findAnswer, tellParent, closeChildren } = submits;
+  // What fails here, or is refused because too much waits, the sweep of a reaper does.
+  const later = (error: unknown) => log.debug({ event: 'relatives_left', message: String(error) });
+  toRelatives = ({ runId, hasParent, hasChildren }) => {
+    if (hasParent) tellParent({ runId }).catch(later);
+    if (hasChildren) closeChildren({ runId }).catch(later);
+  };
   return {
     ...submits,
     findEnd: untilRead(findEnd),
@@ -109,7 +118,7 @@ function untilRead<Command, Outcome>(submit: Submit<Command, Outcome>): Submit<C
 function applyEffect(
   wakeups: Wakeups,
   spreader: EventSpreader,
-  effect: Effect,
+  effect: Exclude<Effect, { kind: 'relatives' }>,
   onFault: (error: unknown) => void,
 ): void {
   try {

@@ -2,6 +2,7 @@
 import {
   ErrorReason,
   FailureReason as FailureReasonNumber,
+  ParentClose as ParentCloseNumber,
   WorkflowIdReusePolicy as ReusePolicyNumber,
   RunStatus as RunStatusNumber,
   StepKind as StepKindNumber,
@@ -10,6 +11,7 @@ import {
 } from '@perdure/proto';
 import type {
   FailureReason,
+  ParentClose,
   RunStatus,
   StepKind,
   StepStatus,
@@ -43,6 +45,8 @@ export const workerStatuses = names<WorkerStatus>(WorkerStatusNumber);
 export const workerStatusNumber: Readonly<Record<WorkerStatus, WorkerStatusNumber>> = numbers(workerStatuses);
 export const failureReasons = names<FailureReason>(FailureReasonNumber);
 export const failureReasonNumber: Readonly<Record<FailureReason, FailureReasonNumber>> = numbers(failureReasons);
+export const parentCloses = names<ParentClose>(ParentCloseNumber);
+export const parentCloseNumber: Readonly<Record<ParentClose, ParentCloseNumber>> = numbers(parentCloses);
 export const reusePolicies = names<WorkflowIdReusePolicy>(ReusePolicyNumber);
 
 /** The name of a reason in ErrorInfo, for example `LEASE_LOST`. */

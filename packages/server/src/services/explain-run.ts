@@ -96,11 +96,15 @@ function arrivalText(step: StepAttempt, now: Date): string {
   return `${awaitsPhrase(step)} (for ${span(now.getTime() - step.startedAt.getTime())}${timeout})`;
 }
 
+/** Waits that a sentence names one by one. */
+const MAX_NAMED = 10;
+
 function explainWaiting(run: Run, facts: RunFacts): Explanation {
   const awaited = facts.currentSteps.filter((step) => step.awaits !== null);
   const others = facts.currentSteps.filter((step) => step.awaits === null).map((step) => waitText(step, facts));
-  const what =
-    awaited.length === 0 ? 'something from outside' : list(awaited.map((step) => arrivalText(step, facts.now)));
+  const named = awaited.slice(0, MAX_NAMED).map((step) => arrivalText(step, facts.now));
+  const more = awaited.length > MAX_NAMED ? [`${awaited.length - MAX_NAMED} more`] : [];
+  const what = awaited.length === 0 ? 'something from outside' : list([...named, ...more]);
   const meanwhile = others.length === 0 ? '' : ` Meanwhile ${list(others)}.`;
   const lateMs = run.wakeAt === null ? 0 : facts.now.getTime() - run.wakeAt.getTime();
   const late = lateMs > LATE_MS ? ` It was due to wake ${span(lateMs)} ago.` : '';

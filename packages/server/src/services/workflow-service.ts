@@ -1,5 +1,13 @@
 import type { WorkflowService } from '@perdure/proto';
-import { countRuns, getStepAttempt, listRuns, listStepAttempts, readHistory, readRunFacts } from '@perdure/store';
+import {
+  countRuns,
+  getStepAttempt,
+  listRuns,
+  listStepAttempts,
+  readHistory,
+  readRunFacts,
+  readRunTree,
+} from '@perdure/store';
 import type { Handlers } from '../call/handlers.js';
 import type { ServerContext } from '../context.js';
 import { decode } from '../rpc/decode/decode.js';
@@ -8,6 +16,7 @@ import { decodeWait } from '../rpc/decode/wait.js';
 import {
   decodeCountRuns,
   decodeGetHistory,
+  decodeGetRunTree,
   decodeListRuns,
   decodeRunRef,
   historyCursorFields,
@@ -79,6 +88,16 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
       return {
         runs: runs.map(runMessage),
         nextPageToken: next === null ? '' : encodePageToken(listScope(filter), next),
+      };
+    },
+
+    async getRunTree(request, call) {
+      const { ref, maxChildren } = decode(context, (check) => decodeGetRunTree(check, request));
+      const { runId } = await runOf(context, ref);
+      const { nodes, hasMore } = await readRunTree(reads.for(call), runId, maxChildren);
+      return {
+        nodes: nodes.map(({ run, depth, hasMoreChildren }) => ({ run: runMessage(run), depth, hasMoreChildren })),
+        hasMore,
       };
     },
 

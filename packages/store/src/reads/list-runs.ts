@@ -18,6 +18,9 @@ const FILTER = `r.namespace = $1
     and ($7::timestamptz is null or r.created_at >= $7)
     and ($8::timestamptz is null or r.created_at < $8)`;
 
+/** Other statements than without a parent, because their plans read another index. */
+const CHILDREN = `r.parent_run_id = $9::uuid and ${FILTER}`;
+
 const LIST_RUNS = defineStatement(
   'list_runs',
   `select ${RUN_COLUMNS} from perdure.workflow_runs r
@@ -31,6 +34,19 @@ const COUNT_RUNS = defineStatement(
   `select r.status, count(*)::float8 as count from perdure.workflow_runs r where ${FILTER} group by r.status order by r.status`,
 );
 
+const LIST_CHILDREN = defineStatement(
+  'list_children',
+  `select ${RUN_COLUMNS} from perdure.workflow_runs r
+  where ${CHILDREN} and ($10::uuid is null or r.run_id < $10::uuid)
+  order by r.parent_run_id, r.run_id desc
+  limit $11::int`,
+);
+
+const COUNT_CHILDREN = defineStatement(
+  'count_children',
+  `select r.status, count(*)::float8 as count from perdure.workflow_runs r where ${CHILDREN} group by r.status order by r.status`,
+);
+
 function filterParameters(filter: RunFilter): Parameter[] {
   return [
     filter.namespace,
@@ -41,6 +57,7 @@ function filterParameters(filter: RunFilter): Parameter[] {
     filter.build,
     filter.createdAfter?.toISOString() ?? null,
     filter.createdBefore?.toISOString() ?? null,
+    ...(filter.parentRunId === null ? [] : [filter.parentRunId]),
   ];
 }
 
@@ -53,13 +70,20 @@ export async function listRuns(
   filter: RunFilter,
   page: { readonly limit: number; readonly after: string | null },
 ): Promise<RunPage> {
-  const rows = await db.query<RunRow>(LIST_RUNS, [...filterParameters(filter), page.after, page.limit + 1]);
+  const rows = await db.query<RunRow>(filter.parentRunId === null ? LIST_RUNS : LIST_CHILDREN, [
+    ...filterParameters(filter),
+    page.after,
+    page.limit + 1,
+  ]);
   const runs = rows.slice(0, page.limit).map(runOf);
   return { runs, next: rows.length > page.limit ? (runs.at(-1)?.runId ?? null) : null };
 }
 
 /** @returns a count for each status that occurs */
 export async function countRuns(db: Reader, filter: RunFilter): Promise<readonly StatusCount[]> {
-  const rows = await db.query<{ status: RunStatus; count: number }>(COUNT_RUNS, filterParameters(filter));
+  const rows = await db.query<{ status: RunStatus; count: number }>(
+    filter.parentRunId === null ? COUNT_RUNS : COUNT_CHILDREN,
+    filterParameters(filter),
+  );
   return rows.map(({ status, count }) => ({ status, count }));
 }

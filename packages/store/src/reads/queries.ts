@@ -24,6 +24,8 @@ export interface RunFilter {
   readonly taskQueue: string | null;
   readonly workflowId: string | null;
   readonly build: string | null;
+  /** Children of this run. */
+  readonly parentRunId: string | null;
   readonly createdAfter: Date | null;
   readonly createdBefore: Date | null;
 }

@@ -1,11 +1,12 @@
 import { payloadOf } from '../database/payload-columns.js';
-import type { Failure, Run, RunStatus, YieldReason } from '../model.js';
+import type { Failure, Parent, ParentClose, Run, RunStatus, YieldReason } from '../model.js';
 
 /** Columns of a run without its payloads, for a table aliased `r`. */
 export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_type, r.build, r.task_queue, r.priority,
     r.status, r.yield_reason, r.attempt, r.lease_token, r.leased_by, r.lease_expires_at, r.available_at, r.wake_at,
     r.run_deadline_at, r.execution_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases, r.retries,
-    r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure, r.last_release_reason`;
+    r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure, r.last_release_reason,
+    r.parent_run_id, r.parent_step_id, r.parent_close`;
 
 export interface RunRow {
   readonly run_id: string;
@@ -35,6 +36,9 @@ export interface RunRow {
   readonly finished_at: Date | null;
   readonly failure: Failure | null;
   readonly last_release_reason: string | null;
+  readonly parent_run_id: string | null;
+  readonly parent_step_id: string | null;
+  readonly parent_close: ParentClose | null;
   readonly input?: Uint8Array | null;
   readonly input_encoding?: string | null;
   readonly output?: Uint8Array | null;
@@ -70,7 +74,13 @@ export function runOf(row: RunRow): Run {
     finishedAt: row.finished_at,
     failure: row.failure,
     lastReleaseReason: row.last_release_reason,
+    parent: parentOf(row),
     ...(row.input === undefined ? {} : { input: payloadOf(row.input, row.input_encoding) }),
     ...(row.output === undefined ? {} : { output: payloadOf(row.output, row.output_encoding) }),
   };
+}
+
+function parentOf({ parent_run_id, parent_step_id, parent_close }: RunRow): Parent | null {
+  if (parent_run_id === null || parent_step_id === null || parent_close === null) return null;
+  return { runId: parent_run_id, stepId: parent_step_id, close: parent_close };
 }

@@ -27,7 +27,11 @@ const EXPIRE_RUNS = defineStatement(
       leased_by = null, lease_expires_at = null, available_at = null, wake_at = null, waits = null
     from due k
     where r.run_id = k.run_id
-    returning r.run_id
+    returning r.run_id, r.parent_run_id
+  ),
+  untold as (
+    insert into perdure.child_ends (child_id, ended_at) select run_id, perdure.clock() from expired where parent_run_id is not null
+    on conflict do nothing
   )
   select run_id, perdure.cancel_open_steps(run_id) as closed from expired`,
 );

@@ -90,7 +90,11 @@ const RECLAIM_LEASES = defineStatement(
       leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from judged j
     where r.run_id = j.run_id
-    returning r.run_id, r.namespace, r.task_queue, r.status
+    returning r.run_id, r.namespace, r.task_queue, r.status, r.parent_run_id
+  ),
+  untold as (
+    insert into perdure.child_ends (child_id, ended_at) select run_id, perdure.clock() from reclaimed where status = 'FAILED' and parent_run_id is not null
+    on conflict do nothing
   )
   select run_id, namespace, task_queue, status, 1 as runs,
     perdure.lose_open_steps(run_id, 'The worker that ran this attempt died or stalled past its lease.') as lost,

@@ -84,6 +84,30 @@ export class NonDeterminismError extends Error {
   override readonly name: string = 'NonDeterminismError';
 }
 
+/** A child run did not complete. `cause` is the error of the child; the message names it. */
+export class ChildFailedError extends Error {
+  override readonly name: string = 'ChildFailedError';
+  /** Empty when no child was started. */
+  readonly runId: string = '';
+  readonly workflowId: string = '';
+  readonly workflowType: string = '';
+}
+
+/** A child run was cancelled. */
+export class ChildCancelledError extends ChildFailedError {
+  override readonly name: string = 'ChildCancelledError';
+}
+
+/** A child run was terminated. */
+export class ChildTerminatedError extends ChildFailedError {
+  override readonly name: string = 'ChildTerminatedError';
+}
+
+/** A child run was not started, because its workflow id is taken. */
+export class ChildNotStartedError extends ChildFailedError {
+  override readonly name: string = 'ChildNotStartedError';
+}
+
 /** The run that an error is about. */
 export interface RunReference {
   readonly runId: string;

@@ -1,7 +1,8 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
-import { type Failure, FailureReason, FailureSchema } from '@perdure/proto';
+import { type ChildRunSchema, type Failure, FailureReason, FailureSchema } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { shown } from '../text.js';
+import { ChildFailedError } from './errors.js';
 import { isNonRetryable } from './non-retryable.js';
 import { CLASS_OF_REASON } from './recorded-error.js';
 import { sealed } from './sealed-failure.js';
@@ -48,6 +49,7 @@ class FailureWriter {
       reason: (isError && CLASS_OF_REASON.find(([, type]) => thrown instanceof type)?.[0]) || FailureReason.APPLICATION,
       nonRetryable: isError && isNonRetryable(thrown),
       ...(details === undefined ? {} : { details }),
+      ...(isError ? childOf(thrown) : {}),
     };
     if (!isError || depth >= MAX_CAUSES) return create(FailureSchema, init);
     const cause = read(thrown, 'cause');
@@ -79,6 +81,11 @@ class FailureWriter {
       return undefined;
     }
   }
+}
+
+function childOf(thrown: Error): { child?: MessageInitShape<typeof ChildRunSchema> } {
+  if (!(thrown instanceof ChildFailedError) || thrown.runId === '') return {};
+  return { child: { runId: thrown.runId, workflowId: thrown.workflowId, workflowType: thrown.workflowType } };
 }
 
 function isErrorObject(thrown: unknown): thrown is Error {

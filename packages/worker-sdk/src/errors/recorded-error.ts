@@ -5,6 +5,10 @@ import { decodeValue } from '../codec/payload.js';
 import { shown } from '../text.js';
 import {
   CancelledError,
+  ChildCancelledError,
+  ChildFailedError,
+  ChildNotStartedError,
+  ChildTerminatedError,
   HeartbeatTimeoutError,
   InvalidInputError,
   NonDeterminismError,
@@ -28,6 +32,11 @@ export const CLASS_OF_REASON: readonly (readonly [FailureReason, ErrorClass])[] 
   [FailureReason.CANCELLED, CancelledError],
   [FailureReason.PAYLOAD_TOO_LARGE, PayloadTooLargeError],
   [FailureReason.INVALID_INPUT, InvalidInputError],
+  [FailureReason.CHILD_CANCELLED, ChildCancelledError],
+  [FailureReason.CHILD_TERMINATED, ChildTerminatedError],
+  [FailureReason.CHILD_NOT_STARTED, ChildNotStartedError],
+  // After its subclasses.
+  [FailureReason.CHILD_FAILED, ChildFailedError],
 ];
 /** Errors that authors throw, by name. */
 const CLASS_OF_TYPE: Readonly<Record<string, ErrorClass>> = { TerminalError, RetryableError };
@@ -40,6 +49,10 @@ export function errorOf(codec: Codec, recorded: Failure): Error {
   const error = instanceOf(failure, options, errors);
   if (failure.stack !== '') {
     Object.defineProperty(error, 'stack', { value: failure.stack, configurable: true, writable: true });
+  }
+  if (failure.child !== undefined && error instanceof ChildFailedError) {
+    const { runId, workflowId, workflowType } = failure.child;
+    Object.assign(error, { runId, workflowId, workflowType });
   }
   if (failure.code !== '') Object.assign(error, { code: failure.code });
   if (failure.details !== undefined) Object.assign(error, { details: decodeDetails(codec, failure) });

@@ -1,4 +1,4 @@
-import type { Failure as FailureMessage } from '@perdure/proto';
+import type { ChildRun, Failure as FailureMessage } from '@perdure/proto';
 import type { Failure, Payload } from '@perdure/store';
 import { failureReasons } from '../enums.js';
 import { type Checker, MAX_ID_BYTES } from './checker.js';
@@ -41,8 +41,17 @@ function decode(check: Checker, field: string, message: FailureMessage): Failure
             .slice(0, MAX_ERRORS)
             .map((inner, index) => decode(check, `${field}.errors[${index}]`, inner)),
         }),
+    ...(message.child === undefined ? {} : { child: decodeChild(check, `${field}.child`, message.child) }),
     ...(message.cause === undefined ? {} : { cause: decode(check, `${field}.cause`, message.cause) }),
     ...(message.nonRetryable ? { nonRetryable: true } : {}),
+  };
+}
+
+function decodeChild(check: Checker, field: string, { runId, workflowId, workflowType }: ChildRun) {
+  return {
+    runId: short(check, `${field}.run_id`, runId),
+    workflowId: short(check, `${field}.workflow_id`, workflowId),
+    workflowType: short(check, `${field}.workflow_type`, workflowType),
   };
 }
 

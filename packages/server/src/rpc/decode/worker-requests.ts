@@ -284,10 +284,12 @@ export function decodeScheduleSleep(check: Checker, request: ScheduleSleepReques
   };
 }
 
+const MAX_CHILDREN_AWAITED = 1_000_000;
 const WAITS_ON = { timer: 'TIMER', retry: 'RETRY', timeout: 'ARRIVAL' } as const;
 
 export function decodeSuspendRun(check: Checker, request: SuspendRunRequest): SuspendRun {
   const arrivalsAwaited = check.integer('arrivals_awaited', request.arrivalsAwaited, 0, MAX_WAITS);
+  const childrenAwaited = check.integer('children_awaited', request.childrenAwaited, 0, MAX_CHILDREN_AWAITED);
   check.count('waits', request.waits.length, arrivalsAwaited > 0 ? 0 : 1, MAX_WAITS);
   const waits = request.waits.slice(0, MAX_WAITS).map((wait, index): Wait => {
     const stepId = check.id(`waits[${index}].step_id`, wait.stepId);
@@ -297,7 +299,7 @@ export function decodeSuspendRun(check: Checker, request: SuspendRunRequest): Su
     }
     return { stepId, on: WAITS_ON[wait.kind.case] };
   });
-  return { ...decodeLease(check, request), waits, arrivalsAwaited, isKept: request.isKept };
+  return { ...decodeLease(check, request), waits, arrivalsAwaited, childrenAwaited, isKept: request.isKept };
 }
 
 export function decodeCompleteWorkflow(check: Checker, request: CompleteWorkflowRequest): EndRun {

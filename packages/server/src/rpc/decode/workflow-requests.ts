@@ -4,6 +4,7 @@ import {
   type CountRunsRequest,
   type ExecuteWorkflowRequest,
   type GetHistoryRequest,
+  type GetRunTreeRequest,
   type ListRunsRequest,
   type StartWorkflowRequest,
   StartWorkflowRequestSchema,
@@ -17,9 +18,9 @@ import type { Checker } from './checker.js';
 import { decodePageToken } from './page-token.js';
 import { decodeWait } from './wait.js';
 
-const MAX_STARTS = 500;
-const DEFAULT_MAX_LOST_LEASES = 10;
-const MAX_LOST_LEASES = 1_000;
+export const MAX_STARTS = 500;
+export const DEFAULT_MAX_LOST_LEASES = 10;
+export const MAX_LOST_LEASES = 1_000;
 
 /** @param path of the message in the request, ending with a dot, or empty */
 export function decodeStart(check: Checker, request: StartWorkflowRequest, path = ''): StartRun {
@@ -138,9 +139,19 @@ function decodeCommonFilter(check: Checker, request: ListRunsRequest | CountRuns
     namespace: check.namespace('namespace', request.namespace),
     workflowType: check.optionalId('workflow_type', request.workflowType) || null,
     taskQueue: check.optionalId('task_queue', request.taskQueue) || null,
+    parentRunId: request.parentRunId === '' ? null : check.uuid('parent_run_id', request.parentRunId),
     createdAfter: check.timestamp('created_after', request.createdAfter),
     createdBefore: check.timestamp('created_before', request.createdBefore),
   };
+}
+
+export interface GetRunTree {
+  readonly ref: RunRef;
+  readonly maxChildren: number;
+}
+
+export function decodeGetRunTree(check: Checker, request: GetRunTreeRequest): GetRunTree {
+  return { ref: decodeRunRef(check, request), maxChildren: check.pageSize('max_children', request.maxChildren, 50) };
 }
 
 export interface GetHistory {

@@ -18,6 +18,8 @@ export function awaitsPhrase(step: Awaiting): string {
     }
     case 'PROMISE':
       return `promise '${step.stepId}'`;
+    case 'CHILD':
+      return `child run ${step.awaits} (step '${step.stepId}')`;
     default:
       return `${step.kind.toLowerCase()} '${step.awaits}'`;
   }

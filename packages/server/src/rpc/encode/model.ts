@@ -29,6 +29,7 @@ import type {
 } from '@perdure/store';
 import {
   failureReasonNumber,
+  parentCloseNumber,
   runStatusNumber,
   stepKindNumber,
   stepStatusNumber,
@@ -64,6 +65,7 @@ function failureMessage(failure: Failure): FailureMessage {
     ...(failure.details === undefined ? {} : { details: loadedPayload(failure.details) }),
     ...(failure.sealed === undefined ? {} : { sealed: loadedPayload(failure.sealed) }),
     ...(failure.cause === undefined ? {} : { cause: failureMessage(failure.cause) }),
+    ...(failure.child === undefined ? {} : { child: failure.child }),
     ...(failure.errors === undefined ? {} : { errors: failure.errors.map(failureMessage) }),
   });
 }
@@ -125,6 +127,13 @@ export function runMessage(run: Run): WorkflowRun {
     ...optionalPayload('input', run.input),
     ...optionalPayload('output', run.output),
     ...optionalFailure(run.failure),
+    ...(run.parent === null
+      ? {}
+      : {
+          parentRunId: run.parent.runId,
+          parentStepId: run.parent.stepId,
+          parentClose: parentCloseNumber[run.parent.close],
+        }),
   });
 }
 

@@ -1,5 +1,6 @@
 import { core } from './0001-core.js';
 import { arrivals } from './0002-arrivals.js';
+import { children } from './0003-children.js';
 import { events } from './0004-events.js';
 import { updates } from './0005-updates.js';
 
@@ -14,6 +15,7 @@ export interface Migration {
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: 'core', sql: core },
   { version: 2, name: 'arrivals', sql: arrivals },
+  { version: 3, name: 'children', sql: children },
   { version: 4, name: 'events', sql: events },
   { version: 5, name: 'updates', sql: updates },
 ];

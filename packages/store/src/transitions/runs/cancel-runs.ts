@@ -12,6 +12,7 @@ import { plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import type { RunStatus } from '../../model.js';
 import { holderOf, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { type RelativesRow, relativesOf } from '../parts/relatives.js';
 
 const CANCEL_RUNS = defineStatement(
   'cancel_runs',
@@ -49,16 +50,21 @@ const CANCEL_RUNS = defineStatement(
       wake_at = null, waits = null
     from judged j
     where j.verdict in ('cancelled', 'requested') and r.run_id = j.run_id
-    returning r.run_id, r.status
+    returning r.run_id, r.status, r.parent_run_id is not null and r.finished_at is not null as has_parent,
+      r.has_children is not null and r.finished_at is not null as has_children
+  ),
+  untold as (
+    insert into perdure.child_ends (child_id, ended_at) select run_id, perdure.clock() from changed where has_parent
+    on conflict do nothing
   )
   select j.ord::int as ord, j.verdict, coalesce(c.status, j.status) as status, coalesce(j.task_queue, '') as task_queue,
-    j.leased_by, j.lease_token
+    j.leased_by, j.lease_token, c.has_parent, c.has_children
   from judged j
   left join changed c on c.run_id = j.run_id
   order by j.ord`,
 );
 
-interface Row extends VerdictRow {
+interface Row extends VerdictRow, RelativesRow {
   readonly status: RunStatus;
   readonly task_queue: string;
   readonly leased_by: string | null;
@@ -90,7 +96,13 @@ function outcomeOf(row: Row): CancelRunOutcome {
     case 'cancelled':
     case 'requested':
     case 'already_requested':
-      return { kind: row.verdict, status: row.status, taskQueue: row.task_queue, holder: holderOf(row) };
+      return {
+        kind: row.verdict,
+        status: row.status,
+        taskQueue: row.task_queue,
+        holder: holderOf(row),
+        ...relativesOf(row),
+      };
     default:
       return unknownVerdict('cancel_runs', row.verdict);
   }

@@ -6,6 +6,8 @@
  * together with the last of its steps; the statement is repeated until every run of the batch is deleted. When that is interrupted, a
  * run keeps a part of its history and its terminal status, and deleting it again deletes the rest.
  *
+ * A run with relatives is deleted when its parent has been told of its end and its children are closed, which is done first.
+ *
  * Race closed: a run that ends while this waits for its lock has steps that this statement's snapshot does not show. It is
  * judged again with a new snapshot, so that no step outlives its run.
  */
@@ -13,6 +15,8 @@ import type { Database } from '../../database/database.js';
 import { plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import type { RunStatus } from '../../model.js';
+import { closeChildren } from '../children/close-children.js';
+import { tellParents } from '../children/tell-parents.js';
 import { inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
 export interface DeleteRun {
@@ -46,7 +50,8 @@ const isWithin = (what: string) => `((select count(*) from ${what}) < $3
 const DELETE_RUNS = defineStatement(
   'delete_runs',
   `with locked as materialized (
-    select r.run_id, r.namespace, r.status, r.finished_at
+    select r.run_id, r.namespace, r.status, r.finished_at,
+      r.has_children or exists (select 1 from perdure.child_ends e where e.child_id = r.run_id) as has_open_ends
     from perdure.workflow_runs r
     where r.run_id = any($1::uuid[])
     order by r.run_id
@@ -64,6 +69,7 @@ const DELETE_RUNS = defineStatement(
         when l.run_id is null or l.namespace <> c.namespace then 'run_not_found'
         when l.finished_at is null then 'wrong_state'
         when s.run_id is null then 'raced'
+        when l.has_open_ends then 'has_open_ends'
         else 'delete'
       end as verdict
     from command c
@@ -124,6 +130,11 @@ export function deleteRuns(db: Database, commands: readonly DeleteRun[]): Promis
         });
         open = open.filter((index) => rows[index]?.verdict === 'more');
       }
+      const withOpenEnds = round
+        .filter((_, index) => rows[index]?.verdict === 'has_open_ends')
+        .map(({ runId }) => runId);
+      await tellParents(db, withOpenEnds);
+      await closeChildren(db, withOpenEnds);
       return rows.map(outcomeOf);
     },
   );
@@ -132,6 +143,7 @@ export function deleteRuns(db: Database, commands: readonly DeleteRun[]): Promis
 function outcomeOf(row: Row): DeleteRunOutcome | 'raced' {
   switch (row.verdict) {
     case 'raced':
+    case 'has_open_ends':
       return 'raced';
     case 'deleted':
     case 'run_not_found':

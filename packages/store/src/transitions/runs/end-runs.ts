@@ -10,12 +10,13 @@
  * trusts the worker that nothing is open, because checking would read the whole history. What a worker leaves open by mistake stays
  * open in the history of its run, and no sweep acts on it.
  */
-import type { EndRun, EndRunOutcome } from '../../commands.js';
+import type { EndRun, EndRunOutcome, Relatives } from '../../commands.js';
 import type { Database } from '../../database/database.js';
 import { byteaArray, jsonArray, plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
+import { type RelativesRow, relativesOf } from '../parts/relatives.js';
 
 /** The fence is in the WHERE of the row, which PostgreSQL checks again after waiting for a lock. */
 const COMPLETE_RUNS = defineStatement(
@@ -27,9 +28,16 @@ const COMPLETE_RUNS = defineStatement(
     from unnest($1::uuid[], $2::text[], $3::int[], $4::bytea[], $5::text[])
       as c(run_id, namespace, lease_token, output, output_encoding)
     where r.run_id = c.run_id and r.namespace = c.namespace and r.lease_token = c.lease_token and r.status = 'RUNNING'
-    returning 1
+    returning r.run_id, r.parent_run_id is not null as has_parent, r.has_children
+  ),
+  untold as (
+    insert into perdure.child_ends (child_id, ended_at) select run_id, perdure.clock() from ended where has_parent
+    on conflict do nothing
   )
-  select count(*)::int as written from ended`,
+  select count(*)::int as written,
+    jsonb_object_agg(run_id, jsonb_build_object('hasParent', has_parent, 'hasChildren', coalesce(has_children, false)))
+      filter (where has_parent or has_children) as relatives
+  from ended`,
 );
 
 const END_RUNS = defineStatement(
@@ -57,25 +65,39 @@ const END_RUNS = defineStatement(
       leased_by = null, lease_expires_at = null, finished_at = perdure.clock(), updated_at = perdure.clock()
     from judged j
     where j.verdict = 'end' and r.run_id = j.run_id
-    returning r.run_id
+    returning r.run_id, r.parent_run_id is not null as has_parent, coalesce(r.has_children, false) as has_children
+  ),
+  untold as (
+    insert into perdure.child_ends (child_id, ended_at) select run_id, perdure.clock() from ended where has_parent
+    on conflict do nothing
   )
-  select ord::int as ord, case when verdict = 'end' then 'ended' else verdict end as verdict,
-    case when verdict = 'end' and has_open_steps then perdure.cancel_open_steps(run_id) end as closed
-  from judged order by ord`,
+  select j.ord::int as ord, case when j.verdict = 'end' then 'ended' else j.verdict end as verdict, e.has_parent, e.has_children,
+    case when j.verdict = 'end' and j.has_open_steps then perdure.cancel_open_steps(j.run_id) end as closed
+  from judged j left join ended e on e.run_id = j.run_id order by j.ord`,
 );
 
 /** @returns one outcome per command, in their order */
 export async function endRuns(db: Database, commands: readonly EndRun[]): Promise<EndRunOutcome[]> {
   const fastPath = commands.filter(isFastPath);
-  const done = fastPath.length > 0 && (await completeRuns(db, fastPath));
-  if (done && fastPath.length === commands.length) return commands.map(() => ENDED);
+  const { done, relatives } = fastPath.length > 0 ? await completeRuns(db, fastPath) : NOTHING_WRITTEN;
+  const endedOf = ({ runId }: EndRun): EndRunOutcome => {
+    const found = relatives?.[runId];
+    return found === undefined ? ENDED : { kind: 'ended', relatives: found };
+  };
+  if (done && fastPath.length === commands.length) return commands.map(relatives === null ? () => ENDED : endedOf);
   const others = done ? commands.filter((command) => !isFastPath(command)) : commands;
   const judged = await judgeAndEnd(db, others);
-  if (others === commands) return judged;
+  if (others === commands) {
+    // What the fast path has written is found as already ended; it is known what follows from it.
+    return commands.map((command, index) =>
+      relatives?.[command.runId] === undefined ? (judged[index] as EndRunOutcome) : endedOf(command),
+    );
+  }
   let next = 0;
-  return commands.map((command) => (isFastPath(command) ? ENDED : (judged[next++] as EndRunOutcome)));
+  return commands.map((command) => (isFastPath(command) ? endedOf(command) : (judged[next++] as EndRunOutcome)));
 }
 
+const NOTHING_WRITTEN = { done: false, relatives: null };
 const ENDED: EndRunOutcome = { kind: 'ended' };
 
 type FastPathEnd = Extract<EndRun, { end: 'COMPLETED' }>;
@@ -84,16 +106,22 @@ function isFastPath(command: EndRun): command is FastPathEnd {
   return command.end === 'COMPLETED' && !command.hasOpenSteps;
 }
 
-/** @returns false when not all were written; some may have been */
-async function completeRuns(db: Database, commands: readonly FastPathEnd[]): Promise<boolean> {
+interface Completed {
+  /** False when not all were written; some may have been. */
+  readonly done: boolean;
+  /** By run id; null when nobody is affected, as nearly always. */
+  readonly relatives: Readonly<Record<string, Relatives>> | null;
+}
+
+async function completeRuns(db: Database, commands: readonly FastPathEnd[]): Promise<Completed> {
   // In the order in which every other statement locks runs.
   const sorted = [...commands].sort((a, b) => (a.runId < b.runId ? -1 : 1));
-  const [row] = await db.query<{ written: number }>(COMPLETE_RUNS, [
+  const [row] = await db.query<{ written: number; relatives: Completed['relatives'] }>(COMPLETE_RUNS, [
     ...fenceParameters(sorted),
     byteaArray(sorted, (command) => command.output?.data),
     textArray(sorted, (command) => command.output?.encoding),
   ]);
-  return row?.written === commands.length;
+  return { done: row?.written === commands.length, relatives: row?.relatives ?? null };
 }
 
 function judgeAndEnd(db: Database, commands: readonly EndRun[]): Promise<EndRunOutcome[]> {
@@ -101,7 +129,7 @@ function judgeAndEnd(db: Database, commands: readonly EndRun[]): Promise<EndRunO
     commands,
     (command) => command.runId,
     async (round) => {
-      const rows = await db.query<VerdictRow>(END_RUNS, [
+      const rows = await db.query<Row>(END_RUNS, [
         ...fenceParameters(round),
         textArray(round, (command) => command.end),
         byteaArray(round, (command) => (command.end === 'COMPLETED' ? command.output?.data : null)),
@@ -114,9 +142,12 @@ function judgeAndEnd(db: Database, commands: readonly EndRun[]): Promise<EndRunO
   );
 }
 
-function outcomeOf(row: VerdictRow): EndRunOutcome {
+type Row = VerdictRow & RelativesRow;
+
+function outcomeOf(row: Row): EndRunOutcome {
   switch (row.verdict) {
     case 'ended':
+      return { kind: 'ended', ...relativesOf(row) };
     case 'already_ended':
     case 'cancel_not_requested':
       return { kind: row.verdict };

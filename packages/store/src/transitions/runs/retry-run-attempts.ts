@@ -8,7 +8,7 @@
  * request becomes claimable at once. A repeat under the same lease answers like the first time until the next claim.
  *
  * Race closed: an attempt or timer that begins while this waits for the run's lock is not in this statement's snapshot.
- * `cut_steps` looks with a snapshot of its own once the lock is held, so it cuts or closes that one too.
+ * `cut_run` looks with a snapshot of its own once the lock is held, so it cuts or closes that one too.
  */
 import type { RetryRunAttempt, RetryRunAttemptOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -44,18 +44,19 @@ const RETRY_RUN_ATTEMPTS = defineStatement(
       leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from judged j
     where j.verdict = 'retry' and r.run_id = j.run_id
-    returning r.run_id
+    returning r.run_id, r.has_children
   )
-  select ord::int as ord, case when verdict = 'retry' then 'retrying' else verdict end as verdict,
-    task_queue, cancel_requested,
-    case when verdict = 'retry' then perdure.cut_steps(run_id, cut_lease_token, cut_event_seq, cut_seq) end as cut,
-    case when verdict = 'retry' then perdure.free_updates(run_id, cut_seq) end as freed
-  from judged order by ord`,
+  select j.ord::int as ord, case when j.verdict = 'retry' then 'retrying' else j.verdict end as verdict,
+    j.task_queue, j.cancel_requested, coalesce(y.has_children, false) as has_children,
+    case when j.verdict = 'retry' then perdure.cut_run(j.run_id, j.cut_lease_token, j.cut_event_seq, j.cut_seq) end as cut,
+    case when j.verdict = 'retry' then perdure.free_updates(j.run_id, j.cut_seq) end as freed
+  from judged j left join retrying y on y.run_id = j.run_id order by j.ord`,
 );
 
 interface Row extends VerdictRow {
   readonly task_queue: string;
   readonly cancel_requested: boolean;
+  readonly has_children: boolean;
 }
 
 /** @returns one outcome per command, in their order */
@@ -83,7 +84,12 @@ export function retryRunAttempts(
 function outcomeOf(row: Row): RetryRunAttemptOutcome {
   switch (row.verdict) {
     case 'retrying':
-      return { kind: 'retrying', taskQueue: row.task_queue, delayed: !row.cancel_requested };
+      return {
+        kind: 'retrying',
+        taskQueue: row.task_queue,
+        delayed: !row.cancel_requested,
+        ...(row.has_children ? { hasChildren: true } : {}),
+      };
     case 'already_retrying':
       return { kind: 'already_retrying' };
     default:

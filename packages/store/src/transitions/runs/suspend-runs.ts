@@ -8,6 +8,8 @@
  * A run that waits for something from outside is WAITING, with the time of its first timer or timeout, if any. Timers and
  * timeouts are kept in `waits`, so that the wake-up finds them by key without reading the history. A repeat under the same lease
  * is answered like the first call until the next claim.
+ *
+ * One that waits for several children says for how many: their ends share wake-ups then, see `perdure.tell_parents`.
  */
 import type { SuspendRun, SuspendRunOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -21,8 +23,8 @@ const SUSPEND_RUNS = defineStatement(
   'suspend_runs',
   `with ${LOCKED_RUNS},
   command as (
-    select * from unnest($1::uuid[], $2::text[], $3::int[], $7::int[], $8::boolean[])
-      with ordinality as t(run_id, namespace, lease_token, arrivals_awaited, is_kept, ord)
+    select * from unnest($1::uuid[], $2::text[], $3::int[], $7::int[], $8::boolean[], $9::int[])
+      with ordinality as t(run_id, namespace, lease_token, arrivals_awaited, is_kept, children_awaited, ord)
   ),
   wait as (
     select w.ord, w.step_id, w.wait_on,
@@ -74,7 +76,7 @@ const SUSPEND_RUNS = defineStatement(
   suspended as (
     update perdure.workflow_runs r
     set status = case when j.steps_awaited > 0 then 'WAITING' else 'SLEEPING' end, yield_reason = 'SUSPEND',
-      arrivals_awaited = greatest(j.steps_awaited, 1), suspended_by = case when j.is_kept then r.leased_by end, wake_at = j.wake_at, waits = j.waits, lost_leases = 0,
+      arrivals_awaited = greatest(j.steps_awaited, 1), children_awaited = j.children_awaited, suspended_by = case when j.is_kept then r.leased_by end, wake_at = j.wake_at, waits = j.waits, lost_leases = 0,
       leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from judged j
     where j.verdict = 'suspend' and r.run_id = j.run_id
@@ -110,6 +112,7 @@ export function suspendRuns(db: Database, commands: readonly SuspendRun[]): Prom
         textArray(waits, (wait) => wait.on),
         plainArray(round, (command) => command.arrivalsAwaited),
         plainArray(round, (command) => command.isKept),
+        plainArray(round, ({ childrenAwaited = 1 }) => (childrenAwaited > 1 ? childrenAwaited : null)),
       ]);
       return rows.map(outcomeOf);
     },

@@ -11,6 +11,7 @@ import { jsonArray, plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import type { RunStatus } from '../../model.js';
 import { holderOf, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { type RelativesRow, relativesOf } from '../parts/relatives.js';
 
 const TERMINATE_RUNS = defineStatement(
   'terminate_runs',
@@ -41,14 +42,18 @@ const TERMINATE_RUNS = defineStatement(
       leased_by = null, lease_expires_at = null, available_at = null, wake_at = null, waits = null
     from judged j
     where j.verdict = 'terminated' and r.run_id = j.run_id
-    returning r.run_id
+    returning r.run_id, r.parent_run_id is not null as has_parent, r.has_children
+  ),
+  untold as (
+    insert into perdure.child_ends (child_id, ended_at) select run_id, perdure.clock() from changed where has_parent
+    on conflict do nothing
   )
-  select ord::int as ord, verdict, status, leased_by, lease_token,
-    case when verdict = 'terminated' then perdure.cancel_open_steps(run_id) end as closed
-  from judged order by ord`,
+  select j.ord::int as ord, j.verdict, j.status, j.leased_by, j.lease_token, c.has_parent, c.has_children,
+    case when j.verdict = 'terminated' then perdure.cancel_open_steps(j.run_id) end as closed
+  from judged j left join changed c on c.run_id = j.run_id order by j.ord`,
 );
 
-interface Row extends VerdictRow {
+interface Row extends VerdictRow, RelativesRow {
   readonly status: RunStatus;
   readonly leased_by: string | null;
   readonly lease_token: number;
@@ -80,7 +85,7 @@ function outcomeOf(row: Row): TerminateRunOutcome {
     case 'already_terminated':
       return { kind: row.verdict };
     case 'terminated':
-      return { kind: 'terminated', holder: holderOf(row) };
+      return { kind: 'terminated', holder: holderOf(row), ...relativesOf(row) };
     case 'wrong_state':
       return { kind: 'wrong_state', status: row.status };
     default:

@@ -1,6 +1,8 @@
 import { StepKind } from '@perdure/proto';
 import type { Logger } from 'pino';
+import type { ChildOptions, ChildRun } from '../../child.js';
 import type {
+  ChildWorkflow,
   DurablePromise,
   EventWaitOptions,
   HandleOptions,
@@ -23,8 +25,10 @@ import { callSleep } from '../step/sleep-call.js';
 import { callStep } from '../step/step-call.js';
 import type { Settle, SleepCall } from '../step/step-host.js';
 import { checkStepName, resolveStepOptions } from '../step/step-options.js';
+import { Children } from './children.js';
 import type { ContextHost } from './context-host.js';
 import { eventWait, publishEvent } from './events.js';
+import { mapItems } from './map-items.js';
 import { promiseIdOf, promiseOptions, promiseWait } from './promises.js';
 import { SeededRandom } from './random.js';
 import { type AwaitedStep, type RunTarget, sendSignal, signalWait } from './signals.js';
@@ -40,6 +44,7 @@ export class RunContext implements WorkflowContext {
   readonly run: WorkflowContext['run'];
   readonly #host: ContextHost;
   readonly #unawaited = new Set<string>();
+  #children: Children | undefined;
   /** Promises of the code whose beginning is being recorded. */
   #unrecorded: Set<Promise<void>> | undefined;
   #random: SeededRandom | undefined;
@@ -142,6 +147,28 @@ export class RunContext implements WorkflowContext {
     refuseInsideBody('ctx.setState', '');
     this.#host.state.set(value);
   };
+  startChild = <Input, Output>(
+    workflow: ChildWorkflow<Input, Output> | string,
+    input?: unknown,
+    options: ChildOptions = {},
+  ): ChildRun<Output> => {
+    refuseInsideBody('ctx.startChild', nameOf(workflow));
+    return this.#started().start(workflow, input, options) as ChildRun<Output>;
+  };
+
+  child = <Input, Output>(
+    workflow: ChildWorkflow<Input, Output> | string,
+    input?: unknown,
+    options: ChildOptions = {},
+  ): Promise<Output> =>
+    settledOr(() => {
+      refuseInsideBody('ctx.child', nameOf(workflow));
+      return this.#started().start(workflow, input, options, this.#unawaited).result();
+    }) as Promise<Output>;
+
+  call = this.child;
+
+  map = mapItems;
 
   uncancellable = <T>(work: () => Promise<T>) => runInScope({ ...currentScope(), uncancellable: true }, work);
 
@@ -172,6 +199,11 @@ export class RunContext implements WorkflowContext {
       error: this.#unlessReplaying('error'),
     };
     return this.#log;
+  }
+
+  #started(): Children {
+    this.#children ??= new Children(this.#host, this.step);
+    return this.#children;
   }
 
   #seeded(): SeededRandom {
@@ -234,6 +266,17 @@ export class RunContext implements WorkflowContext {
       track(step.stepId, this.#unawaited);
       void this.#host.faults.guard(() => callSleep(this.#host, { step, when, settle }));
     }) as Promise<void>;
+  }
+}
+
+const nameOf = (workflow: ChildWorkflow | string) => (typeof workflow === 'string' ? workflow : String(workflow?.name));
+
+/** What `begin` throws is a rejection, as of every other call. */
+function settledOr(begin: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return begin();
+  } catch (error) {
+    return Promise.reject(error);
   }
 }
 

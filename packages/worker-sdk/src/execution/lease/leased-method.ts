@@ -13,6 +13,7 @@ export type LeasedMethod =
   | 'takeArrivals'
   | 'answerUpdate'
   | 'setRunState'
+  | 'startChildren'
   | 'suspendRun'
   | 'completeWorkflow'
   | 'failWorkflow'

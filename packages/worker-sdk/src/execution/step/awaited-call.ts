@@ -1,4 +1,4 @@
-import { type Arrival, dateOf, durationOf, msOf, type StepKind } from '@perdure/proto';
+import { type Arrival, dateOf, durationOf, msOf, StepKind } from '@perdure/proto';
 import { RpcError } from '../../rpc/rpc-error.js';
 import { isDelivered, isFinal } from '../order/memo.js';
 import type { StepRef } from '../order/program.js';
@@ -42,7 +42,7 @@ export async function callAwaited(host: StepHost, call: AwaitedCall): Promise<vo
     if (!host.arrivals.isExpected(step.stepId)) return;
     wait = begun;
   }
-  await awaitArrival(host, call, { kind, on: 'ARRIVAL', ...wait, onArrival });
+  await awaitArrival(host, call, { kind, on: 'ARRIVAL', isChild: kind === StepKind.CHILD, ...wait, onArrival });
 }
 
 interface Wait {
@@ -54,6 +54,7 @@ interface Wait {
 interface ArrivalWait extends Wait {
   readonly kind: StepKind;
   readonly on: 'TIMER' | 'ARRIVAL';
+  readonly isChild?: boolean;
   readonly onArrival: OnArrival;
 }
 
@@ -89,19 +90,17 @@ async function begin(
   const { step, awaits, timeoutMs } = call;
   const ticket = host.delivery.reserve();
   try {
-    const answer = await host.calls.call('awaitStep', {
-      stepId: step.stepId,
-      seq: step.seq,
-      attemptNumber,
-      uncancellable: step.uncancellable,
-      awaits,
-      eventSeq: ticket.eventSeq,
-      ...(timeoutMs === undefined ? {} : { timeout: durationOf(timeoutMs) }),
-    });
+    const { stepId, seq, uncancellable } = step;
+    const begun = { stepId, seq, attemptNumber, uncancellable, eventSeq: ticket.eventSeq };
+    const timeout = timeoutMs === undefined ? {} : { timeout: durationOf(timeoutMs) };
+    const answer = await (call.begin?.(begun) ?? host.calls.call('awaitStep', { ...begun, awaits, ...timeout }));
     const { arrival } = answer;
     if (arrival === undefined) {
       ticket.release();
-      return { attemptNumber: answer.attemptNumber, remainingMs: msOf(answer.remaining) };
+      return {
+        attemptNumber: answer.attemptNumber,
+        remainingMs: 'remaining' in answer ? msOf(answer.remaining) : undefined,
+      };
     }
     ticket.ready(() => deliverArrival(host, call, arrival, ticket.eventSeq));
     return 'arrived';

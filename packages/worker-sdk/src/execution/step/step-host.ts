@@ -1,4 +1,4 @@
-import type { AwaitStepRequest, ReceivedUpdate, StepKind } from '@perdure/proto';
+import type { AwaitStepRequest, AwaitStepResponse, ReceivedUpdate, StepKind } from '@perdure/proto';
 import type { Codec } from '../../codec/codec.js';
 import type { StepContext } from '../../context.js';
 import type { BodyReports } from '../body/body-reports.js';
@@ -43,10 +43,25 @@ export interface AwaitedCall {
   /** Undefined: no limit. */
   readonly timeoutMs: number | undefined;
   readonly settle: Settle;
+  /** For waits that begin with another call than AwaitStep. */
+  readonly begin?: (step: BegunStep) => Promise<BegunAnswer>;
   /** What comes may be plain JSON whatever the codec is. */
   readonly acceptsJson?: boolean;
   /** The wait is recorded, or will not be; not called once the execution has ended. */
   readonly onBegun?: () => void;
+}
+
+export interface BegunAnswer extends Pick<AwaitStepResponse, 'attemptNumber' | 'arrival'> {
+  readonly remaining?: AwaitStepResponse['remaining'];
+}
+
+/** The step that begins, as every call that begins one names it. */
+export interface BegunStep {
+  readonly stepId: string;
+  readonly seq: number;
+  readonly attemptNumber: number;
+  readonly uncancellable: boolean;
+  readonly eventSeq: number;
 }
 
 /** What steps and timers need of an execution. */

@@ -59,9 +59,11 @@ export class Suspension {
     const host = this.#host;
     const waits = firstToEnd(awaited).map(({ stepId, on }) => ({ stepId, kind: { case: WAIT_KINDS[on], value: {} } }));
     const arrivalsAwaited = awaited.some(({ on }) => on === 'ARRIVAL') ? 1 : 0;
+    let childrenAwaited = 0;
+    for (const { isChild } of awaited) if (isChild) childrenAwaited++;
     const answer = await host.calls.call(
       'suspendRun',
-      { waits, arrivalsAwaited, isKept: host.isKept },
+      { waits, arrivalsAwaited, childrenAwaited, isKept: host.isKept },
       { gated: false },
     );
     if (answer.suspended) {

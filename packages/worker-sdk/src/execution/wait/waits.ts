@@ -11,6 +11,8 @@ export interface PendingWait {
   /** ARRIVAL: for something from outside; `dueAtMs` is its timeout. */
   readonly on: 'TIMER' | 'RETRY' | 'ARRIVAL';
   readonly uncancellable: boolean;
+  /** For the end of a child: several share a wake-up. */
+  readonly isChild?: boolean | undefined;
   /** By the monotonic clock; infinite: no time ends the wait. */
   dueAtMs: number;
 }
@@ -58,6 +60,7 @@ export class Waits {
         stepId: wait.stepId,
         on: wait.on,
         uncancellable: wait.uncancellable,
+        isChild: wait.isChild,
         dueAtMs: this.#clock.nowMs() + Math.max(0, wait.remainingMs ?? Number.POSITIVE_INFINITY),
         stop: undefined,
         end: (how) => {

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/types.proto.
  */
 export const file_perdure_v1_types: GenFile = /*@__PURE__*/
-  fileDesc("ChZwZXJkdXJlL3YxL3R5cGVzLnByb3RvEgpwZXJkdXJlLnYxIikKB1BheWxvYWQSDAoEZGF0YRgBIAEoDBIQCghlbmNvZGluZxgCIAEoCSKsAgoHRmFpbHVyZRIMCgR0eXBlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDQoFc3RhY2sYAyABKAkSDAoEY29kZRgEIAEoCRIpCgZyZWFzb24YBSABKA4yGS5wZXJkdXJlLnYxLkZhaWx1cmVSZWFzb24SJAoHZGV0YWlscxgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIiCgVjYXVzZRgHIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1ub25fcmV0cnlhYmxlGAggASgIEiMKBmVycm9ycxgJIAMoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIPCgdzdGVwX2lkGAogASgJEiMKBnNlYWxlZBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCK5BwoLV29ya2Zsb3dSdW4SDgoGcnVuX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIVCg13b3JrZmxvd190eXBlGAQgASgJEg0KBWJ1aWxkGAUgASgJEhIKCnRhc2tfcXVldWUYBiABKAkSEAoIcHJpb3JpdHkYByABKAUSJQoGc3RhdHVzGAggASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSDwoHYXR0ZW1wdBgJIAEoBRITCgtsZWFzZV90b2tlbhgKIAEoBRIRCglsZWFzZWRfYnkYCyABKAkSNAoQbGVhc2VfZXhwaXJlc19hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMYXZhaWxhYmxlX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgd3YWtlX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9ydW5fZGVhZGxpbmVfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKFWV4ZWN1dGlvbl9kZWFkbGluZV9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNwoTY2FuY2VsX3JlcXVlc3RlZF9hdBgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNY2FuY2VsX3JlYXNvbhgSIAEoCRITCgtsb3N0X2xlYXNlcxgTIAEoBRIuCgpjcmVhdGVkX2F0GBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydGVkX2F0GBUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GBYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgXIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIgoFaW5wdXQYGCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSIwoGb3V0cHV0GBkgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYGiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSDwoHcmV0cmllcxgbIAEoBRIbChNsYXN0X3JlbGVhc2VfcmVhc29uGBwgASgJIt4FCgtTdGVwQXR0ZW1wdBIOCgZydW5faWQYASABKAkSDwoHc3RlcF9pZBgCIAEoCRILCgNzZXEYAyABKAUSIgoEa2luZBgEIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSFwoPY291bnRlZF9hdHRlbXB0GAYgASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAcgASgFEhEKCWlzX2xhdGVzdBgIIAEoCBImCgZzdGF0dXMYCSABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSEQoJd29ya2VyX2lkGAogASgJEhMKC2xlYXNlX3Rva2VuGAsgASgFEiIKBWlucHV0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiMKBm91dHB1dBgNIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGA4gASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KCnN0YXJ0ZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaGVkX2F0GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZGVhZGxpbmVfYXQYEyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKCWhlYXJ0YmVhdBgUIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIRCglldmVudF9zZXEYFSABKAUSDgoGaXNfY3V0GBYgASgIEg4KBmF3YWl0cxgXIAEoCRIOCgZzZW5kZXIYHiABKAki4wEKBUV2ZW50EhAKCGV2ZW50X2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIMCgRuYW1lGAMgASgJEgsKA2tleRgEIAEoCRISCgpyZXF1ZXN0X2lkGAUgASgJEjAKDHB1Ymxpc2hlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJAoHcGF5bG9hZBgIIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCLyAgoORHVyYWJsZVByb21pc2USEgoKcHJvbWlzZV9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSDgoGcnVuX2lkGAMgASgJEhMKC3dvcmtmbG93X2lkGAQgASgJEg8KB3N0ZXBfaWQYBSABKAkSJwoFc3RhdGUYBiABKA4yGC5wZXJkdXJlLnYxLlByb21pc2VTdGF0ZRIuCgpjcmVhdGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgx0aW1lc19vdXRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnNldHRsZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiIKBXZhbHVlGAogASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYCyABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUi4QIKCldvcmtlckluZm8SEQoJd29ya2VyX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg0KBWJ1aWxkGAUgASgJEhAKCGlkZW50aXR5GAYgASgJEg0KBXNsb3RzGAcgASgFEjEKDmxlYXNlX2R1cmF0aW9uGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBnN0YXR1cxgJIAEoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzEjEKDXJlZ2lzdGVyZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3Rfc2Vlbl9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcnVubmluZxgMIAEoBSrxAwoNRmFpbHVyZVJlYXNvbhIeChpGQUlMVVJFX1JFQVNPTl9VTlNQRUNJRklFRBAAEh4KGkZBSUxVUkVfUkVBU09OX0FQUExJQ0FUSU9OEAESHwobRkFJTFVSRV9SRUFTT05fU1RFUF9USU1FT1VUEAISJAogRkFJTFVSRV9SRUFTT05fSEVBUlRCRUFUX1RJTUVPVVQQAxIeChpGQUlMVVJFX1JFQVNPTl9SVU5fVElNRU9VVBAEEiQKIEZBSUxVUkVfUkVBU09OX0VYRUNVVElPTl9USU1FT1VUEAUSHgoaRkFJTFVSRV9SRUFTT05fV09SS0VSX0xPU1QQBhInCiNGQUlMVVJFX1JFQVNPTl9UT09fTUFOWV9MT1NUX0xFQVNFUxAHEiIKHkZBSUxVUkVfUkVBU09OX05PTl9ERVRFUk1JTklTTRAIEhwKGEZBSUxVUkVfUkVBU09OX0NBTkNFTExFRBAJEh0KGUZBSUxVUkVfUkVBU09OX1RFUk1JTkFURUQQChIkCiBGQUlMVVJFX1JFQVNPTl9QQVlMT0FEX1RPT19MQVJHRRALEiAKHEZBSUxVUkVfUkVBU09OX0lOVkFMSURfSU5QVVQQDBIhCh1GQUlMVVJFX1JFQVNPTl9VUERBVEVfUkVGVVNFRBAUKoUCCglSdW5TdGF0dXMSGgoWUlVOX1NUQVRVU19VTlNQRUNJRklFRBAAEhYKElJVTl9TVEFUVVNfUEVORElORxABEhYKElJVTl9TVEFUVVNfUlVOTklORxACEhcKE1JVTl9TVEFUVVNfU0xFRVBJTkcQAxIWChJSVU5fU1RBVFVTX1dBSVRJTkcQBBIVChFSVU5fU1RBVFVTX1BBVVNFRBAFEhgKFFJVTl9TVEFUVVNfQ09NUExFVEVEEAYSFQoRUlVOX1NUQVRVU19GQUlMRUQQBxIYChRSVU5fU1RBVFVTX0NBTkNFTExFRBAIEhkKFVJVTl9TVEFUVVNfVEVSTUlOQVRFRBAJKsQBCgpTdGVwU3RhdHVzEhsKF1NURVBfU1RBVFVTX1VOU1BFQ0lGSUVEEAASFwoTU1RFUF9TVEFUVVNfUlVOTklORxABEhkKFVNURVBfU1RBVFVTX0NPTVBMRVRFRBACEhYKElNURVBfU1RBVFVTX0ZBSUxFRBADEhkKFVNURVBfU1RBVFVTX0NBTkNFTExFRBAEEhcKE1NURVBfU1RBVFVTX1NLSVBQRUQQBRIZChVTVEVQX1NUQVRVU19USU1FRF9PVVQQBiqGAgoIU3RlcEtpbmQSGQoVU1RFUF9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSU1RFUF9LSU5EX0ZVTkNUSU9OEAESEwoPU1RFUF9LSU5EX1NMRUVQEAISFAoQU1RFUF9LSU5EX1NJR05BTBADEhMKD1NURVBfS0lORF9DSElMRBAEEhMKD1NURVBfS0lORF9IVU1BThAFEhkKFVNURVBfS0lORF9UUkFOU0FDVElPThAGEhUKEVNURVBfS0lORF9WRVJTSU9OEAcSEwoPU1RFUF9LSU5EX0VWRU5UEAgSFQoRU1RFUF9LSU5EX1BST01JU0UQCRIUChBTVEVQX0tJTkRfVVBEQVRFEAoqugEKDFByb21pc2VTdGF0ZRIdChlQUk9NSVNFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVUFJPTUlTRV9TVEFURV9QRU5ESU5HEAESGgoWUFJPTUlTRV9TVEFURV9SRVNPTFZFRBACEhoKFlBST01JU0VfU1RBVEVfUkVKRUNURUQQAxIbChdQUk9NSVNFX1NUQVRFX1RJTUVEX09VVBAEEhsKF1BST01JU0VfU1RBVEVfQ0FOQ0VMTEVEEAUqfgoMV29ya2VyU3RhdHVzEh0KGVdPUktFUl9TVEFUVVNfVU5TUEVDSUZJRUQQABIYChRXT1JLRVJfU1RBVFVTX09OTElORRABEhoKFldPUktFUl9TVEFUVVNfRFJBSU5JTkcQAhIZChVXT1JLRVJfU1RBVFVTX09GRkxJTkUQAyreBgoLRXJyb3JSZWFzb24SHAoYRVJST1JfUkVBU09OX1VOU1BFQ0lGSUVEEAASHgoaRVJST1JfUkVBU09OX0lOVkFMSURfRklFTEQQARIeChpFUlJPUl9SRUFTT05fUlVOX05PVF9GT1VORBACEh8KG0VSUk9SX1JFQVNPTl9TVEVQX05PVF9GT1VORBADEiQKIEVSUk9SX1JFQVNPTl9OQU1FU1BBQ0VfTk9UX0ZPVU5EEAQSIQodRVJST1JfUkVBU09OX1dPUktFUl9OT1RfRk9VTkQQBRIoCiRFUlJPUl9SRUFTT05fV09SS0ZMT1dfQUxSRUFEWV9FWElTVFMQBhIpCiVFUlJPUl9SRUFTT05fTkFNRVNQQUNFX0FMUkVBRFlfRVhJU1RTEAcSGwoXRVJST1JfUkVBU09OX0xFQVNFX0xPU1QQCBIgChxFUlJPUl9SRUFTT05fV1JPTkdfUlVOX1NUQVRFEAkSHgoaRVJST1JfUkVBU09OX1dST05HX0FUVEVNUFQQChIeChpFUlJPUl9SRUFTT05fU1RFUF9NSVNNQVRDSBALEiEKHUVSUk9SX1JFQVNPTl9DQU5DRUxfUkVRVUVTVEVEEAwSHgoaRVJST1JfUkVBU09OX1RJTUVSX05PVF9EVUUQDRImCiJFUlJPUl9SRUFTT05fV09SS0VSX05PVF9SRUdJU1RFUkVEEA4SIAocRVJST1JfUkVBU09OX1dPUktFUl9EUkFJTklORxAPEiAKHEVSUk9SX1JFQVNPTl9XT1JLRVJfTUlTTUFUQ0gQEBIbChdFUlJPUl9SRUFTT05fT1ZFUkxPQURFRBAREiUKIUVSUk9SX1JFQVNPTl9EQVRBQkFTRV9VTkFWQUlMQUJMRRASEh4KGkVSUk9SX1JFQVNPTl9TSFVUVElOR19ET1dOEBMSGQoVRVJST1JfUkVBU09OX0lOVEVSTkFMEBQSGwoXRVJST1JfUkVBU09OX1JVTl9DTE9TRUQQFRIhCh1FUlJPUl9SRUFTT05fVE9PX01BTllfU0lHTkFMUxAWEiIKHkVSUk9SX1JFQVNPTl9QUk9NSVNFX05PVF9GT1VORBAZEiEKHUVSUk9SX1JFQVNPTl9UT09fTUFOWV9VUERBVEVTECBiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChZwZXJkdXJlL3YxL3R5cGVzLnByb3RvEgpwZXJkdXJlLnYxIikKB1BheWxvYWQSDAoEZGF0YRgBIAEoDBIQCghlbmNvZGluZxgCIAEoCSLRAgoHRmFpbHVyZRIMCgR0eXBlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDQoFc3RhY2sYAyABKAkSDAoEY29kZRgEIAEoCRIpCgZyZWFzb24YBSABKA4yGS5wZXJkdXJlLnYxLkZhaWx1cmVSZWFzb24SJAoHZGV0YWlscxgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIiCgVjYXVzZRgHIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1ub25fcmV0cnlhYmxlGAggASgIEiMKBmVycm9ycxgJIAMoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIPCgdzdGVwX2lkGAogASgJEiMKBnNlYWxlZBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIjCgVjaGlsZBgMIAEoCzIULnBlcmR1cmUudjEuQ2hpbGRSdW4iRgoIQ2hpbGRSdW4SDgoGcnVuX2lkGAEgASgJEhMKC3dvcmtmbG93X2lkGAIgASgJEhUKDXdvcmtmbG93X3R5cGUYAyABKAkilwgKC1dvcmtmbG93UnVuEg4KBnJ1bl9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSFQoNd29ya2Zsb3dfdHlwZRgEIAEoCRINCgVidWlsZBgFIAEoCRISCgp0YXNrX3F1ZXVlGAYgASgJEhAKCHByaW9yaXR5GAcgASgFEiUKBnN0YXR1cxgIIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEg8KB2F0dGVtcHQYCSABKAUSEwoLbGVhc2VfdG9rZW4YCiABKAUSEQoJbGVhc2VkX2J5GAsgASgJEjQKEGxlYXNlX2V4cGlyZXNfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGF2YWlsYWJsZV9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHd2FrZV9hdBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPcnVuX2RlYWRsaW5lX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVleGVjdXRpb25fZGVhZGxpbmVfYXQYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjcKE2NhbmNlbF9yZXF1ZXN0ZWRfYXQYESABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWNhbmNlbF9yZWFzb24YEiABKAkSEwoLbG9zdF9sZWFzZXMYEyABKAUSLgoKY3JlYXRlZF9hdBgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgWIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZmluaXNoZWRfYXQYFyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiIKBWlucHV0GBggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiMKBm91dHB1dBgZIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGBogASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEg8KB3JldHJpZXMYGyABKAUSGwoTbGFzdF9yZWxlYXNlX3JlYXNvbhgcIAEoCRIVCg1wYXJlbnRfcnVuX2lkGB0gASgJEhYKDnBhcmVudF9zdGVwX2lkGB4gASgJEi0KDHBhcmVudF9jbG9zZRgfIAEoDjIXLnBlcmR1cmUudjEuUGFyZW50Q2xvc2Ui3gUKC1N0ZXBBdHRlbXB0Eg4KBnJ1bl9pZBgBIAEoCRIPCgdzdGVwX2lkGAIgASgJEgsKA3NlcRgDIAEoBRIiCgRraW5kGAQgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgFIAEoBRIXCg9jb3VudGVkX2F0dGVtcHQYBiABKAUSHAoUbWF4X2NvdW50ZWRfYXR0ZW1wdHMYByABKAUSEQoJaXNfbGF0ZXN0GAggASgIEiYKBnN0YXR1cxgJIAEoDjIWLnBlcmR1cmUudjEuU3RlcFN0YXR1cxIRCgl3b3JrZXJfaWQYCiABKAkSEwoLbGVhc2VfdG9rZW4YCyABKAUSIgoFaW5wdXQYDCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSIwoGb3V0cHV0GA0gASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYDiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoKc3RhcnRlZF9hdBgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZmluaXNoZWRfYXQYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDW5leHRfcmV0cnlfYXQYESABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGZpcmVzX2F0GBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtkZWFkbGluZV9hdBgTIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoJaGVhcnRiZWF0GBQgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhEKCWV2ZW50X3NlcRgVIAEoBRIOCgZpc19jdXQYFiABKAgSDgoGYXdhaXRzGBcgASgJEg4KBnNlbmRlchgeIAEoCSLjAQoFRXZlbnQSEAoIZXZlbnRfaWQYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEgwKBG5hbWUYAyABKAkSCwoDa2V5GAQgASgJEhIKCnJlcXVlc3RfaWQYBSABKAkSMAoMcHVibGlzaGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIkCgdwYXlsb2FkGAggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkIvICCg5EdXJhYmxlUHJvbWlzZRISCgpwcm9taXNlX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIOCgZydW5faWQYAyABKAkSEwoLd29ya2Zsb3dfaWQYBCABKAkSDwoHc3RlcF9pZBgFIAEoCRInCgVzdGF0ZRgGIAEoDjIYLnBlcmR1cmUudjEuUHJvbWlzZVN0YXRlEi4KCmNyZWF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDHRpbWVzX291dF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc2V0dGxlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIgoFdmFsdWUYCiABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgLIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZSLhAgoKV29ya2VySW5mbxIRCgl3b3JrZXJfaWQYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSFgoOd29ya2Zsb3dfdHlwZXMYBCADKAkSDQoFYnVpbGQYBSABKAkSEAoIaWRlbnRpdHkYBiABKAkSDQoFc2xvdHMYByABKAUSMQoObGVhc2VfZHVyYXRpb24YCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoGc3RhdHVzGAkgASgOMhgucGVyZHVyZS52MS5Xb3JrZXJTdGF0dXMSMQoNcmVnaXN0ZXJlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF9zZWVuX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdydW5uaW5nGAwgASgFKoEFCg1GYWlsdXJlUmVhc29uEh4KGkZBSUxVUkVfUkVBU09OX1VOU1BFQ0lGSUVEEAASHgoaRkFJTFVSRV9SRUFTT05fQVBQTElDQVRJT04QARIfChtGQUlMVVJFX1JFQVNPTl9TVEVQX1RJTUVPVVQQAhIkCiBGQUlMVVJFX1JFQVNPTl9IRUFSVEJFQVRfVElNRU9VVBADEh4KGkZBSUxVUkVfUkVBU09OX1JVTl9USU1FT1VUEAQSJAogRkFJTFVSRV9SRUFTT05fRVhFQ1VUSU9OX1RJTUVPVVQQBRIeChpGQUlMVVJFX1JFQVNPTl9XT1JLRVJfTE9TVBAGEicKI0ZBSUxVUkVfUkVBU09OX1RPT19NQU5ZX0xPU1RfTEVBU0VTEAcSIgoeRkFJTFVSRV9SRUFTT05fTk9OX0RFVEVSTUlOSVNNEAgSHAoYRkFJTFVSRV9SRUFTT05fQ0FOQ0VMTEVEEAkSHQoZRkFJTFVSRV9SRUFTT05fVEVSTUlOQVRFRBAKEiQKIEZBSUxVUkVfUkVBU09OX1BBWUxPQURfVE9PX0xBUkdFEAsSIAocRkFJTFVSRV9SRUFTT05fSU5WQUxJRF9JTlBVVBAMEiEKHUZBSUxVUkVfUkVBU09OX1VQREFURV9SRUZVU0VEEBQSHwobRkFJTFVSRV9SRUFTT05fQ0hJTERfRkFJTEVEEA0SIgoeRkFJTFVSRV9SRUFTT05fQ0hJTERfQ0FOQ0VMTEVEEA4SIwofRkFJTFVSRV9SRUFTT05fQ0hJTERfVEVSTUlOQVRFRBAPEiQKIEZBSUxVUkVfUkVBU09OX0NISUxEX05PVF9TVEFSVEVEEBAqegoLUGFyZW50Q2xvc2USHAoYUEFSRU5UX0NMT1NFX1VOU1BFQ0lGSUVEEAASFwoTUEFSRU5UX0NMT1NFX0NBTkNFTBABEhoKFlBBUkVOVF9DTE9TRV9URVJNSU5BVEUQAhIYChRQQVJFTlRfQ0xPU0VfQUJBTkRPThADKoUCCglSdW5TdGF0dXMSGgoWUlVOX1NUQVRVU19VTlNQRUNJRklFRBAAEhYKElJVTl9TVEFUVVNfUEVORElORxABEhYKElJVTl9TVEFUVVNfUlVOTklORxACEhcKE1JVTl9TVEFUVVNfU0xFRVBJTkcQAxIWChJSVU5fU1RBVFVTX1dBSVRJTkcQBBIVChFSVU5fU1RBVFVTX1BBVVNFRBAFEhgKFFJVTl9TVEFUVVNfQ09NUExFVEVEEAYSFQoRUlVOX1NUQVRVU19GQUlMRUQQBxIYChRSVU5fU1RBVFVTX0NBTkNFTExFRBAIEhkKFVJVTl9TVEFUVVNfVEVSTUlOQVRFRBAJKsQBCgpTdGVwU3RhdHVzEhsKF1NURVBfU1RBVFVTX1VOU1BFQ0lGSUVEEAASFwoTU1RFUF9TVEFUVVNfUlVOTklORxABEhkKFVNURVBfU1RBVFVTX0NPTVBMRVRFRBACEhYKElNURVBfU1RBVFVTX0ZBSUxFRBADEhkKFVNURVBfU1RBVFVTX0NBTkNFTExFRBAEEhcKE1NURVBfU1RBVFVTX1NLSVBQRUQQBRIZChVTVEVQX1NUQVRVU19USU1FRF9PVVQQBiqGAgoIU3RlcEtpbmQSGQoVU1RFUF9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSU1RFUF9LSU5EX0ZVTkNUSU9OEAESEwoPU1RFUF9LSU5EX1NMRUVQEAISFAoQU1RFUF9LSU5EX1NJR05BTBADEhMKD1NURVBfS0lORF9DSElMRBAEEhMKD1NURVBfS0lORF9IVU1BThAFEhkKFVNURVBfS0lORF9UUkFOU0FDVElPThAGEhUKEVNURVBfS0lORF9WRVJTSU9OEAcSEwoPU1RFUF9LSU5EX0VWRU5UEAgSFQoRU1RFUF9LSU5EX1BST01JU0UQCRIUChBTVEVQX0tJTkRfVVBEQVRFEAoqugEKDFByb21pc2VTdGF0ZRIdChlQUk9NSVNFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVUFJPTUlTRV9TVEFURV9QRU5ESU5HEAESGgoWUFJPTUlTRV9TVEFURV9SRVNPTFZFRBACEhoKFlBST01JU0VfU1RBVEVfUkVKRUNURUQQAxIbChdQUk9NSVNFX1NUQVRFX1RJTUVEX09VVBAEEhsKF1BST01JU0VfU1RBVEVfQ0FOQ0VMTEVEEAUqfgoMV29ya2VyU3RhdHVzEh0KGVdPUktFUl9TVEFUVVNfVU5TUEVDSUZJRUQQABIYChRXT1JLRVJfU1RBVFVTX09OTElORRABEhoKFldPUktFUl9TVEFUVVNfRFJBSU5JTkcQAhIZChVXT1JLRVJfU1RBVFVTX09GRkxJTkUQAyreBgoLRXJyb3JSZWFzb24SHAoYRVJST1JfUkVBU09OX1VOU1BFQ0lGSUVEEAASHgoaRVJST1JfUkVBU09OX0lOVkFMSURfRklFTEQQARIeChpFUlJPUl9SRUFTT05fUlVOX05PVF9GT1VORBACEh8KG0VSUk9SX1JFQVNPTl9TVEVQX05PVF9GT1VORBADEiQKIEVSUk9SX1JFQVNPTl9OQU1FU1BBQ0VfTk9UX0ZPVU5EEAQSIQodRVJST1JfUkVBU09OX1dPUktFUl9OT1RfRk9VTkQQBRIoCiRFUlJPUl9SRUFTT05fV09SS0ZMT1dfQUxSRUFEWV9FWElTVFMQBhIpCiVFUlJPUl9SRUFTT05fTkFNRVNQQUNFX0FMUkVBRFlfRVhJU1RTEAcSGwoXRVJST1JfUkVBU09OX0xFQVNFX0xPU1QQCBIgChxFUlJPUl9SRUFTT05fV1JPTkdfUlVOX1NUQVRFEAkSHgoaRVJST1JfUkVBU09OX1dST05HX0FUVEVNUFQQChIeChpFUlJPUl9SRUFTT05fU1RFUF9NSVNNQVRDSBALEiEKHUVSUk9SX1JFQVNPTl9DQU5DRUxfUkVRVUVTVEVEEAwSHgoaRVJST1JfUkVBU09OX1RJTUVSX05PVF9EVUUQDRImCiJFUlJPUl9SRUFTT05fV09SS0VSX05PVF9SRUdJU1RFUkVEEA4SIAocRVJST1JfUkVBU09OX1dPUktFUl9EUkFJTklORxAPEiAKHEVSUk9SX1JFQVNPTl9XT1JLRVJfTUlTTUFUQ0gQEBIbChdFUlJPUl9SRUFTT05fT1ZFUkxPQURFRBAREiUKIUVSUk9SX1JFQVNPTl9EQVRBQkFTRV9VTkFWQUlMQUJMRRASEh4KGkVSUk9SX1JFQVNPTl9TSFVUVElOR19ET1dOEBMSGQoVRVJST1JfUkVBU09OX0lOVEVSTkFMEBQSGwoXRVJST1JfUkVBU09OX1JVTl9DTE9TRUQQFRIhCh1FUlJPUl9SRUFTT05fVE9PX01BTllfU0lHTkFMUxAWEiIKHkVSUk9SX1JFQVNPTl9QUk9NSVNFX05PVF9GT1VORBAZEiEKHUVSUk9SX1JFQVNPTl9UT09fTUFOWV9VUERBVEVTECBiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Opaque bytes that the server stores and returns exactly as they came and never parses.
@@ -124,6 +124,13 @@ export type Failure = Message<"perdure.v1.Failure"> & {
    * @generated from field: perdure.v1.Payload sealed = 11;
    */
   sealed?: Payload;
+
+  /**
+   * The child run that the failure is about; absent for other failures.
+   *
+   * @generated from field: perdure.v1.ChildRun child = 12;
+   */
+  child?: ChildRun;
 };
 
 /**
@@ -132,6 +139,41 @@ export type Failure = Message<"perdure.v1.Failure"> & {
  */
 export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
   messageDesc(file_perdure_v1_types, 1);
+
+/**
+ * A child run, for people and programs that look at the failure of its parent.
+ *
+ * @generated from message perdure.v1.ChildRun
+ */
+export type ChildRun = Message<"perdure.v1.ChildRun"> & {
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * The workflow id of the child.
+   *
+   * @generated from field: string workflow_id = 2;
+   */
+  workflowId: string;
+
+  /**
+   * The workflow that it executes.
+   *
+   * @generated from field: string workflow_type = 3;
+   */
+  workflowType: string;
+};
+
+/**
+ * Describes the message perdure.v1.ChildRun.
+ * Use `create(ChildRunSchema)` to create a new message.
+ */
+export const ChildRunSchema: GenMessage<ChildRun> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_types, 2);
 
 /**
  * One execution of a workflow.
@@ -334,6 +376,27 @@ export type WorkflowRun = Message<"perdure.v1.WorkflowRun"> & {
    * @generated from field: string last_release_reason = 28;
    */
   lastReleaseReason: string;
+
+  /**
+   * The run that started it; empty when it was not started by a run.
+   *
+   * @generated from field: string parent_run_id = 29;
+   */
+  parentRunId: string;
+
+  /**
+   * Step of the parent that started it, and waits for its end; empty without a parent.
+   *
+   * @generated from field: string parent_step_id = 30;
+   */
+  parentStepId: string;
+
+  /**
+   * What happens when its parent no longer waits for it; unspecified without a parent.
+   *
+   * @generated from field: perdure.v1.ParentClose parent_close = 31;
+   */
+  parentClose: ParentClose;
 };
 
 /**
@@ -341,7 +404,7 @@ export type WorkflowRun = Message<"perdure.v1.WorkflowRun"> & {
  * Use `create(WorkflowRunSchema)` to create a new message.
  */
 export const WorkflowRunSchema: GenMessage<WorkflowRun> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 2);
+  messageDesc(file_perdure_v1_types, 3);
 
 /**
  * One execution of a step's body, or one timer. Every attempt is kept.
@@ -504,7 +567,7 @@ export type StepAttempt = Message<"perdure.v1.StepAttempt"> & {
   isCut: boolean;
 
   /**
-   * What the step waits for, or has waited for: the name of a signal, or of the update that it received, the name and key of an event, the id of a promise; empty for
+   * What the step waits for, or has waited for: the name of a signal, or of the update that it received, the name and key of an event, the id of a promise or of a child run; empty for
    * kinds that do not wait for anything from outside.
    *
    * @generated from field: string awaits = 23;
@@ -524,7 +587,7 @@ export type StepAttempt = Message<"perdure.v1.StepAttempt"> & {
  * Use `create(StepAttemptSchema)` to create a new message.
  */
 export const StepAttemptSchema: GenMessage<StepAttempt> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 3);
+  messageDesc(file_perdure_v1_types, 4);
 
 /**
  * Something that was published to all runs that wait for it.
@@ -594,7 +657,7 @@ export type Event = Message<"perdure.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 4);
+  messageDesc(file_perdure_v1_types, 5);
 
 /**
  * A promise of a run that anyone who knows its id resolves or rejects, once.
@@ -685,7 +748,7 @@ export type DurablePromise = Message<"perdure.v1.DurablePromise"> & {
  * Use `create(DurablePromiseSchema)` to create a new message.
  */
 export const DurablePromiseSchema: GenMessage<DurablePromise> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 5);
+  messageDesc(file_perdure_v1_types, 6);
 
 /**
  * A process that executes workflows of one task queue.
@@ -783,7 +846,7 @@ export type WorkerInfo = Message<"perdure.v1.WorkerInfo"> & {
  * Use `create(WorkerInfoSchema)` to create a new message.
  */
 export const WorkerInfoSchema: GenMessage<WorkerInfo> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 6);
+  messageDesc(file_perdure_v1_types, 7);
 
 /**
  * Why something failed. APPLICATION is the author's own error; all others are Perdure's.
@@ -888,6 +951,34 @@ export enum FailureReason {
    * @generated from enum value: FAILURE_REASON_UPDATE_REFUSED = 20;
    */
   UPDATE_REFUSED = 20,
+
+  /**
+   * A child run FAILED; `cause` is its failure.
+   *
+   * @generated from enum value: FAILURE_REASON_CHILD_FAILED = 13;
+   */
+  CHILD_FAILED = 13,
+
+  /**
+   * A child run was cancelled.
+   *
+   * @generated from enum value: FAILURE_REASON_CHILD_CANCELLED = 14;
+   */
+  CHILD_CANCELLED = 14,
+
+  /**
+   * A child run was terminated.
+   *
+   * @generated from enum value: FAILURE_REASON_CHILD_TERMINATED = 15;
+   */
+  CHILD_TERMINATED = 15,
+
+  /**
+   * A child run was not started, because its workflow id is taken.
+   *
+   * @generated from enum value: FAILURE_REASON_CHILD_NOT_STARTED = 16;
+   */
+  CHILD_NOT_STARTED = 16,
 }
 
 /**
@@ -895,6 +986,48 @@ export enum FailureReason {
  */
 export const FailureReasonSchema: GenEnum<FailureReason> = /*@__PURE__*/
   enumDesc(file_perdure_v1_types, 0);
+
+/**
+ * What happens to a child run that is open when its parent ends, or no longer waits for it because it was cancelled or goes back
+ * before the start of the child.
+ *
+ * @generated from enum perdure.v1.ParentClose
+ */
+export enum ParentClose {
+  /**
+   * Means CANCEL.
+   *
+   * @generated from enum value: PARENT_CLOSE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Its cancel is requested.
+   *
+   * @generated from enum value: PARENT_CLOSE_CANCEL = 1;
+   */
+  CANCEL = 1,
+
+  /**
+   * It is terminated.
+   *
+   * @generated from enum value: PARENT_CLOSE_TERMINATE = 2;
+   */
+  TERMINATE = 2,
+
+  /**
+   * It continues.
+   *
+   * @generated from enum value: PARENT_CLOSE_ABANDON = 3;
+   */
+  ABANDON = 3,
+}
+
+/**
+ * Describes the enum perdure.v1.ParentClose.
+ */
+export const ParentCloseSchema: GenEnum<ParentClose> = /*@__PURE__*/
+  enumDesc(file_perdure_v1_types, 1);
 
 /**
  * The life of a run. PENDING → RUNNING → (SLEEPING | WAITING → PENDING →)* … → one terminal status.
@@ -931,7 +1064,7 @@ export enum RunStatus {
   SLEEPING = 3,
 
   /**
-   * Reserved: waits for a signal, a child run or a person (and perhaps a timer).
+   * Waits for something from outside: a signal, a child run (and perhaps a timer).
    *
    * @generated from enum value: RUN_STATUS_WAITING = 4;
    */
@@ -977,7 +1110,7 @@ export enum RunStatus {
  * Describes the enum perdure.v1.RunStatus.
  */
 export const RunStatusSchema: GenEnum<RunStatus> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 1);
+  enumDesc(file_perdure_v1_types, 2);
 
 /**
  * The life of one attempt of a step.
@@ -1039,7 +1172,7 @@ export enum StepStatus {
  * Describes the enum perdure.v1.StepStatus.
  */
 export const StepStatusSchema: GenEnum<StepStatus> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 2);
+  enumDesc(file_perdure_v1_types, 3);
 
 /**
  * The kind of a step.
@@ -1076,7 +1209,7 @@ export enum StepKind {
   SIGNAL = 3,
 
   /**
-   * Reserved: a child run.
+   * A child run.
    *
    * @generated from enum value: STEP_KIND_CHILD = 4;
    */
@@ -1129,7 +1262,7 @@ export enum StepKind {
  * Describes the enum perdure.v1.StepKind.
  */
 export const StepKindSchema: GenEnum<StepKind> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 3);
+  enumDesc(file_perdure_v1_types, 4);
 
 /**
  * The life of a promise. PENDING → one of the others.
@@ -1184,7 +1317,7 @@ export enum PromiseState {
  * Describes the enum perdure.v1.PromiseState.
  */
 export const PromiseStateSchema: GenEnum<PromiseState> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 4);
+  enumDesc(file_perdure_v1_types, 5);
 
 /**
  * A worker's liveness.
@@ -1225,7 +1358,7 @@ export enum WorkerStatus {
  * Describes the enum perdure.v1.WorkerStatus.
  */
 export const WorkerStatusSchema: GenEnum<WorkerStatus> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 5);
+  enumDesc(file_perdure_v1_types, 6);
 
 /**
  * The closed list of reasons that an ErrorInfo of domain `perdure` carries.
@@ -1413,5 +1546,5 @@ export enum ErrorReason {
  * Describes the enum perdure.v1.ErrorReason.
  */
 export const ErrorReasonSchema: GenEnum<ErrorReason> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 6);
+  enumDesc(file_perdure_v1_types, 7);
 
