@@ -14,6 +14,7 @@ export const LAYERS = {
     'errors',
     'retry.ts',
     'schema.ts',
+    'run-info.ts',
     'signal.ts',
     'update.ts',
     'child.ts',

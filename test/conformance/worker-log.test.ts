@@ -34,18 +34,26 @@ describe('a worker', () => {
   };
   const nothing = workflow('nothing', async () => undefined);
 
-  it('names the steps that a run did not await', async () => {
+  it.each([
+    ['error', 50, undefined],
+    ['warn', 40, 'warn'],
+  ] as const)('names the steps that a run did not await, as %s', async (_, level, unawaitedCalls) => {
     const taskQueue = `q-${uuid()}`;
     const careless = workflow('careless', async (ctx) => {
       void ctx.step('forgotten', () => 1);
       const awaited = ctx.step('raced', () => 2);
       await Promise.race([awaited, ctx.sleep('loser', '1h')]);
     });
-    const { worker, logged } = newWorker({ taskQueue, workflows: [careless], connection: perdure.connection });
+    const { worker, logged } = newWorker({
+      taskQueue,
+      workflows: [careless],
+      connection: perdure.connection,
+      ...(unawaitedCalls === undefined ? {} : { unawaitedCalls }),
+    });
     await worker.start();
     await perdure.client.execute(careless, { taskQueue, timeout: '20s' });
     const [line] = await until('the line', () => logged('step_not_awaited').length > 0 && logged('step_not_awaited'));
-    expect(line).toMatchObject({ workflowType: 'careless', stepIds: ['forgotten'] });
+    expect(line).toMatchObject({ level, workflowType: 'careless', stepIds: ['forgotten'] });
     await worker.shutdown(0);
   });
 

@@ -9,26 +9,20 @@ import {
 import type { Logger } from 'pino';
 import type { Codec } from '../codec/codec.js';
 import { devalueCodec } from '../codec/devalue-codec.js';
-import type { EventDefinition } from '../event.js';
 import { refuseUnknownKeys } from '../options.js';
 import { Connection } from '../rpc/connection.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { Signal } from '../signal.js';
-import type { Update } from '../update.js';
 import type { Workflow } from '../workflow.js';
-import { awaitResult, type ClientContext, outputOf } from './await-result.js';
+import { awaitResult, outputOf } from './await-result.js';
+import { ClientMessages } from './client-messages.js';
 import { type ListOptions, listRequest } from './list-options.js';
 import { OutageReport } from './outage-report.js';
 import { inputRefusal, PayloadLimit } from './payload-limit.js';
-import { getPromise, type PromiseSettlement, type PromiseSummary, rejectPromise, resolvePromise } from './promises.js';
-import { type PublishArguments, type PublishedEvent, publishEvent } from './publish-event.js';
-import { readState } from './read-state.js';
 import { ResultDeadline, type ResultOptions } from './result-deadline.js';
 import { DEFAULT_GIVE_UP_MS, type RetryUntilAnsweredOptions, retryUntilAnswered } from './retry-until-answered.js';
 import { RunHandle } from './run-handle.js';
 import { type RunSummary, runSummary } from './run-summary.js';
-import { type SignalArguments, sendSignal } from './send-signal.js';
-import { sendUpdate, type UpdateArguments } from './send-update.js';
 import { type SignalWithStartOptions, signalWithStart } from './signal-with-start.js';
 import { checkStartOptions, type InputAnd, type StartItem, type StartOptions } from './start-options.js';
 import { inBatches, inputOf, nameOf, type StartRequest, startError, startRequest } from './start-request.js';
@@ -59,28 +53,28 @@ const EXECUTE_WAIT_MS = 2_000;
  * Starts runs, reads them and acts on them. Calls are repeated for up to 30 s while no server can be reached; that is safe,
  * since each start carries a request id. After 1 s without a server one line says which address does not answer.
  */
-export class Client {
+export class Client extends ClientMessages {
   /** The namespace of all its runs. */
   readonly namespace: string;
   readonly #connection: Connection;
   readonly #ownsConnection: boolean;
-  readonly #context: ClientContext;
 
   /** @throws {TypeError} naming the option that is wrong */
   constructor(options: ClientOptions = {}) {
     refuseUnknownKeys('A client', options, KNOWN);
-    this.#ownsConnection = options.connection === undefined;
-    this.#connection =
+    const connection =
       options.connection ?? new Connection(options.address === undefined ? {} : { address: options.address });
-    this.namespace = options.namespace ?? (process.env.PERDURE_NAMESPACE || 'default');
     const outage = new OutageReport(options.logger);
-    this.#context = {
-      service: this.#connection.service(WorkflowService),
-      namespace: this.namespace,
+    super({
+      service: connection.service(WorkflowService),
+      namespace: options.namespace ?? (process.env.PERDURE_NAMESPACE || 'default'),
       codec: options.codec ?? devalueCodec,
       outage,
-      limit: new PayloadLimit(this.#connection.service(AdminService), outage),
-    };
+      limit: new PayloadLimit(connection.service(AdminService), outage),
+    });
+    this.namespace = this.context.namespace;
+    this.#connection = connection;
+    this.#ownsConnection = options.connection === undefined;
   }
 
   /**
@@ -100,7 +94,7 @@ export class Client {
     ...inputAndOptions: InputAnd<StartOptions, Input>
   ): Promise<RunHandle<Output>> {
     const { input, options } = split('start', inputAndOptions);
-    const request = await startRequest(this.#context, workflow, input, options);
+    const request = await startRequest(this.context, workflow, input, options);
     return this.#handle<Output>(await this.#start(request), request.workflowType);
   }
 
@@ -115,18 +109,18 @@ export class Client {
     const { input, options } = split('execute', inputAndOptions);
     const deadline = new ResultDeadline(options);
     deadline.signal?.throwIfAborted();
-    const request = await startRequest(this.#context, workflow, input, options, startRetries(deadline));
+    const request = await startRequest(this.context, workflow, input, options, startRetries(deadline));
     const executed = await this.#executeOnce(request, deadline);
-    if (executed?.ended) return outputOf(executed, request.workflowType, this.#context.codec) as Output;
+    if (executed?.ended) return outputOf(executed, request.workflowType, this.context.codec) as Output;
     const run = executed ?? (await this.#start(request, deadline));
-    return (await awaitResult(this.#context, run, request.workflowType, deadline)) as Output;
+    return (await awaitResult(this.context, run, request.workflowType, deadline)) as Output;
   }
 
   async #start(request: StartRequest, deadline?: ResultDeadline) {
     try {
       return await retryUntilAnswered(
-        this.#context.outage,
-        (options) => this.#context.service.startWorkflow(request, options),
+        this.context.outage,
+        (options) => this.context.service.startWorkflow(request, options),
         startRetries(deadline),
       );
     } catch (error) {
@@ -138,7 +132,7 @@ export class Client {
   async #executeOnce(request: StartRequest, deadline: ResultDeadline): Promise<ExecuteWorkflowResponse | undefined> {
     const { waitMs, options } = deadline.nextCall(EXECUTE_WAIT_MS);
     try {
-      return await this.#context.service.executeWorkflow({ start: request, wait: durationOf(waitMs) }, options);
+      return await this.context.service.executeWorkflow({ start: request, wait: durationOf(waitMs) }, options);
     } catch (error) {
       deadline.signal?.throwIfAborted();
       if (error instanceof RpcError && error.isTransient) return undefined;
@@ -159,13 +153,13 @@ export class Client {
     const requests = await Promise.all(
       starts.map(async ({ input, options }) => {
         checkStartOptions('start', options);
-        return startRequest(this.#context, workflow, input, options);
+        return startRequest(this.context, workflow, input, options);
       }),
     );
     const results: (RunHandle<Output> | RpcError)[] = [];
     for (const runs of inBatches(requests)) {
-      const { outcomes } = await retryUntilAnswered(this.#context.outage, (options) =>
-        this.#context.service.startWorkflows({ namespace: this.namespace, runs }, options),
+      const { outcomes } = await retryUntilAnswered(this.context.outage, (options) =>
+        this.context.service.startWorkflows({ namespace: this.namespace, runs }, options),
       );
       for (const { result } of outcomes) {
         if (result.case === 'started') results.push(this.#handle<Output>(result.value, nameOf(workflow)));
@@ -187,10 +181,10 @@ export class Client {
    * @throws {RpcError} RUN_NOT_FOUND; UNAVAILABLE when no server has answered for 30 s
    */
   async get(run: { readonly runId: string } | { readonly workflowId: string }): Promise<RunSummary> {
-    const answer = await retryUntilAnswered(this.#context.outage, (options) =>
-      this.#context.service.getRun({ namespace: this.namespace, ...run }, options),
+    const answer = await retryUntilAnswered(this.context.outage, (options) =>
+      this.context.service.getRun({ namespace: this.namespace, ...run }, options),
     );
-    return runSummary(answer.run ?? create(WorkflowRunSchema), this.#context.codec);
+    return runSummary(answer.run ?? create(WorkflowRunSchema), this.context.codec);
   }
 
   /**
@@ -202,21 +196,12 @@ export class Client {
     const request = listRequest(this.namespace, options);
     let pageToken = '';
     do {
-      const answer = await retryUntilAnswered(this.#context.outage, (callOptions) =>
-        this.#context.service.listRuns({ ...request, pageToken }, callOptions),
+      const answer = await retryUntilAnswered(this.context.outage, (callOptions) =>
+        this.context.service.listRuns({ ...request, pageToken }, callOptions),
       );
-      for (const run of answer.runs) yield runSummary(run, this.#context.codec);
+      for (const run of answer.runs) yield runSummary(run, this.context.codec);
       pageToken = answer.nextPageToken;
     } while (pageToken !== '');
-  }
-
-  /** Sends a signal to a run, for a workflow id to its open run; see {@link RunHandle.signal}. */
-  async signal<Sent>(
-    run: { readonly runId: string } | { readonly workflowId: string },
-    signal: Signal<Sent, unknown> | string,
-    ...sent: SignalArguments<Sent>
-  ): Promise<void> {
-    await sendSignal(this.#context, run, signal as Signal | string, sent);
   }
 
   /**
@@ -234,67 +219,28 @@ export class Client {
     options: SignalWithStartOptions,
   ): Promise<RunHandle<Output>> {
     const request = { workflow, input, signal: signal as Signal | string, payload, options };
-    return this.#handle<Output>(await signalWithStart(this.#context, request), nameOf(workflow));
-  }
-
-  /** Sends an update to a run, for a workflow id to its open run, and returns the answer; see {@link RunHandle.update}. */
-  async update<Sent, Answer>(
-    run: { readonly runId: string } | { readonly workflowId: string },
-    update: Update<Sent, Answer, unknown> | string,
-    ...sent: UpdateArguments<Sent>
-  ): Promise<Answer> {
-    return (await sendUpdate(this.#context, run, update as Update | string, sent)) as Answer;
-  }
-
-  /** Reads the state of a run; see {@link RunHandle.state}. */
-  async state<State = unknown>(
-    run: { readonly runId: string } | { readonly workflowId: string },
-  ): Promise<State | undefined> {
-    return (await readState(this.#context, run)) as State | undefined;
-  }
-
-  /** Publishes an event to every run that waits for it, and for a time to waits that look back. */
-  async publish<Published>(
-    event: EventDefinition<Published, unknown> | string,
-    ...published: PublishArguments<Published>
-  ): Promise<PublishedEvent> {
-    return publishEvent(this.#context, event as EventDefinition | string, published);
-  }
-
-  /** Resolves a promise of a run, see `ctx.promise`. It is settled once: a later call changes nothing and says so. */
-  async resolvePromise(promiseId: string, value?: unknown): Promise<PromiseSettlement> {
-    return resolvePromise(this.#context, promiseId, value);
-  }
-
-  /** Rejects a promise of a run: its code sees the error; otherwise as {@link resolvePromise}. */
-  async rejectPromise(promiseId: string, error: unknown): Promise<PromiseSettlement> {
-    return rejectPromise(this.#context, promiseId, error);
-  }
-
-  /** A promise as it is now. */
-  async getPromise(promiseId: string): Promise<PromiseSummary> {
-    return getPromise(this.#context, promiseId);
+    return this.#handle<Output>(await signalWithStart(this.context, request), nameOf(workflow));
   }
 
   /** Requests that a run end; see {@link RunHandle.cancel}. */
   async cancel(run: { readonly runId: string } | { readonly workflowId: string }, reason = ''): Promise<void> {
-    await retryUntilAnswered(this.#context.outage, (options) =>
-      this.#context.service.cancelRun({ namespace: this.namespace, ...run, reason }, options),
+    await retryUntilAnswered(this.context.outage, (options) =>
+      this.context.service.cancelRun({ namespace: this.namespace, ...run, reason }, options),
     );
   }
 
   /** Ends a run immediately; see {@link RunHandle.terminate}. */
   async terminate(run: { readonly runId: string } | { readonly workflowId: string }, reason = ''): Promise<void> {
-    await retryUntilAnswered(this.#context.outage, (options) =>
-      this.#context.service.terminateRun({ namespace: this.namespace, ...run, reason }, options),
+    await retryUntilAnswered(this.context.outage, (options) =>
+      this.context.service.terminateRun({ namespace: this.namespace, ...run, reason }, options),
     );
   }
 
   /** Deletes an ended run; for a workflow id, its newest; see {@link RunHandle.delete}. */
   async delete(run: { readonly runId: string } | { readonly workflowId: string }): Promise<void> {
     const { runId } = 'runId' in run ? run : await this.get(run);
-    await retryUntilAnswered(this.#context.outage, (options) =>
-      this.#context.service.deleteRun({ namespace: this.namespace, runId }, options),
+    await retryUntilAnswered(this.context.outage, (options) =>
+      this.context.service.deleteRun({ namespace: this.namespace, runId }, options),
     );
   }
 
@@ -307,7 +253,7 @@ export class Client {
     run: { readonly runId: string; readonly workflowId: string; readonly created: boolean },
     workflowType: string | undefined,
   ) {
-    return new RunHandle<Output>(run, workflowType, this.#context);
+    return new RunHandle<Output>(run, workflowType, this.context);
   }
 }
 

@@ -19,6 +19,8 @@ export interface RunExecutionOptions {
   readonly runService: RunService;
   /** The worker keeps the run in memory when it is suspended. */
   readonly isKept: boolean;
+  /** At which level calls that the code did not await are logged. */
+  readonly unawaitedCalls: 'error' | 'warn';
   readonly codec: Codec;
   readonly maxPayloadBytes: number;
   readonly log: Logger;

@@ -1,9 +1,6 @@
 import { durationOf, type LeasedRun, type StepKind } from '@perdure/proto';
-import { type Clock, monotonicClock } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
-import type { RunInfo } from '../context.js';
-import type { RunService } from '../rpc/worker-transport.js';
 import { BodyReports } from './body/body-reports.js';
 import type { HeartbeatDetail, Heartbeats } from './body/heartbeats.js';
 import type { BodyResult, StepBody } from './body/step-body.js';
@@ -18,8 +15,9 @@ import type { RunExecutionOptions } from './execution-options.js';
 import type { HeldRun } from './held-run.js';
 import type { Lease } from './lease/lease.js';
 import { type LeaseLoss, logLeaseLoss } from './lease/lease-loss.js';
-import { type Ended, type ExecutionEnd, LeaseTenure } from './lease/lease-tenure.js';
-import { ExecutionEnded, type LeasedCalls } from './lease/leased-calls.js';
+import type { ExecutionEnd } from './lease/lease-tenure.js';
+import { ExecutionEnded } from './lease/leased-calls.js';
+import { LeasedExecution } from './leased-execution.js';
 import { DeliveryQueue } from './order/delivery-queue.js';
 import { FailureLog } from './order/failure-log.js';
 import { loadMemo } from './order/memo.js';
@@ -28,7 +26,6 @@ import { RunState } from './report/run-state.js';
 import { Updates } from './report/updates.js';
 import { type FaultHost, Faults } from './run/faults.js';
 import { PayloadLimit } from './run/payload-limit.js';
-import { RunFacts } from './run/run-facts.js';
 import { WorkCount } from './run/work-count.js';
 import type { StepWait } from './step/step-host.js';
 import { Arrivals } from './wait/arrivals.js';
@@ -43,9 +40,11 @@ import { CANCELLED, type WaitEnd, Waits } from './wait/waits.js';
  * States: running, suspended (code in memory, no lease), ended. Moves: start, suspend ({@link onSuspended}), {@link resume},
  * {@link forget} (suspended → ended), {@link loseLease}, {@link release} and {@link end} (running → ended).
  */
-export class RunExecution implements ContextHost, SuspensionHost, EndingHost, FaultHost, HeldRun {
+export class RunExecution
+  extends LeasedExecution
+  implements ContextHost, SuspensionHost, EndingHost, FaultHost, HeldRun
+{
   readonly codec: Codec;
-  readonly facts: RunFacts;
   readonly limit: PayloadLimit;
   readonly reports: BodyReports;
   readonly faults: Faults;
@@ -54,16 +53,12 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   readonly work = new WorkCount(() => {
     if (this.#waits.size > 0) this.#delivery.recheck();
   });
-  readonly #options: RunExecutionOptions;
-  readonly #clock: Clock;
   readonly #program = new Program();
   readonly arrivals: Arrivals;
   readonly #waits: Waits;
   readonly #suspension: Suspension;
   readonly #cancelRequest: CancelRequest;
-  #tenure: LeaseTenure;
   #delivery: DeliveryQueue;
-  #isSuspect: boolean;
   /** Made on demand: most runs set no state and take no updates. */
   #state: RunState | undefined;
   #updates: Updates | undefined;
@@ -72,11 +67,10 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   #hasEnded = false;
 
   constructor(options: RunExecutionOptions) {
-    const { leased, clock = monotonicClock } = options;
-    this.#options = options;
-    this.#clock = clock;
+    super(options);
+    const { leased } = options;
+    const { clock } = this;
     this.codec = options.codec;
-    this.facts = new RunFacts(leased, options);
     this.limit = new PayloadLimit(options.maxPayloadBytes);
     this.reports = new BodyReports(leased.runId, this.codec, this.limit, () => options.flushHeartbeats(this));
     this.faults = new Faults(this, options.transport, options.faultDelayMs);
@@ -89,29 +83,6 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     this.#suspension = new Suspension(this, this.#waits, this.arrivals, clock);
     this.#cancelRequest = new CancelRequest(this, this.#waits, leased.cancelObserved !== undefined);
     this.#delivery = this.#deliver([]);
-    this.#isSuspect = leased.lostLeases > 0;
-    this.#tenure = this.#newTenure(leased, options.lease, options.claimedAtMs);
-  }
-
-  get run(): RunInfo {
-    return this.facts.run;
-  }
-
-  get runService(): RunService {
-    return this.#options.runService;
-  }
-
-  get lease(): Lease {
-    return this.#tenure.lease;
-  }
-
-  get calls(): LeasedCalls {
-    return this.#tenure.calls;
-  }
-
-  /** How the current lease ended; never rejects. */
-  get ended(): Promise<Ended> {
-    return this.#tenure.ended;
   }
 
   get hasEnded(): boolean {
@@ -125,14 +96,6 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
 
   get isIdle(): boolean {
     return !this.#hasEnded && !this.#isFinishing && this.work.isZero;
-  }
-
-  get isKept(): boolean {
-    return this.#options.isKept;
-  }
-
-  get isSuspect(): boolean {
-    return this.#isSuspect;
   }
 
   get seq(): number {
@@ -185,15 +148,14 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
   resume(leased: LeasedRun, lease: Lease, claimedAtMs: number): boolean {
     const isNext = leased.leaseToken === this.lease.leaseToken + 1 && leased.attempt === this.facts.run.attempt;
     if (!this.isSuspended || !isNext) return false;
-    this.#tenure = this.#newTenure(leased, lease, claimedAtMs);
-    this.#isSuspect = false;
+    this.beginTenure(leased, lease, claimedAtMs);
     this.#suspension.resume(leased);
     return true;
   }
 
   onSuspended(): void {
     if (!this.replaying) this.#program.forgetReplayed();
-    this.#tenure.end({ how: 'suspended' });
+    this.tenure.end({ how: 'suspended' });
   }
 
   /** Drops the code from memory; the next claim of the run replays it. */
@@ -271,10 +233,6 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     return end;
   }
 
-  untilMs(time: Date): number {
-    return this.#tenure.untilMs(time, this.facts.now);
-  }
-
   beginFinish(): boolean {
     if (this.#isFinishing) return false;
     this.#isFinishing = true;
@@ -289,20 +247,7 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     this.#delivery.stop();
     this.#waits.stop();
     this.cancellation.stop(how);
-    this.#tenure.end({ how, error, stepId: error === undefined ? undefined : this.failures.stepOf(error) });
-  }
-
-  #newTenure(leased: LeasedRun, lease: Lease, claimedAtMs: number): LeaseTenure {
-    const { transport, namespace, log } = this.#options;
-    return new LeaseTenure(leased, lease, claimedAtMs, {
-      transport,
-      namespace,
-      log,
-      clock: this.#clock,
-      onLost: (how) => this.loseLease(how),
-      onFault: (error) => this.faults.release('The server failed repeatedly', error),
-      onRefusal: (error) => this.faults.onError(error),
-    });
+    this.tenure.end({ how, error, stepId: error === undefined ? undefined : this.failures.stepOf(error) });
   }
 
   #deliver(recorded: readonly string[]): DeliveryQueue {
@@ -310,11 +255,11 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
       this.#state?.send();
       this.#suspension.onIdle();
     };
-    return new DeliveryQueue(recorded, onIdle, () => this.#waits.size > 0, this.#clock);
+    return new DeliveryQueue(recorded, onIdle, () => this.#waits.size > 0, this.clock);
   }
 
   async #execute(): Promise<void> {
-    const { leased, workflow } = this.#options;
+    const { leased, workflow } = this.options;
     const memo = await loadMemo(leased, this.calls);
     // Held by the program for as long as it is needed.
     leased.memo = [];
@@ -339,7 +284,8 @@ export class RunExecution implements ContextHost, SuspensionHost, EndingHost, Fa
     this.#delivery.stop();
     if (this.#suspension.isSuspended) this.forget();
     if (this.#hasEnded || !this.beginFinish()) return;
-    reportLeftovers(this.facts, { unrequested: this.#delivery.unrequested, unawaited: context.unawaited });
+    const { unawaited } = context;
+    reportLeftovers(this.facts, this.options.unawaitedCalls, { unrequested: this.#delivery.unrequested, unawaited });
     if (this.#state !== undefined) await this.#state.sent();
     const how = await endRun(this, outcome, {
       workflow,

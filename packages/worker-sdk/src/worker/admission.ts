@@ -17,6 +17,7 @@ import type { WarmCache } from './warm-cache.js';
 export interface AdmissionOptions {
   readonly transport: WorkerTransport;
   readonly runService: RunService;
+  readonly unawaitedCalls: 'error' | 'warn';
   readonly clock: Clock;
   readonly namespace: string;
   readonly taskQueue: string;
@@ -147,7 +148,8 @@ export class Admission {
   }
 
   #newExecution({ leased, lease, workflow, receivedAtMs }: Claim, keeper: LeaseKeeper): RunExecution {
-    const { namespace, taskQueue, transport, runService, codec, log, clock, registered } = this.#options;
+    const { namespace, taskQueue, transport, runService, unawaitedCalls, codec, log, clock, registered } =
+      this.#options;
     return new RunExecution({
       leased,
       lease,
@@ -158,6 +160,7 @@ export class Admission {
       transport,
       runService,
       isKept: this.#options.warm.isEnabled,
+      unawaitedCalls,
       codec,
       maxPayloadBytes: registered().maxPayloadBytes,
       log,

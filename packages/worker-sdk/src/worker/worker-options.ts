@@ -42,6 +42,11 @@ export interface WorkerOptions {
   readonly shutdownGrace?: Duration;
   /** Shut down on SIGTERM and SIGINT, and at once on another one more than 500 ms later; default true. */
   readonly handleSignals?: boolean;
+  /**
+   * The level at which calls are logged that a workflow did not await before its end (`step_not_awaited`): most often an `await` is
+   * missing. Default `'warn'` when NODE_ENV is `production`, otherwise `'error'`.
+   */
+  readonly unawaitedCalls?: 'error' | 'warn';
   /** Default: pino to stdout with level PERDURE_LOG_LEVEL, else `info`. */
   readonly logger?: Logger;
 }
@@ -60,6 +65,7 @@ export interface ResolvedWorkerOptions {
   readonly codec: Codec;
   readonly shutdownGraceMs: number;
   readonly handleSignals: boolean;
+  readonly unawaitedCalls: 'error' | 'warn';
   readonly log: Logger;
 }
 
@@ -78,6 +84,7 @@ const KNOWN: readonly (keyof WorkerOptions)[] = [
   'codec',
   'shutdownGrace',
   'handleSignals',
+  'unawaitedCalls',
   'logger',
 ];
 
@@ -100,6 +107,10 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
     if (!workflows.has(name)) throw new TypeError(`limits has '${name}', which is not among the workflows.`);
     count(limit, `limits.${name}`);
   }
+  const unawaitedCalls = options.unawaitedCalls ?? (process.env.NODE_ENV === 'production' ? 'warn' : 'error');
+  if (unawaitedCalls !== 'error' && unawaitedCalls !== 'warn') {
+    throw new TypeError(`unawaitedCalls must be 'error' or 'warn'; got ${JSON.stringify(unawaitedCalls)}.`);
+  }
   const leaseMs = durationMs(options.leaseDuration ?? 30_000, 'leaseDuration');
   if (leaseMs < 1_000 || leaseMs > 600_000)
     throw new TypeError(`leaseDuration must be between 1 s and 10 min; got ${leaseMs} ms.`);
@@ -116,6 +127,7 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
     codec: options.codec ?? devalueCodec,
     shutdownGraceMs: durationMs(options.shutdownGrace ?? 30_000, 'shutdownGrace'),
     handleSignals: options.handleSignals ?? true,
+    unawaitedCalls,
     log: options.logger ?? createLogger({ name: 'perdure-worker', level: process.env.PERDURE_LOG_LEVEL || 'info' }),
   };
 }

@@ -52,7 +52,8 @@ export class Worker {
   /** @throws {TypeError} naming the option that is wrong */
   constructor(options: WorkerOptions) {
     this.#options = resolveWorkerOptions(options);
-    const { namespace, taskQueue, workflows, concurrency, limits, warmRuns, codec, identity } = this.#options;
+    const { namespace, taskQueue, workflows, concurrency, limits, warmRuns, codec, identity, unawaitedCalls } =
+      this.#options;
     const log = this.#options.log.child({ worker: identity });
     this.#log = log;
     this.#ownsConnection = options.connection === undefined;
@@ -82,6 +83,7 @@ export class Worker {
     this.#admission = new Admission({
       ...shared,
       workflows,
+      unawaitedCalls,
       codec,
       ledger,
       warm,

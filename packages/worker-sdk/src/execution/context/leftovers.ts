@@ -10,15 +10,20 @@ export interface Leftovers {
 }
 
 /**
- * Warns of steps that most often mean a mistake in the workflow's code, once the code has ended.
+ * Reports steps that most often mean a mistake in the workflow's code, once the code has ended.
  *
  * @param facts whose log is made when it is first used: most runs say nothing
+ * @param level of calls that were not awaited
  */
-export function reportLeftovers(facts: { readonly log: Logger }, { unrequested, unawaited }: Leftovers): void {
+export function reportLeftovers(
+  facts: { readonly log: Logger },
+  level: 'error' | 'warn',
+  { unrequested, unawaited }: Leftovers,
+): void {
   if (unrequested.length + unawaited.length === 0) return;
   const { log } = facts;
   if (unrequested.length > 0) {
     log.warn({ event: 'recorded_steps_not_requested', stepIds: unrequested.slice(0, MAX_STEP_IDS) });
   }
-  if (unawaited.length > 0) log.warn({ event: 'step_not_awaited', stepIds: unawaited.slice(0, MAX_STEP_IDS) });
+  if (unawaited.length > 0) log[level]({ event: 'step_not_awaited', stepIds: unawaited.slice(0, MAX_STEP_IDS) });
 }

@@ -12,8 +12,7 @@ import type {
   WaitOptions,
   WorkflowContext,
 } from '../../context.js';
-import { type Duration, durationMs, MAX_DURATION_MS } from '../../duration.js';
-import { markNonRetryable } from '../../errors/failure.js';
+import { type Duration, durationMs } from '../../duration.js';
 import { type EventDefinition, eventOf } from '../../event.js';
 import { refuseUnknownKeys } from '../../options.js';
 import { type Signal, signalOf } from '../../signal.js';
@@ -25,6 +24,7 @@ import { callSleep } from '../step/sleep-call.js';
 import { callStep } from '../step/step-call.js';
 import type { Settle, SleepCall } from '../step/step-host.js';
 import { checkStepName, resolveStepOptions } from '../step/step-options.js';
+import { checkUntil, refuseInsideBody, settledOr } from './checks.js';
 import { Children } from './children.js';
 import type { ContextHost } from './context-host.js';
 import { eventWait, publishEvent } from './events.js';
@@ -270,34 +270,3 @@ export class RunContext implements WorkflowContext {
 }
 
 const nameOf = (workflow: ChildWorkflow | string) => (typeof workflow === 'string' ? workflow : String(workflow?.name));
-
-/** What `begin` throws is a rejection, as of every other call. */
-function settledOr(begin: () => Promise<unknown>): Promise<unknown> {
-  try {
-    return begin();
-  } catch (error) {
-    return Promise.reject(error);
-  }
-}
-
-/** @throws {TypeError} when it is not a time, or too far ahead by the workflow's own clock, which is the same in every replay */
-function checkUntil(until: Date, now: Date): void {
-  if (!(until instanceof Date) || Number.isNaN(until.getTime())) {
-    throw new TypeError(`ctx.sleepUntil needs a valid Date; got ${String(until)}.`);
-  }
-  if (until.getTime() - now.getTime() > MAX_DURATION_MS) {
-    throw new TypeError(`ctx.sleepUntil takes a time at most 10 years ahead; got ${until.toISOString()}.`);
-  }
-}
-
-/** @throws {TypeError} which no retry could repair */
-function refuseInsideBody(what: string, name: string): void {
-  const { step } = currentScope();
-  if (step !== undefined) {
-    throw markNonRetryable(
-      new TypeError(
-        `${what}${name === '' ? '' : `('${name}')`} was called inside the body of step '${step.stepId}'. Steps cannot be nested: call it from the workflow.`,
-      ),
-    );
-  }
-}
