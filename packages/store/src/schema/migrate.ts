@@ -1,5 +1,7 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type postgres from 'postgres';
 import { openDriver } from '../database/driver.js';
+import { codeOf } from '../database/errors.js';
 import { MIGRATIONS, type Migration } from './migrations/index.js';
 
 /** Options of {@link migrate}. */
@@ -20,6 +22,11 @@ export interface MigrateResult {
 
 /** Serialises migrations of one database; an arbitrary constant. */
 const ADVISORY_LOCK = 7_300_730_173_007_301n;
+
+const LOCK_WAIT_MS = 300;
+const MAX_RERUNS = 200;
+/** A deadlock, or a lock that was not to be had in time. */
+const LOCK_STATES: ReadonlySet<string> = new Set(['40P01', '55P03']);
 
 /** The newest schema version that this build knows. */
 export const LATEST_SCHEMA_VERSION = MIGRATIONS.at(-1)?.version ?? 0;
@@ -47,15 +54,31 @@ export async function migrate({ url, onProgress }: MigrateOptions): Promise<Migr
     const from = await readVersion(sql);
     for (const migration of MIGRATIONS.filter(({ version }) => version > from)) {
       onProgress?.({ version: migration.version, name: migration.name });
-      // One message, so that a broken connection ends the whole transaction. The names are constants.
-      await sql.unsafe(`begin;
-        ${migration.sql};
-        insert into perdure.schema_migrations (version, name) values (${migration.version}, '${migration.name}');
-        commit;`);
+      await apply(sql, migration);
     }
     return { from, to: await readVersion(sql) };
   } finally {
     await sql.end({ timeout: 5 });
+  }
+}
+
+/** Applies one migration, beside servers that are at work. */
+async function apply(sql: postgres.Sql, { version, name, sql: text }: Migration): Promise<void> {
+  for (let rerun = 0; ; rerun++) {
+    try {
+      // One message, so that a broken connection ends the whole transaction. The names are constants. While a lock of a whole table
+      // is waited for, everybody else waits behind it, so the wait is short and repeated.
+      await sql.unsafe(`begin;
+        set local lock_timeout = '${LOCK_WAIT_MS}ms';
+        ${text};
+        insert into perdure.schema_migrations (version, name) values (${version}, '${name}');
+        commit;`);
+      return;
+    } catch (error) {
+      if (rerun >= MAX_RERUNS || !LOCK_STATES.has(codeOf(error))) throw error;
+      await sql.unsafe('rollback');
+      await delay(LOCK_WAIT_MS * Math.random());
+    }
   }
 }
 
