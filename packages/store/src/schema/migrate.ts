@@ -23,8 +23,9 @@ export interface MigrateResult {
 /** Serialises migrations of one database; an arbitrary constant. */
 const ADVISORY_LOCK = 7_300_730_173_007_301n;
 
-const LOCK_WAIT_MS = 300;
-const MAX_RERUNS = 200;
+const MIN_LOCK_WAIT_MS = 300;
+const MAX_LOCK_WAIT_MS = 5_000;
+const MAX_RERUNS = 60;
 /** A deadlock, or a lock that was not to be had in time. */
 const LOCK_STATES: ReadonlySet<string> = new Set(['40P01', '55P03']);
 
@@ -64,12 +65,12 @@ export async function migrate({ url, onProgress }: MigrateOptions): Promise<Migr
 
 /** Applies one migration, beside servers that are at work. */
 async function apply(sql: postgres.Sql, { version, name, sql: text }: Migration): Promise<void> {
-  for (let rerun = 0; ; rerun++) {
+  for (let rerun = 0, lockWaitMs = MIN_LOCK_WAIT_MS; ; rerun++) {
     try {
       // One message, so that a broken connection ends the whole transaction. The names are constants. While a lock of a whole table
-      // is waited for, everybody else waits behind it, so the wait is short and repeated.
+      // is waited for, everybody else waits behind it, so the first waits are short.
       await sql.unsafe(`begin;
-        set local lock_timeout = '${LOCK_WAIT_MS}ms';
+        set local lock_timeout = '${lockWaitMs}ms';
         ${text};
         insert into perdure.schema_migrations (version, name) values (${version}, '${name}');
         commit;`);
@@ -77,7 +78,8 @@ async function apply(sql: postgres.Sql, { version, name, sql: text }: Migration)
     } catch (error) {
       if (rerun >= MAX_RERUNS || !LOCK_STATES.has(codeOf(error))) throw error;
       await sql.unsafe('rollback');
-      await delay(LOCK_WAIT_MS * Math.random());
+      await delay(MIN_LOCK_WAIT_MS * Math.random());
+      lockWaitMs = Math.min(Math.round(lockWaitMs * 1.5), MAX_LOCK_WAIT_MS);
     }
   }
 }
