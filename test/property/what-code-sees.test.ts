@@ -47,7 +47,7 @@ interface Observed {
 }
 
 /** How often each open run gets another signal of each name, in ms. */
-const SIGNAL_EVERY_MS = 40;
+const SIGNAL_EVERY_MS = 100;
 
 function caseOf(seed: number): Case {
   const random = new Seeded(seed);

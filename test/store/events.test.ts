@@ -93,6 +93,22 @@ describe('events', () => {
     return reached;
   };
 
+  it('a run that somebody has locked holds back the events of its own key alone', async () => {
+    const [locked, free] = (await newLeases(2)) as [LeaseRef, LeaseRef];
+    await begin({ key: 'a' }, { ...locked });
+    await begin({ key: 'b' }, { ...free });
+    await store.database.sql.begin(async (transaction) => {
+      await transaction`select from perdure.workflow_runs where run_id = ${locked.runId} for update`;
+      expect(await publish({ key: 'a', payload: text('1') })).toMatchObject({ received: 0, isSpread: false });
+      expect(await publish({ key: 'a', payload: text('2') })).toMatchObject({ received: 0, isSpread: false });
+      for (let n = 0; n < 50; n++) await publish({ key: `c${n}` });
+      expect(await publish({ key: 'b' })).toMatchObject({ received: 1, isSpread: true });
+    });
+    // Both events of the key, and whatever else is left, in one statement.
+    expect(await spreadEvents(store.db)).toMatchObject({ hasMore: false, reached: [{ runId: locked.runId }] });
+    expect(await take(1, locked)).toEqual({ w: '1' });
+  });
+
   it('an event ends every wait that is open for its name and key, of any run, and no other', async () => {
     const leases = await newLeases(3);
     const [a, b, c] = leases as [LeaseRef, LeaseRef, LeaseRef];

@@ -30,7 +30,8 @@ create unique index events_request_id on perdure.events (namespace, name, reques
 create index events_named on perdure.events (namespace, name, published_at, event_id);
 create index events_keyed on perdure.events (namespace, name, key, published_at, event_id) where key <> '';
 create index events_listed on perdure.events (namespace, published_at, event_id);
-create index events_unspread on perdure.events (namespace, name, published_at, event_id) where not is_spread;
+create index events_unspread on perdure.events (namespace, name, key, published_at, event_id) where not is_spread;
+create index events_oldest_unspread on perdure.events (published_at, event_id) where not is_spread;
 create index events_expiry on perdure.events (expires_at);
 
 -- Which wait received which event: a wait that looks back finds none that its run has received.
@@ -354,10 +355,11 @@ create function perdure.publish_events(event_ids uuid[], namespaces text[], name
       event_id := stored.event_id;
       published_at := stored.published_at;
       given := 0;
-      -- Waits receive events of one name in the order of publication, so an event waits for older ones.
+      -- Waits receive events of one name and key in the order of publication, so an event waits for older ones.
       if left_steps > 0 and not exists (
         select 1 from perdure.events e
-        where e.namespace = command.namespace and e.name = command.name and not e.is_spread and e.event_id <> stored.event_id)
+        where e.namespace = command.namespace and e.name = command.name and e.key = command.key and not e.is_spread
+          and e.event_id <> stored.event_id)
       then
         for arrival in select * from perdure.spread_event(stored.event_id, left_steps, max_bytes, false) loop
           given := given + arrival.steps;
@@ -380,8 +382,8 @@ create function perdure.publish_events(event_ids uuid[], namespaces text[], name
     end loop;
   end $$;
 
--- Continues to spread the oldest event of a name that is not spread. One row per run that has received it, and one that says whether
--- there is more to do.
+-- Continues to spread events, the oldest first. One row per run that has received one, and one that says whether there is more to do.
+-- Only the first event waits for runs that are locked, so the statement never waits for runs in two orders.
 create function perdure.spread_events(max_steps integer, max_bytes float8)
   returns table (has_more boolean, run_id uuid, woken boolean, namespace text, task_queue text, workflow_type text, leased_by uuid,
     lease_token integer)
@@ -389,25 +391,41 @@ create function perdure.spread_events(max_steps integer, max_bytes float8)
   as $$
   #variable_conflict use_column
   declare
-    topic record;
-    oldest uuid;
+    oldest record;
+    arrival record;
+    topic text;
+    unfinished text[] := '{}';
+    left_steps integer := max_steps;
+    is_first boolean := true;
   begin
-    for topic in
-      select e.namespace, e.name from perdure.events e where not e.is_spread group by e.namespace, e.name order by min(e.published_at) limit 100
+    for oldest in
+      select e.event_id, e.namespace, e.name, e.key from perdure.events e where not e.is_spread
+      order by e.published_at, e.event_id limit 200
     loop
-      -- One at a time for each name, so that its events keep their order.
-      continue when not pg_try_advisory_xact_lock(hashtextextended('spread' || E'\\n' || perdure.event_topic(topic.namespace, topic.name, null), 0));
-      select e.event_id into oldest from perdure.events e
-      where e.namespace = topic.namespace and e.name = topic.name and not e.is_spread
-      order by e.published_at, e.event_id limit 1;
-      continue when oldest is null;
-      return query
-      select null::boolean, s.run_id, s.woken, s.namespace, s.task_queue, s.workflow_type, s.leased_by, s.lease_token
-      from perdure.spread_event(oldest, max_steps, max_bytes, true) s;
-      has_more := exists (select 1 from perdure.events e where not e.is_spread);
-      return next;
-      return;
+      exit when left_steps <= 0;
+      topic := perdure.event_topic(oldest.namespace, oldest.name, oldest.key);
+      -- One at a time for each name and key, so that their events keep their order.
+      continue when topic = any(unfinished)
+        or not pg_try_advisory_xact_lock(hashtextextended('spread' || E'\\n' || topic, 0));
+      for arrival in select * from perdure.spread_event(oldest.event_id, left_steps, max_bytes, is_first) loop
+        left_steps := left_steps - arrival.steps;
+        run_id := arrival.run_id;
+        woken := arrival.woken;
+        namespace := arrival.namespace;
+        task_queue := arrival.task_queue;
+        workflow_type := arrival.workflow_type;
+        leased_by := arrival.leased_by;
+        lease_token := arrival.lease_token;
+        return next;
+      end loop;
+      is_first := false;
+      if exists (select 1 from perdure.events e where e.event_id = oldest.event_id and not e.is_spread) then
+        unfinished := unfinished || topic;
+      end if;
     end loop;
+    run_id := null;
+    has_more := exists (select 1 from perdure.events e where not e.is_spread);
+    return next;
   end $$;
 
 -- Settles promises, once each. No two commands name the same promise.

@@ -1,7 +1,7 @@
 /**
- * Continues to give an event to the waits that were open when it was published: the oldest event of a name whose waits have not all
- * received it, to a bounded number of waits. Repeat it while there is more. Servers call it after PublishEvent, the reaper after a crash;
- * an advisory lock admits one caller at a time for each name, so that waits receive events in the order of their publication.
+ * Continues to give events to the waits that were open when they were published: the oldest events whose waits have not all received
+ * them, to a bounded number of waits. Repeat it while there is more. Servers call it after PublishEvent, the reaper after a crash; an
+ * advisory lock admits one caller at a time for each name and key, so that waits receive those events in the order of their publication.
  * The whole SQL is the function `perdure.spread_events`.
  *
  * Nobody gets an event twice: a wait ends with the first event that it receives, and a wait that its run began after it had
