@@ -1,4 +1,12 @@
-import { CancelledError, InvalidInputError, signal, WorkflowCancelledError, workflow } from '@perdure/worker-sdk';
+import {
+  aesGcmCodec,
+  CancelledError,
+  Client,
+  InvalidInputError,
+  signal,
+  WorkflowCancelledError,
+  workflow,
+} from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -157,6 +165,19 @@ describe('signals', () => {
     const to = await perdure.client.start(receiver, { taskQueue });
     await perdure.client.execute(sender, to.workflowId, { taskQueue, timeout: '20s' });
     expect(await to.result({ timeout: '20s' })).toEqual([5, null]);
+  });
+
+  it('in plain JSON, as the command line sends them, are received also by a run whose codec encrypts', async () => {
+    const taskQueue = newQueue();
+    const codec = aesGcmCodec({ keys: { k: new Uint8Array(32).fill(7) }, activeKey: 'k' });
+    const client = new Client({ connection: perdure.connection, codec });
+    const definition = workflow('sealed', async (ctx) => [await ctx.waitForSignal(go), await ctx.waitForSignal(go)]);
+    await perdure.startWorker({ taskQueue, workflows: [definition], codec });
+    const handle = await client.start(definition, { taskQueue });
+    const payload = { encoding: 'json', data: new TextEncoder().encode('1') };
+    await perdure.workflows.signalRun({ runId: handle.runId, name: 'go', payload });
+    await handle.signal(go, 2);
+    expect(await handle.result({ timeout: '20s' })).toEqual([1, 2]);
   });
 
   it('to a run that has ended or does not exist are refused with what to know', async () => {

@@ -31,6 +31,7 @@ export function signalWait(given: Signal | string, options: WaitOptions | undefi
     kind: StepKind.SIGNAL,
     awaits: { case: 'signal', value: signal.name },
     timeoutMs,
+    acceptsJson: true,
     received: async (value) => (value === null && timeoutMs !== undefined ? null : validPayload(signal, value)),
   };
 }
