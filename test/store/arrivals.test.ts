@@ -212,6 +212,18 @@ describe('waits for what comes from outside', () => {
     });
   });
 
+  it('a repeat beside a first one that is refused is refused too, and not taken for sent', async () => {
+    const full = await sendSignals(store.db, [
+      signal({ maxUnconsumed: 1 }),
+      signal({ requestId: 'r', maxUnconsumed: 1 }),
+      signal({ requestId: 'r', maxUnconsumed: 1 }),
+    ]);
+    expect(full.map(({ kind }) => kind)).toEqual(['sent', 'too_many_signals', 'too_many_signals']);
+    await endRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
+    const closed = await sendSignals(store.db, [signal({ requestId: 'q' }), signal({ requestId: 'q' })]);
+    expect(closed.map(({ kind }) => kind)).toEqual(['run_closed', 'run_closed']);
+  });
+
   it('a cancel ends a wait that nothing has come for; what has come is there first', async () => {
     await awaitSteps(store.db, [waiting(), waiting({ stepId: 'b', seq: 2 })]);
     await sendSignals(store.db, [signal()]);

@@ -9,7 +9,7 @@ import { byteaArray, plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import type { Payload, RunStatus } from '../../model.js';
 import { type ArrivalEffect, type ArrivalRow, arrivalEffect } from '../parts/arrival-effect.js';
-import { unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
 export interface SendSignal {
   readonly namespace: string;
@@ -42,8 +42,14 @@ interface Row extends VerdictRow, ArrivalRow {
 }
 
 /** @returns one outcome per command, in their order */
-export async function sendSignals(db: Database, commands: readonly SendSignal[]): Promise<SendSignalOutcome[]> {
-  if (commands.length === 0) return [];
+export function sendSignals(db: Database, commands: readonly SendSignal[]): Promise<SendSignalOutcome[]> {
+  let next = 0;
+  // A repeat in the same batch is judged once it is known what became of the first: that may have been refused.
+  const keyOf = ({ runId, requestId }: SendSignal) => (requestId === null ? `${next++}` : `${runId}/${requestId}`);
+  return inRounds(commands, keyOf, (round) => sendOnce(db, round));
+}
+
+async function sendOnce(db: Database, commands: readonly SendSignal[]): Promise<SendSignalOutcome[]> {
   const max = Math.min(...commands.map(({ maxUnconsumed }) => maxUnconsumed));
   const rows = await db.query<Row>(SEND_SIGNALS, [
     plainArray(commands, (command) => command.runId),

@@ -10,7 +10,7 @@ import { byteaArray, plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import type { Payload, RunStatus } from '../../model.js';
 import { type ArrivalEffect, type ArrivalRow, arrivalEffect } from '../parts/arrival-effect.js';
-import { unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 
 export interface SendUpdate {
   readonly namespace: string;
@@ -42,8 +42,13 @@ interface Row extends VerdictRow, ArrivalRow {
 }
 
 /** @returns one outcome per command, in their order */
-export async function sendUpdates(db: Database, commands: readonly SendUpdate[]): Promise<SendUpdateOutcome[]> {
-  if (commands.length === 0) return [];
+export function sendUpdates(db: Database, commands: readonly SendUpdate[]): Promise<SendUpdateOutcome[]> {
+  // A repeat in the same batch is judged once it is known what became of the first: that may have been refused.
+  const keyOf = ({ runId, requestId }: SendUpdate) => `${runId}/${requestId}`;
+  return inRounds(commands, keyOf, (round) => sendOnce(db, round));
+}
+
+async function sendOnce(db: Database, commands: readonly SendUpdate[]): Promise<SendUpdateOutcome[]> {
   const max = Math.min(...commands.map(({ maxUnanswered }) => maxUnanswered));
   const rows = await db.query<Row>(SEND_UPDATES, [
     plainArray(commands, (command) => command.runId),
