@@ -8,6 +8,7 @@ import {
   type Database,
   deleteRuns,
   endRuns,
+  endRunsWithStep,
   failSteps,
   findRuns,
   type LeaseRef,
@@ -230,6 +231,36 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
   },
   completeRun: {
     run: (db, lease) => endRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'ended',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'already_ended',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  completeRunWithStep: {
+    run: (db, lease) =>
+      endRunsWithStep(db, [
+        {
+          step: {
+            ...lease,
+            stepId: 'last',
+            seq: 77,
+            stepKind: 'FUNCTION',
+            attemptNumber: 1,
+            countedAttempt: 1,
+            maxCountedAttempts: 1,
+            uncancellable: false,
+            output: null,
+            eventSeq: 77,
+          },
+          end: { ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true },
+        },
+      ]),
     expected: {
       PENDING: 'lease_lost',
       RUNNING: 'ended',

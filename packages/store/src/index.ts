@@ -82,6 +82,7 @@ export { cancelRuns } from './transitions/runs/cancel-runs.js';
 export { claimRuns } from './transitions/runs/claim-runs.js';
 export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions/runs/delete-runs.js';
 export { endRuns } from './transitions/runs/end-runs.js';
+export { endRunsWithStep } from './transitions/runs/end-runs-with-step.js';
 export { observeCancels } from './transitions/runs/observe-cancels.js';
 export { releaseRuns } from './transitions/runs/release-runs.js';
 export { renewLeases } from './transitions/runs/renew-leases.js';
