@@ -459,7 +459,7 @@ describe('children', () => {
     expect(await tellParents(store.db, [open])).toEqual([]);
   });
 
-  it('a tree is read level by level, and says where it goes on', async () => {
+  it('a tree is read level by level, and says where it continues', async () => {
     const ids = await start(3);
     const lease = await leaseOf(ids[0] as string);
     await startChildren(store.db, [child(1, lease)]);
