@@ -84,6 +84,7 @@ export { claimRuns } from './transitions/runs/claim-runs.js';
 export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions/runs/delete-runs.js';
 export { endRuns } from './transitions/runs/end-runs.js';
 export { endRunsWithStep } from './transitions/runs/end-runs-with-step.js';
+export type { KeeperReservation, KeeperSlots } from './transitions/runs/lease-to-keepers.js';
 export { observeCancels } from './transitions/runs/observe-cancels.js';
 export { releaseRuns } from './transitions/runs/release-runs.js';
 export { renewLeases } from './transitions/runs/renew-leases.js';
