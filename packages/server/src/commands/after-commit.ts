@@ -10,7 +10,11 @@ import type {
   ClosedChild,
   EndRun,
   EndRunOutcome,
+  HoldRun,
+  HoldRunOutcome,
   LeaseNotice,
+  PauseRun,
+  PauseRunOutcome,
   PublishEvent,
   PublishEventOutcome,
   QueueRef,
@@ -18,6 +22,7 @@ import type {
   Relatives,
   ReleaseRun,
   ReleaseRunOutcome,
+  ResumeRunOutcome,
   RetryRunAttempt,
   RetryRunAttemptOutcome,
   RunEnd,
@@ -163,6 +168,21 @@ export function afterCancel(command: CancelRun, outcome: CancelRunOutcome): read
     default:
       return NONE;
   }
+}
+
+/** The worker that holds the run gives it back when its bodies have ended. */
+export function afterPause(command: PauseRun, outcome: PauseRunOutcome): readonly Effect[] {
+  return outcome.kind === 'paused' && outcome.holder !== null ? [leaseNotice('paused', command, outcome.holder)] : NONE;
+}
+
+export function afterResume(_: unknown, outcome: ResumeRunOutcome): readonly Effect[] {
+  return outcome.kind === 'resumed' && outcome.status === 'PENDING'
+    ? [{ kind: 'runnable', queue: outcome.queue, workflowType: outcome.workflowType }]
+    : NONE;
+}
+
+export function afterHold({ runId }: HoldRun, outcome: HoldRunOutcome): readonly Effect[] {
+  return outcome.kind === 'held' ? [{ kind: 'left', runId }] : NONE;
 }
 
 export function afterTerminate(command: TerminateRun, outcome: TerminateRunOutcome): readonly Effect[] {

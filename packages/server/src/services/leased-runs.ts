@@ -4,6 +4,8 @@ import {
   type EndRun,
   type EndRunOutcome,
   type FenceOutcome,
+  type HoldRun,
+  type HoldRunOutcome,
   type LeaseRef,
   type ObserveCancel,
   type ObserveCancelOutcome,
@@ -31,7 +33,14 @@ export function leasedRuns(
   context: ServerContext,
 ): Pick<
   Handlers<typeof WorkerService>,
-  'getMemo' | 'observeCancel' | 'suspendRun' | 'completeWorkflow' | 'failWorkflow' | 'confirmCancel' | 'releaseRun'
+  | 'getMemo'
+  | 'observeCancel'
+  | 'suspendRun'
+  | 'completeWorkflow'
+  | 'failWorkflow'
+  | 'confirmCancel'
+  | 'releaseRun'
+  | 'holdRun'
 > {
   const { db, commands } = context;
   return {
@@ -63,6 +72,7 @@ export function leasedRuns(
     },
     confirmCancel: answering(context, decoders.decodeConfirmCancel, commands.endRun, runEnded),
     releaseRun: answering(context, decoders.decodeReleaseRun, commands.releaseRun, runReleased),
+    holdRun: answering(context, decoders.decodeHoldRun, commands.holdRun, runHeld),
   };
 }
 
@@ -81,6 +91,11 @@ function cancelObserved(command: ObserveCancel, outcome: ObserveCancelOutcome): 
 }
 
 function runReleased(command: ReleaseRun, outcome: ReleaseRunOutcome): typeof ACKNOWLEDGED {
+  refuseIfFenced(command, outcome);
+  return ACKNOWLEDGED;
+}
+
+function runHeld(command: HoldRun, outcome: HoldRunOutcome): typeof ACKNOWLEDGED {
   refuseIfFenced(command, outcome);
   return ACKNOWLEDGED;
 }

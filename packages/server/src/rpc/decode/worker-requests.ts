@@ -6,6 +6,7 @@ import type {
   FailStepRequest,
   FailWorkflowRequest,
   GetMemoRequest,
+  HoldRunRequest,
   MemoCut as MemoCutMessage,
   ObserveCancelRequest,
   PollActivityRequest,
@@ -22,6 +23,7 @@ import type {
   CompleteStep,
   EndRun,
   FailStep,
+  HoldRun,
   LeaseRef,
   MemoCursor,
   MemoCut,
@@ -340,6 +342,10 @@ function decodeCut(check: Checker, cut: MemoCutMessage | undefined): MemoCut | n
     },
     seq: check.integer('cut.seq', cut.seq, 1, MAX_INT32),
   };
+}
+
+export function decodeHoldRun(check: Checker, request: HoldRunRequest): HoldRun {
+  return { ...decodeLease(check, request), failure: decodeFailure(check, 'failure', request.failure) };
 }
 
 export function decodeReleaseRun(check: Checker, request: ReleaseRunRequest): ReleaseRun {
