@@ -1,7 +1,7 @@
 import { type CompleteStepResponse, dateOf, durationOf, StepKind } from '@perdure/proto';
 import { encodeValue } from '../../codec/payload.js';
 import { MAX_DURATION_MS } from '../../duration.js';
-import { CancelledError } from '../../errors/errors.js';
+import { CancelledError, LeaseLostError } from '../../errors/errors.js';
 import { errorOf, failureOf, markNonRetryable } from '../../errors/failure.js';
 import { RpcError } from '../../rpc/rpc-error.js';
 import { type BodyResult, StepBody } from '../body/step-body.js';
@@ -12,7 +12,7 @@ import type { StepCall, StepHost } from './step-host.js';
 
 export type AttemptEnd =
   | { readonly kind: 'delivered' }
-  /** Refused, because a cancel is requested: nothing is recorded of this attempt. */
+  /** Refused, because a cancel is requested or the run is paused: nothing is recorded of this attempt. */
   | { readonly kind: 'not_begun' }
   | { readonly kind: 'retry'; readonly delayMs: number };
 
@@ -73,7 +73,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
     this.#beginTimer = setImmediate(() => {
       // A refusal must not have to wait for the body to end.
       void this.#host.faults.guard(async () => {
-        if (!(await this.#recordBegin())) this.#body.abort(new CancelledError());
+        if (!(await this.#recordBegin())) this.#body.abort(this.#host.isPaused ? paused() : new CancelledError());
       });
     });
   }
@@ -128,8 +128,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
   /** The completion is refused. */
   onError(error: unknown): void {
     this.#ticket?.release();
-    if (!isCancelRequested(error)) throw error;
-    this.#host.cancel();
+    this.#onRefusal(error);
     this.#onEnd({ kind: 'not_begun' });
   }
 
@@ -147,7 +146,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
   /**
    * Records the beginning, once.
    *
-   * @returns false when a cancel is requested, so that the attempt may not begin
+   * @returns false when a cancel is requested or the run is paused, so that the attempt may not begin
    */
   #recordBegin(): Promise<boolean> {
     this.#beginRecorded ??= this.#sendBegin();
@@ -165,16 +164,22 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
       });
       return true;
     } catch (error) {
-      if (!isCancelRequested(error)) throw error;
-      this.#host.cancel();
+      this.#onRefusal(error);
       return false;
     }
   }
+
+  /** @throws what does not mean that the attempt may not begin */
+  #onRefusal(error: unknown): void {
+    const reason = error instanceof RpcError ? error.reason : undefined;
+    if (reason === 'CANCEL_REQUESTED') this.#host.cancel();
+    else if (reason === 'RUN_PAUSED') this.#host.pause();
+    else throw error;
+  }
 }
 
-function isCancelRequested(error: unknown): boolean {
-  return error instanceof RpcError && error.reason === 'CANCEL_REQUESTED';
-}
+const paused = (): Error =>
+  new LeaseLostError('The run is paused. This attempt was not recorded; the step is executed when the run is resumed.');
 
 type EncodedOutput =
   | { readonly ok: true; readonly output: ReturnType<typeof encodeValue>; readonly copy: unknown }
