@@ -50,7 +50,7 @@ describe('pauses', () => {
     const handle = await perdure.client.start(definition, { taskQueue });
     await hasBegun.opened;
     await isRecorded(handle.runId, StepKind.FUNCTION);
-    await handle.pause({ reason: 'deploy', by: 'alice' });
+    await handle.pause({ reason: 'deploy', actor: 'alice' });
     expect(await handle.get()).toMatchObject({ status: 'RUNNING', pause: { pausedBy: 'alice', reason: 'deploy' } });
     const running = await perdure.workflows.describeRun({ runId: handle.runId });
     expect(running.explanation).toMatch(/It was paused .* ago by alice \('deploy'\): no further step begins/);
@@ -62,7 +62,7 @@ describe('pauses', () => {
     expect(waitReason).toBe(WaitReason.PAUSED);
     expect(explanation).toMatch(/^It was paused .* ago by alice \('deploy'\)\. What comes for it is kept/);
     expect(attempts).toBe(1);
-    await handle.resume({ by: 'bob' });
+    await handle.resume({ actor: 'bob' });
     expect(await handle.result({ timeout: '20s' })).toEqual(['long', 'next']);
     expect(executed).toEqual(['long', 'next']);
     const { pauses } = await perdure.workflows.getHistory({ runId: handle.runId });
@@ -201,7 +201,7 @@ describe('pauses', () => {
       const definition = workflow(type, async () => 'done');
       await perdure.startWorker({ taskQueue, workflows: [definition] });
       await pollsWait(perdure, taskQueue);
-      const options = { reason: 'incident', by: 'carol' };
+      const options = { reason: 'incident', actor: 'carol' };
       if (kind === 'task queue') await perdure.client.pauseTaskQueue(taskQueue, options);
       else await perdure.client.pauseWorkflowType(type, options);
       const handle = await perdure.client.start(definition, { taskQueue });

@@ -67,7 +67,7 @@ export function addQueueCommands(program: Command): void {
     .option('-r, --reason <text>', 'shown to people', '')
     .action((taskQueue: string, { reason }: { reason: string }, command: Command) =>
       withSession(command, async ({ namespace, admin, output }) => {
-        const { paused } = await admin.pauseTaskQueue({ namespace, taskQueue, reason, pausedBy: sender() });
+        const { paused } = await admin.pauseTaskQueue({ namespace, taskQueue, reason, actor: sender() });
         const text = `Task queue '${safe(taskQueue)}' ${paused ? 'is paused.' : 'was paused already.'}`;
         printOne(output, { id: taskQueue, json: { taskQueue, paused }, text });
       }),

@@ -24,10 +24,8 @@ export function addPauses(run: Command): void {
     .action((ids: string[], { reason }: { reason: string }, command: Command) =>
       withSession(command, async (session) => {
         const pause = async (id: string): Promise<Done> => {
-          const pausedBy = sender();
-          const { status } = await withRun(session, id, (ref) =>
-            session.workflows.pauseRun({ ...ref, reason, pausedBy }),
-          );
+          const actor = sender();
+          const { status } = await withRun(session, id, (ref) => session.workflows.pauseRun({ ...ref, reason, actor }));
           const more = status === RunStatus.PAUSED ? '' : ' (paused when what is under way has ended)';
           return { status: RunStatus[status], text: `${runStatusText(status)}${more}` };
         };
@@ -46,7 +44,7 @@ export function addPauses(run: Command): void {
         checkResume(ids, options);
         const resume = async (id: string): Promise<Done> => {
           const { status, resumed } = await withRun(session, id, (ref) =>
-            session.workflows.resumeRun({ ...ref, resumedBy: sender() }),
+            session.workflows.resumeRun({ ...ref, actor: sender() }),
           );
           return { status: RunStatus[status], text: `${runStatusText(status)}${resumed ? '' : ' (was not paused)'}` };
         };

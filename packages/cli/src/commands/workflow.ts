@@ -41,7 +41,7 @@ export function addWorkflowCommands(program: Command): void {
     .option('-r, --reason <text>', 'shown to people', '')
     .action((workflowType: string, { reason }: { reason: string }, command: Command) =>
       withSession(command, async ({ namespace, admin, output }) => {
-        const { paused } = await admin.pauseWorkflowType({ namespace, workflowType, reason, pausedBy: sender() });
+        const { paused } = await admin.pauseWorkflowType({ namespace, workflowType, reason, actor: sender() });
         const text = `Workflow '${safe(workflowType)}' ${paused ? 'is paused.' : 'was paused already.'}`;
         printOne(output, { id: workflowType, json: { workflowType, paused }, text });
       }),

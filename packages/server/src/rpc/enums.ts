@@ -49,8 +49,9 @@ export const failureReasons = names<FailureReason>(FailureReasonNumber);
 export const failureReasonNumber: Readonly<Record<FailureReason, FailureReasonNumber>> = numbers(failureReasons);
 export const parentCloses = names<ParentClose>(ParentCloseNumber);
 export const parentCloseNumber: Readonly<Record<ParentClose, ParentCloseNumber>> = numbers(parentCloses);
-export const dispatchKinds = names<DispatchKind>(DispatchKindNumber);
-export const dispatchKindNumber: Readonly<Record<DispatchKind, DispatchKindNumber>> = numbers(dispatchKinds);
+export const dispatchKindNumber: Readonly<Record<DispatchKind, DispatchKindNumber>> = numbers(
+  names<DispatchKind>(DispatchKindNumber),
+);
 export const reusePolicies = names<WorkflowIdReusePolicy>(ReusePolicyNumber);
 
 /** The name of a reason in ErrorInfo, for example `LEASE_LOST`. */

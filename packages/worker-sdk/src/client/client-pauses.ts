@@ -30,7 +30,7 @@ export abstract class ClientPauses extends ClientMessages {
   /** Lets a paused run continue; see {@link RunHandle.resume}. */
   async resume(
     run: { readonly runId: string } | { readonly workflowId: string },
-    options: Pick<PauseOptions, 'by'> = {},
+    options: Pick<PauseOptions, 'actor'> = {},
   ): Promise<void> {
     const { service, namespace, outage } = this.context;
     const how = resumeBy(options);

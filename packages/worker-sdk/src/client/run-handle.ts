@@ -147,7 +147,7 @@ export class RunHandle<Output = unknown> {
    *
    * @throws {RpcError} RUN_NOT_FOUND; RUN_CLOSED when it has ended
    */
-  async resume(options: Pick<PauseOptions, 'by'> = {}): Promise<void> {
+  async resume(options: Pick<PauseOptions, 'actor'> = {}): Promise<void> {
     const { service, namespace, outage } = this.#context;
     const how = resumeBy(options);
     await retryUntilAnswered(outage, (call) => service.resumeRun({ namespace, runId: this.runId, ...how }, call));

@@ -11,7 +11,7 @@ export function decodePauseRun(
   return {
     ref: decodeRunRef(check, request),
     reason: check.text('reason', request.reason),
-    by: check.optionalId('paused_by', request.pausedBy),
+    by: check.optionalId('actor', request.actor),
   };
 }
 
@@ -19,7 +19,7 @@ export function decodeResumeRun(
   check: Checker,
   request: ResumeRunRequest,
 ): { readonly ref: RunRef; readonly by: string } {
-  return { ref: decodeRunRef(check, request), by: check.optionalId('resumed_by', request.resumedBy) };
+  return { ref: decodeRunRef(check, request), by: check.optionalId('actor', request.actor) };
 }
 
 const FIELDS: Readonly<Record<DispatchKind, string>> = { TASK_QUEUE: 'task_queue', WORKFLOW_TYPE: 'workflow_type' };
@@ -28,12 +28,12 @@ export function decodePauseDispatch(
   check: Checker,
   kind: DispatchKind,
   name: string,
-  request: { readonly namespace: string; readonly reason: string; readonly pausedBy: string },
+  request: { readonly namespace: string; readonly reason: string; readonly actor: string },
 ): PauseDispatch {
   return {
     ...decodeResumeDispatch(check, kind, name, request),
     reason: check.text('reason', request.reason),
-    pausedBy: check.optionalId('paused_by', request.pausedBy),
+    pausedBy: check.optionalId('actor', request.actor),
   };
 }
 
