@@ -47,6 +47,8 @@ export interface InterruptionsOptions {
   readonly random: Seeded;
   /** The share of leases that end before their time. */
   readonly share: number;
+  /** A worker claims a run. */
+  readonly onClaim?: (run: LeasedRun) => void;
   /** A call was committed. */
   readonly onCommitted: (method: Method, runId: string, request: object) => void;
   /** A write is about to be sent; for cancels at any moment. */
@@ -111,6 +113,7 @@ export function interrupting(options: InterruptionsOptions): Connection {
     async pollActivity(request, rest) {
       const answer = await real.pollActivity(request as PollActivityRequest, rest);
       answer.runs.forEach(plan);
+      for (const run of answer.runs) options.onClaim?.(run);
       return answer;
     },
     async recordHeartbeat(request, rest) {

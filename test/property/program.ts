@@ -17,6 +17,7 @@ export interface StepSpec {
   readonly failures: number;
   readonly maxAttempts: number;
   readonly atMostOnce: boolean;
+  readonly isLazy: boolean;
   /** Of a body that hangs until its timeout, in ms; 0: it does not. */
   readonly hangsForMs: number;
   /** How long a body works, in ms; 0: it returns at once. */
@@ -31,6 +32,7 @@ export interface Flavour {
   readonly atMostOnce: boolean;
   readonly timeouts: boolean;
   readonly runRetries: boolean;
+  readonly lazySteps: boolean;
 }
 
 const NAMES = ['a', 'b', 'c', 'd', 'e'];
@@ -65,6 +67,7 @@ function randomStep(random: Seeded, flavour: Flavour): StepSpec {
     failures: random.chance(0.6) ? 0 : random.below(4),
     maxAttempts,
     atMostOnce,
+    isLazy: flavour.lazySteps && !atMostOnce && random.chance(0.4),
     hangsForMs: hangs ? 20 : 0,
     takesMs: random.pick([0, 0, 0, 1, 4]),
     retryDelayMs: random.pick([0, 1, 1, 250]),
@@ -75,12 +78,14 @@ function randomStep(random: Seeded, flavour: Flavour): StepSpec {
 /** What an execution has seen: one entry per result, in order. */
 export type Trace = string[];
 
-/** What bodies do outside of the run. */
+/** What is known outside of the run. */
 export interface World {
   /** How often the run has begun anew after it failed. */
   readonly epoch: () => number;
-  /** A body begins. */
-  readonly onBody: (stepId: string, attemptNumber: number, atMostOnce: boolean) => void;
+  /** A body begins; its step was requested when the code had seen so many entries of its trace. */
+  readonly onBody: (stepId: string, seen: number, spec: StepSpec) => void;
+  /** The code has seen another entry. */
+  readonly onSeen: () => void;
   /** The code has made a promise: somebody resolves it. */
   readonly onPromise: (promiseId: string) => void;
   readonly runId: string;
@@ -94,23 +99,24 @@ type Ctx = Pick<
 /** Executes a program, and notes everything that its code sees. */
 export async function interpret(program: Program, ctx: Ctx, world: World, trace: Trace): Promise<unknown> {
   const run = (child: Program) => interpret(child, ctx, world, trace);
+  const see = (call: () => Promise<unknown>) => seen(trace, 'name' in program ? program.name : '', ctx, world, call);
   switch (program.kind) {
     case 'step':
-      return seen(trace, program.name, ctx, () => callStep(program.name, program.step, ctx, world));
+      return see(() => callStep(program.name, program.step, ctx, world, trace.length));
     case 'sleep':
-      return seen(trace, program.name, ctx, () => ctx.sleep(program.name, program.ms));
+      return see(() => ctx.sleep(program.name, program.ms));
     case 'signal': {
       const { name, timeoutMs } = program;
       const wait = () =>
         timeoutMs === null ? ctx.waitForSignal<number>(name) : ctx.waitForSignal<number>(name, { timeout: timeoutMs });
       // Which wait of several gets which signal depends on the order of results: it is part of the trace alone.
-      return (await seen(trace, name, ctx, wait)) === null ? 'nothing' : name;
+      return (await see(wait)) === null ? 'nothing' : name;
     }
     case 'event': {
       const { name, timeoutMs } = program;
       const limit = timeoutMs === null ? {} : { timeout: timeoutMs };
       const wait = () => ctx.waitForEvent<number>(`${name} event`, { key: world.runId, ...limit });
-      return (await seen(trace, name, ctx, wait)) === null ? 'nothing' : name;
+      return (await see(wait)) === null ? 'nothing' : name;
     }
     case 'promise': {
       const { name, timeoutMs } = program;
@@ -122,7 +128,7 @@ export async function interpret(program: Program, ctx: Ctx, world: World, trace:
         world.onPromise(promise.id);
         return promise.result();
       };
-      return (await seen(trace, name, ctx, wait)) === null ? 'nothing' : name;
+      return (await see(wait)) === null ? 'nothing' : name;
     }
     case 'sequence': {
       const values: unknown[] = [];
@@ -142,6 +148,7 @@ export async function interpret(program: Program, ctx: Ctx, world: World, trace:
         return await run(program.body);
       } catch (error) {
         trace.push(`caught ${nameOf(error)}`);
+        world.onSeen();
         return [`caught ${nameOf(error)}`, await run(program.handler)];
       }
     case 'finally':
@@ -155,15 +162,27 @@ export async function interpret(program: Program, ctx: Ctx, world: World, trace:
   }
 }
 
-async function seen(trace: Trace, name: string, ctx: Ctx, call: () => Promise<unknown>): Promise<unknown> {
+/** The step whose result an entry is; undefined for what is never seen before it is recorded. */
+export const stepIdOf = (entry: string | undefined): string | undefined =>
+  entry === undefined ? undefined : /^\w+: "(\w+(?:#\d+)?) try/.exec(entry)?.[1];
+
+async function seen(
+  trace: Trace,
+  name: string,
+  ctx: Ctx,
+  world: World,
+  call: () => Promise<unknown>,
+): Promise<unknown> {
   // A signal that is aborted because the worker lost the run is of no interest: nothing that the code does then counts.
   const aborted = () => (isCancelled(ctx.signal.reason) ? ' (cancelled)' : '');
   try {
     const value = await call();
     trace.push(`${name}: ${JSON.stringify(value)}${aborted()}`);
+    world.onSeen();
     return value;
   } catch (error) {
     trace.push(`${name}: ${nameOf(error)}${aborted()}`);
+    world.onSeen();
     throw error;
   }
 }
@@ -174,17 +193,18 @@ export const nameOf = (error: unknown): string =>
 /** The spec behind a step's options; for {@link referenceOf}. */
 const specs = new WeakMap<object, StepSpec>();
 
-function callStep(name: string, spec: StepSpec, ctx: Ctx, world: World): Promise<unknown> {
+function callStep(name: string, spec: StepSpec, ctx: Ctx, world: World, seenBefore: number): Promise<unknown> {
   const options = {
     retry: { maxAttempts: spec.maxAttempts, initial: spec.retryDelayMs, backoff: 'fixed' as const, jitter: 0 },
     ...(spec.atMostOnce ? { begin: 'durable' as const } : {}),
+    ...(spec.isLazy ? { record: 'lazily' as const } : {}),
     ...(spec.hangsForMs > 0 ? { timeout: spec.hangsForMs } : {}),
   };
   specs.set(options, spec);
   return ctx.step(
     name,
     async (step) => {
-      world.onBody(step.stepId, step.attemptNumber, spec.atMostOnce);
+      world.onBody(step.stepId, seenBefore, spec);
       if (spec.takesMs > 0) await new Promise((resolve) => setTimeout(resolve, spec.takesMs));
       if (step.signal.aborted) throw step.signal.reason;
       if (spec.failsInEpochs > world.epoch()) throw new TerminalError(`${step.stepId} fails in this attempt`);
@@ -229,7 +249,13 @@ export async function referenceOf(program: Program): Promise<string> {
       }
     },
   };
-  const world: World = { epoch: () => 0, onBody: () => undefined, onPromise: () => undefined, runId: '' };
+  const world: World = {
+    epoch: () => 0,
+    onBody: () => undefined,
+    onSeen: () => undefined,
+    onPromise: () => undefined,
+    runId: '',
+  };
   return outcomeText(
     await interpret(program, ctx as never, world, []).then(
       (value) => ({ value }),

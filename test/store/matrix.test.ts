@@ -9,6 +9,7 @@ import {
   type Database,
   deleteRuns,
   endRuns,
+  endRunsWithStep,
   failSteps,
   findRuns,
   holdRuns,
@@ -58,6 +59,7 @@ type PausedState = 'PAUSING' | 'PAUSED';
 const PAUSED: Record<string, Partial<Record<PausedState, string>>> = {
   beginStep: { PAUSING: 'paused' },
   recordStep: { PAUSING: 'paused' },
+  completeRunWithStep: { PAUSING: 'paused' },
   scheduleSleep: { PAUSING: 'paused' },
   startChild: { PAUSING: 'paused' },
   awaitStep: { PAUSING: 'paused' },
@@ -247,6 +249,36 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
   },
   completeRun: {
     run: (db, lease) => endRuns(db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'ended',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'already_ended',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  completeRunWithStep: {
+    run: (db, lease) =>
+      endRunsWithStep(db, [
+        {
+          step: {
+            ...lease,
+            stepId: 'last',
+            seq: 77,
+            stepKind: 'FUNCTION',
+            attemptNumber: 1,
+            countedAttempt: 1,
+            maxCountedAttempts: 1,
+            uncancellable: false,
+            output: null,
+            eventSeq: 77,
+          },
+          end: { ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true },
+        },
+      ]),
     expected: {
       PENDING: 'lease_lost',
       RUNNING: 'ended',

@@ -6,6 +6,7 @@ import {
   claimRuns,
   completeSteps,
   endRuns,
+  endRunsWithStep,
   failSteps,
   holdRuns,
   type LeaseRef,
@@ -297,6 +298,27 @@ describe('a pause races', () => {
       expect(facts.status).not.toMatch(OPEN);
       expect(['paused', 'run_closed']).toContain(paused);
       expect(facts.pauses).toBe(paused === 'paused' ? 1 : 0);
+      return paused;
+    });
+    expect([...outcomes].sort()).toEqual(['paused', 'run_closed']);
+  });
+
+  it('the end of the run with its last step: it ends, or the step is refused and the run stays', async () => {
+    const endWithStep = (lease: LeaseRef) =>
+      endRunsWithStep(store.db, [
+        {
+          step: { ...beginCommand(lease), uncancellable: false, output: null, eventSeq: 1 },
+          end: { ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false },
+        },
+      ]);
+    const outcomes = await race(await leases(), endWithStep, (facts, paused, ended) => {
+      if (paused === 'paused') {
+        expect(kindOf(ended)).toBe('paused');
+        expect(facts).toMatchObject({ status: 'RUNNING', paused: true, s: null, pauses: 1 });
+      } else {
+        expect(kindOf(ended)).toBe('ended');
+        expect(facts).toMatchObject({ status: 'COMPLETED', paused: false, s: 'COMPLETED', pauses: 0 });
+      }
       return paused;
     });
     expect([...outcomes].sort()).toEqual(['paused', 'run_closed']);

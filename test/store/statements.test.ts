@@ -80,6 +80,7 @@ describe('statements', () => {
     record_steps: [],
     record_first_attempts: [],
     complete_runs: [],
+    complete_runs_with_step: [],
     claim_runs: ["'default'", "'q1'", `'{w}'`, `'{${id}}'`, '1000', '1e6'],
     begin_steps: [],
     complete_steps: [],

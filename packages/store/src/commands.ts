@@ -389,6 +389,15 @@ export type EndRunOutcome =
   | { readonly kind: 'ended'; readonly relatives?: Relatives }
   | { readonly kind: 'already_ended' };
 
+/** The last result of a run and its end, of one run under one lease. */
+export interface EndRunWithStep {
+  readonly step: RecordStep;
+  readonly end: Extract<EndRun, { readonly end: 'COMPLETED' }>;
+}
+export type EndRunWithStepOutcome =
+  | EndRunOutcome
+  | Exclude<RecordStepOutcome, { readonly kind: 'recorded' | 'already_recorded' }>;
+
 export interface RetryRunAttempt extends LeaseRef {
   readonly failure: Failure;
   readonly retryAfterMs: number;

@@ -10,6 +10,8 @@ import type {
   ClosedChild,
   EndRun,
   EndRunOutcome,
+  EndRunWithStep,
+  EndRunWithStepOutcome,
   HoldRun,
   HoldRunOutcome,
   LeaseNotice,
@@ -125,7 +127,11 @@ export function afterSuspend({ runId }: SuspendRun, outcome: SuspendRunOutcome):
   return outcome.wakeInMs === null ? [left] : [left, { kind: 'wakes', inMs: outcome.wakeInMs }];
 }
 
-export function afterEnd(command: EndRun, outcome: EndRunOutcome): readonly Effect[] {
+export function afterEndWithStep({ end }: EndRunWithStep, outcome: EndRunWithStepOutcome): readonly Effect[] {
+  return afterEnd(end, outcome);
+}
+
+export function afterEnd(command: EndRun, outcome: EndRunOutcome | EndRunWithStepOutcome): readonly Effect[] {
   switch (outcome.kind) {
     case 'ended':
       return [{ kind: 'ended', runId: command.runId, ...endOf(command) }, ...relativesOf(command.runId, outcome)];

@@ -12,6 +12,7 @@ import {
   type Database,
   deleteRuns,
   endRuns,
+  endRunsWithStep,
   failSteps,
   findAnswers,
   findRuns,
@@ -158,6 +159,14 @@ export const commandTable = {
       run.end === 'COMPLETED' ? payloadBytes(run.output) : run.end === 'FAILED' ? failureBytes(run.failure) : 0,
     transition: endRuns,
     effects: after.afterEnd,
+  }),
+  endRunWithStep: kind({
+    name: 'CompleteWorkflow',
+    key: ({ end }) => end.runId,
+    ordered: true,
+    bytes: ({ step, end }) => payloadBytes(step.output) + payloadBytes(end.output),
+    transition: endRunsWithStep,
+    effects: after.afterEndWithStep,
   }),
   retryRunAttempt: kind({
     name: 'FailWorkflow',

@@ -179,7 +179,7 @@ function sleepScheduled(
 }
 
 /** Why an attempt may not begin. */
-function beginRefused(
+export function beginRefused(
   step: BeginStep | RecordStep,
   outcome: Exclude<BeginStepOutcome, { readonly kind: 'begun' | 'already_begun' }>,
 ): RpcError {

@@ -4,6 +4,7 @@ import type { Clock } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
 import type { RunService, WorkerTransport } from '../rpc/worker-transport.js';
 import type { Workflow } from '../workflow.js';
+import type { LastSteps } from './end/last-steps.js';
 import type { HeldRun } from './held-run.js';
 import type { Lease } from './lease/lease.js';
 import type { Fault } from './run/faults.js';
@@ -22,6 +23,8 @@ export interface RunExecutionOptions {
   readonly isKept: boolean;
   /** At which level calls that the code did not await are logged. */
   readonly unawaitedCalls: 'error' | 'warn';
+  /** Of all executions of the worker. */
+  readonly lastSteps: LastSteps;
   readonly codec: Codec;
   readonly maxPayloadBytes: number;
   readonly log: Logger;

@@ -3,6 +3,7 @@ import { type AwaitNoticesResponse, durationOf, type LeasedRun, msOf } from '@pe
 import type { Logger } from 'pino';
 import { type Clock, pause } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
+import { LastSteps } from '../execution/end/last-steps.js';
 import { Lease } from '../execution/lease/lease.js';
 import type { Ended } from '../execution/lease/lease-tenure.js';
 import { RunExecution } from '../execution/run-execution.js';
@@ -43,6 +44,7 @@ export class Admission {
   readonly #executions = new ChurningSet<RunExecution>();
   readonly #late: LateClaims;
   readonly #faults = new FaultBackoff();
+  readonly #lastSteps = new LastSteps();
   #onEnd: () => void = () => undefined;
 
   constructor(options: AdmissionOptions) {
@@ -164,6 +166,7 @@ export class Admission {
       runService,
       isKept: this.#options.warm.isEnabled,
       unawaitedCalls,
+      lastSteps: this.#lastSteps,
       codec,
       maxPayloadBytes: registered().maxPayloadBytes,
       log,

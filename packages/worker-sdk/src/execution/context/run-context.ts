@@ -80,7 +80,7 @@ export class RunContext implements WorkflowContext {
   sleepUntil = (...args: [Date] | [string, Date]) => {
     const [name, until] = args.length === 1 ? ['sleep', args[0]] : args;
     return this.#sleep(name, () => {
-      checkUntil(until, this.#host.facts.now);
+      checkUntil(until, this.#host.now);
       return { until };
     });
   };
@@ -172,7 +172,7 @@ export class RunContext implements WorkflowContext {
 
   uncancellable = <T>(work: () => Promise<T>) => runInScope({ ...currentScope(), uncancellable: true }, work);
 
-  now = () => new Date(this.#host.facts.now);
+  now = () => new Date(this.#host.now);
 
   random = () => this.#seeded().next();
 
@@ -213,7 +213,8 @@ export class RunContext implements WorkflowContext {
 
   #unlessReplaying(level: 'trace' | 'debug' | 'info' | 'warn' | 'error') {
     return (...args: Parameters<Logger['info']>) => {
-      if (!this.#host.replaying) this.#host.facts.log[level](...args);
+      const { replaying, unrecorded, facts } = this.#host;
+      if (!replaying) unrecorded.line(() => facts.log[level](...args));
     };
   }
 

@@ -48,6 +48,12 @@ async function continueStep(host: StepHost, call: StepCall, recorded: RecordedSt
 }
 
 function attemptStep(host: StepHost, call: StepCall, attempt: Attempt): void {
+  // A body without effects may begin on what is not recorded.
+  if (host.unrecorded.isClear || call.options.isLazy) beginAttempt(host, call, attempt);
+  else host.unrecorded.whenClear(() => beginAttempt(host, call, attempt));
+}
+
+function beginAttempt(host: StepHost, call: StepCall, attempt: Attempt): void {
   if (host.isPaused) return;
   const before = attempt.attemptNumber - 1;
   if (host.cancellation.isCancelled(call.step)) {
