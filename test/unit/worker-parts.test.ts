@@ -1,8 +1,10 @@
+import type { LeasedRun } from '@perdure/proto';
 import { RpcError } from '@perdure/worker-sdk';
 import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Heartbeats } from '../../packages/worker-sdk/dist/execution/body/heartbeats.js';
 import { Lease } from '../../packages/worker-sdk/dist/execution/lease/lease.js';
+import { EarlyNotices } from '../../packages/worker-sdk/dist/worker/early-notices.js';
 import { FaultBackoff, faultDelayMs } from '../../packages/worker-sdk/dist/worker/fault-backoff.js';
 import { type Claim, LateClaims } from '../../packages/worker-sdk/dist/worker/late-claims.js';
 import { LeaseKeeper } from '../../packages/worker-sdk/dist/worker/lease-keeper.js';
@@ -322,6 +324,42 @@ describe('claims that came late', () => {
     expect(outcomes).toEqual(['gone b', 'gone a']);
     await clock.advance(1_000);
     expect(clock.nextInMs).toBeUndefined();
+  });
+});
+
+describe('notices that come before their claim', () => {
+  const none = new Set<string>();
+  const claim = (runId: string) =>
+    ({ runId, leaseToken: 1, cancelRequested: false, hasArrivals: false }) as unknown as LeasedRun;
+
+  it('are told with the claim, once', () => {
+    const early = new EarlyNotices(new ManualClock());
+    early.remember(['a/1'], { cancelled: none, ended: none, awaited: new Set(['a/1']) });
+    early.remember(['a/1', 'b/1'], { cancelled: new Set(['a/1']), ended: new Set(['b/1']), awaited: none });
+    const told = claim('a');
+    expect([early.apply(told), early.apply(claim('b')), early.size]).toEqual([true, false, 0]);
+    expect(told).toMatchObject({ cancelRequested: true, hasArrivals: true });
+    const again = claim('a');
+    expect(early.apply(again)).toBe(true);
+    expect(again).toMatchObject({ cancelRequested: false, hasArrivals: false });
+  });
+
+  it('are forgotten when the claim does not come within 10 s, and the oldest of more than 1,000 at once', () => {
+    const clock = new ManualClock();
+    const early = new EarlyNotices(clock);
+    const hear = (...runIds: string[]) => {
+      const keys = new Set(runIds.map((runId) => `${runId}/1`));
+      early.remember(keys, { cancelled: keys, ended: none, awaited: none });
+    };
+    hear('old');
+    clock.stall(10_001);
+    hear('young');
+    expect(early.size).toBe(1);
+    hear(...Array.from({ length: 1_000 }, (_, index) => `run-${index}`));
+    expect(early.size).toBe(1_000);
+    const [first, last] = [claim('young'), claim('run-999')];
+    expect([early.apply(first), early.apply(last)]).toEqual([true, true]);
+    expect([first.cancelRequested, last.cancelRequested]).toEqual([false, true]);
   });
 });
 

@@ -89,7 +89,7 @@ export interface ClaimedRun {
   readonly now: Date;
   /** There are more outcomes from outside to take. */
   readonly hasArrivals: boolean;
-  /** Taken with the claim, for a worker that goes on without a replay; a replay finds them in the memo. */
+  /** Taken with the claim, for a worker that continues without a replay; a replay finds them in the memo. */
   readonly arrivals: readonly MemoEntry[];
   readonly memo: readonly MemoEntry[];
   readonly nextMemoCursor: MemoCursor | null;

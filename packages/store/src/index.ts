@@ -42,6 +42,7 @@ export { listReapers } from './reads/list-reapers.js';
 export { countRuns, listRuns } from './reads/list-runs.js';
 export { listTaskQueues } from './reads/list-task-queues.js';
 export { getRegistration, getWorker, listWorkers } from './reads/list-workers.js';
+export { withSenders } from './reads/message-senders.js';
 export * from './reads/queries.js';
 export { readDatabaseFacts, schemaVersion } from './reads/read-database-facts.js';
 export { DEFERRED, type Deferred } from './reads/read-limits.js';

@@ -9,6 +9,7 @@ import type { Ended } from '../execution/lease/lease-tenure.js';
 import { RunExecution } from '../execution/run-execution.js';
 import type { RunService, WorkerTransport } from '../rpc/worker-transport.js';
 import type { Workflow } from '../workflow.js';
+import { EarlyNotices } from './early-notices.js';
 import { FaultBackoff } from './fault-backoff.js';
 import { type Claim, LateClaims, leaseKey } from './late-claims.js';
 import type { LeaseKeeper } from './lease-keeper.js';
@@ -43,12 +44,14 @@ export class Admission {
   readonly #options: AdmissionOptions;
   readonly #executions = new ChurningSet<RunExecution>();
   readonly #late: LateClaims;
+  readonly #early: EarlyNotices;
   readonly #faults = new FaultBackoff();
   readonly #lastSteps = new LastSteps();
   #onEnd: () => void = () => undefined;
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
+    this.#early = new EarlyNotices(options.clock);
     this.#late = new LateClaims({
       ...options,
       keeper: () => options.registered().keeper,
@@ -75,6 +78,10 @@ export class Admission {
         this.#release(leased, `The worker has no workflow '${workflowType}'.`, this.#faults.next(runId).delayMs);
         continue;
       }
+      if (!this.#early.apply(leased)) {
+        this.#options.warm.take(leased.runId)?.forget();
+        continue;
+      }
       ledger.begin(leased.workflowType);
       const leaseMs = msOf(leased.leaseDuration) ?? 0;
       const lease = new Lease(leased.runId, leased.leaseToken, leaseMs, sentAtMs, clock);
@@ -92,15 +99,19 @@ export class Admission {
     const cancelled = new Set(cancelRequested.map(leaseKey));
     const ended = new Set(lost.map(leaseKey));
     const awaited = new Set(arrived.map(leaseKey));
+    // A pause whose notice is faster than the claim is heard of by a step that is refused, or with the next heartbeat.
     const stopped = new Set(paused.map(leaseKey));
+    const unknown = new Set([...cancelled, ...ended, ...awaited]);
     for (const execution of [...this.#executions]) {
       const key = leaseKey(execution.lease);
+      unknown.delete(key);
       if (awaited.has(key)) execution.arrived();
       if (stopped.has(key)) execution.pause();
       if (ended.has(key)) execution.loseLease('terminated');
       else if (cancelled.has(key)) execution.cancel();
     }
-    this.#late.onNotices({ cancelled, ended, awaited });
+    for (const key of this.#late.onNotices({ cancelled, ended, awaited })) unknown.delete(key);
+    if (unknown.size > 0) this.#early.remember(unknown, { cancelled, ended, awaited });
   }
 
   /** Waits until all runs have ended, for at most `graceMs`; then gives back those that have not. */

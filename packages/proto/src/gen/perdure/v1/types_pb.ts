@@ -974,7 +974,7 @@ export enum FailureReason {
   TOO_MANY_LOST_LEASES = 7,
 
   /**
-   * The code asked for something other than what is recorded.
+   * The code requested something other than what is recorded.
    *
    * @generated from enum value: FAILURE_REASON_NON_DETERMINISM = 8;
    */

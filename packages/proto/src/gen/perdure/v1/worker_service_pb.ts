@@ -501,7 +501,7 @@ export type LeasedRun = Message<"perdure.v1.LeasedRun"> & {
 
   /**
    * What had come from outside since the run was suspended, taken with the claim. Its place is the first one of this lease, so that
-   * other deliveries begin with event_seq 2. For a worker that kept the suspended run in memory and goes on without a replay; a replay
+   * other deliveries begin with event_seq 2. For a worker that kept the suspended run in memory and continues without a replay; a replay
    * finds the same outcomes in the memo.
    *
    * @generated from field: repeated perdure.v1.Arrival arrivals = 21;
@@ -3193,7 +3193,7 @@ export const WorkerService: GenService<{
     output: typeof TakeArrivalsResponseSchema;
   },
   /**
-   * Records the answer to an update that a step has received; it goes to whoever sent the update.
+   * Records the answer to an update that a step has received; it goes to the sender of the update.
    *
    * @generated from rpc perdure.v1.WorkerService.AnswerUpdate
    */

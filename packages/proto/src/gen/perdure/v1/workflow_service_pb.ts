@@ -1991,7 +1991,8 @@ export const ListPromisesRequestSchema: GenMessage<ListPromisesRequest> = /*@__P
  */
 export type ListPromisesResponse = Message<"perdure.v1.ListPromisesResponse"> & {
   /**
-   * Of all runs: the pending ones, those of the newest runs first. Of one run: all, in program order. At most `page_size`.
+   * Of all runs: the pending ones, those of the newest runs first. Of one run: all, in program order. At most `page_size`; a page
+   * may have fewer, or none, although another one follows.
    *
    * @generated from field: repeated perdure.v1.DurablePromise promises = 1;
    */
