@@ -138,6 +138,7 @@ describe('children', () => {
         workflowId: null,
         build: null,
         parentRunId: parent.runId,
+        held: false,
         createdAfter: null,
         createdBefore: null,
       },

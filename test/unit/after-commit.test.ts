@@ -53,7 +53,9 @@ describe('what follows a commit', () => {
       left,
       { kind: 'wakes', inMs: 40 },
     ]);
-    expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt: null, wakeInMs: null, keeper: null })).toEqual([left]);
+    expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt: null, wakeInMs: null, keeper: null })).toEqual([
+      left,
+    ]);
     expect(after.afterSuspend(suspend, { kind: 'lease_lost' })).toEqual([]);
   });
 

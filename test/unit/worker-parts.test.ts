@@ -91,6 +91,7 @@ describe('the keeper of leases', () => {
       events,
       takeHeartbeats: (maxBytes: number) => heartbeats.take(maxBytes),
       arrived: () => 0,
+      pause: () => 0,
       cancel: () => events.push('cancel'),
       loseLease: (how: string) => events.push(how),
     };
@@ -522,10 +523,14 @@ describe('the backoff after faults', () => {
 
   it('the backoff after faults counts each run alone, restarts after progress, and remembers a bounded number of runs', () => {
     const backoff = new FaultBackoff(2);
-    expect([backoff.next('a'), backoff.next('a'), backoff.next('b')]).toEqual([5_000, 10_000, 5_000]);
+    expect([backoff.next('a'), backoff.next('a'), backoff.next('b')]).toEqual([
+      { count: 1, delayMs: 5_000 },
+      { count: 2, delayMs: 10_000 },
+      { count: 1, delayMs: 5_000 },
+    ]);
     backoff.forget('a');
-    expect(backoff.next('a')).toBe(5_000);
+    expect(backoff.next('a').delayMs).toBe(5_000);
     backoff.next('c');
-    expect(backoff.next('b')).toBe(5_000);
+    expect(backoff.next('b').delayMs).toBe(5_000);
   });
 });

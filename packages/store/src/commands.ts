@@ -133,7 +133,7 @@ export type BeginStepOutcome =
   | FenceOutcome
   | StepMismatch
   | WrongAttempt
-  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'cancel_requested' | 'paused' }
   | { readonly kind: 'begun' | 'already_begun'; readonly startedAt: Date };
 
 export interface CompleteStep extends LeaseRef {
@@ -169,7 +169,7 @@ export type RecordStepOutcome =
   | FenceOutcome
   | StepMismatch
   | WrongAttempt
-  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'cancel_requested' | 'paused' }
   | { readonly kind: 'recorded' | 'already_recorded'; readonly finishedAt: Date; readonly cancelRequested: boolean };
 
 export interface FailStep extends LeaseRef {
@@ -205,7 +205,7 @@ export type ScheduleSleepOutcome =
   | FenceOutcome
   | StepMismatch
   | WrongAttempt
-  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'cancel_requested' | 'paused' }
   | {
       readonly kind: 'scheduled' | 'already_scheduled';
       readonly firesAt: Date;
@@ -261,7 +261,7 @@ export type AwaitStepOutcome =
   | FenceOutcome
   | StepMismatch
   | WrongAttempt
-  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'cancel_requested' | 'paused' }
   /** `remainingMs`: until its timeout; null: it has none. */
   | { readonly kind: 'waiting'; readonly attemptNumber: number; readonly remainingMs: number | null }
   | ({ readonly kind: 'arrived'; readonly attemptNumber: number } & ArrivedOutcome);
@@ -307,7 +307,7 @@ export type StartChildOutcome =
   | FenceOutcome
   | StepMismatch
   | WrongAttempt
-  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'cancel_requested' | 'paused' }
   | {
       readonly kind: 'started';
       readonly attemptNumber: number;
@@ -442,7 +442,12 @@ export type ReleaseRunOutcome =
 export interface RenewLease extends LeaseRef {}
 export type RenewLeaseOutcome =
   | FenceOutcome
-  | { readonly kind: 'renewed'; readonly cancelRequested: boolean; readonly hasArrivals: boolean };
+  | {
+      readonly kind: 'renewed';
+      readonly cancelRequested: boolean;
+      readonly hasArrivals: boolean;
+      readonly isPaused: boolean;
+    };
 
 export interface RecordStepHeartbeat extends LeaseRef {
   readonly stepId: string;

@@ -12,8 +12,12 @@ import type {
   EndRunOutcome,
   EndRunWithStep,
   EndRunWithStepOutcome,
+  HoldRun,
+  HoldRunOutcome,
   Keeper,
   LeaseNotice,
+  PauseRun,
+  PauseRunOutcome,
   PublishEvent,
   PublishEventOutcome,
   QueueRef,
@@ -21,6 +25,7 @@ import type {
   Relatives,
   ReleaseRun,
   ReleaseRunOutcome,
+  ResumeRunOutcome,
   RetryRunAttempt,
   RetryRunAttemptOutcome,
   RunEnd,
@@ -174,6 +179,21 @@ export function afterCancel(command: CancelRun, outcome: CancelRunOutcome): read
     default:
       return NONE;
   }
+}
+
+/** The worker that holds the run gives it back when its bodies have ended. */
+export function afterPause(command: PauseRun, outcome: PauseRunOutcome): readonly Effect[] {
+  return outcome.kind === 'paused' && outcome.holder !== null ? [leaseNotice('paused', command, outcome.holder)] : NONE;
+}
+
+export function afterResume(_: unknown, outcome: ResumeRunOutcome): readonly Effect[] {
+  return outcome.kind === 'resumed' && outcome.status === 'PENDING'
+    ? [{ kind: 'runnable', queue: outcome.queue, workflowType: outcome.workflowType }]
+    : NONE;
+}
+
+export function afterHold({ runId }: HoldRun, outcome: HoldRunOutcome): readonly Effect[] {
+  return outcome.kind === 'held' ? [{ kind: 'left', runId }] : NONE;
 }
 
 export function afterTerminate(command: TerminateRun, outcome: TerminateRunOutcome): readonly Effect[] {

@@ -16,8 +16,10 @@ import {
   failSteps,
   findAnswers,
   findRuns,
+  holdRuns,
   type KeeperSlots,
   observeCancels,
+  pauseRuns,
   publishEvents,
   type RunRef,
   readRunEnds,
@@ -25,6 +27,7 @@ import {
   recordSteps,
   releaseRuns,
   renewLeases,
+  resumeRuns,
   retryRunAttempts,
   scheduleSleeps,
   sendSignals,
@@ -75,7 +78,9 @@ const toRelatives =
     return commands.map((_, index) => (index === 0 ? affected : []));
   };
 /** Slots of the workers that keep the runs which a statement wakes. */
-const keeperSlots = ({ dispatcher }: Hands): KeeperSlots => ({ reserve: (runIds) => dispatcher.reserveKeepers(runIds) });
+const keeperSlots = ({ dispatcher }: Hands): KeeperSlots => ({
+  reserve: (runIds) => dispatcher.reserveKeepers(runIds),
+});
 const byRun = (command: { readonly runId: string }) => command.runId;
 
 export const commandTable = {
@@ -188,6 +193,14 @@ export const commandTable = {
     transition: releaseRuns,
     effects: after.afterRelease,
   }),
+  holdRun: kind({
+    name: 'HoldRun',
+    key: byRun,
+    ordered: true,
+    bytes: (run) => failureBytes(run.failure),
+    transition: holdRuns,
+    effects: after.afterHold,
+  }),
   renewLease: kind({ name: 'RecordHeartbeat', key: byRun, transition: renewLeases }),
   recordStepHeartbeat: kind({
     name: 'RecordHeartbeat',
@@ -232,6 +245,8 @@ export const commandTable = {
   }),
   cancelRun: kind({ name: 'CancelRun', key: byRun, transition: cancelRuns, effects: after.afterCancel }),
   terminateRun: kind({ name: 'TerminateRun', key: byRun, transition: terminateRuns, effects: after.afterTerminate }),
+  pauseRun: kind({ name: 'PauseRun', key: byRun, transition: pauseRuns, effects: after.afterPause }),
+  resumeRun: kind({ name: 'ResumeRun', key: byRun, transition: resumeRuns, effects: after.afterResume }),
   deleteRun: kind({ name: 'DeleteRun', key: byRun, transition: deleteRuns }),
   tellParent: kind({
     name: 'TellParent',

@@ -13,6 +13,8 @@ import {
   type EndRunWithStep,
   type EndRunWithStepOutcome,
   type FenceOutcome,
+  type HoldRun,
+  type HoldRunOutcome,
   type LeaseRef,
   type ObserveCancel,
   type ObserveCancelOutcome,
@@ -41,7 +43,14 @@ export function leasedRuns(
   context: ServerContext,
 ): Pick<
   Handlers<typeof WorkerService>,
-  'getMemo' | 'observeCancel' | 'suspendRun' | 'completeWorkflow' | 'failWorkflow' | 'confirmCancel' | 'releaseRun'
+  | 'getMemo'
+  | 'observeCancel'
+  | 'suspendRun'
+  | 'completeWorkflow'
+  | 'failWorkflow'
+  | 'confirmCancel'
+  | 'releaseRun'
+  | 'holdRun'
 > {
   const { db, commands } = context;
   const completeWorkflow = answering(context, decoders.decodeCompleteWorkflow, commands.endRun, runEnded);
@@ -79,6 +88,7 @@ export function leasedRuns(
     },
     confirmCancel: answering(context, decoders.decodeConfirmCancel, commands.endRun, runEnded),
     releaseRun: answering(context, decoders.decodeReleaseRun, commands.releaseRun, runReleased),
+    holdRun: answering(context, decoders.decodeHoldRun, commands.holdRun, runHeld),
   };
 }
 
@@ -95,6 +105,7 @@ function runEndedWithStep({ step, end }: EndRunWithStep, outcome: EndRunWithStep
     case 'step_mismatch':
     case 'wrong_attempt':
     case 'cancel_requested':
+    case 'paused':
       throw beginRefused(step, outcome);
     default:
       return runEnded(end, outcome);
@@ -108,6 +119,11 @@ function cancelObserved(command: ObserveCancel, outcome: ObserveCancelOutcome): 
 }
 
 function runReleased(command: ReleaseRun, outcome: ReleaseRunOutcome): typeof ACKNOWLEDGED {
+  refuseIfFenced(command, outcome);
+  return ACKNOWLEDGED;
+}
+
+function runHeld(command: HoldRun, outcome: HoldRunOutcome): typeof ACKNOWLEDGED {
   refuseIfFenced(command, outcome);
   return ACKNOWLEDGED;
 }

@@ -20,6 +20,7 @@ export interface AdmissionOptions {
   readonly transport: WorkerTransport;
   readonly runService: RunService;
   readonly unawaitedCalls: 'error' | 'warn';
+  readonly onNonDeterminism: 'hold' | 'fail';
   readonly clock: Clock;
   readonly namespace: string;
   readonly taskQueue: string;
@@ -74,7 +75,7 @@ export class Admission {
       if (workflow === undefined) {
         const { runId, workflowType } = leased;
         log.error({ event: 'run_refused', runId, workflowType, message: 'The worker has no workflow of this type.' });
-        this.#release(leased, `The worker has no workflow '${workflowType}'.`, this.#faults.next(runId));
+        this.#release(leased, `The worker has no workflow '${workflowType}'.`, this.#faults.next(runId).delayMs);
         continue;
       }
       if (!this.#early.apply(leased)) {
@@ -93,16 +94,19 @@ export class Admission {
   }
 
   /** The server says what has happened to runs; see AwaitNotices. */
-  onNotices({ cancelRequested, lost, arrived }: Omit<AwaitNoticesResponse, 'drain' | '$typeName'>): void {
-    if (cancelRequested.length + lost.length + arrived.length === 0) return;
+  onNotices({ cancelRequested, lost, arrived, paused }: Omit<AwaitNoticesResponse, 'drain' | '$typeName'>): void {
+    if (cancelRequested.length + lost.length + arrived.length + paused.length === 0) return;
     const cancelled = new Set(cancelRequested.map(leaseKey));
     const ended = new Set(lost.map(leaseKey));
     const awaited = new Set(arrived.map(leaseKey));
+    // A pause whose notice is faster than the claim is heard of by a step that is refused, or with the next heartbeat.
+    const stopped = new Set(paused.map(leaseKey));
     const unknown = new Set([...cancelled, ...ended, ...awaited]);
     for (const execution of [...this.#executions]) {
       const key = leaseKey(execution.lease);
       unknown.delete(key);
       if (awaited.has(key)) execution.arrived();
+      if (stopped.has(key)) execution.pause();
       if (ended.has(key)) execution.loseLease('terminated');
       else if (cancelled.has(key)) execution.cancel();
     }
@@ -177,7 +181,8 @@ export class Admission {
       codec,
       maxPayloadBytes: registered().maxPayloadBytes,
       log,
-      faultDelayMs: () => this.#faults.next(leased.runId),
+      nextFault: () => this.#faults.next(leased.runId),
+      onNonDeterminism: this.#options.onNonDeterminism,
       clock,
       flushHeartbeats: (run) => keeper.flush(run),
     });
@@ -186,7 +191,7 @@ export class Admission {
   #report(leased: LeasedRun, { how, error, stepId }: Ended): void {
     const { log } = this.#options;
     const { runId, workflowId, workflowType } = leased;
-    if (how !== 'released' && how !== 'lost') this.#faults.forget(runId);
+    if (how !== 'released' && how !== 'lost' && how !== 'held') this.#faults.forget(runId);
     log.debug({ event: 'execution_ended', runId, how });
     if (how !== 'failed' && how !== 'retrying') return;
     const { name, message } = describe(error);

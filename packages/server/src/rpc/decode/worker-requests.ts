@@ -8,6 +8,7 @@ import type {
   FailWorkflowRequest,
   FinalStep,
   GetMemoRequest,
+  HoldRunRequest,
   MemoCut as MemoCutMessage,
   ObserveCancelRequest,
   PollActivityRequest,
@@ -26,6 +27,7 @@ import type {
   EndRun,
   EndRunWithStep,
   FailStep,
+  HoldRun,
   LeaseRef,
   MemoCursor,
   MemoCut,
@@ -376,6 +378,10 @@ function decodeCut(check: Checker, cut: MemoCutMessage | undefined): MemoCut | n
     },
     seq: check.integer('cut.seq', cut.seq, 1, MAX_INT32),
   };
+}
+
+export function decodeHoldRun(check: Checker, request: HoldRunRequest): HoldRun {
+  return { ...decodeLease(check, request), failure: decodeFailure(check, 'failure', request.failure) };
 }
 
 export function decodeReleaseRun(check: Checker, request: ReleaseRunRequest): ReleaseRun {

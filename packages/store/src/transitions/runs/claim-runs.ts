@@ -12,6 +12,9 @@
  * What has arrived for a run since it was suspended is taken with the claim: its place is the first one of the new lease. A run that
  * comes back to the worker that suspended it comes without a memo, because that worker has its code in memory, or asks for it.
  *
+ * A paused queue or type is not claimed: a pause waits for the statements that lease runs, and later ones see it (`0007-pauses.ts`). While
+ * a type is paused, claims of its queue read past its runs.
+ *
  * The statement may miss a run that becomes claimable while it runs; the caller claims again on a wake-up.
  */
 import type { ClaimOutcome, ClaimRuns } from '../../commands.js';
@@ -32,7 +35,18 @@ import {
 
 const CLAIM_RUNS = defineStatement(
   'claim_runs',
-  `with slot as materialized (
+  `with pause as materialized (
+    select p.kind, p.name from perdure.dispatch_pauses p
+    where p.namespace = $1
+      and ((p.kind = 'TASK_QUEUE' and p.name = $2) or (p.kind = 'WORKFLOW_TYPE' and p.name = any($3::text[])))
+    for key share
+  ),
+  -- Null: nothing may be claimed.
+  open as materialized (
+    select array_agg(t.name) as types from unnest($3::text[]) as t(name)
+    where not exists (select 1 from pause p where p.kind = 'TASK_QUEUE' or p.name = t.name)
+  ),
+  slot as materialized (
     select s.ord, w.worker_id, w.status, w.lease_ms, row_number() over (partition by s.worker_id order by s.ord) as nth
     from unnest($4::uuid[]) with ordinality as s(worker_id, ord)
     left join perdure.workers w on w.worker_id = s.worker_id and w.namespace = $1 and w.task_queue = $2
@@ -47,13 +61,13 @@ const CLAIM_RUNS = defineStatement(
       where x.leased_by = s.worker_id and x.status = 'RUNNING' and x.suspect
       order by x.leased_by, x.run_id limit 1
     ) held on true
-    where s.status = 'ONLINE' and s.nth = 1 and held.run_id is null
+    where s.status = 'ONLINE' and s.nth = 1 and held.run_id is null and (select types from open) is not null
   ),
   suspect as materialized (
     select r.run_id, r.suspended_by
     from perdure.workflow_runs r
-    where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.suspect and r.workflow_type = any($3::text[])
-      and r.available_at <= perdure.clock()
+    where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.paused_at is null and r.suspect
+      and r.workflow_type = any((select types from open)::text[]) and r.available_at <= perdure.clock()
     order by r.priority desc, r.available_at
     limit (select count(*) from apart)
     for no key update skip locked
@@ -64,13 +78,14 @@ const CLAIM_RUNS = defineStatement(
   ),
   free as materialized (
     select ord, row_number() over (order by ord) as place from slot
-    where status = 'ONLINE' and not exists (select 1 from suspect_given g where g.ord = slot.ord)
+    where status = 'ONLINE' and (select types from open) is not null
+      and not exists (select 1 from suspect_given g where g.ord = slot.ord)
   ),
   picked as materialized (
     select r.run_id, r.suspended_by
     from perdure.workflow_runs r
-    where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and not r.suspect
-      and r.workflow_type = any($3::text[]) and r.available_at <= perdure.clock()
+    where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.paused_at is null and not r.suspect
+      and r.workflow_type = any((select types from open)::text[]) and r.available_at <= perdure.clock()
     order by r.priority desc, r.available_at
     limit (select count(*) from free)
     for no key update skip locked
