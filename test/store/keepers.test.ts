@@ -98,7 +98,9 @@ describe('a run that its worker keeps in memory', () => {
     ],
     [
       'its worker gets no more runs',
-      () => store.database.sql`update perdure.workers set status = 'DRAINING', drain_requested_at = now() where worker_id = ${workerId}`,
+      () =>
+        store.database
+          .sql`update perdure.workers set status = 'DRAINING', drain_requested_at = now() where worker_id = ${workerId}`,
       undefined,
     ],
   ] as const) {
@@ -106,7 +108,8 @@ describe('a run that its worker keeps in memory', () => {
       const [lease] = (await suspended(1)) as [LeaseRef];
       await prepare(lease.runId);
       const { outcome, claim } = await send(lease.runId, worker ?? workerId);
-      await store.database.sql`update perdure.workers set status = 'ONLINE', drain_requested_at = null where worker_id = ${workerId}`;
+      await store.database
+        .sql`update perdure.workers set status = 'ONLINE', drain_requested_at = null where worker_id = ${workerId}`;
       expect(outcome).toMatchObject({ kind: 'sent', effect: { kind: 'woken' } });
       expect(claim).toBeNull();
       expect(await store.run(lease.runId)).toMatchObject({ status: 'PENDING', lease_token: lease.leaseToken });
