@@ -35,6 +35,7 @@ const WRITES: readonly Method[] = [
   'awaitStep',
   'takeArrivals',
   'startChildren',
+  'answerUpdate',
   'suspendRun',
   'completeWorkflow',
   'failWorkflow',
