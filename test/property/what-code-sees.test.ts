@@ -118,7 +118,7 @@ describe('what the code of a run has seen', () => {
       sql: perdure.database.sql,
       random: new Seeded(seed),
       share: 0.7,
-      onCommitted(method, runId, request) {
+      onCommitted({ method, runId, request }) {
         if (method === 'failWorkflow' && 'retryAfter' in request && request.retryAfter !== undefined) of(runId).epoch++;
       },
       async onWrite(runId) {

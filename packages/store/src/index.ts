@@ -111,3 +111,6 @@ export { registerWorkers } from './transitions/workers/register-workers.js';
 export { deregisterWorkers, drainWorkers } from './transitions/workers/retire-workers.js';
 export { touchWorkers } from './transitions/workers/touch-workers.js';
 export * from './wakeup/channels.js';
+export { INSTALL_TEST_CLOCK, moveTestClock } from './testing/test-clock.js';
+export { createTestDatabase, type TestDatabase } from './testing/test-database.js';
+export { type AwaitedRuns, openTestTime, type Standstill, type TestTime, type UnservedRuns } from './testing/test-time.js';
