@@ -21,7 +21,14 @@ export interface InterruptionsOptions {
 }
 
 /** A connection for workers that loses leases at random, after some writes of each. */
-export function interrupting({ connection, sql, random, share, onCommitted, onWrite }: InterruptionsOptions): Connection {
+export function interrupting({
+  connection,
+  sql,
+  random,
+  share,
+  onCommitted,
+  onWrite,
+}: InterruptionsOptions): Connection {
   const plans = new Map<string, Plan>();
   const keyOf = (lease: { readonly runId: string; readonly leaseToken: number }) =>
     `${lease.runId}/${lease.leaseToken}`;

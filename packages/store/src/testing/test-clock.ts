@@ -15,31 +15,5 @@ type Sql = Pick<postgres.Sql, 'unsafe'>;
 
 /** Moves the clock and nothing else: what is held by leases expires like everything else. */
 export async function moveTestClock(sql: Sql, ms: number): Promise<void> {
-  await sql.unsafe('update public.perdure_test_clock set ahead = ahead + $1::float8 * interval \'1 ms\'', [ms]);
+  await sql.unsafe("update public.perdure_test_clock set ahead = ahead + $1::float8 * interval '1 ms'", [ms]);
 }
-
-/**
- * Moves the clock, and takes along what stands for living processes: leases, and when workers, servers and reapers were last seen. So
- * nobody seems to have been silent for as long as the clock was moved. Runs are locked in the order of their ids, as everywhere.
- */
-export async function moveTestClockWithProcesses(sql: Sql, ms: number): Promise<void> {
-  await sql.unsafe(MOVE_WITH_PROCESSES, [ms]);
-}
-
-const MOVE_WITH_PROCESSES = `
-  with by as (select $1::float8 * interval '1 ms' as ms),
-  clock as (update public.perdure_test_clock set ahead = ahead + (select ms from by)),
-  held as materialized (
-    select r.run_id from perdure.workflow_runs r where r.status = 'RUNNING' order by r.run_id for no key update
-  ),
-  leases as (
-    update perdure.workflow_runs r set lease_expires_at = r.lease_expires_at + (select ms from by)
-    from held h where r.run_id = h.run_id
-  ),
-  workers as (
-    update perdure.workers set last_seen_at = last_seen_at + (select ms from by) where status <> 'OFFLINE'
-  ),
-  servers as (
-    update perdure.servers set last_seen_at = last_seen_at + (select ms from by), alive_since = alive_since + (select ms from by)
-  )
-  update perdure.reapers set last_seen_at = last_seen_at + (select ms from by)`;

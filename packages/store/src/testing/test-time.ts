@@ -5,7 +5,7 @@ import type { QueueRef } from '../model.js';
 import { reclaimLeases } from '../sweeps/reclaim-leases.js';
 import { wakeSleepers } from '../sweeps/wake-sleepers.js';
 import { encodeTimers, encodeWakeup, newSenderId, TIMERS_CHANNEL, WAKEUP_CHANNEL } from '../wakeup/channels.js';
-import { moveTestClockWithProcesses } from './test-clock.js';
+import { EXPIRE_LEASES, LOOK, MOVE_WITH_PROCESSES, SKIP } from './test-statements.js';
 
 /** A queue whose runs nobody executes. */
 export interface UnservedRuns extends QueueRef {
@@ -32,59 +32,33 @@ export interface AwaitedRuns {
   readonly workflowIds: readonly string[];
 }
 
+export interface SkipOptions {
+  /** Something other than an awaited run is a reason to skip. */
+  readonly isWanted: boolean;
+  /** Runs that no worker serves are no reason to wait. */
+  readonly ignoreUnserved: boolean;
+}
+
 /** The time of one test database. */
 export interface TestTime {
   now(): Promise<Date>;
   look(awaited: AwaitedRuns): Promise<Standstill>;
-  /** Moves the clock, wakes what is due, and has the reaper look for deadlines. Leases move along. */
+  /** When everything waits, moves the clock to the next due time and wakes what is due. @returns how it was before */
+  skip(awaited: AwaitedRuns, options: SkipOptions): Promise<Standstill & { readonly hasMoved: boolean }>;
+  /** Moves the clock and wakes what is due; leases move along. */
   move(ms: number): Promise<void>;
   /** Ends leases as if they had expired, and makes their runs claimable at once. */
   dropLeases(leases: readonly { readonly runId: string; readonly leaseToken: number }[]): Promise<void>;
   close(): Promise<void>;
 }
 
-interface LookRow {
+interface Row {
   readonly running: number;
   readonly moving: boolean;
   readonly due_in_ms: number | null;
   readonly awaited: boolean;
-  readonly unserved: readonly { readonly namespace: string; readonly taskQueue: string; readonly workflowType: string }[] | null;
+  readonly unserved: readonly UnservedRuns[] | null;
 }
-
-const LOOK = `
-  with unserved as (
-    select distinct r.namespace, r.task_queue, r.workflow_type from perdure.workflow_runs r
-    where r.status = 'PENDING' and not exists (
-      select 1 from perdure.workers w
-      where w.namespace = r.namespace and w.task_queue = r.task_queue and r.workflow_type = any (w.workflow_types)
-        and w.status = 'ONLINE')
-  )
-  select
-    (select count(*)::int from perdure.workflow_runs r where r.status = 'RUNNING') as running,
-    exists (select 1 from perdure.workflow_runs r where r.status = 'PENDING' and not exists (
-      select 1 from unserved u
-      where u.namespace = r.namespace and u.task_queue = r.task_queue and u.workflow_type = r.workflow_type))
-    or exists (select 1 from perdure.child_ends)
-    or exists (select 1 from perdure.workflow_runs r where r.has_children and r.finished_at is not null)
-    or exists (select 1 from perdure.events e where not e.is_spread) as moving,
-    (extract(epoch from least(
-      (select min(r.wake_at) from perdure.workflow_runs r where r.wake_at is not null and r.status in ('SLEEPING', 'WAITING')),
-      (select min(r.deadline_at) from perdure.workflow_runs r where r.deadline_at is not null and r.finished_at is null)
-    ) - perdure.clock()) * 1000)::float8 as due_in_ms,
-    exists (select 1 from perdure.workflow_runs r
-      where r.finished_at is null and (r.run_id in (select jsonb_array_elements_text($1::text::jsonb -> 'runIds')::uuid)
-        or r.workflow_id in (select jsonb_array_elements_text($1::text::jsonb -> 'workflowIds')))) as awaited,
-    (select jsonb_agg(jsonb_build_object('namespace', namespace, 'taskQueue', task_queue, 'workflowType', workflow_type)) from unserved)
-      as unserved`;
-
-const EXPIRE = `
-  with dropped as materialized (
-    select r.run_id from perdure.workflow_runs r
-    join jsonb_to_recordset($1::text::jsonb) as l(run_id uuid, lease_token int) on l.run_id = r.run_id and l.lease_token = r.lease_token
-    where r.status = 'RUNNING' order by r.run_id for no key update of r
-  )
-  update perdure.workflow_runs r set lease_expires_at = perdure.clock() - interval '1 s'
-  from dropped d where r.run_id = d.run_id`;
 
 /** More than any test has. */
 const ALL = 10_000;
@@ -94,36 +68,43 @@ export function openTestTime(url: string): TestTime {
   const sql = openDriver(url, {
     maxConnections: 2,
     preparedStatements: true,
-    parameters: { application_name: 'perdure-testing' },
+    parameters: { application_name: 'perdure-testing', jit: 'off' },
   });
   const db = openDatabase({ url, maxConnections: 2, applicationName: 'perdure-testing' });
   const from = newSenderId();
+  const run = async <R>(text: string, parameters: readonly (string | number | boolean)[]) => {
+    const [row] = await sql.unsafe<R[]>(text, parameters as never[], { prepare: true });
+    return row as R;
+  };
   const wake = async (queues: readonly QueueRef[]) => {
     for (const payload of encodeWakeup({ from, queues })) await db.notify(WAKEUP_CHANNEL, payload);
   };
+  const onMoved = async () => {
+    const { woken, queues } = await wakeSleepers(db, { limit: ALL });
+    await wake(queues);
+    // What fell due is not a sleeper: a deadline, for the reaper.
+    if (woken === 0) await db.notify(TIMERS_CHANNEL, encodeTimers({ wakeInMs: 0, expiryInMs: 0 }));
+  };
   return {
     async now() {
-      const [row] = await sql.unsafe<{ now: Date }[]>('select perdure.clock() as now');
-      return (row as { now: Date }).now;
+      return (await run<{ now: Date }>('select perdure.clock() as now', [])).now;
     },
-    async look(awaitedRuns) {
-      const [row] = await sql.unsafe<LookRow[]>(LOOK, [JSON.stringify(awaitedRuns)], { prepare: true });
-      const { running, moving, due_in_ms, awaited, unserved } = row as LookRow;
-      return { running, isMoving: moving, dueInMs: due_in_ms, isAwaited: awaited, unserved: unserved ?? [] };
+    async look(awaited) {
+      return standstillOf(await run<Row>(LOOK, [JSON.stringify(awaited)]));
+    },
+    async skip(awaited, { isWanted, ignoreUnserved }) {
+      const row = await run<Row & { moved: boolean }>(SKIP, [JSON.stringify(awaited), isWanted, ignoreUnserved]);
+      if (row.moved) await onMoved();
+      return { ...standstillOf(row), hasMoved: row.moved };
     },
     async move(ms) {
-      await moveTestClockWithProcesses(sql, ms);
-      for (;;) {
-        const { woken, queues } = await wakeSleepers(db, { limit: ALL });
-        await wake(queues);
-        if (woken < ALL) break;
-      }
-      await db.notify(TIMERS_CHANNEL, encodeTimers({ wakeInMs: 0, expiryInMs: 0 }));
+      await run(MOVE_WITH_PROCESSES, [ms]);
+      await onMoved();
     },
     async dropLeases(leases) {
       if (leases.length === 0) return;
       const rows = leases.map(({ runId, leaseToken }) => ({ run_id: runId, lease_token: leaseToken }));
-      await sql.unsafe(EXPIRE, [JSON.stringify(rows)]);
+      await run(EXPIRE_LEASES, [JSON.stringify(rows)]);
       const { queues } = await reclaimLeases(db, { limit: ALL, backoffMs: 0, maxBackoffMs: 0, serverGraceMs: 0 });
       await wake(queues);
     },
@@ -131,4 +112,8 @@ export function openTestTime(url: string): TestTime {
       await Promise.all([sql.end({ timeout: 5 }), db.close()]);
     },
   };
+}
+
+function standstillOf({ running, moving, due_in_ms, awaited, unserved }: Row): Standstill {
+  return { running, isMoving: moving, dueInMs: due_in_ms, isAwaited: awaited, unserved: unserved ?? [] };
 }

@@ -15,6 +15,6 @@ export type { CrashReport } from './crash/crash-report.js';
 export { createTestEnvironment } from './create-test-environment.js';
 export type { TestEnvironment, TestStartOptions, TestWorkerOptions } from './environment/environment.js';
 export type { TestEnvironmentOptions } from './environment/options.js';
-export { type HistoryAssertions, expectHistory } from './history/expect-history.js';
+export { expectHistory, type HistoryAssertions } from './history/expect-history.js';
 export type { ExpectedStep, StepPattern } from './history/expected-step.js';
 export type { HistoryStep } from './history/history.js';

@@ -165,7 +165,8 @@ export function dropping(options: DroppingOptions): Connection {
       return real.releaseRun(request as never, rest);
     },
   };
-  for (const method of WORKER_WRITES) intercepted[method] = (request, rest = {}) => write(method, request as never, rest);
+  for (const method of WORKER_WRITES)
+    intercepted[method] = (request, rest = {}) => write(method, request as never, rest);
   const transport = { ...real, ...intercepted };
   return withService(connection, (service) =>
     service === (WorkerService as never) ? transport : connection.service(service),

@@ -183,4 +183,3 @@ async function within(ms: number, work: Promise<void>): Promise<void> {
   });
   await Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
-

@@ -32,7 +32,8 @@ export function comparable(value: unknown, names: ReadonlyMap<string, string>, d
   if (value instanceof Date) return value.toISOString();
   if (value instanceof Map) return again([...value]);
   if (value instanceof Set) return again([...value]);
-  if (ArrayBuffer.isView(value)) return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64');
+  if (ArrayBuffer.isView(value))
+    return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64');
   if (Array.isArray(value)) return value.map(again);
   return Object.fromEntries(Object.entries(value).map(([key, part]) => [String(again(key)), again(part)]));
 }

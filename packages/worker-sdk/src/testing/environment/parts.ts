@@ -40,8 +40,8 @@ export async function startParts(databaseUrl: string | undefined, logger: Logger
     const running = await server.startServer({ ...serverConfig, ...small }, { logger: log });
     undo.push(() => running.stop());
     const reaperConfig = loadConfig(reaper.reaperOptions, { env: {}, flags });
-    // Looks often: the kit moves the clock behind its back.
-    const quick = { maxSleepMs: 50, serverGraceMs: 0, reclaimBackoffMs: 0, maxReclaimBackoffMs: 0 };
+    // The kit wakes sleepers itself, and tells the reaper of deadlines.
+    const quick = { maxSleepMs: 500, serverGraceMs: 0, reclaimBackoffMs: 0, maxReclaimBackoffMs: 0 };
     const reaping = reaper.startReaper({ ...reaperConfig, ...quick }, { logger: log });
     undo.push(() => reaping.stop());
     const time = store.openTestTime(database.url);

@@ -1,4 +1,4 @@
-import { Worker } from '../../worker/worker.js';
+import type { Worker } from '../../worker/worker.js';
 import type { WorkerOptions } from '../../worker/worker-options.js';
 import type { Workflow } from '../../workflow.js';
 import type { UnservedRuns } from '../time/test-time.js';
@@ -69,12 +69,17 @@ export class Serving {
     return () => this.#elsewhere.delete(namespace);
   }
 
-  async onUnserved(runs: readonly UnservedRuns[]): Promise<void> {
+  /** @returns whether one of them has a worker now */
+  async onUnserved(runs: readonly UnservedRuns[]): Promise<boolean> {
+    let isAny = false;
     for (const { namespace, taskQueue, workflowType } of runs) {
       const elsewhere = this.#elsewhere.get(namespace);
       if (elsewhere !== undefined) await elsewhere(taskQueue);
       else if (this.#known.has(workflowType)) await this.serve(namespace, taskQueue, workflowType);
+      else continue;
+      isAny = true;
     }
+    return isAny;
   }
 
   async stop(): Promise<void> {

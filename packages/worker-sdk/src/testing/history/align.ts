@@ -21,7 +21,10 @@ export function align<Actual, Expected>(
   const lines: Aligned<Actual, Expected>[] = [];
   for (let a = 0, e = 0; a < actual.length || e < expected.length; ) {
     const isSame =
-      a < actual.length && e < expected.length && fits(actual[a] as Actual, expected[e] as Expected) && at(a, e) === at(a + 1, e + 1) + 1;
+      a < actual.length &&
+      e < expected.length &&
+      fits(actual[a] as Actual, expected[e] as Expected) &&
+      at(a, e) === at(a + 1, e + 1) + 1;
     if (isSame) {
       lines.push({ kind: 'same', actual: actual[a++] as Actual });
       e++;

@@ -25,7 +25,9 @@ const KNOWN: readonly (keyof StepPattern)[] = ['step', 'kind', 'status', 'attemp
 export function patternOf(expected: ExpectedStep): StepPattern {
   if (typeof expected === 'string') return { step: expected, status: 'completed' };
   if (typeof expected !== 'object' || expected === null) {
-    throw new TypeError(`An expected step must be the id of a step or an object with a 'step'; got ${shown(expected)}.`);
+    throw new TypeError(
+      `An expected step must be the id of a step or an object with a 'step'; got ${shown(expected)}.`,
+    );
   }
   refuseUnknownKeys('An expected step', expected, KNOWN);
   if (typeof expected.step !== 'string' && !(expected.step instanceof RegExp)) {
@@ -65,7 +67,12 @@ export function lineOfPattern({ step, ...pattern }: StepPattern): string {
     status: pattern.status,
     attempts: pattern.attempts,
     ...(Object.hasOwn(pattern, 'output') ? { output: shown(pattern.output) } : {}),
-    error: pattern.error === undefined ? undefined : pattern.error instanceof RegExp ? String(pattern.error) : shown(pattern.error),
+    error:
+      pattern.error === undefined
+        ? undefined
+        : pattern.error instanceof RegExp
+          ? String(pattern.error)
+          : shown(pattern.error),
   });
 }
 

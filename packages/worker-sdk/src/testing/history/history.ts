@@ -1,5 +1,5 @@
 import { dateOf, StepKind, StepStatus, type StepAttempt as StoredAttempt } from '@perdure/proto';
-import { type ClientContext } from '../../client/await-result.js';
+import type { ClientContext } from '../../client/await-result.js';
 import { decodeValue } from '../../codec/payload.js';
 import { errorOf } from '../../errors/failure.js';
 

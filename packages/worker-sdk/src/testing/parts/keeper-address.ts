@@ -18,7 +18,10 @@ export interface KeeperAddress {
  */
 export function keeperAddress(): KeeperAddress {
   const uid = process.getuid?.() ?? 0;
-  const key = createHash('sha256').update(`${VERSION}\n${import.meta.url}`).digest('hex').slice(0, 12);
+  const key = createHash('sha256')
+    .update(`${VERSION}\n${import.meta.url}`)
+    .digest('hex')
+    .slice(0, 12);
   const folder = join(tmpdir(), `perdure-testing-${uid}-${key}`);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const { uid: owner } = lstatSync(folder);

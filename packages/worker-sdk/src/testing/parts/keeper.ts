@@ -17,7 +17,7 @@ const SETTINGS = {
   fsync: 'off',
   synchronous_commit: 'off',
   full_page_writes: 'off',
-  autovacuum: 'off',
+  autovacuum_naptime: '3s',
   max_wal_size: '4GB',
 } as const;
 

@@ -26,6 +26,10 @@ export interface AwaitedRuns {
 export interface TestTime {
   now(): Promise<Date>;
   look(awaited: AwaitedRuns): Promise<Standstill>;
+  skip(
+    awaited: AwaitedRuns,
+    options: { readonly isWanted: boolean; readonly ignoreUnserved: boolean },
+  ): Promise<Standstill & { readonly hasMoved: boolean }>;
   move(ms: number): Promise<void>;
   dropLeases(leases: readonly { readonly runId: string; readonly leaseToken: number }[]): Promise<void>;
   close(): Promise<void>;

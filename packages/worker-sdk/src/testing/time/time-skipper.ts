@@ -8,8 +8,8 @@ export interface TimeSkipperOptions {
   readonly bodies: Bodies;
   /** False: only {@link TimeSkipper.advance} moves the clock. */
   readonly isAutomatic: boolean;
-  /** Runs wait for workers that do not exist. */
-  readonly onUnserved: (runs: readonly UnservedRuns[]) => Promise<void>;
+  /** Runs wait for workers that do not exist. @returns whether one of them does now */
+  readonly onUnserved: (runs: readonly UnservedRuns[]) => Promise<boolean>;
 }
 
 /** Something that a test waits for. */
@@ -136,20 +136,38 @@ export class TimeSkipper {
 
   async #look(): Promise<void> {
     if (this.#stopped || !this.#wantsTime) return;
-    const { time, calls, isAutomatic, onUnserved } = this.#options;
-    const before = await time.look(calls.awaited);
-    if (before.unserved.length > 0) await onUnserved(before.unserved);
-    if (await this.#tellFacts()) {
-      // The test gets the time to act on it.
-      for (let turn = 0; turn < TURNS; turn++) await new Promise((resolve) => setImmediate(resolve));
-      this.#lookAgain = true;
-      return;
+    const { time, calls } = this.#options;
+    if (this.#facts.size > 0) {
+      const { unserved } = await time.look(calls.awaited);
+      await this.#serve(unserved);
+      if (await this.#tellFacts()) {
+        // The test gets the time to act on it.
+        for (let turn = 0; turn < TURNS; turn++) await new Promise((resolve) => setImmediate(resolve));
+        this.#lookAgain = true;
+        return;
+      }
     }
-    // One that waits for the end of a run that has ended is about to hear of it.
-    const isWanted = before.isAwaited || calls.isWaitingOtherwise || this.#facts.size > 0;
-    const mayMove = isAutomatic && isWanted && calls.acting === 0 && this.#advances === 0 && !this.#stopped;
-    if (!mayMove || before.running > 0 || before.isMoving || before.dueInMs === null) return;
-    await time.move(Math.max(0, before.dueInMs) + BEYOND_MS);
+    if (this.#maySkip) await this.#skip();
+  }
+
+  get #maySkip(): boolean {
+    const { calls, isAutomatic } = this.#options;
+    return isAutomatic && this.#wantsTime && calls.acting === 0 && this.#advances === 0 && !this.#stopped;
+  }
+
+  async #skip(): Promise<void> {
+    const { time, calls } = this.#options;
+    // Whoever waits for the end of a run that has ended is about to hear of it: that is no reason.
+    const isWanted = calls.isWaitingOtherwise || this.#facts.size > 0;
+    const { hasMoved, unserved } = await time.skip(calls.awaited, { isWanted, ignoreUnserved: false });
+    if (hasMoved || unserved.length === 0) return;
+    if (await this.#serve(unserved)) this.#lookAgain = true;
+    else if (this.#maySkip) await time.skip(calls.awaited, { isWanted, ignoreUnserved: true });
+  }
+
+  /** @returns whether there is a worker for one of them now */
+  async #serve(unserved: readonly UnservedRuns[]): Promise<boolean> {
+    return unserved.length > 0 && (await this.#options.onUnserved(unserved));
   }
 
   /** @returns whether there was one */
@@ -172,10 +190,10 @@ export class TimeSkipper {
 
   /** @returns ms until something is due, once everything waits; null: nothing will be */
   async #rest(what: string, duringBodies: boolean): Promise<number | null> {
-    const { time, calls, bodies, onUnserved } = this.#options;
+    const { time, calls, bodies } = this.#options;
     for (const untilMs = performance.now() + PATIENCE_MS; ; ) {
       const { running, isMoving, dueInMs, unserved } = await time.look(calls.awaited);
-      if (unserved.length > 0) await onUnserved(unserved);
+      if (await this.#serve(unserved)) continue;
       const held = duringBodies ? Math.max(0, running - bodies.runningRuns) : running;
       if (held === 0 && !isMoving && calls.acting === 0 && !(dueInMs !== null && dueInMs <= 0)) return dueInMs;
       // The reaper wakes what is due; this is sooner.

@@ -33,7 +33,9 @@ export async function isWaiting(
   if (ENDED.has(status)) {
     const what = name === undefined ? 'Waited for' : `Waited until run ${runId} waits for ${shown(name)}, but`;
     const which = name === undefined ? ` run ${runId} to wait, but it` : ' it';
-    throw new Error(`${what}${which} has ended as ${RunStatus[status]}: ${run?.failure?.message ?? 'without an error'}.`);
+    throw new Error(
+      `${what}${which} has ended as ${RunStatus[status]}: ${run?.failure?.message ?? 'without an error'}.`,
+    );
   }
   if (name === undefined) return status === RunStatus.SLEEPING || status === RunStatus.WAITING ? true : undefined;
   let pageToken = '';
