@@ -1,6 +1,6 @@
 import { activity, signal, workflow } from '@perdure/worker-sdk';
 import { createTestEnvironment, expectHistory, type TestEnvironment } from '@perdure/worker-sdk/testing';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 const DAY_MS = 86_400_000;
 
@@ -22,7 +22,7 @@ const approval = workflow('approval', async (ctx) => {
 describe('a test environment', () => {
   let env: TestEnvironment;
   beforeAll(async () => {
-    env = await createTestEnvironment({ databaseUrl: inject('adminUrl') });
+    env = await createTestEnvironment();
   });
   afterAll(() => env.close());
 
@@ -73,7 +73,7 @@ describe('a test environment', () => {
   });
 
   it('advances by exactly what it is told, one due time after the other', async () => {
-    const manual = await createTestEnvironment({ databaseUrl: inject('adminUrl'), timeSkips: 'manual' });
+    const manual = await createTestEnvironment({ timeSkips: 'manual' });
     const seen: number[] = [];
     const ticking = workflow('ticking', async (ctx) => {
       for (let n = 0; n < 5; n++) {

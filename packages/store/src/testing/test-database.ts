@@ -29,6 +29,8 @@ export async function createTestDatabase(adminUrl: string): Promise<TestDatabase
   try {
     const template = await templateOf(admin, adminUrl);
     await admin.unsafe(`create database ${name} template ${template}`);
+    // Tests wait for no disk.
+    await admin.unsafe(`alter database ${name} set synchronous_commit = off`);
   } finally {
     await admin.end({ timeout: 5 });
   }

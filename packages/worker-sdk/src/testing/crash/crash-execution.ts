@@ -61,6 +61,7 @@ export class CrashExecution {
         handle,
         client,
         untilWaiting: (name) => host.untilWaiting(handle, name),
+        until: (look) => host.until(look),
         advance: (duration) => host.advance(duration),
       };
       const ended = await this.#end(run);

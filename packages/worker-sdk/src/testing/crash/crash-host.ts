@@ -22,5 +22,6 @@ export interface CrashHost {
   /** @returns ends it */
   serveNamespace(namespace: string, serve: (taskQueue: string) => Promise<void>): () => void;
   untilWaiting(handle: Pick<RunHandle, 'runId'>, name?: string): Promise<void>;
+  until<T>(look: () => T | Promise<T>): Promise<NonNullable<T>>;
   advance(duration: Duration): Promise<void>;
 }

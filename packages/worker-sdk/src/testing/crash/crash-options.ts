@@ -14,6 +14,8 @@ export interface CrashRun<Output = unknown> {
   readonly client: Client;
   /** As `env.untilWaiting`. */
   untilWaiting(name?: string): Promise<void>;
+  /** As `env.until`. */
+  until<T>(look: () => T | Promise<T>): Promise<NonNullable<T>>;
   /** As `env.advance`. */
   advance(duration: Duration): Promise<void>;
 }

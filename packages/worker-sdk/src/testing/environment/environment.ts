@@ -248,6 +248,7 @@ export class TestEnvironment {
       known: () => this.#serving.known,
       serveNamespace: (namespace, serve) => this.#serving.serveNamespace(namespace, serve),
       untilWaiting: (handle, name) => this.untilWaiting(handle, name),
+      until: (look) => this.until(look),
       advance: (duration) => this.advance(duration),
     };
     return crashEverywhere(host, definition as AnyWorkflow, input, (options ?? {}) as CrashOptions<unknown>);
