@@ -17,7 +17,7 @@ export const loadEmbeddedPostgres = () =>
 export const VERSION = (createRequire(import.meta.url)('../../../package.json') as { version: string }).version;
 
 /** @throws {Error} naming what to install, when the part is missing */
-export async function loadPart<T>(name: string, load: () => Promise<T>): Promise<T> {
+async function loadPart<T>(name: string, load: () => Promise<T>): Promise<T> {
   try {
     return await load();
   } catch (error) {
