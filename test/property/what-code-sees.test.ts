@@ -183,7 +183,7 @@ describe('what the code of a run has seen', () => {
       onClaim({ runId, leaseToken }) {
         of(runId).leaseToken = leaseToken;
       },
-      onCommitted(method, runId, request) {
+      onCommitted({ method, runId, request }) {
         if (method === 'completeStep') noteRecorded(of(runId), request as CompleteStepRequest);
         if (method === 'completeWorkflow') {
           const { finalStep, leaseToken } = request as CompleteWorkflowRequest;
