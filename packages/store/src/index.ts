@@ -95,6 +95,7 @@ export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions
 export { endRuns } from './transitions/runs/end-runs.js';
 export { endRunsWithStep } from './transitions/runs/end-runs-with-step.js';
 export { type HoldRun, type HoldRunOutcome, holdRuns } from './transitions/runs/hold-runs.js';
+export type { KeeperReservation, KeeperSlots } from './transitions/runs/lease-to-keepers.js';
 export { observeCancels } from './transitions/runs/observe-cancels.js';
 export { type PauseRun, type PauseRunOutcome, pauseRuns } from './transitions/runs/pause-runs.js';
 export { releaseRuns } from './transitions/runs/release-runs.js';
