@@ -91,8 +91,9 @@ describe('workers that die, with real processes', () => {
   it('the runs that a killed worker has kept in memory continue elsewhere, also one that was leased to it as it died', async () => {
     const { taskQueue, startWorker, noted } = setUp();
     const first = await startWorker();
-    const starts = Array.from({ length: 20 }, () => ({ input: undefined, options: { taskQueue } }));
-    const handles = await perdure.client.startMany<undefined, number>('signalled', starts);
+    const handles = await Promise.all(
+      Array.from({ length: 20 }, () => perdure.client.start<undefined, number>('signalled', undefined, { taskQueue })),
+    );
     const suspended = () =>
       until('all runs to wait', async () => {
         const runs = await Promise.all(handles.map((handle) => handle.get()));

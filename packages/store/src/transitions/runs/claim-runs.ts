@@ -12,7 +12,7 @@
  * What has arrived for a run since it was suspended is taken with the claim: its place is the first one of the new lease. A run that
  * comes back to the worker that suspended it comes without a memo, because that worker has its code in memory, or asks for it.
  *
- * A paused queue or type is not claimed: a pause waits for the statements that lease runs, and later ones see it (`0007-pauses.ts`). While
+ * A paused queue or type is not claimed: a pause waits for the statements that lease runs, and later ones see it (`0006-pauses.ts`). While
  * a type is paused, claims of its queue read past its runs.
  *
  * The statement may miss a run that becomes claimable while it runs; the caller claims again on a wake-up.

@@ -2,7 +2,7 @@
 export const keepers = `
 -- Leases runs that a worker keeps in memory to that worker, as the claim does, in the transaction that has locked them and has made them
 -- claimable. A run is left as it is when it is not claimable, when another worker may have its code, when the worker gets no more runs, or
--- when the run, its queue or its type is paused (see 0007-pauses.ts). A pause is read after the runs were locked: whoever waits here for a
+-- when the run, its queue or its type is paused (see 0006-pauses.ts). A pause is read after the runs were locked: whoever waits here for a
 -- pause to commit waits for nothing else.
 -- What has arrived is taken: one row for each outcome, at least one for each leased run. ord: the place in the arrays.
 create function perdure.lease_to_keepers(runs uuid[], keepers uuid[], max_entries integer, max_bytes float8)
