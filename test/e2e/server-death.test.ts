@@ -80,7 +80,8 @@ describe('servers that die, with real processes', () => {
       taskQueue,
       workflows: [waits],
       address: `${proxy.address},${perdure.server.grpcAddress}`,
-      leaseDuration: '1s',
+      // Long enough for what is looked at below.
+      leaseDuration: '4s',
       logger: pino({ level: 'silent' }),
       handleSignals: false,
     });
@@ -99,7 +100,7 @@ describe('servers that die, with real processes', () => {
     await dying.kill('SIGKILL');
     await proxy.close();
 
-    expect(await perdure.client.handle<number>(runId).result({ timeout: '20s' })).toBe(42);
+    expect(await perdure.client.handle<number>(runId).result({ timeout: '30s' })).toBe(42);
     expect(executed).toEqual(['before', 'after 2']);
     await until('the worker to be free', () => worker.running === 0);
     client.close();
