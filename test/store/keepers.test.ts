@@ -4,6 +4,9 @@ import {
   drainWorkers,
   endRuns,
   type LeaseRef,
+  pauseDispatch,
+  pauseRuns,
+  resumeDispatch,
   type SendSignal,
   type SendUpdate,
   sendSignals,
@@ -243,6 +246,29 @@ describe('runs that wake are leased to their keepers', () => {
     const slots = offerSlots(keeper);
     expect(await sendSignals(store.db, [signalTo(run)], slots)).toMatchObject([{ effect: { kind: 'woken' } }]);
     expect(slots).toMatchObject({ claims: [], open: 0 });
+  });
+
+  it('a run that is paused gets none, nor one of a paused queue or type; others do', async () => {
+    const [own, ofQueue] = (await suspended(2)) as [LeaseRef, LeaseRef];
+    await pauseRuns(store.db, [{ ...own, by: '', reason: '' }]);
+    const slots = offerSlots(keeper);
+    expect(await sendSignals(store.db, [signalTo(own)], slots)).toMatchObject([{ effect: { kind: 'woken' } }]);
+    for (const [kind, name] of [
+      ['TASK_QUEUE', 'q'],
+      ['WORKFLOW_TYPE', 'w'],
+    ] as const) {
+      const pause = { namespace: 'default', kind, name, pausedBy: '', reason: '' };
+      await pauseDispatch(store.db, pause);
+      expect(await sendSignals(store.db, [signalTo(ofQueue)], slots)).toMatchObject([{ kind: 'sent' }]);
+      expect(await store.run(ofQueue.runId)).toMatchObject({ status: 'PENDING', lease_token: 1 });
+      await resumeDispatch(store.db, pause);
+    }
+    const other = { namespace: 'default', kind: 'TASK_QUEUE', name: 'other', pausedBy: '', reason: '' } as const;
+    await pauseDispatch(store.db, other);
+    expect(slots).toMatchObject({ claims: [], open: 0 });
+    await sendSignals(store.db, [signalTo(ofQueue)], slots);
+    await resumeDispatch(store.db, other);
+    expect(slots.claims).toMatchObject([{ run: { runId: ofQueue.runId, leaseToken: 2 } }]);
   });
 
   it('a run that its worker holds gets a notice, and keeps its lease', async () => {
