@@ -352,6 +352,12 @@ export interface SuspendRun extends LeaseRef {
   /** Above 1: it also wakes when this many children have ended, or a while after the first of them has. */
   readonly childrenAwaited?: number;
 }
+/** The worker that keeps a suspended run in memory, and where it polls for the run. */
+export interface Keeper {
+  readonly workerId: string;
+  readonly taskQueue: string;
+  readonly workflowType: string;
+}
 export type SuspendRunOutcome =
   | FenceOutcome
   | {
@@ -359,6 +365,8 @@ export type SuspendRunOutcome =
       readonly wakeAt: Date | null;
       /** By the database's clock. */
       readonly wakeInMs: number | null;
+      /** Null also for a run that waits for time alone, and when the call is a repeat. */
+      readonly keeper: Keeper | null;
     }
   | {
       readonly kind: 'not_suspended';

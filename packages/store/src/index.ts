@@ -63,6 +63,16 @@ export { nextExpiryMs, nextWakeMs } from './sweeps/next-due.js';
 export { type Reclaimed, type ReclaimOptions, reclaimLeases } from './sweeps/reclaim-leases.js';
 export { retireStaleWorkers } from './sweeps/retire-stale-workers.js';
 export { wakeSleepers } from './sweeps/wake-sleepers.js';
+export { INSTALL_TEST_CLOCK, moveTestClock } from './testing/test-clock.js';
+export { createTestDatabase, type TestDatabase } from './testing/test-database.js';
+export {
+  type AwaitedRuns,
+  openTestTime,
+  type SkipOptions,
+  type Standstill,
+  type TestTime,
+  type UnservedRuns,
+} from './testing/test-time.js';
 export { announceReaper, retireReaper } from './transitions/announce-reapers.js';
 export { announceServer, retireServer } from './transitions/announce-servers.js';
 export { type ClosedChild, closeChildren } from './transitions/children/close-children.js';
@@ -95,6 +105,7 @@ export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions
 export { endRuns } from './transitions/runs/end-runs.js';
 export { endRunsWithStep } from './transitions/runs/end-runs-with-step.js';
 export { type HoldRun, type HoldRunOutcome, holdRuns } from './transitions/runs/hold-runs.js';
+export type { KeeperReservation, KeeperSlots } from './transitions/runs/lease-to-keepers.js';
 export { observeCancels } from './transitions/runs/observe-cancels.js';
 export { type PauseRun, type PauseRunOutcome, pauseRuns } from './transitions/runs/pause-runs.js';
 export { releaseRuns } from './transitions/runs/release-runs.js';

@@ -14,6 +14,7 @@ import type {
   EndRunWithStepOutcome,
   HoldRun,
   HoldRunOutcome,
+  Keeper,
   LeaseNotice,
   PauseRun,
   PauseRunOutcome,
@@ -61,6 +62,8 @@ export type Effect =
   | { readonly kind: 'expires'; readonly inMs: number }
   /** A run is with no worker any more, and has not ended. */
   | { readonly kind: 'left'; readonly runId: string }
+  /** A run is suspended, and a worker keeps it in memory. */
+  | { readonly kind: 'kept'; readonly runId: string; readonly keeper: Keeper & QueueRef }
   /** A run has ended. `end`: undefined when it has to be looked up. */
   | { readonly kind: 'ended'; readonly runId: string; readonly end?: RunEnd }
   /** An update is answered. `answer`: undefined when it has to be looked up. */
@@ -121,10 +124,12 @@ export function afterBeginStep(command: BeginStep, outcome: BeginStepOutcome): r
   return outcome.kind === 'begun' && command.timeoutMs > 0 ? [{ kind: 'expires', inMs: command.timeoutMs }] : NONE;
 }
 
-export function afterSuspend({ runId }: SuspendRun, outcome: SuspendRunOutcome): readonly Effect[] {
+export function afterSuspend({ namespace, runId }: SuspendRun, outcome: SuspendRunOutcome): readonly Effect[] {
   if (outcome.kind !== 'suspended') return NONE;
-  const left: Effect = { kind: 'left', runId };
-  return outcome.wakeInMs === null ? [left] : [left, { kind: 'wakes', inMs: outcome.wakeInMs }];
+  const effects: Effect[] = [{ kind: 'left', runId }];
+  if (outcome.keeper !== null) effects.push({ kind: 'kept', runId, keeper: { namespace, ...outcome.keeper } });
+  if (outcome.wakeInMs !== null) effects.push({ kind: 'wakes', inMs: outcome.wakeInMs });
+  return effects;
 }
 
 export function afterEndWithStep({ end }: EndRunWithStep, outcome: EndRunWithStepOutcome): readonly Effect[] {
@@ -270,6 +275,7 @@ function arrivalEffects(
 ): readonly Effect[] {
   switch (effect.kind) {
     case 'none':
+    case 'leased':
       return NONE;
     case 'woken':
       return [{ kind: 'runnable', queue: effect.queue, workflowType: effect.workflowType }];

@@ -3,7 +3,7 @@
  * wait; runs that are leased continue.
  *
  * Race closed: a claim whose snapshot is older than the pause. The pause waits until all statements that lease runs have committed, and
- * keeps later ones waiting until it has; see `0007-pauses.ts`. A few ms as a rule.
+ * keeps later ones waiting until it has; see `0006-pauses.ts`. A few ms as a rule.
  */
 import type { Database } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
