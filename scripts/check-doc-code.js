@@ -9,6 +9,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const PAGES = [
   'README.md',
   'docs/children.md',
+  'docs/control.md',
   'docs/client.md',
   'docs/messages.md',
   'docs/events.md',

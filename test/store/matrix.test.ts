@@ -20,6 +20,7 @@ import {
   releaseRuns,
   renewLeases,
   retryRunAttempts,
+  retryRuns,
   scheduleSleeps,
   sendUpdates,
   setRunStates,
@@ -405,6 +406,20 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       TERMINATED: 'run_closed',
     },
   },
+  retryRun: {
+    run: (db, { namespace: of, runId }) =>
+      retryRuns(db, [{ namespace: of, runId, actor: 'a', reason: 'r', requestId: null }]),
+    expected: {
+      PENDING: 'wrong_state',
+      RUNNING: 'wrong_state',
+      SLEEPING: 'wrong_state',
+      WOKEN: 'wrong_state',
+      COMPLETED: 'wrong_state',
+      FAILED: 'retried',
+      CANCELLED: 'retried',
+      TERMINATED: 'retried',
+    },
+  },
   deleteRun: {
     run: (db, { namespace, runId }) => deleteRuns(db, [{ namespace, runId }]),
     expected: {
@@ -435,6 +450,7 @@ const CHANGES = new Set([
   'requested',
   'terminated',
   'deleted',
+  'retried',
 ]);
 
 describe('state × command', () => {
@@ -550,7 +566,7 @@ describe('state × command', () => {
       const before = await snapshot(lease.runId);
       const [missing] = await run(db, { ...lease, runId: uuid() });
       expect(missing?.kind).toBe('run_not_found');
-      if (!['cancelRun', 'terminateRun', 'deleteRun', 'sendUpdate'].includes(name)) {
+      if (!['cancelRun', 'terminateRun', 'deleteRun', 'retryRun', 'sendUpdate'].includes(name)) {
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken - 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken + 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, namespace: 'other' }))[0]?.kind).toBe('run_not_found');
@@ -590,11 +606,12 @@ describe('state × command', () => {
     ]);
   });
 
-  it('terminal states never change again until the run is deleted', async () => {
+  it('terminal states never change again until the run is deleted or retried', async () => {
     for (const state of ['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'] as const satisfies readonly RunStatus[]) {
       const lease = await inState(state);
       const before = await snapshot(lease.runId);
-      for (const [name, { run }] of Object.entries(COMMANDS)) if (name !== 'deleteRun') await run(db, lease);
+      for (const [name, { run }] of Object.entries(COMMANDS))
+        if (!['deleteRun', 'retryRun'].includes(name)) await run(db, lease);
       expect(await snapshot(lease.runId)).toBe(before);
       const [found] = await findRuns(db, [{ namespace, runId: lease.runId, workflowId: null }]);
       expect(found).toMatchObject({ status: state });

@@ -87,6 +87,7 @@ export { observeCancels } from './transitions/runs/observe-cancels.js';
 export { releaseRuns } from './transitions/runs/release-runs.js';
 export { renewLeases } from './transitions/runs/renew-leases.js';
 export { retryRunAttempts } from './transitions/runs/retry-run-attempts.js';
+export { retryRuns } from './transitions/runs/retry-runs.js';
 export { type SetRunState, type SetRunStateOutcome, setRunStates } from './transitions/runs/set-run-states.js';
 export { isGuarded, startRuns } from './transitions/runs/start-runs.js';
 export { suspendRuns } from './transitions/runs/suspend-runs.js';

@@ -2,11 +2,13 @@ import { RunStatus } from '@perdure/proto';
 import { RpcError } from '@perdure/worker-sdk';
 import type { Command } from 'commander';
 import pc from 'picocolors';
+import { v7 as newUuid } from 'uuid';
 import { CliError, EXIT } from '../exit-codes.js';
 import { printOne } from '../output/print.js';
 import { runStatusText } from '../output/statuses.js';
 import { runIdOf, type Session, withRun, withSession } from '../session.js';
 import { idsOf } from './ids.js';
+import { sender } from './run-messages.js';
 
 interface Done {
   /** For programs. */
@@ -40,6 +42,19 @@ const actions: readonly Action[] = [
     takesReason: true,
     act: async (session, id, reason) =>
       doneBy(await withRun(session, id, (ref) => session.workflows.terminateRun({ ...ref, reason }))),
+  },
+  {
+    name: 'retry',
+    done: 'retried',
+    description: 'continue ended runs from the step that failed, or from where they were cancelled or terminated',
+    takesReason: true,
+    act: async (session, id, reason) => {
+      const requestId = newUuid();
+      const answer = await withRun(session, id, (ref) =>
+        session.workflows.retryRun({ ...ref, reason, actor: sender(), requestId }),
+      );
+      return { status: RunStatus[answer.status], text: `retried, ${runStatusText(answer.status)}` };
+    },
   },
   {
     name: 'delete',

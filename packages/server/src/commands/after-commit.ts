@@ -22,6 +22,7 @@ import type {
   ReleaseRunOutcome,
   RetryRunAttempt,
   RetryRunAttemptOutcome,
+  RetryRunOutcome,
   RunEnd,
   RunHolder,
   SendSignal,
@@ -175,6 +176,14 @@ export function afterTerminate(command: TerminateRun, outcome: TerminateRunOutco
   if (outcome.kind !== 'terminated') return NONE;
   const ended: Effect[] = [{ kind: 'ended', runId: command.runId }, ...relativesOf(command.runId, outcome)];
   return outcome.holder === null ? ended : [...ended, leaseNotice('lease_lost', command, outcome.holder)];
+}
+
+export function afterRetryRun(_: unknown, outcome: RetryRunOutcome): readonly Effect[] {
+  if (outcome.kind !== 'retried') return NONE;
+  const { queue, workflowType, expiresInMs } = outcome;
+  const effects: Effect[] = [{ kind: 'runnable', queue, workflowType }];
+  if (expiresInMs !== null) effects.push({ kind: 'expires', inMs: expiresInMs });
+  return effects;
 }
 
 export function afterSignal(command: SendSignal, outcome: SendSignalOutcome): readonly Effect[] {

@@ -25,6 +25,7 @@ import {
   releaseRuns,
   renewLeases,
   retryRunAttempts,
+  retryRuns,
   scheduleSleeps,
   sendSignals,
   sendUpdates,
@@ -224,6 +225,7 @@ export const commandTable = {
   }),
   cancelRun: kind({ name: 'CancelRun', key: byRun, transition: cancelRuns, effects: after.afterCancel }),
   terminateRun: kind({ name: 'TerminateRun', key: byRun, transition: terminateRuns, effects: after.afterTerminate }),
+  retryRun: kind({ name: 'RetryRun', key: byRun, transition: retryRuns, effects: after.afterRetryRun }),
   deleteRun: kind({ name: 'DeleteRun', key: byRun, transition: deleteRuns }),
   tellParent: kind({
     name: 'TellParent',

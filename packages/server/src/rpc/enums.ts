@@ -4,6 +4,8 @@ import {
   FailureReason as FailureReasonNumber,
   ParentClose as ParentCloseNumber,
   WorkflowIdReusePolicy as ReusePolicyNumber,
+  RunActionKind as RunActionKindNumber,
+  RunOrigin as RunOriginNumber,
   RunStatus as RunStatusNumber,
   StepKind as StepKindNumber,
   StepStatus as StepStatusNumber,
@@ -12,6 +14,8 @@ import {
 import type {
   FailureReason,
   ParentClose,
+  RunActionKind,
+  RunOrigin,
   RunStatus,
   StepKind,
   StepStatus,
@@ -47,6 +51,10 @@ export const failureReasons = names<FailureReason>(FailureReasonNumber);
 export const failureReasonNumber: Readonly<Record<FailureReason, FailureReasonNumber>> = numbers(failureReasons);
 export const parentCloses = names<ParentClose>(ParentCloseNumber);
 export const parentCloseNumber: Readonly<Record<ParentClose, ParentCloseNumber>> = numbers(parentCloses);
+const runOrigins = names<RunOrigin>(RunOriginNumber);
+export const runOriginNumber: Readonly<Record<RunOrigin, RunOriginNumber>> = numbers(runOrigins);
+const runActionKinds = names<RunActionKind>(RunActionKindNumber);
+export const runActionKindNumber: Readonly<Record<RunActionKind, RunActionKindNumber>> = numbers(runActionKinds);
 export const reusePolicies = names<WorkflowIdReusePolicy>(ReusePolicyNumber);
 
 /** The name of a reason in ErrorInfo, for example `LEASE_LOST`. */

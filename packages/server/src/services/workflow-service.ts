@@ -23,7 +23,7 @@ import {
   historyScope,
   listScope,
 } from '../rpc/decode/workflow-requests.js';
-import { runEndFields, runMessage, stepMessage, workerMessage } from '../rpc/encode/model.js';
+import { actionMessage, runEndFields, runMessage, stepMessage, workerMessage } from '../rpc/encode/model.js';
 import { timestampOf } from '../rpc/encode/time.js';
 import { runStatusNumber } from '../rpc/enums.js';
 import { stepNotFound } from '../rpc/outcomes.js';
@@ -35,6 +35,7 @@ import { runOf } from './find-run.js';
 import { messages } from './messages.js';
 import { promises } from './promises.js';
 import { runActions } from './run-actions.js';
+import { runControl } from './run-control.js';
 import { runStarts } from './run-starts.js';
 import { watchRun } from './watch-run.js';
 
@@ -43,6 +44,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
   return {
     ...runStarts(context),
     ...runActions(context),
+    ...runControl(context),
     ...messages(context),
     ...events(context),
     ...promises(context),
@@ -76,6 +78,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
         workersWithType: facts.workersWithType,
         now: timestampOf(facts.now),
         reapersAlive: facts.reapersAlive,
+        actions: facts.actions.map(actionMessage),
         ...(facts.holder === null ? {} : { worker: workerMessage(facts.holder) }),
       };
     },

@@ -1,6 +1,16 @@
 /** Parameters and results of the read queries. */
 import type { MemoCursor } from '../commands.js';
-import type { Failure, MemoEntry, Payload, Run, RunStatus, StepAttempt, Worker, WorkerStatus } from '../model.js';
+import type {
+  Failure,
+  MemoEntry,
+  Payload,
+  RecordedAction,
+  Run,
+  RunStatus,
+  StepAttempt,
+  Worker,
+  WorkerStatus,
+} from '../model.js';
 
 /** Exactly one of the two names the run; a workflow id means its open run, else the newest one. */
 export interface RunRef {
@@ -72,6 +82,8 @@ export interface RunFacts {
   /** Steps whose failure is final, the latest first, at most 20; empty unless the run FAILED. */
   readonly failedSteps: readonly StepAttempt[];
   readonly reapersAlive: number;
+  /** What people did to the run, newest first. */
+  readonly actions: readonly RecordedAction[];
 }
 
 export interface WorkerFilter {

@@ -14,6 +14,7 @@ import { Connection } from '../rpc/connection.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { Signal } from '../signal.js';
 import type { Workflow } from '../workflow.js';
+import { type ActionOptions, type RunOf, retryRun } from './act-on-run.js';
 import { awaitResult, outputOf } from './await-result.js';
 import { ClientMessages } from './client-messages.js';
 import { type ListOptions, listRequest } from './list-options.js';
@@ -234,6 +235,11 @@ export class Client extends ClientMessages {
     await retryUntilAnswered(this.context.outage, (options) =>
       this.context.service.terminateRun({ namespace: this.namespace, ...run, reason }, options),
     );
+  }
+
+  /** Retries a run that has ended without a result; see {@link RunHandle.retry}. */
+  async retry(run: RunOf, options: ActionOptions = {}): Promise<void> {
+    await retryRun(this.context, run, options);
   }
 
   /** Deletes an ended run; for a workflow id, its newest; see {@link RunHandle.delete}. */

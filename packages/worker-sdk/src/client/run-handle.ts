@@ -2,6 +2,7 @@ import type { GetRunResponse, WorkflowRun } from '@perdure/proto';
 import { refuseUnknownKeys } from '../options.js';
 import type { Signal } from '../signal.js';
 import type { Update } from '../update.js';
+import { type ActionOptions, retryRun } from './act-on-run.js';
 import { awaitResult, type ClientContext } from './await-result.js';
 import { readState } from './read-state.js';
 import { ResultDeadline, type ResultOptions } from './result-deadline.js';
@@ -127,6 +128,18 @@ export class RunHandle<Output = unknown> {
     await retryUntilAnswered(outage, (options) =>
       service.terminateRun({ namespace, runId: this.runId, reason }, options),
     );
+  }
+
+  /**
+   * Retries a run that has ended as FAILED, CANCELLED or TERMINATED: the same run continues from the step that failed, or from where it was
+   * cancelled or terminated. Earlier steps keep their outcomes.
+   *
+   * @returns once it is claimable again; {@link result} then waits for its next end
+   * @throws {RpcError} WRONG_RUN_STATE when it is open or has a result; WORKFLOW_ID_IN_USE when another run with its workflow id is open;
+   *   RUN_NOT_FOUND
+   */
+  async retry(options: ActionOptions = {}): Promise<void> {
+    await retryRun(this.#context, { runId: this.runId }, options);
   }
 
   /**

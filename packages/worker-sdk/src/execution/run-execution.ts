@@ -91,7 +91,7 @@ export class RunExecution
     );
     this.arrivals = new Arrivals(this, this.#waits, leased.hasArrivals);
     this.#suspension = new Suspension(this, this.#waits, this.arrivals, clock);
-    this.#cancelRequest = new CancelRequest(this, this.#waits, leased.cancelObserved !== undefined);
+    this.#cancelRequest = new CancelRequest(this, this.#waits, leased.cancelObserved);
     this.#delivery = this.#deliver([]);
   }
 

@@ -9,6 +9,7 @@ import {
   type Payload as PayloadMessage,
   PayloadSchema,
   type ReceivedUpdateSchema,
+  type RunActionSchema,
   type StepAttempt as StepAttemptMessage,
   StepAttemptSchema,
   type WorkerInfo,
@@ -21,6 +22,7 @@ import type {
   MemoEntry,
   Payload,
   ReceivedUpdate,
+  RecordedAction,
   Run,
   RunEnd,
   StepAttempt,
@@ -30,6 +32,8 @@ import type {
 import {
   failureReasonNumber,
   parentCloseNumber,
+  runActionKindNumber,
+  runOriginNumber,
   runStatusNumber,
   stepKindNumber,
   stepStatusNumber,
@@ -134,7 +138,31 @@ export function runMessage(run: Run): WorkflowRun {
           parentStepId: run.parent.stepId,
           parentClose: parentCloseNumber[run.parent.close],
         }),
+    ...(run.origin === null
+      ? {}
+      : {
+          originRunId: run.origin.runId,
+          origin: runOriginNumber[run.origin.kind],
+          originStepId: run.origin.stepId ?? '',
+        }),
+    firstRunId: run.firstRunId ?? '',
+    nextRunId: run.nextRunId ?? '',
+    ...optionalTimestamp('retriedAt', run.retriedAt),
   });
+}
+
+export function actionMessage(action: RecordedAction): MessageInitShape<typeof RunActionSchema> {
+  const { kind, actor, reason, actedAt, stepId, otherRunId, previous } = action;
+  return {
+    kind: runActionKindNumber[kind],
+    actor,
+    reason,
+    actedAt: timestampOf(actedAt),
+    stepId: stepId ?? '',
+    otherRunId: otherRunId ?? '',
+    ...(previous === null ? {} : { previousStatus: runStatusNumber[previous.status] }),
+    ...(previous?.failure ? { previousFailure: failureMessage(previous.failure) } : {}),
+  };
 }
 
 export function stepMessage(step: StepAttempt): StepAttemptMessage {

@@ -3,6 +3,7 @@ import { arrivals } from './0002-arrivals.js';
 import { children } from './0003-children.js';
 import { events } from './0004-events.js';
 import { updates } from './0005-updates.js';
+import { control } from './0008-control.js';
 
 export interface Migration {
   /** From 1, rising. */
@@ -18,4 +19,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 3, name: 'children', sql: children },
   { version: 4, name: 'events', sql: events },
   { version: 5, name: 'updates', sql: updates },
+  { version: 8, name: 'control', sql: control },
 ];

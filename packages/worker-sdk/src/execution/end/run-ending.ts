@@ -72,7 +72,7 @@ async function endWith(host: EndingHost, last: UnsentResult, end: RequestOf<'com
 
 async function fail(host: EndingHost, error: unknown, options: RunEndingOptions): Promise<ExecutionEnd> {
   if (options.cancelRequested && isCancel(error)) {
-    await host.calls.call('confirmCancel', {});
+    await host.calls.call('confirmCancel', cutAtEnd(host, error));
     return 'cancelled';
   }
   const failure = failureOf(host.codec, error);
@@ -88,8 +88,14 @@ async function fail(host: EndingHost, error: unknown, options: RunEndingOptions)
     });
     return 'retrying';
   }
-  await host.calls.call('failWorkflow', { failure });
+  await host.calls.call('failWorkflow', { failure, ...cutAtEnd(host, error) });
   return 'failed';
+}
+
+/** Recorded with the end, for a retry of the ended run. */
+function cutAtEnd({ failures }: EndingHost, error: unknown) {
+  const cut = failures.cutAtEnd(error);
+  return cut === undefined ? {} : { cut };
 }
 
 function isCancel(error: unknown): boolean {

@@ -1,0 +1,39 @@
+import { type RetryRunRequest, RunStatus, type WorkflowService } from '@perdure/proto';
+import type { RetryRun, RetryRunOutcome } from '@perdure/store';
+import type { Handlers } from '../call/handlers.js';
+import type { ServerContext } from '../context.js';
+import { decodeRunAction } from '../rpc/decode/control-requests.js';
+import { decode } from '../rpc/decode/decode.js';
+import { runStatusNumber } from '../rpc/enums.js';
+import { notRetriable, runNotFound, workflowIdInUse } from '../rpc/outcomes.js';
+import { runIdOf } from './find-run.js';
+
+/** RPCs with which a person lets a run continue, or happen again. */
+export function runControl(context: ServerContext): Pick<Handlers<typeof WorkflowService>, 'retryRun'> {
+  const { commands } = context;
+  return {
+    async retryRun(request: RetryRunRequest) {
+      const { ref, action } = decode(context, (check) => decodeRunAction(check, request));
+      const command = { ...action, namespace: ref.namespace, runId: await runIdOf(context, ref) };
+      return runRetried(command, await commands.retryRun(command));
+    },
+  };
+}
+
+function runRetried(
+  { runId }: RetryRun,
+  outcome: RetryRunOutcome,
+): { readonly runId: string; readonly status: RunStatus } {
+  switch (outcome.kind) {
+    case 'retried':
+      return { runId, status: RunStatus.PENDING };
+    case 'already_retried':
+      return { runId, status: runStatusNumber[outcome.status] };
+    case 'wrong_state':
+      throw notRetriable(runId, outcome);
+    case 'workflow_id_taken':
+      throw workflowIdInUse(runId, outcome.runId);
+    case 'run_not_found':
+      throw runNotFound(runId);
+  }
+}
