@@ -118,6 +118,8 @@ const cases: readonly Case[] = [
   [WorkflowService, 'retryRun', { runId, reason: 'r'.repeat(1_025) }, 'reason'],
   [WorkflowService, 'retryRun', { runId, actor: 'a'.repeat(256) }, 'actor'],
   [WorkflowService, 'retryRun', { runId, requestId: '\u0000' }, 'request_id'],
+  [WorkflowService, 'restartRun', { runId, workflowId: 'both' }, 'run_id'],
+  [WorkflowService, 'restartRun', { runId, newWorkflowId: 'w'.repeat(256) }, 'new_workflow_id'],
   [WorkflowService, 'deleteRun', {}, 'run_id'],
   [WorkflowService, 'deleteRun', { runId: 'all' }, 'run_id'],
   [WorkerService, 'registerWorker', { taskQueue: 'q', slots: 1 }, 'workflow_types'],

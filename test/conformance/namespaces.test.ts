@@ -66,6 +66,7 @@ describe('namespaces', () => {
       perdure.workflows.getRunState({ namespace, runId }),
       perdure.workflows.deleteRun({ namespace, runId }),
       perdure.workflows.retryRun({ namespace, runId }),
+      perdure.workflows.restartRun({ namespace, runId }),
       perdure.workflows.watchRun({ namespace, runId })[Symbol.asyncIterator]().next(),
       perdure.workers.getMemo(lease),
       perdure.workers.beginStep({ ...begin(run, 'x', { seq: 3 }), namespace }),

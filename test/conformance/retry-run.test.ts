@@ -1,3 +1,4 @@
+import { RunActionKind, RunOrigin } from '@perdure/proto';
 import {
   signal,
   TerminalError,
@@ -348,5 +349,41 @@ describe('retrying a run that has ended', () => {
     await handle.retry(options);
     expect((await handle.get()).status).toBe('FAILED');
     expect(bodies).toHaveLength(2);
+  });
+
+  it('and restarting one starts another run with the same input, which knows its origin', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const echo = workflow('echo', async (ctx, input: Date) => ctx.step('echo', () => input));
+    await perdure.startWorker({ taskQueue, workflows: [echo] });
+    const input = new Date(5);
+    const workflowId = uuid();
+    const handle = await perdure.client.start(echo, input, { taskQueue, workflowId, runTimeout: '1h', priority: 7 });
+    expect(await handle.result({ timeout: '20s' })).toEqual(input);
+    const options = { reason: 'again', actor: 'ada', requestId: uuid() };
+    const other = await handle.restart(options);
+    expect(await other.result({ timeout: '20s' })).toEqual(input);
+    expect(await handle.restart(options)).toMatchObject({ runId: other.runId, created: false });
+    expect(await other.get()).toMatchObject({ workflowId, priority: 7, input });
+    const { run } = await perdure.workflows.describeRun({ runId: other.runId });
+    expect(run).toMatchObject({ originRunId: handle.runId, origin: RunOrigin.RESTART, workflowId });
+    expect(run?.runDeadlineAt).toBeDefined();
+    expect((await perdure.workflows.describeRun({ runId: handle.runId })).actions).toMatchObject([
+      { kind: RunActionKind.RESTART, otherRunId: other.runId, actor: 'ada', reason: 'again' },
+    ]);
+  });
+
+  it('and restarting an open one needs another workflow id', async () => {
+    const { handle, worker } = await started(async (ctx) => ctx.waitForSignal(go));
+    expect(await refusal(handle.restart())).toMatchObject({
+      status: 'FAILED_PRECONDITION',
+      reason: 'WORKFLOW_ID_IN_USE',
+      message: expect.stringContaining('another workflow id'),
+    });
+    const other = await perdure.client.restart<string>({ runId: handle.runId }, { workflowId: uuid() });
+    await other.signal(go, 'other');
+    expect(await other.result({ timeout: '20s' })).toBe('other');
+    expect((await handle.get()).finishedAt).toBeUndefined();
+    await handle.terminate();
+    await worker.shutdown(0);
   });
 });

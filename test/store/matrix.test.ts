@@ -19,6 +19,7 @@ import {
   registerWorkers,
   releaseRuns,
   renewLeases,
+  restartRuns,
   retryRunAttempts,
   retryRuns,
   scheduleSleeps,
@@ -420,6 +421,20 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       TERMINATED: 'retried',
     },
   },
+  restartRun: {
+    run: (db, { namespace: of, runId }) =>
+      restartRuns(db, [{ namespace: of, runId, actor: 'a', reason: 'r', requestId: null, workflowId: null }]),
+    expected: {
+      PENDING: 'workflow_id_taken',
+      RUNNING: 'workflow_id_taken',
+      SLEEPING: 'workflow_id_taken',
+      WOKEN: 'workflow_id_taken',
+      COMPLETED: 'restarted',
+      FAILED: 'restarted',
+      CANCELLED: 'restarted',
+      TERMINATED: 'restarted',
+    },
+  },
   deleteRun: {
     run: (db, { namespace, runId }) => deleteRuns(db, [{ namespace, runId }]),
     expected: {
@@ -566,7 +581,7 @@ describe('state × command', () => {
       const before = await snapshot(lease.runId);
       const [missing] = await run(db, { ...lease, runId: uuid() });
       expect(missing?.kind).toBe('run_not_found');
-      if (!['cancelRun', 'terminateRun', 'deleteRun', 'retryRun', 'sendUpdate'].includes(name)) {
+      if (!['cancelRun', 'terminateRun', 'deleteRun', 'retryRun', 'restartRun', 'sendUpdate'].includes(name)) {
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken - 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken + 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, namespace: 'other' }))[0]?.kind).toBe('run_not_found');

@@ -510,6 +510,26 @@ export type RetryRunOutcome =
   /** By an earlier call with the same request id. */
   | { readonly kind: 'already_retried'; readonly status: RunStatus };
 
+export interface RestartRun extends RunAction {
+  /** Of the new run; null: that of the origin. */
+  readonly workflowId: string | null;
+}
+export type RestartRunOutcome =
+  | { readonly kind: 'run_not_found' }
+  /** An open run has the workflow id. */
+  | { readonly kind: 'workflow_id_taken'; readonly runId: string; readonly workflowId: string }
+  | {
+      readonly kind: 'restarted';
+      readonly runId: string;
+      readonly workflowId: string;
+      readonly queue: QueueRef;
+      readonly workflowType: string;
+      /** Null: the run has no run timeout. */
+      readonly expiresInMs: number | null;
+    }
+  /** By an earlier call with the same request id. */
+  | { readonly kind: 'already_restarted'; readonly runId: string; readonly workflowId: string };
+
 export interface RegisterWorker {
   readonly workerId: string;
   readonly namespace: string;

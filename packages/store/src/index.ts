@@ -86,6 +86,7 @@ export { endRunsWithStep } from './transitions/runs/end-runs-with-step.js';
 export { observeCancels } from './transitions/runs/observe-cancels.js';
 export { releaseRuns } from './transitions/runs/release-runs.js';
 export { renewLeases } from './transitions/runs/renew-leases.js';
+export { restartRuns } from './transitions/runs/restart-runs.js';
 export { retryRunAttempts } from './transitions/runs/retry-run-attempts.js';
 export { retryRuns } from './transitions/runs/retry-runs.js';
 export { type SetRunState, type SetRunStateOutcome, setRunStates } from './transitions/runs/set-run-states.js';

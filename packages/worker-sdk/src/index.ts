@@ -1,6 +1,6 @@
 export { type Activity, activity } from './activity.js';
 export type { ChildOptions, ChildRun, MapOptions } from './child.js';
-export type { ActionOptions, RunOf } from './client/act-on-run.js';
+export type { ActionOptions, RestartOptions, RunOf } from './client/act-on-run.js';
 export { Client, type ClientOptions } from './client/client.js';
 export type { ListOptions } from './client/list-options.js';
 export type { PromiseSettlement, PromiseState, PromiseSummary } from './client/promises.js';

@@ -15,6 +15,8 @@ interface Done {
   readonly status: string;
   /** For tables. */
   readonly text: string;
+  /** The run that was started. */
+  readonly newRunId?: string;
 }
 
 interface Action {
@@ -23,7 +25,8 @@ interface Action {
   readonly done: string;
   readonly description: string;
   readonly takesReason: boolean;
-  readonly act: (session: Session, id: string, reason: string) => Promise<Done>;
+  readonly takesWorkflowId?: true;
+  readonly act: (session: Session, id: string, reason: string, newWorkflowId: string) => Promise<Done>;
 }
 
 const actions: readonly Action[] = [
@@ -57,6 +60,18 @@ const actions: readonly Action[] = [
     },
   },
   {
+    name: 'restart',
+    done: 'restarted',
+    description: 'start other runs with the same input, from the start',
+    takesReason: true,
+    takesWorkflowId: true,
+    act: async (session, id, reason, newWorkflowId) => {
+      const action = { reason, actor: sender(), requestId: newUuid(), newWorkflowId };
+      const { runId } = await withRun(session, id, (ref) => session.workflows.restartRun({ ...ref, ...action }));
+      return { status: RunStatus[RunStatus.PENDING], text: `restarted as ${runId}`, newRunId: runId };
+    },
+  },
+  {
     name: 'delete',
     done: 'deleted',
     description: 'delete ended runs with their steps and payloads permanently',
@@ -75,17 +90,19 @@ function doneBy({ status }: { readonly status: RunStatus }): Done {
 }
 
 export function addActions(run: Command): void {
-  for (const { name, done, description, takesReason, act } of actions) {
+  for (const { name, done, description, takesReason, takesWorkflowId, act } of actions) {
     const command = run.command(`${name} <id...>`).description(`${description}; - reads ids from stdin`);
     if (takesReason) command.option('-r, --reason <text>', 'recorded with the run', '');
-    command.action((ids: string[], options: { reason?: string }, invoked: Command) =>
+    if (takesWorkflowId) command.option('-w, --workflow-id <id>', 'of the new run; default: the same');
+    command.action((ids: string[], options: { reason?: string; workflowId?: string }, invoked: Command) =>
       withSession(invoked, async (session) => {
         let refused: RpcError | undefined;
         const all = await idsOf(ids);
         for (const id of all) {
           try {
-            const { status, text } = await act(session, id, options.reason ?? '');
-            printOne(session.output, { id, json: { id, status }, text: `${id} ${text}` });
+            const { status, text, newRunId } = await act(session, id, options.reason ?? '', options.workflowId ?? '');
+            const json = { id, status, ...(newRunId === undefined ? {} : { newRunId }) };
+            printOne(session.output, { id: newRunId ?? id, json, text: `${id} ${text}` });
           } catch (error) {
             // One refusal must not keep the command from the other runs.
             if (!(error instanceof RpcError) || error.isTransient || all.length === 1) throw error;

@@ -20,6 +20,7 @@ import type {
   Relatives,
   ReleaseRun,
   ReleaseRunOutcome,
+  RestartRunOutcome,
   RetryRunAttempt,
   RetryRunAttemptOutcome,
   RetryRunOutcome,
@@ -179,11 +180,20 @@ export function afterTerminate(command: TerminateRun, outcome: TerminateRunOutco
 }
 
 export function afterRetryRun(_: unknown, outcome: RetryRunOutcome): readonly Effect[] {
-  if (outcome.kind !== 'retried') return NONE;
-  const { queue, workflowType, expiresInMs } = outcome;
-  const effects: Effect[] = [{ kind: 'runnable', queue, workflowType }];
-  if (expiresInMs !== null) effects.push({ kind: 'expires', inMs: expiresInMs });
-  return effects;
+  return outcome.kind === 'retried' ? runnableAgain(outcome) : NONE;
+}
+
+export function afterRestart(_: unknown, outcome: RestartRunOutcome): readonly Effect[] {
+  return outcome.kind === 'restarted' ? runnableAgain(outcome) : NONE;
+}
+
+function runnableAgain(run: {
+  readonly queue: QueueRef;
+  readonly workflowType: string;
+  readonly expiresInMs: number | null;
+}): readonly Effect[] {
+  const runnable: Effect = { kind: 'runnable', queue: run.queue, workflowType: run.workflowType };
+  return run.expiresInMs === null ? [runnable] : [runnable, { kind: 'expires', inMs: run.expiresInMs }];
 }
 
 export function afterSignal(command: SendSignal, outcome: SendSignalOutcome): readonly Effect[] {

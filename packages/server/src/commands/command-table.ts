@@ -24,6 +24,7 @@ import {
   recordSteps,
   releaseRuns,
   renewLeases,
+  restartRuns,
   retryRunAttempts,
   retryRuns,
   scheduleSleeps,
@@ -226,6 +227,7 @@ export const commandTable = {
   cancelRun: kind({ name: 'CancelRun', key: byRun, transition: cancelRuns, effects: after.afterCancel }),
   terminateRun: kind({ name: 'TerminateRun', key: byRun, transition: terminateRuns, effects: after.afterTerminate }),
   retryRun: kind({ name: 'RetryRun', key: byRun, transition: retryRuns, effects: after.afterRetryRun }),
+  restartRun: kind({ name: 'RestartRun', key: byRun, transition: restartRuns, effects: after.afterRestart }),
   deleteRun: kind({ name: 'DeleteRun', key: byRun, transition: deleteRuns }),
   tellParent: kind({
     name: 'TellParent',

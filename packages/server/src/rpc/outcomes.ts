@@ -139,6 +139,16 @@ export function workflowIdInUse(runId: string, openRunId: string): RpcError {
   );
 }
 
+export function newWorkflowIdInUse(runId: string, workflowId: string, openRunId: string): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WORKFLOW_ID_IN_USE,
+    `Run ${runId} cannot be restarted: run ${openRunId} with workflow id '${workflowId}' is open. Nothing was started. ` +
+      'Wait for the end of that run, cancel or terminate it, or give the new run another workflow id.',
+    { metadata: { run_id: runId, open_run_id: openRunId } },
+  );
+}
+
 export function runClosed(runId: string, status: RunStatus): RpcError {
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,

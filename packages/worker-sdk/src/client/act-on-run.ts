@@ -42,3 +42,20 @@ export async function retryRun(
   const request = { namespace, ...run, ...actionFields('A retry', options) };
   await retryUntilAnswered(outage, (callOptions) => service.retryRun(request, callOptions));
 }
+
+/** Options of a restart. */
+export interface RestartOptions extends ActionOptions {
+  /** Of the new run, 1 to 255 bytes; default: that of the other run, which must have ended then. */
+  readonly workflowId?: string;
+}
+
+/** Starts another run like one that exists. */
+export async function restartRun(
+  { service, namespace, outage }: ClientContext,
+  run: RunOf,
+  options: RestartOptions,
+): Promise<{ readonly runId: string; readonly workflowId: string; readonly created: boolean }> {
+  const action = actionFields('A restart', options, ['workflowId']);
+  const request = { namespace, ...run, ...action, newWorkflowId: options.workflowId ?? '' };
+  return retryUntilAnswered(outage, (callOptions) => service.restartRun(request, callOptions));
+}

@@ -2,7 +2,7 @@ import type { GetRunResponse, WorkflowRun } from '@perdure/proto';
 import { refuseUnknownKeys } from '../options.js';
 import type { Signal } from '../signal.js';
 import type { Update } from '../update.js';
-import { type ActionOptions, retryRun } from './act-on-run.js';
+import { type ActionOptions, type RestartOptions, restartRun, retryRun } from './act-on-run.js';
 import { awaitResult, type ClientContext } from './await-result.js';
 import { readState } from './read-state.js';
 import { ResultDeadline, type ResultOptions } from './result-deadline.js';
@@ -140,6 +140,17 @@ export class RunHandle<Output = unknown> {
    */
   async retry(options: ActionOptions = {}): Promise<void> {
     await retryRun(this.#context, { runId: this.runId }, options);
+  }
+
+  /**
+   * Starts another run with the same type, task queue, input and limits, from the start.
+   *
+   * @returns the new run
+   * @throws {RpcError} WORKFLOW_ID_IN_USE when an open run has the workflow id; RUN_NOT_FOUND
+   */
+  async restart(options: RestartOptions = {}): Promise<RunHandle<Output>> {
+    const run = await restartRun(this.#context, { runId: this.runId }, options);
+    return new RunHandle<Output>(run, this.#workflowType, this.#context);
   }
 
   /**
