@@ -86,6 +86,7 @@ describe('namespaces', () => {
       perdure.workers.failWorkflow({ ...lease, failure: failure() }),
       perdure.workers.failWorkflow({ ...lease, failure: failure(), retryAfter: {} }),
       perdure.workers.confirmCancel(lease),
+      perdure.workers.continueWorkflow(lease),
       perdure.workers.releaseRun(lease),
       perdure.workers.drainWorker({ namespace, workerId: worker.workerId }),
       perdure.workers.deregisterWorker({ namespace, workerId: worker.workerId }),

@@ -39,6 +39,7 @@ const WRITES: readonly Method[] = [
   'completeWorkflow',
   'failWorkflow',
   'confirmCancel',
+  'continueWorkflow',
 ];
 
 export interface InterruptionsOptions {

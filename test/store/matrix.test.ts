@@ -5,6 +5,7 @@ import {
   cancelRuns,
   claimRuns,
   completeSteps,
+  continueRuns,
   type Database,
   deleteRuns,
   endRuns,
@@ -39,7 +40,16 @@ import { startCommand } from '../support/store.js';
 const namespace = 'default';
 const failure = { type: 'Error', message: 'm', reason: 'APPLICATION' } as const;
 
-type State = 'PENDING' | 'RUNNING' | 'SLEEPING' | 'WOKEN' | 'COMPLETED' | 'FAILED' | 'CANCELLED' | 'TERMINATED';
+type State =
+  | 'PENDING'
+  | 'RUNNING'
+  | 'SLEEPING'
+  | 'WOKEN'
+  | 'COMPLETED'
+  | 'FAILED'
+  | 'CANCELLED'
+  | 'TERMINATED'
+  | 'CONTINUED';
 const STATES: readonly State[] = [
   'PENDING',
   'RUNNING',
@@ -49,6 +59,7 @@ const STATES: readonly State[] = [
   'FAILED',
   'CANCELLED',
   'TERMINATED',
+  'CONTINUED',
 ];
 
 type Command = (db: Database, lease: LeaseRef) => Promise<readonly { readonly kind: string }[]>;
@@ -80,6 +91,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   recordStep: {
@@ -107,6 +119,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   completeStep: {
@@ -120,6 +133,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   failStep: {
@@ -134,6 +148,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   scheduleSleep: {
@@ -150,6 +165,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   settleStep: {
@@ -166,6 +182,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   observeCancel: {
@@ -179,6 +196,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   startChild: {
@@ -215,6 +233,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   suspendRun: {
@@ -229,6 +248,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   completeRun: {
@@ -242,6 +262,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   completeRunWithStep: {
@@ -272,6 +293,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   failRun: {
@@ -285,6 +307,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'already_ended',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   confirmCancel: {
@@ -298,6 +321,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'already_ended',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   retryRunAttempt: {
@@ -311,6 +335,33 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
+    },
+  },
+  continueRun: {
+    run: (db, lease) =>
+      continueRuns(db, [
+        {
+          ...lease,
+          input: null,
+          taskQueue: 'elsewhere',
+          priority: null,
+          startDelayMs: 0,
+          runTimeoutMs: null,
+          executionTimeoutMs: null,
+          hasOpenSteps: true,
+        },
+      ]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'continued',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+      CONTINUED: 'already_continued',
     },
   },
   releaseRun: {
@@ -324,6 +375,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   renewLease: {
@@ -337,6 +389,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   cancelRun: {
@@ -350,6 +403,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'wrong_state',
       CANCELLED: 'already_requested',
       TERMINATED: 'wrong_state',
+      CONTINUED: 'wrong_state',
     },
   },
   terminateRun: {
@@ -363,6 +417,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'wrong_state',
       CANCELLED: 'wrong_state',
       TERMINATED: 'already_terminated',
+      CONTINUED: 'wrong_state',
     },
   },
   answerUpdate: {
@@ -376,6 +431,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   setRunState: {
@@ -389,6 +445,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   sendUpdate: {
@@ -405,6 +462,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'run_closed',
       CANCELLED: 'run_closed',
       TERMINATED: 'run_closed',
+      CONTINUED: 'run_closed',
     },
   },
   retryRun: {
@@ -419,6 +477,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'retried',
       CANCELLED: 'retried',
       TERMINATED: 'retried',
+      CONTINUED: 'wrong_state',
     },
   },
   restartRun: {
@@ -433,6 +492,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'restarted',
       CANCELLED: 'restarted',
       TERMINATED: 'restarted',
+      CONTINUED: 'restarted',
     },
   },
   deleteRun: {
@@ -446,6 +506,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'deleted',
       CANCELLED: 'deleted',
       TERMINATED: 'deleted',
+      CONTINUED: 'deleted',
     },
   },
 };
@@ -466,6 +527,7 @@ const CHANGES = new Set([
   'terminated',
   'deleted',
   'retried',
+  'continued',
 ]);
 
 describe('state × command', () => {
@@ -553,6 +615,15 @@ describe('state × command', () => {
         break;
       case 'TERMINATED':
         await terminateRuns(db, [{ namespace, runId, reason: '' }]);
+        break;
+      case 'CONTINUED': {
+        const successor = { input: null, taskQueue: 'elsewhere', priority: null, startDelayMs: 0 };
+        const limits = { runTimeoutMs: null, executionTimeoutMs: null, hasOpenSteps: true };
+        const [continued] = await continueRuns(db, [{ ...lease, ...successor, ...limits }]);
+        // So that its workflow id is free.
+        if (continued?.kind === 'continued')
+          await terminateRuns(db, [{ namespace, runId: continued.nextRunId, reason: '' }]);
+      }
     }
     return lease;
   };

@@ -530,6 +530,31 @@ export type RestartRunOutcome =
   /** By an earlier call with the same request id. */
   | { readonly kind: 'already_restarted'; readonly runId: string; readonly workflowId: string };
 
+export interface ContinueRun extends LeaseRef {
+  readonly input: Payload | null;
+  /** Null: as before; so are the others. */
+  readonly taskQueue: string | null;
+  readonly priority: number | null;
+  readonly startDelayMs: number;
+  /** 0: none. */
+  readonly runTimeoutMs: number | null;
+  /** 0: none. */
+  readonly executionTimeoutMs: number | null;
+  readonly hasOpenSteps: boolean;
+}
+export type ContinueRunOutcome =
+  | FenceOutcome
+  | {
+      readonly kind: 'continued';
+      readonly nextRunId: string;
+      readonly queue: QueueRef;
+      readonly workflowType: string;
+      /** Null: the successor has no run timeout. */
+      readonly expiresInMs: number | null;
+      readonly hasChildren: boolean;
+    }
+  | { readonly kind: 'already_continued'; readonly nextRunId: string };
+
 export interface RegisterWorker {
   readonly workerId: string;
   readonly namespace: string;

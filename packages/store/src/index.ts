@@ -10,6 +10,7 @@ export {
   waitForDatabase,
 } from './database/wait-for-database.js';
 export * from './model.js';
+export { chainEnd } from './reads/chain-end.js';
 export { diagnose } from './reads/diagnose.js';
 export { endedAmong } from './reads/ended-among.js';
 export {
@@ -80,6 +81,7 @@ export {
 } from './transitions/promises/settle-promises.js';
 export { cancelRuns } from './transitions/runs/cancel-runs.js';
 export { claimRuns } from './transitions/runs/claim-runs.js';
+export { continueRuns } from './transitions/runs/continue-runs.js';
 export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions/runs/delete-runs.js';
 export { endRuns } from './transitions/runs/end-runs.js';
 export { endRunsWithStep } from './transitions/runs/end-runs-with-step.js';

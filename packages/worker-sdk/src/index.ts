@@ -18,6 +18,7 @@ export { devalueCodec } from './codec/devalue-codec.js';
 export { type GzipCodecOptions, gzipCodec } from './codec/gzip-codec.js';
 export { jsonCodec } from './codec/json-codec.js';
 export type {
+  ContinueOptions,
   DurablePromise,
   EventWaitOptions,
   HandleOptions,

@@ -8,6 +8,8 @@ import type {
   CancelRun,
   CancelRunOutcome,
   ClosedChild,
+  ContinueRun,
+  ContinueRunOutcome,
   EndRun,
   EndRunOutcome,
   EndRunWithStep,
@@ -185,6 +187,15 @@ export function afterRetryRun(_: unknown, outcome: RetryRunOutcome): readonly Ef
 
 export function afterRestart(_: unknown, outcome: RestartRunOutcome): readonly Effect[] {
   return outcome.kind === 'restarted' ? runnableAgain(outcome) : NONE;
+}
+
+/** Callers that wait for the run read that it was continued, and wait for its successor. */
+export function afterContinue({ runId, startDelayMs }: ContinueRun, outcome: ContinueRunOutcome): readonly Effect[] {
+  if (outcome.kind !== 'continued') return outcome.kind === 'already_continued' ? [{ kind: 'ended', runId }] : NONE;
+  const effects: Effect[] = [{ kind: 'ended', runId }, ...runnableAgain(outcome)];
+  if (startDelayMs > 0) effects.push({ kind: 'wakes', inMs: startDelayMs });
+  if (outcome.hasChildren) effects.push({ kind: 'relatives', runId, hasParent: false, hasChildren: true });
+  return effects;
 }
 
 function runnableAgain(run: {

@@ -9,6 +9,7 @@ import {
   cancelRuns,
   closeChildren,
   completeSteps,
+  continueRuns,
   type Database,
   deleteRuns,
   endRuns,
@@ -166,6 +167,14 @@ export const commandTable = {
     bytes: ({ step, end }) => payloadBytes(step.output) + payloadBytes(end.output),
     transition: endRunsWithStep,
     effects: after.afterEndWithStep,
+  }),
+  continueRun: kind({
+    name: 'ContinueWorkflow',
+    key: byRun,
+    ordered: true,
+    bytes: (run) => payloadBytes(run.input),
+    transition: continueRuns,
+    effects: after.afterContinue,
   }),
   retryRunAttempt: kind({
     name: 'FailWorkflow',

@@ -8,6 +8,8 @@ import {
   type WorkerService,
 } from '@perdure/proto';
 import {
+  type ContinueRun,
+  type ContinueRunOutcome,
   type EndRun,
   type EndRunOutcome,
   type EndRunWithStep,
@@ -41,7 +43,14 @@ export function leasedRuns(
   context: ServerContext,
 ): Pick<
   Handlers<typeof WorkerService>,
-  'getMemo' | 'observeCancel' | 'suspendRun' | 'completeWorkflow' | 'failWorkflow' | 'confirmCancel' | 'releaseRun'
+  | 'getMemo'
+  | 'observeCancel'
+  | 'suspendRun'
+  | 'completeWorkflow'
+  | 'failWorkflow'
+  | 'confirmCancel'
+  | 'continueWorkflow'
+  | 'releaseRun'
 > {
   const { db, commands } = context;
   const completeWorkflow = answering(context, decoders.decodeCompleteWorkflow, commands.endRun, runEnded);
@@ -77,6 +86,7 @@ export function leasedRuns(
       refuseIfFenced(failing.command, await commands.retryRunAttempt(failing.command));
       return { status: RunStatus.SLEEPING };
     },
+    continueWorkflow: answering(context, decoders.decodeContinueWorkflow, commands.continueRun, runContinued),
     confirmCancel: answering(context, decoders.decodeConfirmCancel, commands.endRun, runEnded),
     releaseRun: answering(context, decoders.decodeReleaseRun, commands.releaseRun, runReleased),
   };
@@ -105,6 +115,16 @@ function cancelObserved(command: ObserveCancel, outcome: ObserveCancelOutcome): 
   if (outcome.kind === 'cancel_not_requested') throw cancelNotRequested(command.runId);
   refuseIfFenced(command, outcome);
   return ACKNOWLEDGED;
+}
+
+function runContinued(command: ContinueRun, outcome: ContinueRunOutcome): { readonly nextRunId: string } {
+  switch (outcome.kind) {
+    case 'continued':
+    case 'already_continued':
+      return { nextRunId: outcome.nextRunId };
+    default:
+      throw fenceRefused(command, outcome);
+  }
 }
 
 function runReleased(command: ReleaseRun, outcome: ReleaseRunOutcome): typeof ACKNOWLEDGED {

@@ -15,6 +15,7 @@ import { runStatusNumber } from '../rpc/enums.js';
 import { runNotFound, wrongRunState } from '../rpc/outcomes.js';
 import { answering } from './answering.js';
 import { runIdOf } from './find-run.js';
+import { followingChain } from './follow-chain.js';
 
 type Request = Parameters<typeof decodeActOnRun>[1];
 
@@ -24,14 +25,16 @@ export function runActions(
 ): Pick<Handlers<typeof WorkflowService>, 'cancelRun' | 'terminateRun' | 'deleteRun'> {
   const { commands } = context;
   const acting =
-    <Outcome, Answer>(
+    <Outcome extends { readonly kind: string }, Answer>(
       submit: (command: CancelRun) => Promise<Outcome>,
       answer: (command: CancelRun, outcome: Outcome) => Answer,
     ) =>
     async (request: Request): Promise<Answer> => {
       const { ref, reason } = decode(context, (check) => decodeActOnRun(check, request));
-      const command = { namespace: ref.namespace, runId: await runIdOf(context, ref), reason };
-      return answer(command, await submit(command));
+      const { namespace } = ref;
+      const named = await runIdOf(context, ref);
+      const { runId, outcome } = await followingChain(context, named, (of) => submit({ namespace, runId: of, reason }));
+      return answer({ namespace, runId, reason }, outcome);
     };
   return {
     cancelRun: acting(commands.cancelRun, runCancelled),

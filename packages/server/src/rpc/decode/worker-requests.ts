@@ -5,6 +5,7 @@ import type {
   CompleteStepRequest,
   CompleteWorkflowRequest,
   ConfirmCancelRequest,
+  ContinueWorkflowRequest,
   FailStepRequest,
   FailWorkflowRequest,
   FinalStep,
@@ -24,6 +25,7 @@ import { StepBeginSchema } from '@perdure/proto';
 import type {
   BeginStep,
   CompleteStep,
+  ContinueRun,
   EndRun,
   EndRunWithStep,
   FailStep,
@@ -373,6 +375,19 @@ function decodeCut(check: Checker, cut: MemoCutMessage | undefined, minSeq: numb
       eventSeq: check.integer('cut.from.event_seq', cut.from?.eventSeq ?? 0, 1, MAX_INT32),
     },
     seq: check.integer('cut.seq', cut.seq, minSeq, MAX_INT32),
+  };
+}
+
+export function decodeContinueWorkflow(check: Checker, request: ContinueWorkflowRequest): ContinueRun {
+  return {
+    ...decodeLease(check, request),
+    input: check.payload('input', request.input),
+    hasOpenSteps: request.hasOpenSteps,
+    taskQueue: check.optionalId('task_queue', request.taskQueue) || null,
+    priority: request.priority === undefined ? null : check.integer('priority', request.priority, -100, 100),
+    startDelayMs: check.duration('start_delay', request.startDelay, 0),
+    runTimeoutMs: check.duration('run_timeout', request.runTimeout, null),
+    executionTimeoutMs: check.duration('execution_timeout', request.executionTimeout, null),
   };
 }
 

@@ -4,6 +4,7 @@
  * Columns of runs and steps are null where they do not matter, so that a run that nobody acts on stores nothing for them. No index of a
  * hot table is added.
  */
+import { continuations } from './0008-continuations.js';
 import { restarts } from './0008-restarts.js';
 import { retries } from './0008-retries.js';
 
@@ -72,4 +73,4 @@ create function perdure.note_action(acted_run uuid, action text, by_actor text, 
   end $$;
 `;
 
-export const control = tables + retries + restarts;
+export const control = tables + retries + restarts + continuations;

@@ -38,9 +38,14 @@ export interface RunEndingOptions {
   readonly hasWaits: boolean;
 }
 
-/** Records how the code of a run ended: COMPLETED, FAILED, CANCELLED, or another attempt of the run. */
+/** Records how the code of a run ended: COMPLETED, FAILED, CANCELLED, CONTINUED, or another attempt of the run. */
 export async function endRun(host: EndingHost, outcome: CodeOutcome, options: RunEndingOptions): Promise<ExecutionEnd> {
   if (!outcome.ok) return fail(host, outcome.error, options);
+  if (outcome.continuation !== undefined) {
+    const hasOpenSteps = options.hasWaits || host.work.count > 0;
+    await host.calls.call('continueWorkflow', { ...outcome.continuation, hasOpenSteps });
+    return 'continued';
+  }
   let output: ReturnType<typeof encodeValue>;
   try {
     const what = `The output of workflow '${options.workflow.name}'`;

@@ -18,6 +18,7 @@ export type LeasedMethod =
   | 'completeWorkflow'
   | 'failWorkflow'
   | 'confirmCancel'
+  | 'continueWorkflow'
   | 'releaseRun';
 type Fence = 'namespace' | 'runId' | 'leaseToken' | '$typeName' | '$unknown';
 /** A request without run and lease token, which every leased call carries. */
@@ -30,5 +31,6 @@ export const YIELDING: ReadonlySet<LeasedMethod> = new Set([
   'completeWorkflow',
   'failWorkflow',
   'confirmCancel',
+  'continueWorkflow',
   'releaseRun',
 ]);
