@@ -1,4 +1,4 @@
-import { RunOrigin } from '@perdure/proto';
+import { RunOrigin, RunStatus } from '@perdure/proto';
 import { signal, update, WorkflowCancelledError, workflow } from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -149,6 +149,25 @@ describe('continuing as a new run', () => {
     await reaches(handle.runId, 'WAITING');
     await handle.cancel('enough');
     await expect(handle.result({ timeout: '20s' })).rejects.toBeInstanceOf(WorkflowCancelledError);
+  });
+
+  it('takes a pause along, and is paused and resumed by any run of the chain', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const worker = await registerRawWorker(perdure, taskQueue);
+    const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue }));
+    const lease = fenceOf(await worker.claim());
+    await perdure.workflows.pauseRun({ runId, reason: 'wrong prices', actor: 'alice' });
+    const { nextRunId } = await perdure.workers.continueWorkflow({ ...lease, input: payload(1) });
+    const successor = async () => (await perdure.workflows.getRun({ runId: nextRunId })).run;
+    expect(await successor()).toMatchObject({
+      status: RunStatus.PAUSED,
+      pause: { pausedBy: 'alice', reason: 'wrong prices' },
+    });
+    expect(await perdure.workflows.resumeRun({ runId })).toMatchObject({ status: RunStatus.PENDING, resumed: true });
+    expect(await perdure.workflows.pauseRun({ runId })).toMatchObject({ status: RunStatus.PAUSED });
+    await perdure.workflows.resumeRun({ runId: nextRunId });
+    expect((await successor())?.pause).toBeUndefined();
+    expect((await worker.claim()).runId).toBe(nextRunId);
   });
 
   it('refuses options and inputs that are wrong where it is called', async () => {

@@ -114,6 +114,7 @@ describe('leases', () => {
       perdure.workers.failWorkflow({ ...fenceOf(run), failure: failure('stale'), retryAfter: {} }),
     ConfirmCancel: (run) => perdure.workers.confirmCancel(fenceOf(run)),
     ContinueWorkflow: (run) => perdure.workers.continueWorkflow(fenceOf(run)),
+    HoldRun: (run) => perdure.workers.holdRun({ ...fenceOf(run), failure: failure('stale') }),
   };
   for (const [name, write] of Object.entries(writes)) {
     it(`${name} refuses a stale lease token and changes nothing`, async () => {

@@ -340,6 +340,20 @@ describe('retrying a run that has ended', () => {
     await expect(handle.retry({ why: 'x' } as never)).rejects.toThrow("'why'");
   });
 
+  it('is no longer paused when it ended during a pause', async () => {
+    const { handle } = await started(async (ctx) => ctx.waitForSignal(go));
+    await reaches(handle.runId, 'WAITING');
+    await handle.pause({ reason: 'the printer is on fire', actor: 'alice' });
+    await handle.terminate();
+    await handle.retry({ actor: 'bob' });
+    await reaches(handle.runId, 'WAITING');
+    expect((await perdure.workflows.getRun({ runId: handle.runId })).run?.pause).toBeUndefined();
+    const { pauses } = await perdure.workflows.getHistory({ runId: handle.runId });
+    expect(pauses).toMatchObject([{ pausedBy: 'alice', resumedBy: 'bob', resumedAt: expect.anything() }]);
+    await handle.signal(go, 'done');
+    expect(await handle.result({ timeout: '20s' })).toBe('done');
+  });
+
   it('has the same answer when the call is repeated', async () => {
     const { handle } = await started(async (ctx) => ctx.step('fails', breaks('fails')));
     await failed(handle);

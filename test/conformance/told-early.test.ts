@@ -173,6 +173,44 @@ describe('a result that the code is given before it is recorded', () => {
     });
   }
 
+  for (const [what, isLazy] of [
+    ['with the end of the run', false],
+    ['before another step', true],
+  ] as const) {
+    it(`is taken back when the run was paused before it was recorded ${what}, and is drawn again after the resume`, async () => {
+      const taskQueue = newQueue();
+      const seen: string[][] = [];
+      const bodies: string[] = [];
+      const definition = workflow('paused', async (ctx) => {
+        const mine: string[] = [];
+        seen.push(mine);
+        mine.push(await ctx.step('work', () => `work ${bodies.push('work')}`, isLazy ? lazily : {}));
+        if (isLazy) await ctx.step('next', () => bodies.push('next'));
+      });
+      let isPausing = false;
+      const pausing = recording(async (runId) => {
+        if (!isPausing) return;
+        isPausing = false;
+        await perdure.client.pause({ runId });
+      });
+      await perdure.startWorker({ taskQueue, workflows: [definition], connection: pausing });
+      // The worker learns that the code returns after this step.
+      await perdure.client.execute(definition, { taskQueue });
+      seen.length = 0;
+      bodies.length = 0;
+      isPausing = true;
+      const handle = await perdure.client.start(definition, { taskQueue });
+      await until('the run to be given back', async () => (await handle.get()).status === 'PAUSED');
+      expect(await historyOf(handle.runId)).toEqual([]);
+      await handle.resume();
+      await handle.result({ timeout: '20s' });
+      expect(seen).toEqual([['work 1'], ['work 2']]);
+      expect(bodies).toEqual(['work', 'work', ...(isLazy ? ['next'] : [])]);
+      const steps = isLazy ? ['work', 'next'] : ['work'];
+      expect(await historyOf(handle.runId)).toEqual(steps.map((step) => `${step}/1 COMPLETED`));
+    });
+  }
+
   it('does not keep bodies that are under way from being recorded when it is taken back', async () => {
     const taskQueue = newQueue();
     const isCancelled = gate();

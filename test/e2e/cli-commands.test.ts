@@ -262,7 +262,6 @@ describe('commands', { timeout: 120_000 }, () => {
     ['run list --nope', 2],
     ['run list -o xml', 2],
     ['run list --status none', 2],
-    ['run list --status paused', 2],
     ['run list --since whenever', 2],
     ['run list --limit -1', 2],
     ['run list --cursor nonsense', 2],
@@ -477,6 +476,7 @@ describe('commands', { timeout: 120_000 }, () => {
     const history = (await cli(`run history ${runId}`)).output;
     expect(history).toMatch(/update +UPDATE +COMPLETED .* got sign from \S+@\S+/);
     expect(history).toMatch(/got close from \S+@\S+/);
+    expect((await cli(`run watch ${runId}`)).output).toMatch(/step update COMPLETED .*got sign from \S+@\S+/);
     expect((await cli('run update book sign 1')).errors).toContain('has ended');
   });
 

@@ -130,6 +130,7 @@ export function interrupting(options: InterruptionsOptions): Connection {
           renewed: false,
           cancelRequested: false,
           hasArrivals: false,
+          paused: false,
         };
         return isOver[n] ? { ...dead, runId: lease.runId, leaseToken: lease.leaseToken } : (states.shift() as never);
       });

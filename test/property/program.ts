@@ -1,4 +1,10 @@
-import { CancelledError, StepTimeoutError, TerminalError, type WorkflowContext } from '@perdure/worker-sdk';
+import {
+  CancelledError,
+  ChildFailedError,
+  StepTimeoutError,
+  TerminalError,
+  type WorkflowContext,
+} from '@perdure/worker-sdk';
 import type { Seeded } from '../support/seeded.js';
 
 /** A random workflow, as a tree that {@link interpret} executes. */
@@ -7,6 +13,8 @@ export type Program =
   | { readonly kind: 'sleep'; readonly name: string; readonly ms: number }
   /** `timeoutMs` null: waits until there is one. Events have the run's id as their key. */
   | { readonly kind: 'signal' | 'event' | 'promise'; readonly name: string; readonly timeoutMs: number | null }
+  /** A child, which fails or returns its name; the code sees no more of its error than that. */
+  | { readonly kind: 'child'; readonly name: string; readonly fails: boolean }
   | { readonly kind: 'sequence' | 'all' | 'settled' | 'race'; readonly children: readonly Program[] }
   | { readonly kind: 'try'; readonly body: Program; readonly handler: Program }
   | { readonly kind: 'finally'; readonly body: Program; readonly cleanup: Program }
@@ -39,11 +47,19 @@ const NAMES = ['a', 'b', 'c', 'd', 'e'];
 /** Long enough to give the run back. */
 const SLEEPS_MS = [0, 5, 250, 300];
 export const SIGNALS = ['ping', 'pong'] as const;
+/** What a child is given. */
+export interface ChildInput {
+  readonly name: string;
+  readonly fails: boolean;
+}
 
 export function randomProgram(random: Seeded, flavour: Flavour, depth = 0): Program {
   const again = () => randomProgram(random, flavour, depth + 1);
   const children = () => Array.from({ length: 2 + random.below(2) }, again);
   const dice = depth >= 3 ? random.below(5) - 1 : depth === 0 ? 4 + random.below(7) : random.below(12) - 1;
+  if (dice < 0 && random.chance(0.25)) {
+    return { kind: 'child', name: random.pick(['son', 'daughter']), fails: random.chance(0.2) };
+  }
   if (dice < 0) {
     // Whether a signal comes in time is a race.
     const timeoutMs = flavour.races ? random.pick([null, null, 0, 20, 300]) : null;
@@ -93,7 +109,7 @@ export interface World {
 
 type Ctx = Pick<
   WorkflowContext,
-  'step' | 'sleep' | 'waitForSignal' | 'waitForEvent' | 'promise' | 'uncancellable' | 'signal'
+  'step' | 'sleep' | 'child' | 'waitForSignal' | 'waitForEvent' | 'promise' | 'uncancellable' | 'signal'
 >;
 
 /** Executes a program, and notes everything that its code sees. */
@@ -129,6 +145,15 @@ export async function interpret(program: Program, ctx: Ctx, world: World, trace:
         return promise.result();
       };
       return (await see(wait)) === null ? 'nothing' : name;
+    }
+    case 'child': {
+      const { name, fails } = program;
+      const call = () =>
+        ctx.child<string>('child', { name, fails }, { name }).catch((error: unknown) => {
+          // The run id in its message is another one in each attempt of the run.
+          throw error instanceof ChildFailedError ? new Error(`${name} ${error.name}`, { cause: error }) : error;
+        });
+      return see(call);
     }
     case 'sequence': {
       const values: unknown[] = [];
@@ -233,6 +258,10 @@ export async function referenceOf(program: Program): Promise<string> {
   const ctx = {
     signal: new AbortController().signal,
     sleep: () => Promise.resolve(),
+    child(_: string, { name, fails }: ChildInput) {
+      idOf(name);
+      return fails ? Promise.reject(new ChildFailedError()) : Promise.resolve(name);
+    },
     waitForSignal: () => Promise.resolve(1),
     waitForEvent: () => Promise.resolve(1),
     promise: () => ({ id: '', result: () => Promise.resolve(1) }),

@@ -6,13 +6,15 @@ import {
   StepKind,
   StepStatus,
 } from '@perdure/proto';
-import { type Worker, type WorkflowContext, workflow } from '@perdure/worker-sdk';
+import { TerminalError, type Worker, type WorkflowContext, workflow } from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { Seeded } from '../support/seeded.js';
+import { until } from '../support/until.js';
 import { interrupting } from './interruptions.js';
 import {
+  type ChildInput,
   type Flavour,
   interpret,
   isDeterministic,
@@ -158,6 +160,10 @@ describe('what the code of a run has seen', () => {
       return { value, trace };
     };
     const workflows = [
+      workflow('child', async (ctx, { name, fails }: ChildInput) => {
+        if (fails) throw new TerminalError('It fails.');
+        return ctx.step('name', () => name);
+      }),
       workflow('once', handler),
       workflow('again', { retry: { maxAttempts: RUN_ATTEMPTS, initial: 1, jitter: 0 } }, handler),
     ];
@@ -236,6 +242,12 @@ describe('what the code of a run has seen', () => {
     };
     await Promise.all(Array.from({ length: AT_ONCE }, lane));
     feeder();
+    // Children outlive no parent: their cancel is requested when it ends, and they end by themselves.
+    await until('the children of ended runs to end', async () => {
+      const rows = await perdure.database.sql`
+        select 1 from perdure.workflow_runs where parent_run_id is not null and finished_at is null limit 1`;
+      return rows.length === 0;
+    });
     await Promise.all(workers.map((worker) => worker.shutdown(0)));
     return problems;
   }

@@ -4,6 +4,7 @@ import {
   continueRuns,
   endRuns,
   type LeaseRef,
+  pauseRuns,
   sendSignals,
   sendUpdates,
   startRuns,
@@ -98,6 +99,23 @@ describe('continuing as a new run races', () => {
         else {
           expect(cancelled).toMatchObject({ kind: 'wrong_state', status: 'CONTINUED' });
           expect(successor?.cancelled).toBe(false);
+        }
+      },
+    );
+  });
+
+  it('a pause: the successor is paused, or the pause is refused because the run has continued', async () => {
+    await race(
+      async ({ runId }) => (await pauseRuns(store.db, [{ namespace, runId, reason: 'why', by: 'alice' }]))[0],
+      async ({ runId }, continued, paused) => {
+        expect(continued.kind).toBe('continued');
+        const pauses = await store.database.sql<{ paused_by: string }[]>`
+          select p.paused_by from perdure.workflow_runs r join perdure.run_pauses p on p.run_id = r.run_id
+          where r.workflow_id = ${runId} and r.finished_at is null and r.paused_at = p.paused_at and p.resumed_at is null`;
+        if (paused?.kind === 'paused') expect(pauses).toMatchObject([{ paused_by: 'alice' }]);
+        else {
+          expect(paused).toEqual({ kind: 'run_closed', status: 'CONTINUED' });
+          expect(pauses).toEqual([]);
         }
       },
     );

@@ -40,6 +40,7 @@ const run = (fields: Partial<Run>): Run => ({
   firstRunId: null,
   nextRunId: null,
   retriedAt: null,
+  pause: null,
   ...fields,
 });
 const step = (fields: Partial<StepAttempt>): StepAttempt => ({
@@ -81,6 +82,7 @@ const worker = (fields: Partial<WorkerWithRuns> = {}): WorkerWithRuns => ({
   ...fields,
 });
 const facts = (fields: Partial<RunFacts> = {}): RunFacts => ({
+  pauses: [],
   now: NOW,
   currentSteps: [],
   completedSteps: 0,

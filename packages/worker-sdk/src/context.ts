@@ -192,7 +192,7 @@ export interface WorkflowContext {
   ): Promise<void>;
   /**
    * Handles an update of the run, from now on: the handler is called for each, in the order of sending, and what it returns or throws is
-   * the answer to whoever sent it. Several handlers may be at work at once. The run ends when every update that it has received is answered.
+   * the answer to its sender. Several handlers may be at work at once. The run ends when every update that it has received is answered.
    *
    * @param update made with `update(name)`, or its name
    * @param handler part of the workflow's code: deterministic, with steps and sleeps; a replay calls it again

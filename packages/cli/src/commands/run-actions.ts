@@ -10,7 +10,8 @@ import { runIdOf, type Session, withRun, withSession } from '../session.js';
 import { idsOf } from './ids.js';
 import { sender } from './run-messages.js';
 
-interface Done {
+/** What became of a run. */
+export interface Done {
   /** For programs. */
   readonly status: string;
   /** For tables. */
@@ -96,23 +97,33 @@ export function addActions(run: Command): void {
     if (takesWorkflowId) command.option('-w, --workflow-id <id>', 'of the new run; default: the same');
     command.action((ids: string[], options: { reason?: string; workflowId?: string }, invoked: Command) =>
       withSession(invoked, async (session) => {
-        let refused: RpcError | undefined;
-        const all = await idsOf(ids);
-        for (const id of all) {
-          try {
-            const { status, text, newRunId } = await act(session, id, options.reason ?? '', options.workflowId ?? '');
-            const json = { id, status, ...(newRunId === undefined ? {} : { newRunId }) };
-            printOne(session.output, { id: newRunId ?? id, json, text: `${id} ${text}` });
-          } catch (error) {
-            // One refusal must not keep the command from the other runs.
-            if (!(error instanceof RpcError) || error.isTransient || all.length === 1) throw error;
-            process.stderr.write(`${pc.red('error')} ${error.message}\n`);
-            refused = error;
-          }
-        }
-        if (refused !== undefined)
-          throw new CliError(`Some runs could not be ${done}; see the errors above.`, EXIT.refused);
+        await actOnRuns(session, await idsOf(ids), done, (id) =>
+          act(session, id, options.reason ?? '', options.workflowId ?? ''),
+        );
       }),
     );
   }
+}
+
+/** @param done completes "could not be …" */
+export async function actOnRuns(
+  session: Session,
+  ids: readonly string[],
+  done: string,
+  act: (id: string) => Promise<Done>,
+): Promise<void> {
+  let refused: RpcError | undefined;
+  for (const id of ids) {
+    try {
+      const { status, text, newRunId } = await act(id);
+      const json = { id, status, ...(newRunId === undefined ? {} : { newRunId }) };
+      printOne(session.output, { id: newRunId ?? id, json, text: `${id} ${text}` });
+    } catch (error) {
+      // One refusal must not keep the command from the other runs.
+      if (!(error instanceof RpcError) || error.isTransient || ids.length === 1) throw error;
+      process.stderr.write(`${pc.red('error')} ${error.message}\n`);
+      refused = error;
+    }
+  }
+  if (refused !== undefined) throw new CliError(`Some runs could not be ${done}; see the errors above.`, EXIT.refused);
 }

@@ -12,6 +12,7 @@ const COLOURS: Readonly<Record<string, (text: string) => string>> = {
   TIMED_OUT: pc.yellow,
   PENDING: pc.magenta,
   CONTINUED: pc.green,
+  PAUSED: pc.yellow,
 };
 
 export const runStatusText = (status: RunStatus): string => coloured(RunStatus[status]);
@@ -27,12 +28,13 @@ function coloured(status: string | undefined): string {
   return (COLOURS[text] ?? ((plain: string) => plain))(text);
 }
 
-/** Statuses to filter by. Nothing reaches PAUSED yet, so it is not offered. */
+/** Statuses to filter by. */
 export const OFFERED_STATUSES: readonly RunStatus[] = [
   RunStatus.PENDING,
   RunStatus.RUNNING,
   RunStatus.SLEEPING,
   RunStatus.WAITING,
+  RunStatus.PAUSED,
   RunStatus.COMPLETED,
   RunStatus.FAILED,
   RunStatus.CANCELLED,

@@ -1,5 +1,6 @@
 /** Protobuf enum numbers ↔ the store's names. The arrays are indexed by the number; 0 is UNSPECIFIED everywhere. */
 import {
+  DispatchKind as DispatchKindNumber,
   ErrorReason,
   FailureReason as FailureReasonNumber,
   ParentClose as ParentCloseNumber,
@@ -12,6 +13,7 @@ import {
   WorkerStatus as WorkerStatusNumber,
 } from '@perdure/proto';
 import type {
+  DispatchKind,
   FailureReason,
   ParentClose,
   RunActionKind,
@@ -55,6 +57,9 @@ const runOrigins = names<RunOrigin>(RunOriginNumber);
 export const runOriginNumber: Readonly<Record<RunOrigin, RunOriginNumber>> = numbers(runOrigins);
 const runActionKinds = names<RunActionKind>(RunActionKindNumber);
 export const runActionKindNumber: Readonly<Record<RunActionKind, RunActionKindNumber>> = numbers(runActionKinds);
+export const dispatchKindNumber: Readonly<Record<DispatchKind, DispatchKindNumber>> = numbers(
+  names<DispatchKind>(DispatchKindNumber),
+);
 export const reusePolicies = names<WorkflowIdReusePolicy>(ReusePolicyNumber);
 
 /** The name of a reason in ErrorInfo, for example `LEASE_LOST`. */

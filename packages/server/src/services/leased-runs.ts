@@ -15,6 +15,8 @@ import {
   type EndRunWithStep,
   type EndRunWithStepOutcome,
   type FenceOutcome,
+  type HoldRun,
+  type HoldRunOutcome,
   type LeaseRef,
   type ObserveCancel,
   type ObserveCancelOutcome,
@@ -51,6 +53,7 @@ export function leasedRuns(
   | 'confirmCancel'
   | 'continueWorkflow'
   | 'releaseRun'
+  | 'holdRun'
 > {
   const { db, commands } = context;
   const completeWorkflow = answering(context, decoders.decodeCompleteWorkflow, commands.endRun, runEnded);
@@ -89,6 +92,7 @@ export function leasedRuns(
     continueWorkflow: answering(context, decoders.decodeContinueWorkflow, commands.continueRun, runContinued),
     confirmCancel: answering(context, decoders.decodeConfirmCancel, commands.endRun, runEnded),
     releaseRun: answering(context, decoders.decodeReleaseRun, commands.releaseRun, runReleased),
+    holdRun: answering(context, decoders.decodeHoldRun, commands.holdRun, runHeld),
   };
 }
 
@@ -105,6 +109,7 @@ function runEndedWithStep({ step, end }: EndRunWithStep, outcome: EndRunWithStep
     case 'step_mismatch':
     case 'wrong_attempt':
     case 'cancel_requested':
+    case 'paused':
       throw beginRefused(step, outcome);
     default:
       return runEnded(end, outcome);
@@ -128,6 +133,11 @@ function runContinued(command: ContinueRun, outcome: ContinueRunOutcome): { read
 }
 
 function runReleased(command: ReleaseRun, outcome: ReleaseRunOutcome): typeof ACKNOWLEDGED {
+  refuseIfFenced(command, outcome);
+  return ACKNOWLEDGED;
+}
+
+function runHeld(command: HoldRun, outcome: HoldRunOutcome): typeof ACKNOWLEDGED {
   refuseIfFenced(command, outcome);
   return ACKNOWLEDGED;
 }

@@ -1,11 +1,13 @@
 /** Parameters and results of the read queries. */
 import type { MemoCursor } from '../commands.js';
 import type {
+  DispatchPause,
   Failure,
   MemoEntry,
   Payload,
   RecordedAction,
   Run,
+  RunPause,
   RunStatus,
   StepAttempt,
   Worker,
@@ -36,6 +38,8 @@ export interface RunFilter {
   readonly build: string | null;
   /** Children of this run. */
   readonly parentRunId: string | null;
+  /** Only runs that are held: paused, because their worker could not continue them. */
+  readonly held: boolean;
   readonly createdAfter: Date | null;
   readonly createdBefore: Date | null;
 }
@@ -84,6 +88,8 @@ export interface RunFacts {
   readonly reapersAlive: number;
   /** What people did to the run, newest first. */
   readonly actions: readonly RecordedAction[];
+  /** Pauses of its task queue and its workflow type. */
+  readonly pauses: readonly DispatchPause[];
 }
 
 export interface WorkerFilter {
@@ -141,6 +147,18 @@ export interface Diagnosis {
   readonly withoutWorker: readonly RunsWithoutWorker[];
   /** The largest 100 groups among the newest 10,000 FAILED runs. */
   readonly failed: readonly FailedRuns[];
+  /** The largest 100 groups among the newest 10,000 paused runs. */
+  readonly paused: readonly PausedRuns[];
+  /** Task queues and workflow types that are paused. */
+  readonly pauses: readonly DispatchPause[];
+}
+export interface PausedRuns {
+  readonly workflowType: string;
+  /** Their worker could not continue them. */
+  readonly held: boolean;
+  readonly runs: number;
+  readonly newestRunId: string;
+  readonly newest: RunPause;
 }
 export interface RunsWithoutWorker {
   readonly taskQueue: string;

@@ -1,13 +1,14 @@
 import { payloadOf } from '../database/payload-columns.js';
 import type { Failure, Origin, Parent, ParentClose, Run, RunOrigin, RunStatus, YieldReason } from '../model.js';
+import { OPEN_PAUSE, type OpenPauseJson, openPauseOf, shownStatus } from './run-pauses.js';
 
 /** Columns of a run without its payloads, for a table aliased `r`. */
 export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_type, r.build, r.task_queue, r.priority,
-    r.status, r.yield_reason, r.attempt, r.lease_token, r.leased_by, r.lease_expires_at, r.available_at, r.wake_at,
+    ${shownStatus('r')} as status, r.yield_reason, r.attempt, r.lease_token, r.leased_by, r.lease_expires_at, r.available_at, r.wake_at,
     r.run_deadline_at, r.execution_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases, r.retries,
     r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure, r.last_release_reason,
     r.parent_run_id, r.parent_step_id, r.parent_close, r.origin_run_id, r.origin_kind, r.origin_step, r.first_run_id, r.next_run_id,
-    r.reopened_at`;
+    r.reopened_at, ${OPEN_PAUSE} as pause`;
 
 export interface RunRow {
   readonly run_id: string;
@@ -46,6 +47,7 @@ export interface RunRow {
   readonly first_run_id: string | null;
   readonly next_run_id: string | null;
   readonly reopened_at: Date | null;
+  readonly pause: OpenPauseJson | null;
   readonly input?: Uint8Array | null;
   readonly input_encoding?: string | null;
   readonly output?: Uint8Array | null;
@@ -86,6 +88,7 @@ export function runOf(row: RunRow): Run {
     firstRunId: row.first_run_id,
     nextRunId: row.next_run_id,
     retriedAt: row.reopened_at,
+    pause: openPauseOf(row.pause),
     ...(row.input === undefined ? {} : { input: payloadOf(row.input, row.input_encoding) }),
     ...(row.output === undefined ? {} : { output: payloadOf(row.output, row.output_encoding) }),
   };

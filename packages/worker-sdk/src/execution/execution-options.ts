@@ -7,6 +7,7 @@ import type { Workflow } from '../workflow.js';
 import type { LastSteps } from './end/last-steps.js';
 import type { HeldRun } from './held-run.js';
 import type { Lease } from './lease/lease.js';
+import type { Fault } from './run/faults.js';
 
 export interface RunExecutionOptions {
   readonly leased: LeasedRun;
@@ -28,8 +29,10 @@ export interface RunExecutionOptions {
   readonly maxPayloadBytes: number;
   readonly log: Logger;
   readonly clock?: Clock;
-  /** Counts a fault of the run. Returns how long the run must stay away before it may be claimed again, in ms. */
-  readonly faultDelayMs: () => number;
+  /** Counts a fault of the run. */
+  readonly nextFault: () => Fault;
+  /** What becomes of a run whose code no longer fits what is recorded. */
+  readonly onNonDeterminism: 'hold' | 'fail';
   /** Sends what `heartbeats` holds now. */
   readonly flushHeartbeats: (run: HeldRun) => Promise<void>;
 }

@@ -54,7 +54,7 @@ export class RunExecution
   readonly cancellation = new Cancellation();
   readonly work = new WorkCount(() => {
     if (this.#isRewinding) this.#releaseWhenIdle();
-    else if (this.#waits.size > 0) this.#delivery.recheck();
+    else if (this.#waits.size > 0 || this.#isPaused) this.#delivery.recheck();
   });
   readonly #program = new Program();
   readonly arrivals: Arrivals;
@@ -65,7 +65,9 @@ export class RunExecution
   /** Made on demand: most runs set no state and take no updates. */
   #state: RunState | undefined;
   #updates: Updates | undefined;
-  /** The end of the run is being recorded. */
+  /** The run is paused, and given back when its bodies have ended. */
+  #isPaused = false;
+  /** The end of the run is being recorded, or it is given back. */
   #isFinishing = false;
   /** The code has been given a result that will not be recorded: it goes no further. */
   #isRewinding = false;
@@ -84,7 +86,7 @@ export class RunExecution
     this.codec = options.codec;
     this.limit = new PayloadLimit(options.maxPayloadBytes);
     this.reports = new BodyReports(leased.runId, this.codec, this.limit, () => options.flushHeartbeats(this));
-    this.faults = new Faults(this, options.transport, options.faultDelayMs);
+    this.faults = new Faults(this, options);
     this.#waits = new Waits(
       () => this.#delivery.recheck(),
       (stepId) => this.arrivals.timedOut(stepId),
@@ -107,6 +109,10 @@ export class RunExecution
 
   get isIdle(): boolean {
     return !this.#hasEnded && !this.#isFinishing && !this.#isRewinding && this.work.isZero;
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused;
   }
 
   get seq(): number {
@@ -204,6 +210,13 @@ export class RunExecution
     if (!this.#hasEnded) this.#cancelRequest.receive();
   }
 
+  /** Steps that have begun end and are recorded; then the run is given back. A replay continues it when it is resumed. */
+  pause(): void {
+    if (this.#hasEnded || this.#isPaused) return;
+    this.#isPaused = true;
+    this.#delivery.recheck();
+  }
+
   arrived(): void {
     if (!this.#hasEnded) this.arrivals.hint();
   }
@@ -223,7 +236,7 @@ export class RunExecution
       return opened;
     }
     const { runId } = this.facts.run;
-    this.faults.failNonDeterministic(
+    this.faults.nonDeterministic(
       `${opened.mismatch} (run ${runId}). Rename the step, or run the code that began the run.`,
     );
     return undefined;
@@ -331,10 +344,23 @@ export class RunExecution
     const onIdle = () => {
       this.#sendKept();
       this.#state?.send();
-      this.#suspension.onIdle();
+      if (this.#isPaused) this.#giveBack();
+      else this.#suspension.onIdle();
     };
-    const wantsIdle = () => this.#waits.size > 0 || this.unrecorded.keptCount > 0;
+    const wantsIdle = () => this.#waits.size > 0 || this.#isPaused || this.unrecorded.keptCount > 0;
     return new DeliveryQueue(recorded, onIdle, wantsIdle, this.clock);
+  }
+
+  /** The run is paused. @see pause */
+  #giveBack(): void {
+    if (!this.isIdle || !this.#suspension.isLive || !this.beginFinish()) return;
+    void this.faults.guard(() =>
+      this.calls.exclusively(async () => {
+        if (this.#state !== undefined) await this.#state.sent();
+        await this.calls.call('releaseRun', {}, { gated: false });
+        this.end('released');
+      }),
+    );
   }
 
   async #execute(): Promise<void> {
@@ -351,8 +377,7 @@ export class RunExecution
     try {
       input = decodeValue(this.codec, leased.input);
     } catch (error) {
-      // A worker that was deployed without the right codec must not end the runs of those that have it.
-      this.faults.release('The input cannot be decoded', error);
+      this.faults.undecodable('The input cannot be decoded', error);
       return;
     }
     const context = new RunContext(this);

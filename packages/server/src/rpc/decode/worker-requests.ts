@@ -10,6 +10,7 @@ import type {
   FailWorkflowRequest,
   FinalStep,
   GetMemoRequest,
+  HoldRunRequest,
   MemoCut as MemoCutMessage,
   ObserveCancelRequest,
   PollActivityRequest,
@@ -29,6 +30,7 @@ import type {
   EndRun,
   EndRunWithStep,
   FailStep,
+  HoldRun,
   LeaseRef,
   MemoCursor,
   MemoCut,
@@ -389,6 +391,10 @@ export function decodeContinueWorkflow(check: Checker, request: ContinueWorkflow
     runTimeoutMs: check.duration('run_timeout', request.runTimeout, null),
     executionTimeoutMs: check.duration('execution_timeout', request.executionTimeout, null),
   };
+}
+
+export function decodeHoldRun(check: Checker, request: HoldRunRequest): HoldRun {
+  return { ...decodeLease(check, request), failure: decodeFailure(check, 'failure', request.failure) };
 }
 
 export function decodeReleaseRun(check: Checker, request: ReleaseRunRequest): ReleaseRun {

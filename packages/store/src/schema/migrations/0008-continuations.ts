@@ -1,7 +1,7 @@
 /** The code of a run ends it and continues as another run, in one commit. */
 export const continuations = `
 -- Ends runs as CONTINUED and starts their successors, with the same workflow ids. What nobody has received moves along: signals and
--- updates; so do the state, the parent, and a cancel request. Request ids of the last minutes are remembered by the successor, so that a
+-- updates; so do the state, the parent, a cancel request, and a pause. Request ids of the last minutes are remembered by the successor, so that a
 -- repeat does nothing twice.
 create function perdure.continue_runs(run_ids uuid[], namespaces text[], lease_tokens integer[], new_ids uuid[], inputs bytea[],
     input_encodings text[], task_queues text[], priorities integer[], start_delays_ms bigint[], run_timeouts_ms bigint[],
@@ -37,7 +37,8 @@ create function perdure.continue_runs(run_ids uuid[], namespaces text[], lease_t
     -- The old runs have left the index of open runs above, so nothing is in the way; nobody could start the id meanwhile.
     insert into perdure.workflow_runs (run_id, namespace, workflow_id, workflow_type, task_queue, priority, build, status, yield_reason,
       available_at, wake_at, run_deadline_at, execution_timeout_ms, max_lost_leases, created_at, updated_at, input, input_encoding,
-      parent_run_id, parent_step_id, parent_close, signal_seq, cancel_requested_at, cancel_reason, origin_run_id, origin_kind, first_run_id)
+      parent_run_id, parent_step_id, parent_close, signal_seq, cancel_requested_at, cancel_reason, paused_at, origin_run_id, origin_kind,
+      first_run_id)
     select c.new_id, r.namespace, r.workflow_id, r.workflow_type, coalesce(c.task_queue, r.task_queue), coalesce(c.priority, r.priority),
       r.build, case when d.is_delayed then 'SLEEPING' else 'PENDING' end, case when d.is_delayed then 'START_DELAY' end,
       case when not d.is_delayed then perdure.clock() end,
@@ -45,8 +46,8 @@ create function perdure.continue_runs(run_ids uuid[], namespaces text[], lease_t
       perdure.clock() + case when c.run_timeout_ms is null then r.run_deadline_at - coalesce(r.reopened_at, r.created_at)
         when c.run_timeout_ms > 0 then c.run_timeout_ms * interval '1 ms' end,
       coalesce(c.execution_timeout_ms, r.execution_timeout_ms), r.max_lost_leases, perdure.clock(), perdure.clock(), c.input,
-      c.input_encoding, r.parent_run_id, r.parent_step_id, r.parent_close, r.signal_seq, r.cancel_requested_at, r.cancel_reason, r.run_id,
-      'CONTINUE', coalesce(r.first_run_id, r.run_id)
+      c.input_encoding, r.parent_run_id, r.parent_step_id, r.parent_close, r.signal_seq, r.cancel_requested_at, r.cancel_reason, r.paused_at,
+      r.run_id, 'CONTINUE', coalesce(r.first_run_id, r.run_id)
     from unnest(run_ids, new_ids, inputs, input_encodings, task_queues, priorities, start_delays_ms, run_timeouts_ms,
         execution_timeouts_ms)
       with ordinality as c(run_id, new_id, input, input_encoding, task_queue, priority, start_delay_ms, run_timeout_ms,
@@ -55,6 +56,12 @@ create function perdure.continue_runs(run_ids uuid[], namespaces text[], lease_t
     cross join lateral (select c.start_delay_ms > 0 and r.cancel_requested_at is null as is_delayed) d
     where c.ord = any(ending)
     order by r.workflow_id, r.namespace;
+
+    insert into perdure.run_pauses (run_id, seq, paused_at, paused_by, reason)
+    select c.new_id, 1, p.paused_at, p.paused_by, p.reason
+    from unnest(run_ids, new_ids) with ordinality as c(run_id, new_id, ord)
+    join perdure.run_pauses p on p.run_id = c.run_id and p.resumed_at is null
+    where c.ord = any(ending);
 
     update perdure.signals s set run_id = c.new_id
     from unnest(run_ids, new_ids) with ordinality as c(run_id, new_id, ord)

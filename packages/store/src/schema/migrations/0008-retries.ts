@@ -97,7 +97,7 @@ create function perdure.retry_run(retried_run uuid, in_namespace text, by_actor 
       update perdure.workflow_runs r
       set status = 'PENDING', available_at = perdure.clock(), finished_at = null, yield_reason = 'RUN_RETRY', attempt = r.attempt + 1,
         retries = 0, lost_leases = 0, counted_losses = 0, failure = null, end_cut = null, cancel_requested_at = null, cancel_reason = null,
-        cancel_lease_token = null, cancel_event_seq = null, suspended_by = null, arrivals_awaited = 1, children_awaited = null,
+        cancel_lease_token = null, cancel_event_seq = null, suspended_by = null, paused_at = null, arrivals_awaited = 1, children_awaited = null,
         run_deadline_at = perdure.clock() + (r.run_deadline_at - coalesce(r.reopened_at, r.created_at)), execution_deadline_at = null,
         reopened_at = perdure.clock(), updated_at = perdure.clock()
       where r.run_id = retried_run;
@@ -108,6 +108,7 @@ create function perdure.retry_run(retried_run uuid, in_namespace text, by_actor 
         where r.namespace = run.namespace and r.workflow_id = run.workflow_id and r.finished_at is null), null::float8;
       return;
     end;
+    if run.paused_at is not null then perform perdure.end_pause(retried_run, by_actor); end if;
     -- Who sent them was told that the run has ended: they must not be carried out now.
     update perdure.run_updates u
     set answer = 'REFUSED', answered_at = perdure.clock(), failure = jsonb_build_object('type', 'UpdateRefusedError',

@@ -1,6 +1,6 @@
 /**
  * Ends runs for the worker that holds them, and starts their successors in the same commit: same workflow id, another input. Signals and updates
- * that no step has received, the state, the parent and a cancel request move along. The SQL is the function `perdure.continue_runs`.
+ * that no step has received, the state, the parent, a cancel request and a pause move along. The SQL is the function `perdure.continue_runs`.
  *
  * Races closed: a replaced lease (fence); whatever is sent to the run at the same moment finds it before, or finds it CONTINUED and is
  * sent to the successor; a start of the same workflow id finds the one or the other open. A repeat is answered with the successor of the

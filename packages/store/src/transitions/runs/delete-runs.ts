@@ -102,6 +102,9 @@ const DELETE_RUNS = defineStatement(
   ),
   actions_deleted as (
     delete from perdure.run_actions a using gone g where a.run_id = g.run_id
+  ),
+  pauses_deleted as (
+    delete from perdure.run_pauses p using gone g where p.run_id = g.run_id
   )
   select j.ord::int as ord, j.status,
     case when j.verdict = 'delete' then case when g.run_id is null then 'more' else 'deleted' end else j.verdict end as verdict

@@ -2,9 +2,9 @@
  * Records the last result of a run with its end, COMPLETED: for a body that has ended before its beginning was sent, and after
  * whose result the code has returned. One commit instead of two.
  *
- * The fast path is a batch of first attempts, in runs that no cancel is requested for, with nothing else open: one plain UPDATE that
- * fences in its WHERE, and an INSERT of the steps of the runs that it ended. A step that exists already violates a unique key, which
- * undoes the statement. Whenever the statement did not write everything, each command is judged, in two statements: the step as by
+ * The fast path is a batch of first attempts, in runs that are neither paused nor being cancelled, with nothing else open: one plain
+ * UPDATE that fences in its WHERE, and an INSERT of the steps of the runs that it ended. A step that exists already violates a unique
+ * key, which undoes the statement. Whenever the statement did not write everything, each command is judged, in two statements: the step as by
  * {@link recordSteps}, and then, unless it was refused, the end as by {@link endRuns}. What the fast path has written is then found as
  * ended. A crash between the two statements leaves a recorded result in an open run.
  *
@@ -32,7 +32,7 @@ const COMPLETE_RUNS_WITH_STEP = defineStatement(
         event_seq, run_output, run_output_encoding)
     join perdure.workflow_runs o on o.run_id = c.run_id and o.lease_token = c.lease_token
     where r.run_id = c.run_id and r.namespace = c.namespace and r.lease_token = c.lease_token and r.status = 'RUNNING'
-      and r.cancel_requested_at is null
+      and r.cancel_requested_at is null and r.paused_at is null
     returning c.*, o.leased_by as worker_id, r.parent_run_id is not null as has_parent, r.has_children
   ),
   recorded as (

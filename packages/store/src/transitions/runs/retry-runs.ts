@@ -3,7 +3,7 @@
  * that keep their outcomes; what is cut stays in the history. The worker has sent the place with the end; see `perdure.retry_cut`
  * for runs that ended without their worker. The SQL is the function `perdure.retry_run`.
  *
- * The cancel request is taken back. Retries, lost leases and both timeouts count anew. Updates that no step had received are refused. A parent
+ * The cancel request is taken back, and a pause is over. Retries, lost leases and both timeouts count anew. Updates that no step had received are refused. A parent
  * has been told of the end before, and children are closed: a retried child is no longer awaited.
  *
  * Races closed: a start of the same workflow id (the unique index of open runs decides; starts with a reuse policy also wait for the

@@ -262,7 +262,7 @@ export class RunContext implements Continuable {
     };
   }
 
-  /** A body may give the id of a promise away, so it begins when all promises are recorded: whoever gets an id can settle it. */
+  /** A body may give the id of a promise away, so it begins when all promises are recorded: anyone who gets an id can settle it. */
   #afterPromises<T>(body: (step: StepContext) => T): (step: StepContext) => T | Promise<T> {
     if (this.#unrecorded === undefined || this.#unrecorded.size === 0) return body;
     const recorded = Promise.all(this.#unrecorded);

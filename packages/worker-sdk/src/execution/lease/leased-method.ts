@@ -19,7 +19,8 @@ export type LeasedMethod =
   | 'failWorkflow'
   | 'confirmCancel'
   | 'continueWorkflow'
-  | 'releaseRun';
+  | 'releaseRun'
+  | 'holdRun';
 type Fence = 'namespace' | 'runId' | 'leaseToken' | '$typeName' | '$unknown';
 /** A request without run and lease token, which every leased call carries. */
 export type RequestOf<K extends LeasedMethod> = Omit<Parameters<WorkerTransport[K]>[0], Fence>;
@@ -33,4 +34,5 @@ export const YIELDING: ReadonlySet<LeasedMethod> = new Set([
   'confirmCancel',
   'continueWorkflow',
   'releaseRun',
+  'holdRun',
 ]);

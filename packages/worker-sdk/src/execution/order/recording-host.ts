@@ -16,6 +16,8 @@ export interface RecordingHost {
   readonly faults: Faults;
   /** The server says that a cancel is requested. */
   cancel(): void;
+  /** The server says that the run is paused. */
+  pause(): void;
   /** Ms until a time of the database's clock. */
   untilMs(time: Date): number;
 }

@@ -61,7 +61,7 @@ export function deliverOutcome(host: StepHost, { settle, acceptsJson, options }:
         const isPlain = acceptsJson && isJson(recorded.output?.encoding ?? '');
         settle.resolve(decodeValue(isPlain ? jsonCodec : host.codec, recorded.output), recorded.update);
       } catch (error) {
-        host.faults.release(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
+        host.faults.undecodable(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
       }
       return;
     case StepStatus.TIMED_OUT:

@@ -1,7 +1,7 @@
 import { type CompleteStepResponse, dateOf, durationOf, StepKind } from '@perdure/proto';
 import { encodeValue } from '../../codec/payload.js';
 import { MAX_DURATION_MS } from '../../duration.js';
-import { CancelledError } from '../../errors/errors.js';
+import { CancelledError, LeaseLostError } from '../../errors/errors.js';
 import { errorOf, failureOf, markNonRetryable } from '../../errors/failure.js';
 import { RpcError } from '../../rpc/rpc-error.js';
 import { type BodyResult, StepBody } from '../body/step-body.js';
@@ -14,7 +14,7 @@ import type { StepCall, StepHost } from './step-host.js';
 
 export type AttemptEnd =
   | { readonly kind: 'delivered' }
-  /** Refused, because a cancel is requested: nothing is recorded of this attempt. */
+  /** Refused, because a cancel is requested or the run is paused: nothing is recorded of this attempt. */
   | { readonly kind: 'not_begun' }
   | { readonly kind: 'retry'; readonly delayMs: number };
 
@@ -82,7 +82,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
     this.#beginTimer = setImmediate(() => {
       // A refusal must not have to wait for the body to end.
       void this.#host.faults.guard(async () => {
-        if (!(await this.#recordBegin())) this.#body.abort(new CancelledError());
+        if (!(await this.#recordBegin())) this.#body.abort(this.#host.isPaused ? paused() : new CancelledError());
       });
     });
   }
@@ -142,7 +142,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
   #mayBeEarly(ticket: ResultTicket): boolean {
     const { step, options } = this.#call;
     const host = this.#host;
-    if (host.cancellation.isRequested || !Unrecorded.mayKeep(this.request)) return false;
+    if (host.cancellation.isRequested || host.isPaused || !Unrecorded.mayKeep(this.request)) return false;
     return options.isLazy || host.foretellsEnd(step.stepId, ticket);
   }
 
@@ -195,9 +195,8 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
   /** The completion is refused. */
   onError(error: unknown): void {
     if (!this.#isEarly) this.#ticket?.release();
-    if (!isCancelRequested(error)) throw error;
-    this.#host.cancel();
-    // A replay shows the code that the step is cancelled.
+    this.#onRefusal(error);
+    // A replay shows the code that the step is cancelled, or executes it when the run is resumed.
     if (this.#isEarly) this.#host.rewind();
     this.#onEnd({ kind: this.#isEarly ? 'delivered' : 'not_begun' });
   }
@@ -225,7 +224,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
   /**
    * Records the beginning, once.
    *
-   * @returns false when a cancel is requested, so that the attempt may not begin
+   * @returns false when a cancel is requested or the run is paused, so that the attempt may not begin
    */
   #recordBegin(): Promise<boolean> {
     this.#beginRecorded ??= this.#sendBegin();
@@ -243,19 +242,25 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
       });
       return true;
     } catch (error) {
-      if (!isCancelRequested(error)) throw error;
-      this.#host.cancel();
+      this.#onRefusal(error);
       return false;
     }
   }
+
+  /** @throws what does not mean that the attempt may not begin */
+  #onRefusal(error: unknown): void {
+    const reason = error instanceof RpcError ? error.reason : undefined;
+    if (reason === 'CANCEL_REQUESTED') this.#host.cancel();
+    else if (reason === 'RUN_PAUSED') this.#host.pause();
+    else throw error;
+  }
 }
+
+const paused = (): Error =>
+  new LeaseLostError('The run is paused. This attempt was not recorded; the step is executed when the run is resumed.');
 
 /** The body began on recorded results, so what came of it does not wait. */
 const RESULT = { isResult: true } as const;
-
-function isCancelRequested(error: unknown): boolean {
-  return error instanceof RpcError && error.reason === 'CANCEL_REQUESTED';
-}
 
 type EncodedOutput =
   | { readonly ok: true; readonly output: ReturnType<typeof encodeValue>; readonly copy: unknown }

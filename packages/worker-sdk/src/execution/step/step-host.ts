@@ -76,6 +76,8 @@ export interface StepHost extends RecordingHost {
   readonly seq: number;
   /** Leases of the run were lost just before this one: a body may be what kills its workers. */
   readonly isSuspect: boolean;
+  /** No attempt begins; the run is given back when what is under way has ended. */
+  readonly isPaused: boolean;
   /** @param onResult not called once the execution has ended */
   runBody(body: StepBody, onResult: (result: BodyResult) => void): void;
   /** A guess: nothing else is going on in the run, and its code returns after this result. */
