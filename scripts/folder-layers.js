@@ -36,6 +36,15 @@ export const LAYERS = {
     'worker',
     'client',
     'index.ts',
+    // The testing kit, an entry point of its own.
+    'testing/parts',
+    'testing/connection',
+    'testing/bodies',
+    'testing/history',
+    'testing/time',
+    'testing/crash',
+    'testing/environment',
+    'testing',
   ],
   server: [
     'version.ts',
@@ -78,6 +87,7 @@ export const LAYERS = {
     'transitions/runs/retry-runs.ts',
     // Waits for the schema, so it stands above the read that looks for it.
     'database/wait-for-database.ts',
+    'testing',
     'index.ts',
   ],
   cli: [

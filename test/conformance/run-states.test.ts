@@ -1,8 +1,9 @@
 import { WorkerService } from '@perdure/proto';
 import { workflow } from '@perdure/worker-sdk';
+import { withService } from '@perdure/worker-sdk/testing';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { gate, withService } from '../support/held-answers.js';
+import { gate } from '../support/held-answers.js';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { CLOCK_MOVING_REAPER, endSleep } from '../support/sleepers.js';
 import { until } from '../support/until.js';

@@ -1,10 +1,11 @@
 import { StepStatus, WorkerService } from '@perdure/proto';
 import { type Connection, RpcError, type WorkflowContext, workflow } from '@perdure/worker-sdk';
+import { withService } from '@perdure/worker-sdk/testing';
 import { pino } from 'pino';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { countCalls } from '../support/counted-calls.js';
-import { gate, withService } from '../support/held-answers.js';
+import { gate } from '../support/held-answers.js';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { until } from '../support/until.js';
 

@@ -11,11 +11,12 @@ import {
   update,
   workflow,
 } from '@perdure/worker-sdk';
+import { withService } from '@perdure/worker-sdk/testing';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { interrupting } from '../property/interruptions.js';
-import { gate, withService } from '../support/held-answers.js';
+import { gate } from '../support/held-answers.js';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { Seeded } from '../support/seeded.js';
 import { CLOCK_MOVING_REAPER, endSleep } from '../support/sleepers.js';

@@ -152,8 +152,8 @@ describe('a project made by npm create perdure', () => {
     expect(existsSync(join(app, '.perdure/perdure.log'))).toBe(true);
   });
 
-  it('a new project passes its test with npm test', async () => {
-    expect(await npm(['test'])).toMatch(/Tests +1 passed/);
+  it('a new project passes its tests with npm test', async () => {
+    expect(await npm(['test'])).toMatch(/Tests +2 passed/);
   });
 
   it('a new project starts runs from another terminal, and the command line sees them', async () => {
@@ -190,6 +190,7 @@ describe('a project made by npm create perdure', () => {
       'src/dev.ts',
       'src/worker.ts',
       'src/greet.ts',
+      'test/greeting.test.ts',
       'app/api/greetings/route.ts',
       'app/perdure.provider.ts',
     ];
@@ -205,11 +206,13 @@ describe('the packages', () => {
       import * as sdk from 'perdure';
       import * as server from 'perdure/server';
       import * as dev from 'perdure/dev';
-      console.log(typeof sdk.Worker, typeof server.startServer, typeof dev.startDev);
+      import * as testing from 'perdure/testing';
+      import * as ofSdk from '@perdure/worker-sdk/testing';
+      console.log(typeof sdk.Worker, typeof server.startServer, typeof dev.startDev, testing.createTestEnvironment === ofSdk.createTestEnvironment);
       await import('./client.cjs');`;
     for (const { version, program } of nodes) {
       const { exitCode, output } = await node(['--input-type=module', '-e', script], program);
-      expect([version, exitCode, output]).toEqual([version, 0, 'function function function\nHello, CommonJS!\n']);
+      expect([version, exitCode, output]).toEqual([version, 0, 'function function function true\nHello, CommonJS!\n']);
       const cli = await node(['node_modules/perdure/bin/perdure.js', '--version'], program);
       expect([version, cli]).toEqual([version, { exitCode: 0, output: expect.stringMatching(/^\d+\.\d+\.\d+/) }]);
     }
@@ -276,6 +279,9 @@ describe('the packages', () => {
     expect(
       (await node(['node_modules/perdure/bin/perdure.js', 'run', 'list', '--address', '127.0.0.1:9'])).exitCode,
     ).toBe(4);
+    const script =
+      "import('perdure/testing').then((kit) => kit.createTestEnvironment()).catch((error) => console.log(error.message))";
+    expect((await node(['-e', script])).output).toContain('npm install --save-dev @perdure/config@');
     for (const command of ['server', 'dev']) {
       const { exitCode, output } = await node(['node_modules/perdure/bin/perdure.js', command]);
       expect([exitCode, output]).toEqual([2, expect.stringContaining('npm install @perdure/server@')]);

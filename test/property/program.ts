@@ -1,6 +1,7 @@
 import {
   CancelledError,
   ChildFailedError,
+  type StepContext,
   StepTimeoutError,
   TerminalError,
   type WorkflowContext,
@@ -15,6 +16,8 @@ export type Program =
   | { readonly kind: 'signal' | 'event' | 'promise'; readonly name: string; readonly timeoutMs: number | null }
   /** A child, which fails or returns its name; the code sees no more of its error than that. */
   | { readonly kind: 'child'; readonly name: string; readonly fails: boolean }
+  /** From here on the run answers updates of this name. */
+  | { readonly kind: 'handle'; readonly name: string }
   | { readonly kind: 'sequence' | 'all' | 'settled' | 'race'; readonly children: readonly Program[] }
   | { readonly kind: 'try'; readonly body: Program; readonly handler: Program }
   | { readonly kind: 'finally'; readonly body: Program; readonly cleanup: Program }
@@ -60,6 +63,7 @@ export function randomProgram(random: Seeded, flavour: Flavour, depth = 0): Prog
   if (dice < 0 && random.chance(0.25)) {
     return { kind: 'child', name: random.pick(['son', 'daughter']), fails: random.chance(0.2) };
   }
+  if (dice < 0 && random.chance(0.25)) return { kind: 'handle', name: random.pick(SIGNALS) };
   if (dice < 0) {
     // Whether a signal comes in time is a race.
     const timeoutMs = flavour.races ? random.pick([null, null, 0, 20, 300]) : null;
@@ -105,11 +109,15 @@ export interface World {
   /** The code has made a promise: somebody resolves it. */
   readonly onPromise: (promiseId: string) => void;
   readonly runId: string;
+  /** The code answers updates of the name: somebody sends some. */
+  readonly onHandle: (name: string) => void;
+  /** What this execution of the code handles. */
+  readonly handled: Set<string>;
 }
 
 type Ctx = Pick<
   WorkflowContext,
-  'step' | 'sleep' | 'child' | 'waitForSignal' | 'waitForEvent' | 'promise' | 'uncancellable' | 'signal'
+  'step' | 'sleep' | 'child' | 'handle' | 'waitForSignal' | 'waitForEvent' | 'promise' | 'uncancellable' | 'signal'
 >;
 
 /** Executes a program, and notes everything that its code sees. */
@@ -155,6 +163,9 @@ export async function interpret(program: Program, ctx: Ctx, world: World, trace:
         });
       return see(call);
     }
+    case 'handle':
+      if (!world.handled.has(program.name)) handle(program.name, ctx, world, trace);
+      return 'handled';
     case 'sequence': {
       const values: unknown[] = [];
       for (const child of program.children) values.push(await run(child));
@@ -185,6 +196,30 @@ export async function interpret(program: Program, ctx: Ctx, world: World, trace:
     case 'clean-up':
       return ctx.uncancellable(() => run(program.body));
   }
+}
+
+const NOTE: StepSpec = {
+  failures: 0,
+  maxAttempts: 3,
+  atMostOnce: false,
+  isLazy: false,
+  hangsForMs: 0,
+  takesMs: 0,
+  retryDelayMs: 0,
+  failsInEpochs: 0,
+};
+
+function handle(name: string, ctx: Ctx, world: World, trace: Trace): void {
+  world.handled.add(name);
+  ctx.handle<number, unknown>(`${name} update`, async (number) => {
+    trace.push(`${name} update: ${number}`);
+    world.onSeen();
+    const before = trace.length;
+    const body = ({ stepId }: StepContext) => world.onBody(stepId, before, NOTE);
+    await seen(trace, `${name} update ${number}`, ctx, world, () => ctx.step('note', body));
+    return number;
+  });
+  world.onHandle(name);
 }
 
 /** The step whose result an entry is; undefined for what is never seen before it is recorded. */
@@ -258,6 +293,7 @@ export async function referenceOf(program: Program): Promise<string> {
   const ctx = {
     signal: new AbortController().signal,
     sleep: () => Promise.resolve(),
+    handle: () => undefined,
     child(_: string, { name, fails }: ChildInput) {
       idOf(name);
       return fails ? Promise.reject(new ChildFailedError()) : Promise.resolve(name);
@@ -284,6 +320,8 @@ export async function referenceOf(program: Program): Promise<string> {
     onSeen: () => undefined,
     onPromise: () => undefined,
     runId: '',
+    onHandle: () => undefined,
+    handled: new Set(),
   };
   return outcomeText(
     await interpret(program, ctx as never, world, []).then(

@@ -70,6 +70,10 @@ interface Observed {
   writes: number;
   /** Of each name; the next one carries this number. */
   signals: number;
+  /** Names of the updates that the code answers. */
+  readonly handled: Set<string>;
+  /** Updates under way, by name. */
+  readonly updating: Set<string>;
 }
 
 /** How often each open run gets another signal of each name, in ms. */
@@ -117,6 +121,8 @@ describe('what the code of a run has seen', () => {
           epoch: 0,
           writes: 0,
           signals: 0,
+          handled: new Set(),
+          updating: new Set(),
         };
         observed.set(runId, one);
       }
@@ -155,6 +161,8 @@ describe('what the code of a run has seen', () => {
           resolve();
         },
         runId: ctx.run.runId,
+        onHandle: (name: string) => run.handled.add(name),
+        handled: new Set<string>(),
       };
       const value = await interpret(program, ctx, world, trace);
       return { value, trace };
@@ -175,7 +183,7 @@ describe('what the code of a run has seen', () => {
       onClaim({ runId, leaseToken }) {
         of(runId).leaseToken = leaseToken;
       },
-      onCommitted(method, runId, request) {
+      onCommitted({ method, runId, request }) {
         if (method === 'completeStep') noteRecorded(of(runId), request as CompleteStepRequest);
         if (method === 'completeWorkflow') {
           const { finalStep, leaseToken } = request as CompleteWorkflowRequest;
@@ -194,9 +202,25 @@ describe('what the code of a run has seen', () => {
     }
     const problems: string[] = [];
     const open = new Set<string>();
+    let answered = 0;
+    const sendUpdate = async (run: Observed, runId: string, name: string, number: number) => {
+      run.updating.add(name);
+      const sending = perdure.client.handle(runId).update(`${name} update`, number, { requestId: `${name} ${number}` });
+      // One that the run cannot answer any more is refused.
+      const answer = await sending.then(
+        (value) => {
+          answered++;
+          return value;
+        },
+        () => number,
+      );
+      if (answer !== number) problems.push(`update ${number} of ${name} to run ${runId} got the answer ${answer}`);
+      run.updating.delete(name);
+    };
     const sendSignals = async (runId: string) => {
       const run = of(runId);
       const number = run.signals++;
+      for (const name of run.handled) if (!run.updating.has(name)) void sendUpdate(run, runId, name, number);
       // One after the other: the order of sending is that of the numbers.
       for (const name of SIGNALS) {
         await perdure.client.handle(runId).signal(name, number, { requestId: `${name} ${number}` });
@@ -249,6 +273,7 @@ describe('what the code of a run has seen', () => {
       return rows.length === 0;
     });
     await Promise.all(workers.map((worker) => worker.shutdown(0)));
+    if (answered === 0 && cases.length >= 100) problems.push('no update was answered');
     return problems;
   }
 

@@ -1,6 +1,6 @@
 import { WorkerService } from '@perdure/proto';
 import type { Connection } from '@perdure/worker-sdk';
-import { withService } from './held-answers.js';
+import { withService } from '@perdure/worker-sdk/testing';
 
 /** The connection of a worker, and how often it called each method. */
 export function countCalls(connection: Connection): {

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { INSTALL_TEST_CLOCK, moveTestClock } from '@perdure/store';
 import postgres from 'postgres';
 import { inject } from 'vitest';
 import { urlOf } from './database-url.js';
@@ -26,15 +27,11 @@ export async function createDatabase(): Promise<TestDatabase> {
     url,
     sql,
     async advanceClock(ms) {
-      // The function reads a table, so that moving the clock again does not throw away all plans.
       if (!clockIsOurs) {
         clockIsOurs = true;
-        await sql.unsafe(`create table public.test_clock (ahead interval not null);
-          insert into public.test_clock values ('0');
-          create or replace function perdure.clock() returns timestamptz language sql stable parallel safe
-            as $$ select statement_timestamp() + (select ahead from public.test_clock) $$`);
+        await sql.unsafe(INSTALL_TEST_CLOCK);
       }
-      await sql.unsafe(`update public.test_clock set ahead = ahead + interval '${ms} milliseconds'`);
+      await moveTestClock(sql, ms);
     },
     async drop() {
       await sql.end({ timeout: 1 });

@@ -1,5 +1,6 @@
 import type { WorkerService } from '@perdure/proto';
 import type { Connection, ServiceClient } from '@perdure/worker-sdk';
+import { withService } from '@perdure/worker-sdk/testing';
 
 type WorkerCalls = ServiceClient<typeof WorkerService>;
 
@@ -20,20 +21,6 @@ export function holdAnswers(connection: Connection, hold: Hold): Connection {
       };
     }
     return held;
-  });
-}
-
-/** The connection with other clients of its services; everything else is its own. */
-export function withService(
-  connection: Connection,
-  service: (definition: Parameters<Connection['service']>[0]) => object,
-): Connection {
-  return new Proxy(connection, {
-    get(target, name) {
-      if (name === 'service') return service;
-      const value: unknown = Reflect.get(target, name, target);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
   });
 }
 

@@ -3,6 +3,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 /** Test files that take 20 s and more, the longest first. */
 const LONGEST = [
   'pack/pack',
+  'testing/crash-everywhere',
   'property/what-code-sees',
   'e2e/start',
   'e2e/cli',

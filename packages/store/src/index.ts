@@ -64,6 +64,16 @@ export { nextExpiryMs, nextWakeMs } from './sweeps/next-due.js';
 export { type Reclaimed, type ReclaimOptions, reclaimLeases } from './sweeps/reclaim-leases.js';
 export { retireStaleWorkers } from './sweeps/retire-stale-workers.js';
 export { wakeSleepers } from './sweeps/wake-sleepers.js';
+export { INSTALL_TEST_CLOCK, moveTestClock } from './testing/test-clock.js';
+export { createTestDatabase, type TestDatabase } from './testing/test-database.js';
+export {
+  type AwaitedRuns,
+  openTestTime,
+  type SkipOptions,
+  type Standstill,
+  type TestTime,
+  type UnservedRuns,
+} from './testing/test-time.js';
 export { announceReaper, retireReaper } from './transitions/announce-reapers.js';
 export { announceServer, retireServer } from './transitions/announce-servers.js';
 export { type ClosedChild, closeChildren } from './transitions/children/close-children.js';

@@ -1,26 +1,25 @@
-import { Client, Worker } from 'perdure';
-import { type Dev, startDev } from 'perdure/dev';
+import { createTestEnvironment, expectHistory, type TestEnvironment } from 'perdure/testing';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { greeting, TASK_QUEUE } from '../src/greeting.js';
+import { greeting } from '../src/greeting.js';
 
-let dev: Dev;
-let worker: Worker;
-let client: Client;
+let env: TestEnvironment;
 
 beforeAll(async () => {
-  dev = await startDev({ ephemeral: true, grpcPort: 0, httpPort: 0 });
-  const address = dev.grpcAddress;
-  worker = new Worker({ address, taskQueue: TASK_QUEUE, workflows: [greeting], handleSignals: false });
-  client = new Client({ address });
-  await worker.start();
+  env = await createTestEnvironment();
 });
 
-afterAll(async () => {
-  client?.close();
-  await worker?.shutdown();
-  await dev?.stop();
-});
+afterAll(() => env?.close());
 
 it('greets the person it is given', async () => {
-  expect(await client.execute(greeting, { name: 'Ada' }, { taskQueue: TASK_QUEUE })).toBe('Hello, Ada!');
+  const deliver = env.stub('deliver', () => undefined);
+  const run = await env.start(greeting, { name: 'Ada' });
+  expect(await run.result()).toBe('Hello, Ada!');
+  expect(deliver.calls).toHaveLength(1);
+  await expectHistory(run).toMatch(['compose', { step: 'think', kind: 'sleep' }, 'deliver']);
+});
+
+it('greets once, wherever its worker crashes', async () => {
+  env.stub('deliver', () => undefined);
+  const report = await env.crashEverywhere(greeting, { name: 'Ada' });
+  expect(report.points).toBeGreaterThan(0);
 });

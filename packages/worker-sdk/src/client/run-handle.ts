@@ -12,6 +12,9 @@ import { type RunSummary, runSummary } from './run-summary.js';
 import { type SignalArguments, sendSignal } from './send-signal.js';
 import { sendUpdate, type UpdateArguments } from './send-update.js';
 
+/** How a handle reaches its run; for the testing kit. */
+export let contextOf: (handle: RunHandle<unknown>) => ClientContext;
+
 /** One run: awaits its result, reads it, cancels, terminates, pauses, resumes or deletes it. Made by a client. */
 export class RunHandle<Output = unknown> {
   /** A UUIDv7. */
@@ -22,6 +25,10 @@ export class RunHandle<Output = unknown> {
   readonly created: boolean;
   readonly #context: ClientContext;
   readonly #workflowType: string | undefined;
+
+  static {
+    contextOf = (handle) => handle.#context;
+  }
 
   /**
    * Made by the client.

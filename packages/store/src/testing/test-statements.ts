@@ -1,0 +1,78 @@
+/** Statements for databases of tests; they use the clock's table, so they are not among the store's own. */
+
+/** A timer must be due when its time is reached, whatever was rounded, in ms. */
+const BEYOND_MS = 0.01;
+
+const STANDSTILL = `
+  unserved as (
+    select distinct r.namespace, r.task_queue, r.workflow_type from perdure.workflow_runs r
+    where r.status = 'PENDING' and not exists (
+      select 1 from perdure.workers w
+      where w.namespace = r.namespace and w.task_queue = r.task_queue and r.workflow_type = any (w.workflow_types)
+        and w.status = 'ONLINE')
+  ),
+  standstill as (
+    select
+      (select count(*)::int from perdure.workflow_runs r where r.status = 'RUNNING') as running,
+      exists (select 1 from perdure.workflow_runs r where r.status = 'PENDING' and not exists (
+        select 1 from unserved u
+        where u.namespace = r.namespace and u.task_queue = r.task_queue and u.workflow_type = r.workflow_type))
+      or exists (select 1 from perdure.child_ends)
+      or exists (select 1 from perdure.workflow_runs r where r.has_children and r.finished_at is not null)
+      or exists (select 1 from perdure.events e where not e.is_spread) as moving,
+      (extract(epoch from least(
+        (select min(r.wake_at) from perdure.workflow_runs r where r.wake_at is not null and r.status in ('SLEEPING', 'WAITING')),
+        (select min(r.deadline_at) from perdure.workflow_runs r where r.deadline_at is not null and r.finished_at is null)
+      ) - perdure.clock()) * 1000)::float8 as due_in_ms,
+      exists (select 1 from perdure.workflow_runs r
+        where r.finished_at is null and (r.run_id in (select jsonb_array_elements_text($1::text::jsonb -> 'runIds')::uuid)
+          or r.workflow_id in (select jsonb_array_elements_text($1::text::jsonb -> 'workflowIds')))) as awaited,
+      (select jsonb_agg(jsonb_build_object('namespace', namespace, 'taskQueue', task_queue, 'workflowType', workflow_type))
+        from unserved) as unserved
+  )`;
+
+export const LOOK = `with ${STANDSTILL} select * from standstill`;
+
+/** No run is held, so no lease has to move along. */
+export const SKIP = `
+  with ${STANDSTILL},
+  go as (
+    select greatest(0, s.due_in_ms) + ${BEYOND_MS} as ms from standstill s
+    where s.running = 0 and not s.moving and s.due_in_ms is not null and (s.awaited or $2::boolean)
+      and (s.unserved is null or $3::boolean)
+  ),
+  clock as (update public.perdure_test_clock t set ahead = t.ahead + go.ms * interval '1 ms' from go),
+  workers as (
+    update perdure.workers w set last_seen_at = w.last_seen_at + go.ms * interval '1 ms' from go where w.status <> 'OFFLINE'
+  )
+  select s.*, exists (select 1 from go) as moved from standstill s`;
+
+/**
+ * Takes along what stands for living processes: leases, and when workers, servers and reapers were last seen. So nobody seems to have
+ * been silent for as long as the clock was moved. Runs are locked in the order of their ids, as everywhere.
+ */
+export const MOVE_WITH_PROCESSES = `
+  with by as (select $1::float8 * interval '1 ms' as ms),
+  clock as (update public.perdure_test_clock set ahead = ahead + (select ms from by)),
+  held as materialized (
+    select r.run_id from perdure.workflow_runs r where r.status = 'RUNNING' order by r.run_id for no key update
+  ),
+  leases as (
+    update perdure.workflow_runs r set lease_expires_at = r.lease_expires_at + (select ms from by)
+    from held h where r.run_id = h.run_id and r.status = 'RUNNING'
+  ),
+  servers as (
+    update perdure.servers set last_seen_at = last_seen_at + (select ms from by), alive_since = alive_since + (select ms from by)
+  ),
+  reapers as (update perdure.reapers set last_seen_at = last_seen_at + (select ms from by))
+  update perdure.workers set last_seen_at = last_seen_at + (select ms from by) where status <> 'OFFLINE'`;
+
+export const EXPIRE_LEASES = `
+  with dropped as materialized (
+    select r.run_id from perdure.workflow_runs r
+    join jsonb_to_recordset($1::text::jsonb) as l(run_id uuid, lease_token int)
+      on l.run_id = r.run_id and l.lease_token = r.lease_token
+    where r.status = 'RUNNING' order by r.run_id for no key update of r
+  )
+  update perdure.workflow_runs r set lease_expires_at = perdure.clock() - interval '1 s'
+  from dropped d where r.run_id = d.run_id`;

@@ -1,0 +1,42 @@
+import { type CrashRun, createTestEnvironment, type TestEnvironment } from '@perdure/worker-sdk/testing';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { add, everythingWorkflow, go, opened, World } from './everything-workflow.js';
+
+vi.setConfig({ testTimeout: 600_000 });
+
+describe('crashEverywhere', () => {
+  let env: TestEnvironment;
+  beforeAll(async () => {
+    env = await createTestEnvironment();
+  });
+  afterAll(() => env.close());
+
+  it.each([
+    ['replays after each suspension', 0],
+    ['keeps suspended runs in memory', 100],
+  ])(
+    'finds the same result and each effect once for a workflow with every feature, on a worker that %s',
+    async (_, warmRuns) => {
+      const world = new World();
+      const { everything, double } = everythingWorkflow(world);
+      const drive = async ({ handle, client, until, untilWaiting }: CrashRun) => {
+        await untilWaiting('go');
+        await client.publish(opened, 'the door', { key: 'door', requestId: 'opened' });
+        await handle.signal(go, 7, { requestId: 'go' });
+        await untilWaiting('answer');
+        const promiseId = await until(() => world.promises.get(handle.runId));
+        await client.resolvePromise(promiseId, 'yes');
+        await handle.update(add, 4, { requestId: 'add' });
+      };
+      const report = await env.crashEverywhere(everything, undefined, {
+        workflows: [double],
+        worker: { warmRuns },
+        drive,
+        probe: ({ handle }) => world.of(handle.runId),
+      });
+      expect(report.points).toBeGreaterThanOrEqual(60);
+      expect(report.repeatedBodies).toBeGreaterThan(0);
+      console.log(`${report.points} crash points, not reached: ${report.notReached.join('; ') || 'none'}`);
+    },
+  );
+});
