@@ -116,6 +116,7 @@ describe('leases', () => {
     'FailWorkflow with a retry': (run) =>
       perdure.workers.failWorkflow({ ...fenceOf(run), failure: failure('stale'), retryAfter: {} }),
     ConfirmCancel: (run) => perdure.workers.confirmCancel(fenceOf(run)),
+    ContinueWorkflow: (run) => perdure.workers.continueWorkflow(fenceOf(run)),
     HoldRun: (run) => perdure.workers.holdRun({ ...fenceOf(run), failure: failure('stale') }),
   };
   for (const [name, write] of Object.entries(writes)) {

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { workflow } from '@perdure/worker-sdk';
+import { TerminalError, workflow } from '@perdure/worker-sdk';
+import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { until } from '../support/until.js';
@@ -141,6 +142,35 @@ describe('commands', { timeout: 120_000 }, () => {
     await perdure.startWorker({ taskQueue: 'q', workflows, build: 'b7', identity: 'web-3:4711' });
   });
   afterAll(() => perdure.stop());
+
+  it('a failed run is retried and restarted, and describe shows by whom and why', async () => {
+    const taskQueue = `again-${uuid()}`;
+    let isBroken = true;
+    const again = workflow('again', async (ctx) =>
+      ctx.step('may break', () => {
+        if (isBroken) throw new TerminalError('not yet');
+        return 'done';
+      }),
+    );
+    const worker = await perdure.startWorker({ taskQueue, workflows: [again] });
+    const id = (await cli(`run start again -q ${taskQueue} -o ids`)).output.trim();
+    expect((await cli(`run result ${id}`)).exitCode).not.toBe(0);
+    expect((await cli(`run describe ${id}`)).output).toContain(`run retry ${id}`);
+    isBroken = false;
+    expect((await cli(`run retry ${id} --reason repaired`)).output).toContain(`${id} retried`);
+    expect((await cli(`run result ${id}`)).output).toContain('done');
+    const described = (await cli(`run describe ${id}`)).output;
+    expect(described).toMatch(/retried by .+: repaired \(was FAILED: .*not yet/);
+    const refused = await cli(`run retry ${id}`);
+    expect(refused.exitCode).not.toBe(0);
+    expect(refused.errors).toContain('run restart');
+    const other = (await cli(`run restart ${id} --workflow-id w-${taskQueue} -o ids`)).output.trim();
+    expect(other).not.toBe(id);
+    expect((await cli(`run result ${other}`)).output).toContain('done');
+    expect((await cli(`run describe ${other}`)).output).toContain(`restart of ${id}`);
+    expect((await cli(`run describe ${id}`)).output).toContain(`restarted as ${other}`);
+    await worker.shutdown(0);
+  });
 
   it('run describe and history say what a waiting run waits for; event and promise bring it', async () => {
     const runId = await startOne('asking');
