@@ -95,18 +95,16 @@ export interface Parent {
 }
 
 /** How a run came from another one. */
-export const RUN_ORIGINS = ['RESTART', 'FORK', 'CONTINUE'] as const;
+export const RUN_ORIGINS = ['RESTART', 'CONTINUE'] as const;
 export type RunOrigin = (typeof RUN_ORIGINS)[number];
 
 export interface Origin {
   readonly runId: string;
   readonly kind: RunOrigin;
-  /** FORK: the step from which it executes. */
-  readonly stepId: string | null;
 }
 
 /** What people do to runs. */
-export const RUN_ACTION_KINDS = ['RETRY', 'RESTART', 'FORK', 'COMPLETE_STEP', 'FAIL_STEP'] as const;
+export const RUN_ACTION_KINDS = ['RETRY', 'RESTART'] as const;
 export type RunActionKind = (typeof RUN_ACTION_KINDS)[number];
 
 /** Something that a person did to a run. */
@@ -115,7 +113,6 @@ export interface RecordedAction {
   readonly actedAt: Date;
   readonly actor: string;
   readonly reason: string;
-  readonly stepId: string | null;
   /** The run that it has started. */
   readonly otherRunId: string | null;
   /** RETRY: how the run had ended. */

@@ -91,12 +91,10 @@ export function payloadFields(run: WorkflowRun, fullStack: boolean): [string, st
   ];
 }
 
-function originText({ origin, originRunId, originStepId }: WorkflowRun): string | undefined {
+function originText({ origin, originRunId }: WorkflowRun): string | undefined {
   switch (origin) {
     case RunOrigin.RESTART:
       return `restart of ${originRunId}`;
-    case RunOrigin.FORK:
-      return `fork of ${originRunId} from step '${safe(originStepId)}'`;
     case RunOrigin.CONTINUE:
       return `continues ${originRunId}`;
     default:

@@ -7,7 +7,7 @@ export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_typ
     ${shownStatus('r')} as status, r.yield_reason, r.attempt, r.lease_token, r.leased_by, r.lease_expires_at, r.available_at, r.wake_at,
     r.run_deadline_at, r.execution_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases, r.retries,
     r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure, r.last_release_reason,
-    r.parent_run_id, r.parent_step_id, r.parent_close, r.origin_run_id, r.origin_kind, r.origin_step, r.first_run_id, r.next_run_id,
+    r.parent_run_id, r.parent_step_id, r.parent_close, r.origin_run_id, r.origin_kind, r.first_run_id, r.next_run_id,
     r.reopened_at, ${OPEN_PAUSE} as pause`;
 
 export interface RunRow {
@@ -43,7 +43,6 @@ export interface RunRow {
   readonly parent_close: ParentClose | null;
   readonly origin_run_id: string | null;
   readonly origin_kind: RunOrigin | null;
-  readonly origin_step: string | null;
   readonly first_run_id: string | null;
   readonly next_run_id: string | null;
   readonly reopened_at: Date | null;
@@ -99,7 +98,7 @@ function parentOf({ parent_run_id, parent_step_id, parent_close }: RunRow): Pare
   return { runId: parent_run_id, stepId: parent_step_id, close: parent_close };
 }
 
-function originOf({ origin_run_id, origin_kind, origin_step }: RunRow): Origin | null {
+function originOf({ origin_run_id, origin_kind }: RunRow): Origin | null {
   if (origin_run_id === null || origin_kind === null) return null;
-  return { runId: origin_run_id, kind: origin_kind, stepId: origin_step };
+  return { runId: origin_run_id, kind: origin_kind };
 }

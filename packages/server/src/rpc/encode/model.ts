@@ -104,7 +104,6 @@ export function runMessage(run: Run): WorkflowRun {
       : {
           originRunId: run.origin.runId,
           origin: runOriginNumber[run.origin.kind],
-          originStepId: run.origin.stepId ?? '',
         }),
     firstRunId: run.firstRunId ?? '',
     nextRunId: run.nextRunId ?? '',
@@ -113,13 +112,12 @@ export function runMessage(run: Run): WorkflowRun {
 }
 
 export function actionMessage(action: RecordedAction): MessageInitShape<typeof RunActionSchema> {
-  const { kind, actor, reason, actedAt, stepId, otherRunId, previous } = action;
+  const { kind, actor, reason, actedAt, otherRunId, previous } = action;
   return {
     kind: runActionKindNumber[kind],
     actor,
     reason,
     actedAt: timestampOf(actedAt),
-    stepId: stepId ?? '',
     otherRunId: otherRunId ?? '',
     ...(previous === null ? {} : { previousStatus: runStatusNumber[previous.status] }),
     ...(previous?.failure ? { previousFailure: failureMessage(previous.failure) } : {}),

@@ -38,7 +38,7 @@ create function perdure.restart_run(origin uuid, in_namespace text, new_run uuid
         where r.namespace = run.namespace and r.workflow_id = id and r.finished_at is null), id, null, null, null::float8;
       return;
     end if;
-    perform perdure.note_action(origin, 'RESTART', by_actor, for_reason, null, request, jsonb_build_object('runId', new_run));
+    perform perdure.note_action(origin, 'RESTART', by_actor, for_reason, request, jsonb_build_object('runId', new_run));
     return query
     select 'restarted', new_run, id, run.task_queue, run.workflow_type, (extract(epoch from timeout) * 1000)::float8;
   end $$;

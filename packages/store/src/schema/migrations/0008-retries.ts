@@ -117,7 +117,7 @@ create function perdure.retry_run(retried_run uuid, in_namespace text, by_actor 
     perform perdure.cut_run(retried_run, cut.from_lease, cut.from_event, cut.last_seq);
     perform perdure.free_updates(retried_run, cut.last_seq);
     perform perdure.reopen_steps(retried_run);
-    perform perdure.note_action(retried_run, 'RETRY', by_actor, for_reason, null, request, jsonb_strip_nulls(jsonb_build_object(
+    perform perdure.note_action(retried_run, 'RETRY', by_actor, for_reason, request, jsonb_strip_nulls(jsonb_build_object(
       'status', run.status, 'finishedAt', run.finished_at, 'failure', run.failure, 'cancelReason', run.cancel_reason)));
     return query
     select 'retried', 'PENDING', run.task_queue, run.workflow_type, null::uuid,
