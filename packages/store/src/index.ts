@@ -65,7 +65,6 @@ export { createTestDatabase, type TestDatabase } from './testing/test-database.j
 export {
   type AwaitedRuns,
   openTestTime,
-  type SkipOptions,
   type Standstill,
   type TestTime,
   type UnservedRuns,
