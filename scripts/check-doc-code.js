@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const PAGES = [
   'README.md',
+  'docs/agents.md',
   'docs/children.md',
   'docs/client.md',
   'docs/messages.md',

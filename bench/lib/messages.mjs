@@ -18,6 +18,10 @@ async function received(stack, runs, perRun) {
   return { 'sent, signals/s': perSecond(sentMs), 'received, signals/s': perSecond(performance.now() - beganMs) };
 }
 
+async function untilWaiting(handle) {
+  while ((await handle.get()).status !== 'WAITING') await delay(2);
+}
+
 /** Workloads of what is sent to runs. */
 export const messages = {
   'signals to one run': (stack, scale) => received(stack, 1, 2_000 * scale),
@@ -27,10 +31,7 @@ export const messages = {
     const count = 100;
     const handle = await stack.client.start('pings', count, { taskQueue });
     for (let n = 0; n < count; n++) {
-      for (;;) {
-        if ((await handle.get()).status === 'WAITING') break;
-        await delay(2);
-      }
+      await untilWaiting(handle);
       await handle.signal('ping', now());
     }
     const waits = await handle.result();
@@ -38,5 +39,20 @@ export const messages = {
       'signal to next step p50, ms': quantile(waits, 0.5),
       'signal to next step p99, ms': quantile(waits, 0.99),
     };
+  },
+  /** From the call to its answer; the run is suspended, and its worker has it in memory. */
+  async 'update latency'(stack) {
+    const count = 100;
+    const handle = await stack.client.start('answers', undefined, { taskQueue });
+    const times = [];
+    for (let n = 0; n < count; n++) {
+      await untilWaiting(handle);
+      const beganMs = performance.now();
+      await handle.update('add', n);
+      times.push(performance.now() - beganMs);
+    }
+    await handle.signal('end');
+    await handle.result();
+    return { 'update p50, ms': quantile(times, 0.5), 'update p99, ms': quantile(times, 0.99) };
   },
 };

@@ -39,6 +39,12 @@ const pings = workflow('pings', async (ctx, count) => {
   return waits;
 });
 
+/** Answers updates until it is told that there are no more. */
+const answers = workflow('answers', async (ctx) => {
+  ctx.handle('add', (n) => n + 1);
+  await ctx.waitForSignal('end');
+});
+
 const one = steps('one', 1);
 /** One child per item; its result is how many have returned. */
 const fanout = workflow('fanout', async (ctx, count) => {
@@ -48,7 +54,7 @@ const fanout = workflow('fanout', async (ctx, count) => {
 
 const worker = new Worker({
   taskQueue: TASK_QUEUE,
-  workflows: [one, fanout, steps('ten', 10), timed, nap, collect, pings],
+  workflows: [one, fanout, steps('ten', 10), timed, nap, collect, pings, answers],
   concurrency: 400,
 });
 await worker.run();

@@ -41,6 +41,16 @@ export const workloads = {
     const steps = times.slice(1).map((time, index) => time - times[index]);
     return { 'per step p50, ms': quantile(steps, 0.5), 'per step p99, ms': quantile(steps, 0.99) };
   },
+  /** Runs of ten steps, one after the other: start and end included. */
+  async alone(stack) {
+    const times = [];
+    for (let n = 0; n < 60; n++) {
+      const beganMs = now();
+      await stack.client.execute('ten', undefined, { taskQueue });
+      times.push((now() - beganMs) / 10);
+    }
+    return { 'one run alone, per step p50, ms': quantile(times, 0.5) };
+  },
   async start(stack) {
     const waits = [];
     for (let n = 0; n < 50; n++) {

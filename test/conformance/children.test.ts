@@ -200,7 +200,7 @@ describe('children', () => {
       try {
         return await ctx.child(holds);
       } catch (error) {
-        // The parent goes on, and its child ends meanwhile.
+        // The parent continues, and its child ends meanwhile.
         await ctx.uncancellable(() => ctx.waitForSignal(go));
         return error instanceof CancelledError ? 'cleaned up' : 'failed';
       }

@@ -105,6 +105,55 @@ describe('answers that come late', () => {
     await patient.stop();
   });
 
+  it.each(['signal', 'cancel', 'termination'])(
+    'a %s whose notice overtakes the claim is not left to a heartbeat',
+    async (kind) => {
+      const taskQueue = `q-${uuid()}`;
+      let began = 0;
+      const definition = workflow('waits', async (ctx) => {
+        began++;
+        const gone = ctx.waitForSignal('go');
+        await ctx.waitForSignal('ready');
+        // While a body runs, the worker makes no call about the run from which it would learn.
+        return Promise.race([gone, ctx.step('long', () => never.opened)]);
+      });
+      const next = workflow('next', async () => 'next');
+      const stall = gate();
+      const never = gate();
+      const claimed: number[] = [];
+      let noticed = 0;
+      const { worker } = await startStalled(
+        { taskQueue, workflows: [definition, next], concurrency: 1, warmRuns: 0, leaseDuration: '10m' },
+        {
+          async pollActivity({ runs }) {
+            claimed.push(...runs.map(({ leaseToken }) => leaseToken));
+            if (claimed.includes(2)) await stall.opened;
+          },
+          async awaitNotices({ arrived, cancelRequested, lost }) {
+            noticed += [...arrived, ...cancelRequested, ...lost].filter(({ leaseToken }) => leaseToken === 2).length;
+          },
+          recordHeartbeat: () => never.opened,
+        },
+      );
+      const run = await perdure.client.start(definition, undefined, { taskQueue });
+      await until('the run to wait', async () => (await run.get()).status === 'WAITING');
+      await run.signal('ready');
+      await until('the claim to be on its way', () => claimed.includes(2));
+      if (kind === 'signal') await run.signal('go', 'gone');
+      else if (kind === 'cancel') await run.cancel('enough');
+      else await run.terminate('enough');
+      await until('the notice to have come', () => noticed > 0);
+      stall.open();
+      if (kind === 'signal') expect(await run.result({ timeout: '20s' })).toBe('gone');
+      else await expect(run.result({ timeout: '20s' })).rejects.toThrow('enough');
+      // The slot is free again, and nothing is executed under a lease that ended before it came.
+      expect(await perdure.client.execute(next, undefined, { taskQueue, timeout: '20s' })).toBe('next');
+      if (kind === 'termination') expect(began).toBe(1);
+      never.open();
+      await worker.shutdown(0);
+    },
+  );
+
   it('a run in memory continues only when it is still held, even when a cancel arrives with the same answers', async () => {
     const taskQueue = `q-${uuid()}`;
     const bodies: string[] = [];

@@ -113,6 +113,7 @@ describe('leases', () => {
     'FailWorkflow with a retry': (run) =>
       perdure.workers.failWorkflow({ ...fenceOf(run), failure: failure('stale'), retryAfter: {} }),
     ConfirmCancel: (run) => perdure.workers.confirmCancel(fenceOf(run)),
+    HoldRun: (run) => perdure.workers.holdRun({ ...fenceOf(run), failure: failure('stale') }),
   };
   for (const [name, write] of Object.entries(writes)) {
     it(`${name} refuses a stale lease token and changes nothing`, async () => {

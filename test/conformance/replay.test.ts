@@ -138,7 +138,7 @@ describe('replay', () => {
     expect(seen[1]).toEqual(seen[0]);
   });
 
-  it('code that asks for another kind or order fails the run as NON_DETERMINISM, past any catch', async () => {
+  it("with onNonDeterminism 'fail', code that asks for another kind or order fails the run as NON_DETERMINISM, past any catch", async () => {
     let version = 1;
     const taskQueue = `q-${uuid()}`;
     const definition = workflow('changing', async (ctx) => {
@@ -151,7 +151,7 @@ describe('replay', () => {
       }
       return 'done';
     });
-    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 0 });
+    await perdure.startWorker({ taskQueue, workflows: [definition], warmRuns: 0, onNonDeterminism: 'fail' });
     const handle = await perdure.client.start(definition, undefined, { taskQueue });
     await until('the run to sleep', async () => (await handle.get()).status === 'SLEEPING');
     version = 2;

@@ -30,7 +30,7 @@ describe('signals', () => {
   it.each([
     ['warm', 100],
     ['cold', 0],
-  ])('wake a suspended run, which goes on with what was sent (%s)', async (_, warmRuns) => {
+  ])('wake a suspended run, which continues with what was sent (%s)', async (_, warmRuns) => {
     const taskQueue = newQueue();
     const bodies: number[] = [];
     const definition = workflow('waits', async (ctx) => {

@@ -153,7 +153,7 @@ describe('updates', () => {
     expect(bodies).toEqual([10, 5]);
   });
 
-  it("fail with the handler's error, and the run goes on", async () => {
+  it("fail with the handler's error, and the run continues", async () => {
     const taskQueue = newQueue();
     const definition = workflow('fails', async (ctx) => {
       ctx.handle('explode', async () => {

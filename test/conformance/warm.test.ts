@@ -174,7 +174,7 @@ describe('suspended runs that are kept in memory', () => {
     expect(seen[0]).toEqual(seen[1]);
   });
 
-  it('go on with the next try of a step', async () => {
+  it('continue with the next attempt of a step', async () => {
     const taskQueue = newQueue();
     let executions = 0;
     let tries = 0;
@@ -349,7 +349,7 @@ describe('suspended runs that are kept in memory', () => {
     expect(executions).toBe(2);
   });
 
-  it('a suspended run in memory goes on with the outcome that a step got from outside meanwhile', async () => {
+  it('a suspended run in memory continues with the outcome that a step got from outside meanwhile', async () => {
     const taskQueue = newQueue();
     let executions = 0;
     let tries = 0;

@@ -289,6 +289,32 @@ describe('workflow API', () => {
     expect(seen).toContain('s:2');
   });
 
+  it('a watch names the updates and signals that steps receive, and their senders', async () => {
+    const taskQueue = newQueue();
+    const worker = await registerRawWorker(perdure, taskQueue);
+    const { runId } = await perdure.workflows.startWorkflow(startRequest({ taskQueue }));
+    const seen: string[] = [];
+    let looks = 0;
+    const watching = (async () => {
+      for await (const { steps } of perdure.workflows.watchRun({ runId })) {
+        looks++;
+        for (const { stepId, awaits, sender } of steps) seen.push(`${stepId}: ${awaits} from ${sender}`);
+      }
+    })();
+    const run = await worker.claim();
+    const wait = { ...fenceOf(run), attemptNumber: 1, eventSeq: 1 };
+    await until('the watch to have begun', () => looks > 0);
+    await perdure.workers.awaitStep({ ...wait, stepId: 'u', seq: 1, awaits: { case: 'update', value: true } });
+    await perdure.workers.awaitStep({ ...wait, stepId: 's', seq: 2, awaits: { case: 'signal', value: 'paid' } });
+    const update = { runId, name: 'add', requestId: 'r', sender: 'ada', wait: { seconds: 0n, nanos: 0 } };
+    await perdure.workflows.updateRun(update);
+    await perdure.workflows.signalRun({ runId, name: 'paid', sender: 'eve' });
+    await perdure.workers.takeArrivals({ ...fenceOf(run), eventSeq: 1 });
+    await until('the steps to be shown', () => seen.includes('u: add from ada') && seen.includes('s: paid from eve'));
+    await perdure.workers.completeWorkflow(fenceOf(run));
+    await watching;
+  });
+
   it('a server describes itself', async () => {
     const info = await perdure.admin.getServerInfo({});
     expect(info).toMatchObject({

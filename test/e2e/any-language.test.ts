@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { WorkflowFailedError } from '@perdure/worker-sdk';
+import { WorkflowCancelledError, WorkflowFailedError } from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
@@ -51,6 +51,40 @@ describe.skipIf(!hasPython && process.env.CI === undefined)('the documented work
     expect(error.cause.name).toBe('KeyError');
     const unread = (await execute({ who: new Date(0) }).catch((thrown: unknown) => thrown)) as WorkflowFailedError;
     expect(unread.cause.message).toContain('json/devalue');
+  });
+
+  it('the worker in Python waits for a child and for a signal, without keeping the run', async () => {
+    const run = await perdure.client.start('welcome', { who: 'Ada' }, { taskQueue });
+    await until(`the run to wait for its signal\n${output}`, async () => {
+      const { steps } = await perdure.workflows.getHistory({ runId: run.runId });
+      const isWaiting = (await run.get()).status === 'WAITING';
+      return isWaiting && steps.some(({ stepId }) => stepId === 'approved');
+    });
+    await run.signal('approved', { by: 'Eve' });
+    expect(await run.result({ timeout: '25s' }), output).toBe('Hello Ada, from Eve');
+    const { runs } = await perdure.workflows.listRuns({ parentRunId: run.runId });
+    expect(runs.map(({ workflowType }) => workflowType)).toEqual(['greet']);
+
+    // Sent before the code waits for it: the call that begins the step has the signal already.
+    const early = await perdure.client.signalWithStart(
+      'welcome',
+      { who: 'Bob' },
+      'approved',
+      { by: 'Eve' },
+      { taskQueue, workflowId: uuid() },
+    );
+    expect(await early.result({ timeout: '25s' }), output).toBe('Hello Bob, from Eve');
+  });
+
+  it('the worker in Python fails when its child does, and ends when it is cancelled', async () => {
+    const error = (await perdure.client
+      .execute('welcome', { n: 1 }, { taskQueue, timeout: '25s' })
+      .catch((thrown: unknown) => thrown)) as WorkflowFailedError;
+    expect(error.cause.message, output).toContain('who');
+    const run = await perdure.client.start('welcome', { who: 'Ada' }, { taskQueue });
+    await until('the run to wait', async () => (await run.get()).status === 'WAITING');
+    await run.cancel();
+    await expect(run.result({ timeout: '25s' })).rejects.toBeInstanceOf(WorkflowCancelledError);
   });
 
   it('the worker in Python tolerates refused calls about a run, and refused polls', async () => {

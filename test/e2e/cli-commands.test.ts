@@ -447,6 +447,7 @@ describe('commands', { timeout: 120_000 }, () => {
     const history = (await cli(`run history ${runId}`)).output;
     expect(history).toMatch(/update +UPDATE +COMPLETED .* got sign from \S+@\S+/);
     expect(history).toMatch(/got close from \S+@\S+/);
+    expect((await cli(`run watch ${runId}`)).output).toMatch(/step update COMPLETED .*got sign from \S+@\S+/);
     expect((await cli('run update book sign 1')).errors).toContain('has ended');
   });
 

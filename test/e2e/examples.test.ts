@@ -32,3 +32,12 @@ it.concurrent('approval: decided by webhook, after a reminder and an escalation,
   expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('one has expired')]);
   expect(demo.output()).toContain('new chairs: paid, approved by director');
 }, 120_000);
+
+it.concurrent('support agent: another worker continues, and no decision that is recorded is asked of the model again', async ({
+  expect,
+}) => {
+  const demo = startProcess('examples/support-agent/dist/demo.js', []);
+  expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('asked 5 times for 4 decisions')]);
+  expect(demo.output()).toContain('Agent: Order 17 is refunded.');
+  expect(demo.output()).toContain('Nobody is there now');
+}, 120_000);

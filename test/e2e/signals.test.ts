@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { Client, type RunHandle } from '@perdure/worker-sdk';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collector, NAMES } from '../programs/collector.js';
@@ -55,6 +54,9 @@ describe('signals while everything is killed', () => {
       handles.push(await client.start(collector, PER_NAME, { taskQueue: TASK_QUEUE, maxLostLeases: 1_000 }));
     }
     let sent = 0;
+    const milestones: { readonly at: number; readonly reach: () => void }[] = [];
+    const untilSent = (at: number) =>
+      sent >= at ? undefined : new Promise<void>((reach) => milestones.push({ at, reach }));
     const lanes = handles.flatMap((handle) => NAMES.map((name) => ({ handle, name, next: 0 })));
     const sender = async () => {
       for (let lane = take(lanes, random); lane !== undefined; lane = take(lanes, random)) {
@@ -66,6 +68,7 @@ describe('signals while everything is killed', () => {
         // As a client whose answer was lost would.
         if (random.chance(0.05)) await handle.signal(name, next, { requestId: `${name} ${next}` });
         sent++;
+        for (const { at, reach } of milestones) if (sent >= at) reach();
         if (next + 1 < PER_NAME) lanes.push({ handle, name, next: next + 1 });
       }
     };
@@ -74,7 +77,7 @@ describe('signals while everything is killed', () => {
       const victims = [...parts.keys()];
       for (let kill = 1; kill <= KILLS; kill++) {
         // Spread over the signals, however long they take.
-        while (sent < (SIGNALS * kill) / (KILLS + 1)) await delay(20);
+        await untilSent((SIGNALS * kill) / (KILLS + 1));
         const part = parts.get(random.pick(victims));
         if (part === undefined) throw new Error('There is no such part.');
         await part.process.kill('SIGKILL');

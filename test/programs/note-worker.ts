@@ -5,13 +5,13 @@ import { Worker, workflow } from '@perdure/worker-sdk';
 
 const note = (text: string) => appendFileSync(process.env.NOTES ?? '/dev/null', `${process.pid} ${text}\n`);
 
-/** The test lets bodies go on that wait for it. */
+/** Bodies that wait for the test may continue. */
 const mayGo = () => existsSync(`${process.env.NOTES}.go`);
 const gate = async () => {
   while (!mayGo()) await delay(10);
 };
 
-/** A step in the middle that lasts until the test lets it go on. */
+/** A step in the middle that lasts until the test lets it continue. */
 export const held = workflow('held', async (ctx, _: undefined) => {
   await ctx.step('before', () => note('before'));
   const who = await ctx.step('hold', async ({ signal }) => {
@@ -25,7 +25,7 @@ export const held = workflow('held', async (ctx, _: undefined) => {
   return who;
 });
 
-/** Five steps, one after the other; the last one of run -1 lasts until the test lets it go on. */
+/** Five steps, one after the other; the last one of run -1 lasts until the test lets it continue. */
 export const five = workflow('five', async (ctx, id: number) => {
   let sum = 0;
   for (let n = 0; n < 5; n++) {

@@ -1,3 +1,4 @@
+import type { LeasedRun } from '@perdure/proto';
 import type { Connection } from '@perdure/worker-sdk';
 import { dropping, type Fate, type WorkerWrite } from '@perdure/worker-sdk/testing';
 import type postgres from 'postgres';
@@ -14,6 +15,8 @@ export interface InterruptionsOptions {
   readonly random: Seeded;
   /** The share of leases that end before their time. */
   readonly share: number;
+  /** A worker claims a run. */
+  readonly onClaim?: (run: LeasedRun) => void;
   /** A call was committed. */
   readonly onCommitted: (write: WorkerWrite) => void;
   /** A write is about to be sent; for cancels at any moment. */
@@ -26,6 +29,7 @@ export function interrupting({
   sql,
   random,
   share,
+  onClaim,
   onCommitted,
   onWrite,
 }: InterruptionsOptions): Connection {
@@ -36,6 +40,7 @@ export function interrupting({
     connection,
     loses: 'lease',
     onLeased(run) {
+      onClaim?.(run);
       if (!random.chance(share)) return;
       const how = random.pick<Fate>(['dies_after', 'dies_before', 'given_back']);
       plans.set(keyOf(run), { writesLeft: 1 + random.below(3), how });

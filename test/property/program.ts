@@ -1,4 +1,11 @@
-import { CancelledError, StepTimeoutError, TerminalError, type WorkflowContext } from '@perdure/worker-sdk';
+import {
+  CancelledError,
+  ChildFailedError,
+  type StepContext,
+  StepTimeoutError,
+  TerminalError,
+  type WorkflowContext,
+} from '@perdure/worker-sdk';
 import type { Seeded } from '../support/seeded.js';
 
 /** A random workflow, as a tree that {@link interpret} executes. */
@@ -7,6 +14,10 @@ export type Program =
   | { readonly kind: 'sleep'; readonly name: string; readonly ms: number }
   /** `timeoutMs` null: waits until there is one. Events have the run's id as their key. */
   | { readonly kind: 'signal' | 'event' | 'promise'; readonly name: string; readonly timeoutMs: number | null }
+  /** A child, which fails or returns its name; the code sees no more of its error than that. */
+  | { readonly kind: 'child'; readonly name: string; readonly fails: boolean }
+  /** From here on the run answers updates of this name. */
+  | { readonly kind: 'handle'; readonly name: string }
   | { readonly kind: 'sequence' | 'all' | 'settled' | 'race'; readonly children: readonly Program[] }
   | { readonly kind: 'try'; readonly body: Program; readonly handler: Program }
   | { readonly kind: 'finally'; readonly body: Program; readonly cleanup: Program }
@@ -17,6 +28,7 @@ export interface StepSpec {
   readonly failures: number;
   readonly maxAttempts: number;
   readonly atMostOnce: boolean;
+  readonly isLazy: boolean;
   /** Of a body that hangs until its timeout, in ms; 0: it does not. */
   readonly hangsForMs: number;
   /** How long a body works, in ms; 0: it returns at once. */
@@ -31,17 +43,27 @@ export interface Flavour {
   readonly atMostOnce: boolean;
   readonly timeouts: boolean;
   readonly runRetries: boolean;
+  readonly lazySteps: boolean;
 }
 
 const NAMES = ['a', 'b', 'c', 'd', 'e'];
 /** Long enough to give the run back. */
 const SLEEPS_MS = [0, 5, 250, 300];
 export const SIGNALS = ['ping', 'pong'] as const;
+/** What a child is given. */
+export interface ChildInput {
+  readonly name: string;
+  readonly fails: boolean;
+}
 
 export function randomProgram(random: Seeded, flavour: Flavour, depth = 0): Program {
   const again = () => randomProgram(random, flavour, depth + 1);
   const children = () => Array.from({ length: 2 + random.below(2) }, again);
   const dice = depth >= 3 ? random.below(5) - 1 : depth === 0 ? 4 + random.below(7) : random.below(12) - 1;
+  if (dice < 0 && random.chance(0.25)) {
+    return { kind: 'child', name: random.pick(['son', 'daughter']), fails: random.chance(0.2) };
+  }
+  if (dice < 0 && random.chance(0.25)) return { kind: 'handle', name: random.pick(SIGNALS) };
   if (dice < 0) {
     // Whether a signal comes in time is a race.
     const timeoutMs = flavour.races ? random.pick([null, null, 0, 20, 300]) : null;
@@ -65,6 +87,7 @@ function randomStep(random: Seeded, flavour: Flavour): StepSpec {
     failures: random.chance(0.6) ? 0 : random.below(4),
     maxAttempts,
     atMostOnce,
+    isLazy: flavour.lazySteps && !atMostOnce && random.chance(0.4),
     hangsForMs: hangs ? 20 : 0,
     takesMs: random.pick([0, 0, 0, 1, 4]),
     retryDelayMs: random.pick([0, 1, 1, 250]),
@@ -75,42 +98,49 @@ function randomStep(random: Seeded, flavour: Flavour): StepSpec {
 /** What an execution has seen: one entry per result, in order. */
 export type Trace = string[];
 
-/** What bodies do outside of the run. */
+/** What is known outside of the run. */
 export interface World {
   /** How often the run has begun anew after it failed. */
   readonly epoch: () => number;
-  /** A body begins. */
-  readonly onBody: (stepId: string, attemptNumber: number, atMostOnce: boolean) => void;
+  /** A body begins; its step was requested when the code had seen so many entries of its trace. */
+  readonly onBody: (stepId: string, seen: number, spec: StepSpec) => void;
+  /** The code has seen another entry. */
+  readonly onSeen: () => void;
   /** The code has made a promise: somebody resolves it. */
   readonly onPromise: (promiseId: string) => void;
   readonly runId: string;
+  /** The code answers updates of the name: somebody sends some. */
+  readonly onHandle: (name: string) => void;
+  /** What this execution of the code handles. */
+  readonly handled: Set<string>;
 }
 
 type Ctx = Pick<
   WorkflowContext,
-  'step' | 'sleep' | 'waitForSignal' | 'waitForEvent' | 'promise' | 'uncancellable' | 'signal'
+  'step' | 'sleep' | 'child' | 'handle' | 'waitForSignal' | 'waitForEvent' | 'promise' | 'uncancellable' | 'signal'
 >;
 
 /** Executes a program, and notes everything that its code sees. */
 export async function interpret(program: Program, ctx: Ctx, world: World, trace: Trace): Promise<unknown> {
   const run = (child: Program) => interpret(child, ctx, world, trace);
+  const see = (call: () => Promise<unknown>) => seen(trace, 'name' in program ? program.name : '', ctx, world, call);
   switch (program.kind) {
     case 'step':
-      return seen(trace, program.name, ctx, () => callStep(program.name, program.step, ctx, world));
+      return see(() => callStep(program.name, program.step, ctx, world, trace.length));
     case 'sleep':
-      return seen(trace, program.name, ctx, () => ctx.sleep(program.name, program.ms));
+      return see(() => ctx.sleep(program.name, program.ms));
     case 'signal': {
       const { name, timeoutMs } = program;
       const wait = () =>
         timeoutMs === null ? ctx.waitForSignal<number>(name) : ctx.waitForSignal<number>(name, { timeout: timeoutMs });
       // Which wait of several gets which signal depends on the order of results: it is part of the trace alone.
-      return (await seen(trace, name, ctx, wait)) === null ? 'nothing' : name;
+      return (await see(wait)) === null ? 'nothing' : name;
     }
     case 'event': {
       const { name, timeoutMs } = program;
       const limit = timeoutMs === null ? {} : { timeout: timeoutMs };
       const wait = () => ctx.waitForEvent<number>(`${name} event`, { key: world.runId, ...limit });
-      return (await seen(trace, name, ctx, wait)) === null ? 'nothing' : name;
+      return (await see(wait)) === null ? 'nothing' : name;
     }
     case 'promise': {
       const { name, timeoutMs } = program;
@@ -122,8 +152,20 @@ export async function interpret(program: Program, ctx: Ctx, world: World, trace:
         world.onPromise(promise.id);
         return promise.result();
       };
-      return (await seen(trace, name, ctx, wait)) === null ? 'nothing' : name;
+      return (await see(wait)) === null ? 'nothing' : name;
     }
+    case 'child': {
+      const { name, fails } = program;
+      const call = () =>
+        ctx.child<string>('child', { name, fails }, { name }).catch((error: unknown) => {
+          // The run id in its message is another one in each attempt of the run.
+          throw error instanceof ChildFailedError ? new Error(`${name} ${error.name}`, { cause: error }) : error;
+        });
+      return see(call);
+    }
+    case 'handle':
+      if (!world.handled.has(program.name)) handle(program.name, ctx, world, trace);
+      return 'handled';
     case 'sequence': {
       const values: unknown[] = [];
       for (const child of program.children) values.push(await run(child));
@@ -142,6 +184,7 @@ export async function interpret(program: Program, ctx: Ctx, world: World, trace:
         return await run(program.body);
       } catch (error) {
         trace.push(`caught ${nameOf(error)}`);
+        world.onSeen();
         return [`caught ${nameOf(error)}`, await run(program.handler)];
       }
     case 'finally':
@@ -155,15 +198,51 @@ export async function interpret(program: Program, ctx: Ctx, world: World, trace:
   }
 }
 
-async function seen(trace: Trace, name: string, ctx: Ctx, call: () => Promise<unknown>): Promise<unknown> {
+const NOTE: StepSpec = {
+  failures: 0,
+  maxAttempts: 3,
+  atMostOnce: false,
+  isLazy: false,
+  hangsForMs: 0,
+  takesMs: 0,
+  retryDelayMs: 0,
+  failsInEpochs: 0,
+};
+
+function handle(name: string, ctx: Ctx, world: World, trace: Trace): void {
+  world.handled.add(name);
+  ctx.handle<number, unknown>(`${name} update`, async (number) => {
+    trace.push(`${name} update: ${number}`);
+    world.onSeen();
+    const before = trace.length;
+    const body = ({ stepId }: StepContext) => world.onBody(stepId, before, NOTE);
+    await seen(trace, `${name} update ${number}`, ctx, world, () => ctx.step('note', body));
+    return number;
+  });
+  world.onHandle(name);
+}
+
+/** The step whose result an entry is; undefined for what is never seen before it is recorded. */
+export const stepIdOf = (entry: string | undefined): string | undefined =>
+  entry === undefined ? undefined : /^\w+: "(\w+(?:#\d+)?) try/.exec(entry)?.[1];
+
+async function seen(
+  trace: Trace,
+  name: string,
+  ctx: Ctx,
+  world: World,
+  call: () => Promise<unknown>,
+): Promise<unknown> {
   // A signal that is aborted because the worker lost the run is of no interest: nothing that the code does then counts.
   const aborted = () => (isCancelled(ctx.signal.reason) ? ' (cancelled)' : '');
   try {
     const value = await call();
     trace.push(`${name}: ${JSON.stringify(value)}${aborted()}`);
+    world.onSeen();
     return value;
   } catch (error) {
     trace.push(`${name}: ${nameOf(error)}${aborted()}`);
+    world.onSeen();
     throw error;
   }
 }
@@ -174,17 +253,18 @@ export const nameOf = (error: unknown): string =>
 /** The spec behind a step's options; for {@link referenceOf}. */
 const specs = new WeakMap<object, StepSpec>();
 
-function callStep(name: string, spec: StepSpec, ctx: Ctx, world: World): Promise<unknown> {
+function callStep(name: string, spec: StepSpec, ctx: Ctx, world: World, seenBefore: number): Promise<unknown> {
   const options = {
     retry: { maxAttempts: spec.maxAttempts, initial: spec.retryDelayMs, backoff: 'fixed' as const, jitter: 0 },
     ...(spec.atMostOnce ? { begin: 'durable' as const } : {}),
+    ...(spec.isLazy ? { record: 'lazily' as const } : {}),
     ...(spec.hangsForMs > 0 ? { timeout: spec.hangsForMs } : {}),
   };
   specs.set(options, spec);
   return ctx.step(
     name,
     async (step) => {
-      world.onBody(step.stepId, step.attemptNumber, spec.atMostOnce);
+      world.onBody(step.stepId, seenBefore, spec);
       if (spec.takesMs > 0) await new Promise((resolve) => setTimeout(resolve, spec.takesMs));
       if (step.signal.aborted) throw step.signal.reason;
       if (spec.failsInEpochs > world.epoch()) throw new TerminalError(`${step.stepId} fails in this attempt`);
@@ -213,6 +293,11 @@ export async function referenceOf(program: Program): Promise<string> {
   const ctx = {
     signal: new AbortController().signal,
     sleep: () => Promise.resolve(),
+    handle: () => undefined,
+    child(_: string, { name, fails }: ChildInput) {
+      idOf(name);
+      return fails ? Promise.reject(new ChildFailedError()) : Promise.resolve(name);
+    },
     waitForSignal: () => Promise.resolve(1),
     waitForEvent: () => Promise.resolve(1),
     promise: () => ({ id: '', result: () => Promise.resolve(1) }),
@@ -229,7 +314,15 @@ export async function referenceOf(program: Program): Promise<string> {
       }
     },
   };
-  const world: World = { epoch: () => 0, onBody: () => undefined, onPromise: () => undefined, runId: '' };
+  const world: World = {
+    epoch: () => 0,
+    onBody: () => undefined,
+    onSeen: () => undefined,
+    onPromise: () => undefined,
+    runId: '',
+    onHandle: () => undefined,
+    handled: new Set(),
+  };
   return outcomeText(
     await interpret(program, ctx as never, world, []).then(
       (value) => ({ value }),

@@ -1,12 +1,20 @@
 import { every, monotonicClock } from '@perdure/clock';
-import { type StepAttempt, StepKind, StepStatus } from '@perdure/proto';
-import { type Worker, type WorkflowContext, workflow } from '@perdure/worker-sdk';
+import {
+  type CompleteStepRequest,
+  type CompleteWorkflowRequest,
+  type StepAttempt,
+  StepKind,
+  StepStatus,
+} from '@perdure/proto';
+import { TerminalError, type Worker, type WorkflowContext, workflow } from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { Seeded } from '../support/seeded.js';
+import { until } from '../support/until.js';
 import { interrupting } from './interruptions.js';
 import {
+  type ChildInput,
   type Flavour,
   interpret,
   isDeterministic,
@@ -16,6 +24,8 @@ import {
   randomProgram,
   referenceOf,
   SIGNALS,
+  type StepSpec,
+  stepIdOf,
   type Trace,
 } from './program.js';
 
@@ -24,6 +34,8 @@ const PROGRAMS = Number(process.env.PERDURE_PROPERTY_PROGRAMS ?? 500);
 const SEEDS = (process.env.PERDURE_PROPERTY_SEEDS ?? '1,2').split(',').map(Number);
 /** One program alone, many times: the seed that a problem names. */
 const ONLY = process.env.PERDURE_PROPERTY_CASE;
+/** How long a program may take, in ms. */
+const TIMEOUT_MS = Number(process.env.PERDURE_PROPERTY_TIMEOUT_MS ?? 240_000);
 const AT_ONCE = 100;
 const RUN_ATTEMPTS = 3;
 
@@ -35,15 +47,33 @@ interface Case {
   readonly cancelAtWrite: number;
 }
 
+/** What one execution of the code has seen. */
+interface Execution {
+  readonly epoch: number;
+  readonly trace: Trace;
+  /** The lease under which it saw each entry. */
+  readonly leases: number[];
+}
+
 /** What became of one run, as seen from outside of it. */
 interface Observed {
-  readonly traces: { readonly epoch: number; readonly trace: Trace }[];
+  readonly traces: Execution[];
+  /** The lease under which each result was first recorded, by step. */
+  readonly recorded: Map<string, number>;
+  /** What bodies have done for results that were not recorded. */
+  readonly premature: { readonly result: string | undefined; readonly problem: string }[];
+  /** The latest one. */
+  leaseToken: number;
   readonly bodies: Map<string, number>;
   readonly atMostOnce: Set<string>;
   epoch: number;
   writes: number;
   /** Of each name; the next one carries this number. */
   signals: number;
+  /** Names of the updates that the code answers. */
+  readonly handled: Set<string>;
+  /** Updates under way, by name. */
+  readonly updating: Set<string>;
 }
 
 /** How often each open run gets another signal of each name, in ms. */
@@ -56,6 +86,7 @@ function caseOf(seed: number): Case {
     atMostOnce: random.chance(0.5),
     timeouts: random.chance(0.3),
     runRetries: random.chance(0.3),
+    lazySteps: random.chance(0.5),
   };
   const program = randomProgram(random, flavour);
   return { seed, flavour, program, cancelAtWrite: random.chance(0.3) ? 1 + random.below(8) : 0 };
@@ -80,7 +111,19 @@ describe('what the code of a run has seen', () => {
     const of = (runId: string): Observed => {
       let one = observed.get(runId);
       if (one === undefined) {
-        one = { traces: [], bodies: new Map(), atMostOnce: new Set(), epoch: 0, writes: 0, signals: 0 };
+        one = {
+          traces: [],
+          recorded: new Map(),
+          premature: [],
+          leaseToken: 0,
+          bodies: new Map(),
+          atMostOnce: new Set(),
+          epoch: 0,
+          writes: 0,
+          signals: 0,
+          handled: new Set(),
+          updating: new Set(),
+        };
         observed.set(runId, one);
       }
       return one;
@@ -89,11 +132,24 @@ describe('what the code of a run has seen', () => {
       const { program } = caseOf(caseSeed);
       const run = of(ctx.run.runId);
       const trace: Trace = [];
-      run.traces.push({ epoch: run.epoch, trace });
+      const execution: Execution = { epoch: run.epoch, trace, leases: [] };
+      run.traces.push(execution);
+      let { leaseToken } = run;
       const world = {
         epoch: () => run.epoch,
-        onBody(stepId: string, _: number, atMostOnce: boolean) {
-          run.bodies.set(stepId, (run.bodies.get(stepId) ?? 0) + 1);
+        onSeen() {
+          // Under the latest lease, unless another execution has that one.
+          if (run.traces.at(-1) === execution) ({ leaseToken } = run);
+          execution.leases.push(leaseToken);
+        },
+        onBody(stepId: string, seen: number, { atMostOnce, isLazy }: StepSpec) {
+          const place = firstUnrecorded(run, execution);
+          if (place < seen && !isLazy) {
+            const problem = `${stepId} began after ${trace[place]}, which was not recorded`;
+            run.premature.push({ result: stepIdOf(trace[place]), problem });
+          }
+          // A lazy body may begin on what is lost then, so the id may come to mean another step.
+          run.bodies.set(stepId, (run.bodies.get(stepId) ?? 0) + (isLazy ? 0 : 1));
           if (atMostOnce) run.atMostOnce.add(stepId);
         },
         // Until it is recorded there is nothing to resolve; a run that has ended leaves it unresolved.
@@ -105,11 +161,17 @@ describe('what the code of a run has seen', () => {
           resolve();
         },
         runId: ctx.run.runId,
+        onHandle: (name: string) => run.handled.add(name),
+        handled: new Set<string>(),
       };
       const value = await interpret(program, ctx, world, trace);
       return { value, trace };
     };
     const workflows = [
+      workflow('child', async (ctx, { name, fails }: ChildInput) => {
+        if (fails) throw new TerminalError('It fails.');
+        return ctx.step('name', () => name);
+      }),
       workflow('once', handler),
       workflow('again', { retry: { maxAttempts: RUN_ATTEMPTS, initial: 1, jitter: 0 } }, handler),
     ];
@@ -118,7 +180,15 @@ describe('what the code of a run has seen', () => {
       sql: perdure.database.sql,
       random: new Seeded(seed),
       share: 0.7,
+      onClaim({ runId, leaseToken }) {
+        of(runId).leaseToken = leaseToken;
+      },
       onCommitted({ method, runId, request }) {
+        if (method === 'completeStep') noteRecorded(of(runId), request as CompleteStepRequest);
+        if (method === 'completeWorkflow') {
+          const { finalStep, leaseToken } = request as CompleteWorkflowRequest;
+          if (finalStep !== undefined) noteRecorded(of(runId), { ...finalStep, leaseToken });
+        }
         if (method === 'failWorkflow' && 'retryAfter' in request && request.retryAfter !== undefined) of(runId).epoch++;
       },
       async onWrite(runId) {
@@ -132,9 +202,25 @@ describe('what the code of a run has seen', () => {
     }
     const problems: string[] = [];
     const open = new Set<string>();
+    let answered = 0;
+    const sendUpdate = async (run: Observed, runId: string, name: string, number: number) => {
+      run.updating.add(name);
+      const sending = perdure.client.handle(runId).update(`${name} update`, number, { requestId: `${name} ${number}` });
+      // One that the run cannot answer any more is refused.
+      const answer = await sending.then(
+        (value) => {
+          answered++;
+          return value;
+        },
+        () => number,
+      );
+      if (answer !== number) problems.push(`update ${number} of ${name} to run ${runId} got the answer ${answer}`);
+      run.updating.delete(name);
+    };
     const sendSignals = async (runId: string) => {
       const run = of(runId);
       const number = run.signals++;
+      for (const name of run.handled) if (!run.updating.has(name)) void sendUpdate(run, runId, name, number);
       // One after the other: the order of sending is that of the numbers.
       for (const name of SIGNALS) {
         await perdure.client.handle(runId).signal(name, number, { requestId: `${name} ${number}` });
@@ -158,7 +244,7 @@ describe('what the code of a run has seen', () => {
         const handle = await perdure.client.start(type, next.seed, { taskQueue, maxLostLeases: 1_000 });
         caseOfRun.set(handle.runId, next);
         open.add(handle.runId);
-        const outcome = await handle.result({ timeout: '240s' }).then(
+        const outcome = await handle.result({ timeout: TIMEOUT_MS }).then(
           (result) => ({ result: result as { value: unknown; trace: Trace } }),
           (error: Error) => ({ error }),
         );
@@ -180,7 +266,14 @@ describe('what the code of a run has seen', () => {
     };
     await Promise.all(Array.from({ length: AT_ONCE }, lane));
     feeder();
+    // Children outlive no parent: their cancel is requested when it ends, and they end by themselves.
+    await until('the children of ended runs to end', async () => {
+      const rows = await perdure.database.sql`
+        select 1 from perdure.workflow_runs where parent_run_id is not null and finished_at is null limit 1`;
+      return rows.length === 0;
+    });
     await Promise.all(workers.map((worker) => worker.shutdown(0)));
+    if (answered === 0 && cases.length >= 100) problems.push('no update was answered');
     return problems;
   }
 
@@ -220,6 +313,25 @@ describe('what the code of a run has seen', () => {
   }
 });
 
+function noteRecorded(
+  { recorded }: Observed,
+  { stepId, leaseToken }: Pick<CompleteStepRequest, 'stepId' | 'leaseToken'>,
+) {
+  recorded.set(stepId, Math.min(recorded.get(stepId) ?? leaseToken, leaseToken));
+}
+
+/**
+ * @returns the place of the first entry that the code has seen and that was not recorded under its lease or an earlier one; what a
+ * retry of the run has taken back counts as recorded
+ */
+function firstUnrecorded({ recorded }: Observed, { trace, leases }: Execution): number {
+  const place = trace.findIndex((entry, index) => {
+    const stepId = stepIdOf(entry);
+    return stepId !== undefined && (recorded.get(stepId) ?? Number.POSITIVE_INFINITY) > (leases[index] ?? 0);
+  });
+  return place < 0 ? trace.length : place;
+}
+
 /** Without races, at-most-once bodies and cancels a program comes to what it would come to without any interruption. */
 async function checkReference(one: Case, outcome: Outcome): Promise<string[]> {
   if (one.cancelAtWrite > 0 || !isDeterministic(one.flavour)) return [];
@@ -231,9 +343,22 @@ async function checkReference(one: Case, outcome: Outcome): Promise<string[]> {
 type Outcome = { readonly result: { readonly value: unknown; readonly trace: Trace } } | { readonly error: Error };
 
 function* check(one: Case, outcome: Outcome, observed: Observed, steps: readonly StepAttempt[]): Iterable<string> {
+  // A write may be committed although its call failed.
+  const unnoted = new Set<string | undefined>();
+  for (const step of steps) {
+    if (step.status !== StepStatus.COMPLETED || observed.recorded.has(step.stepId)) continue;
+    noteRecorded(observed, step);
+    unnoted.add(step.stepId);
+  }
   // One execution has seen what another had, and more: nothing else, and in no other order.
   const epochs = new Map<number, Trace[]>();
-  for (const { epoch, trace } of observed.traces) epochs.set(epoch, [...(epochs.get(epoch) ?? []), trace]);
+  for (const execution of observed.traces) {
+    const { epoch, trace } = execution;
+    // What was lost before it was recorded, and what the code made of it, has left nothing.
+    const visible = trace.slice(0, firstUnrecorded(observed, execution));
+    epochs.set(epoch, [...(epochs.get(epoch) ?? []), visible]);
+  }
+  for (const { result, problem } of observed.premature) if (!unnoted.has(result)) yield problem;
   for (const [epoch, traces] of epochs) {
     traces.sort((a, b) => a.length - b.length);
     for (let n = 1; n < traces.length; n++) {

@@ -138,6 +138,7 @@ describe('children', () => {
         workflowId: null,
         build: null,
         parentRunId: parent.runId,
+        held: false,
         createdAfter: null,
         createdBefore: null,
       },
@@ -365,6 +366,32 @@ describe('children', () => {
     expect(await unclosedParents(store.db, old)).toEqual([]);
   });
 
+  it.each(['cancel', 'retry'])(
+    'what a crash left after a %s is found: children of steps that no longer wait',
+    async (how) => {
+      const old = { limit: 1_000, minAgeMs: 0 };
+      const [open, kept] = (await start(2)) as [string, string];
+      expect(await unclosedParents(store.db, old)).not.toContain(parent.runId);
+      if (how === 'cancel') {
+        await cancelRuns(store.db, [{ namespace: 'default', runId: parent.runId, reason: '' }]);
+        await settleSteps(store.db, [
+          { ...parent, stepId: 'c1', seq: 1, stepKind: 'CHILD', attemptNumber: 1, status: 'CANCELLED', eventSeq: 1 },
+        ]);
+      } else {
+        const cut = { from: { leaseToken: parent.leaseToken, eventSeq: 1 }, seq: 0 };
+        await retryRunAttempts(store.db, [{ ...parent, failure: FAILURE, retryAfterMs: 3_600_000, cut }]);
+      }
+      // The server dies here.
+      expect(await unclosedParents(store.db, { limit: 10, minAgeMs: 3_600_000 })).toEqual([]);
+      const left = await unclosedParents(store.db, old);
+      expect(left).toEqual([parent.runId]);
+      const closed = await closeChildren(store.db, left);
+      expect(closed.map(({ runId }) => runId)).toEqual(how === 'cancel' ? [open] : [open, kept].sort());
+      expect(await store.run(open)).toMatchObject({ status: 'CANCELLED' });
+      expect(await unclosedParents(store.db, old)).toEqual([]);
+    },
+  );
+
   it('a wait that a cancel ends closes its child, and no other', async () => {
     const [first, second] = (await start(2)) as [string, string];
     await cancelRuns(store.db, [{ namespace: 'default', runId: parent.runId, reason: '' }]);
@@ -433,7 +460,7 @@ describe('children', () => {
     expect(await tellParents(store.db, [open])).toEqual([]);
   });
 
-  it('a tree is read level by level, and says where it goes on', async () => {
+  it('a tree is read level by level, and says where it continues', async () => {
     const ids = await start(3);
     const lease = await leaseOf(ids[0] as string);
     await startChildren(store.db, [child(1, lease)]);

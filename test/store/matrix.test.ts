@@ -1,6 +1,7 @@
 /** Every state × every command: what happens, and that what must not happen does not. */
 import {
   answerUpdates,
+  awaitSteps,
   beginSteps,
   cancelRuns,
   claimRuns,
@@ -8,16 +9,20 @@ import {
   type Database,
   deleteRuns,
   endRuns,
+  endRunsWithStep,
   failSteps,
   findRuns,
+  holdRuns,
   type LeaseRef,
   observeCancels,
   openDatabase,
+  pauseRuns,
   type RunStatus,
   recordSteps,
   registerWorkers,
   releaseRuns,
   renewLeases,
+  resumeRuns,
   retryRunAttempts,
   scheduleSleeps,
   sendUpdates,
@@ -47,6 +52,20 @@ const STATES: readonly State[] = [
   'CANCELLED',
   'TERMINATED',
 ];
+
+/** A run that is paused: while its worker holds it (PAUSING), or suspended (PAUSED). */
+type PausedState = 'PAUSING' | 'PAUSED';
+/** What a paused run answers, when it is not the same as without the pause. */
+const PAUSED: Record<string, Partial<Record<PausedState, string>>> = {
+  beginStep: { PAUSING: 'paused' },
+  recordStep: { PAUSING: 'paused' },
+  completeRunWithStep: { PAUSING: 'paused' },
+  scheduleSleep: { PAUSING: 'paused' },
+  startChild: { PAUSING: 'paused' },
+  awaitStep: { PAUSING: 'paused' },
+  pauseRun: { PAUSING: 'already_paused', PAUSED: 'already_paused' },
+  resumeRun: { PAUSING: 'resumed', PAUSED: 'resumed' },
+};
 
 type Command = (db: Database, lease: LeaseRef) => Promise<readonly { readonly kind: string }[]>;
 
@@ -241,6 +260,36 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       TERMINATED: 'lease_lost',
     },
   },
+  completeRunWithStep: {
+    run: (db, lease) =>
+      endRunsWithStep(db, [
+        {
+          step: {
+            ...lease,
+            stepId: 'last',
+            seq: 77,
+            stepKind: 'FUNCTION',
+            attemptNumber: 1,
+            countedAttempt: 1,
+            maxCountedAttempts: 1,
+            uncancellable: false,
+            output: null,
+            eventSeq: 77,
+          },
+          end: { ...lease, end: 'COMPLETED', output: null, hasOpenSteps: true },
+        },
+      ]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'ended',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'already_ended',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
   failRun: {
     run: (db, lease) => endRuns(db, [{ ...lease, end: 'FAILED', failure }]),
     expected: {
@@ -332,6 +381,71 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       TERMINATED: 'already_terminated',
     },
   },
+  awaitStep: {
+    run: (db, lease) =>
+      awaitSteps(db, [
+        {
+          ...lease,
+          stepId: 'go',
+          seq: 9,
+          stepKind: 'SIGNAL',
+          attemptNumber: 1,
+          awaits: 'go',
+          timeoutMs: null,
+          eventSeq: 1,
+          uncancellable: false,
+        },
+      ]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'waiting',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
+  pauseRun: {
+    run: (db, { runId, namespace: of }) => pauseRuns(db, [{ namespace: of, runId, reason: '', by: '' }]),
+    expected: {
+      PENDING: 'paused',
+      RUNNING: 'paused',
+      SLEEPING: 'paused',
+      WOKEN: 'paused',
+      COMPLETED: 'run_closed',
+      FAILED: 'run_closed',
+      CANCELLED: 'run_closed',
+      TERMINATED: 'run_closed',
+    },
+  },
+  resumeRun: {
+    run: (db, { runId, namespace: of }) => resumeRuns(db, [{ namespace: of, runId, by: '' }]),
+    expected: {
+      PENDING: 'not_paused',
+      RUNNING: 'not_paused',
+      SLEEPING: 'not_paused',
+      WOKEN: 'not_paused',
+      COMPLETED: 'run_closed',
+      FAILED: 'run_closed',
+      CANCELLED: 'run_closed',
+      TERMINATED: 'run_closed',
+    },
+  },
+  holdRun: {
+    run: (db, lease) => holdRuns(db, [{ ...lease, failure }]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'held',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+    },
+  },
   answerUpdate: {
     run: (db, lease) => answerUpdates(db, [{ ...lease, stepId: 'open', answer: { kind: 'COMPLETED', output: null } }]),
     expected: {
@@ -404,6 +518,9 @@ const CHANGES = new Set([
   'requested',
   'terminated',
   'deleted',
+  'resumed',
+  'held',
+  'waiting',
 ]);
 
 describe('state × command', () => {
@@ -509,7 +626,25 @@ describe('state × command', () => {
         const [outcome] = await run(db, lease);
         expect(outcome?.kind).toBe(expected[state]);
         const after = await snapshot(lease.runId);
-        if (CHANGES.has(outcome?.kind ?? '')) expect(after).not.toBe(before);
+        if (CHANGES.has(outcome?.kind ?? '') || (name === 'pauseRun' && outcome?.kind === 'paused'))
+          expect(after).not.toBe(before);
+        else expect(after).toBe(before);
+      });
+    }
+
+    for (const [state, from] of [
+      ['PAUSING', 'RUNNING'],
+      ['PAUSED', 'SLEEPING'],
+    ] as const) {
+      const kind = PAUSED[name]?.[state] ?? expected[from];
+      it(`${name} of a ${state} run: ${kind}`, async () => {
+        const lease = await inState(from);
+        await pauseRuns(db, [{ namespace, runId: lease.runId, reason: '', by: 'me' }]);
+        const before = await snapshot(lease.runId);
+        const [outcome] = await run(db, lease);
+        expect(outcome?.kind).toBe(kind);
+        const after = await snapshot(lease.runId);
+        if (CHANGES.has(kind)) expect(after).not.toBe(before);
         else expect(after).toBe(before);
       });
     }
@@ -519,7 +654,7 @@ describe('state × command', () => {
       const before = await snapshot(lease.runId);
       const [missing] = await run(db, { ...lease, runId: uuid() });
       expect(missing?.kind).toBe('run_not_found');
-      if (!['cancelRun', 'terminateRun', 'deleteRun', 'sendUpdate'].includes(name)) {
+      if (!['cancelRun', 'terminateRun', 'deleteRun', 'sendUpdate', 'pauseRun', 'resumeRun'].includes(name)) {
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken - 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken + 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, namespace: 'other' }))[0]?.kind).toBe('run_not_found');

@@ -58,7 +58,7 @@ describe('migrations', () => {
       from perdure.workflow_runs where status = 'SLEEPING';`);
   };
 
-  it('what the first version has written goes on: timers fire, memos are replayed in their order, runs take signals', async () => {
+  it('what the first version has written continues: timers fire, memos are replayed in their order, runs take signals', async () => {
     await fill();
     expect(await migrate({ url })).toMatchObject({ from: 1, to: MIGRATIONS.at(-1)?.version });
     const db = openDatabase({ url });

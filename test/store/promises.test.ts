@@ -5,6 +5,8 @@ import {
   getPromise,
   type LeaseRef,
   listPromises,
+  type PromiseCursor,
+  type PromisePage,
   retryRunAttempts,
   type SettlePromise,
   settlePromises,
@@ -179,5 +181,29 @@ describe('durable promises', () => {
     ).toMatchObject({
       promises: [],
     });
+  });
+
+  it('a page of pending promises reads a bounded number of those of all namespaces, and says where the next one begins', async () => {
+    const ids = [uuid(), uuid(), uuid()];
+    for (const [index, awaits] of ids.entries()) await begin({ stepId: `p${index}`, seq: index + 1, awaits });
+    const all = async (namespace: string, maxRead: number) => {
+      const pages: (readonly string[])[] = [];
+      for (let after: PromiseCursor | null = null; ; ) {
+        const page: PromisePage = await listPromises(
+          store.db,
+          { namespace, runId: null },
+          { limit: 10, after, maxRead },
+        );
+        pages.push(page.promises.flatMap(({ runId, promiseId }) => (runId === lease.runId ? [promiseId] : [])));
+        if (page.next === null) return pages;
+        after = page.next;
+      }
+    };
+    const [first, second] = await all('default', 2);
+    expect([first, second]).toEqual([[ids[2], ids[1]], [ids[0]]]);
+    const other = await all('other', 2);
+    expect(other.length).toBeGreaterThan(1);
+    expect(other.flat()).toEqual([]);
+    expect(await all('other', 1_000)).toEqual([[]]);
   });
 });

@@ -1,12 +1,17 @@
 import {
   allStatements,
   claimRuns,
+  closeChildren,
   type Database,
   openDatabase,
   recordSteps,
   registerWorkers,
   renewLeases,
+  startChildren,
+  startIdentity,
   startRuns,
+  tellParents,
+  terminateRuns,
 } from '@perdure/store';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, type TestDatabase } from '../support/database.js';
@@ -80,6 +85,7 @@ describe('statements', () => {
     record_steps: [],
     record_first_attempts: [],
     complete_runs: [],
+    complete_runs_with_step: [],
     claim_runs: ["'default'", "'q1'", `'{w}'`, `'{${id}}'`, '1000', '1e6'],
     begin_steps: [],
     complete_steps: [],
@@ -101,6 +107,13 @@ describe('statements', () => {
     set_run_states: [],
     read_run_state: [],
     sent_with_start: [],
+    left_children: [],
+    list_children: [],
+    count_children: [],
+    unclosed_parents: [],
+    list_pending_promises: [],
+    list_run_promises: [],
+    get_promise: [],
   };
   for (const name of Object.keys(hot)) {
     it(`${name} scans neither runs nor steps`, async () => {
@@ -138,6 +151,59 @@ describe('statements', () => {
       expect(scanned).toEqual([]);
     });
   }
+
+  it('the functions that start children and tell their parents scan neither runs nor steps', async () => {
+    const workerId = '00000000-0000-7000-8000-000000000001';
+    const queue = { namespace: 'default', taskQueue: 'parents', workflowTypes: ['w'] };
+    await registerWorkers(db, [{ ...queue, workerId, build: '', identity: '', slots: 9, leaseMs: 30_000 }]);
+    await startRuns(db, [startCommand({ taskQueue: 'parents' })]);
+    const [outcome] = await claimRuns(
+      db,
+      { ...queue, slots: [{ workerId }] },
+      { memoPageBytes: 1e6, memoPageEntries: 9 },
+    );
+    if (outcome?.kind !== 'claimed') throw new Error('There is nothing to claim.');
+    const { runId, leaseToken } = outcome.claim.run;
+    const children = Array.from({ length: 5 }, (_, index) => ({
+      namespace: 'default',
+      runId,
+      leaseToken,
+      stepId: `c${index}`,
+      seq: index + 1,
+      attemptNumber: 1,
+      eventSeq: 1,
+      uncancellable: false,
+      childRunId: startIdentity('default', '').runId,
+      workflowId: null,
+      workflowType: 'w',
+      taskQueue: 'children',
+      priority: null,
+      build: null,
+      reusePolicy: 'ALLOW' as const,
+      parentClose: 'CANCEL' as const,
+      startDelayMs: 0,
+      runTimeoutMs: 0,
+      executionTimeoutMs: 0,
+      maxLostLeases: 10,
+      input: null,
+    }));
+    const reads = `select sum(seq_tup_read)::text as read from pg_stat_xact_user_tables where relname in ('step_runs', 'workflow_runs')`;
+    const scanned = await db.transaction(async (transaction) => {
+      const read = async () =>
+        Number((await transaction.query<{ read: string }>({ name: 'child_reads', text: reads }, []))[0]?.read);
+      const before = await read();
+      expect((await startChildren(transaction, children)).map(({ kind }) => kind)).toEqual(Array(5).fill('started'));
+      const childIds = children.map(({ childRunId }) => childRunId);
+      await terminateRuns(
+        transaction,
+        childIds.map((child) => ({ namespace: 'default', runId: child, reason: '' })),
+      );
+      expect(await tellParents(transaction, childIds)).toMatchObject([{ runId, effect: { kind: 'arrived' } }]);
+      expect(await closeChildren(transaction, [runId])).toEqual([]);
+      return (await read()) - before;
+    });
+    expect(scanned).toBe(0);
+  });
 
   it('plans that were made while the tables were empty do not scan them later', async () => {
     const empty = await createDatabase();

@@ -192,6 +192,18 @@ describe('updates', () => {
     expect((await sendUpdates(store.db, [update({ maxUnanswered: 3 })]))[0]).toMatchObject({ kind: 'sent', seq: 4 });
   });
 
+  it('a repeat beside a first one that is refused is refused too, and not taken for sent', async () => {
+    const full = await sendUpdates(store.db, [
+      update({ maxUnanswered: 1 }),
+      update({ requestId: 'r', maxUnanswered: 1 }),
+      update({ requestId: 'r', maxUnanswered: 1 }),
+    ]);
+    expect(full.map(({ kind }) => kind)).toEqual(['sent', 'too_many_updates', 'too_many_updates']);
+    await endRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
+    const closed = await sendUpdates(store.db, [update({ requestId: 'q' }), update({ requestId: 'q' })]);
+    expect(closed.map(({ kind }) => kind)).toEqual(['run_closed', 'run_closed']);
+  });
+
   it('what is not answered when the run ends stays so: no answer and no further update is taken', async () => {
     const [answered, received, unreceived] = [update(), update(), update()];
     await sendUpdates(store.db, [answered, received, unreceived]);

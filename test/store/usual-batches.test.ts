@@ -1,7 +1,9 @@
 import {
+  cancelRuns,
   claimRuns,
   type Database,
   endRuns,
+  endRunsWithStep,
   type LeaseRef,
   openDatabase,
   recordSteps,
@@ -86,6 +88,53 @@ describe('usual batches with something unusual among them', () => {
       'RUNNING',
       'FAILED',
     ]);
+  });
+
+  it('in a batch of last results with their ends, a refused result ends nothing, and a repeat is answered like the first call', async () => {
+    const [first, repeated, stale, cancelled, taken] = (await lease(5)) as [
+      LeaseRef,
+      LeaseRef,
+      LeaseRef,
+      LeaseRef,
+      LeaseRef,
+    ];
+    const last = (ref: LeaseRef) => ({
+      step: {
+        ...ref,
+        stepId: 'last',
+        seq: 1,
+        stepKind: 'FUNCTION' as const,
+        attemptNumber: 1,
+        countedAttempt: 1,
+        maxCountedAttempts: 3,
+        uncancellable: false,
+        output: null,
+        eventSeq: 1,
+      },
+      end: { ...ref, end: 'COMPLETED' as const, output: null, hasOpenSteps: false },
+    });
+    expect(await endRunsWithStep(db, [last(repeated)])).toEqual([{ kind: 'ended' }]);
+    await cancelRuns(db, [{ namespace: 'default', runId: cancelled.runId, reason: '' }]);
+    await recordSteps(db, [{ ...last(taken).step, seq: 2 }]);
+    const outcomes = await endRunsWithStep(
+      db,
+      [first, repeated, { ...stale, leaseToken: stale.leaseToken + 1 }, cancelled, taken].map(last),
+    );
+    expect(outcomes.map(({ kind }) => kind)).toEqual([
+      'already_ended',
+      'already_ended',
+      'lease_lost',
+      'cancel_requested',
+      'step_mismatch',
+    ]);
+    const statuses = await Promise.all(
+      [first, repeated, stale, cancelled, taken].map(
+        async ({ runId }) =>
+          (await database.sql`select status from perdure.workflow_runs where run_id = ${runId}`)[0]?.status,
+      ),
+    );
+    expect(statuses).toEqual(['COMPLETED', 'COMPLETED', 'RUNNING', 'RUNNING', 'RUNNING']);
+    expect([await rows(first.runId), await rows(stale.runId), await rows(cancelled.runId)]).toEqual([1, 0, 0]);
   });
 
   it('starts: a repeat and an unknown namespace leave their neighbours, and no slot is used twice', async () => {

@@ -10,7 +10,7 @@ export async function until<T>(
   for (;;) {
     const found = await look();
     if (found !== undefined && found !== false) return found;
-    if (performance.now() > untilMs) throw new Error(`Waited ${patienceMs} ms in vain for: ${what}`);
+    if (performance.now() > untilMs) throw new Error(`Waited ${patienceMs} ms, but this did not happen: ${what}`);
     await delay(10);
   }
 }

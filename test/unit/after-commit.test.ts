@@ -49,12 +49,23 @@ describe('what follows a commit', () => {
     const suspend = { ...lease, waits: [], arrivalsAwaited: 0, isKept: false };
     const wakeAt = new Date();
     const left = { kind: 'left', runId: 'r' };
-    expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt, wakeInMs: 40 })).toEqual([
+    expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt, wakeInMs: 40, keeper: null })).toEqual([
       left,
       { kind: 'wakes', inMs: 40 },
     ]);
-    expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt: null, wakeInMs: null })).toEqual([left]);
+    expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt: null, wakeInMs: null, keeper: null })).toEqual([
+      left,
+    ]);
     expect(after.afterSuspend(suspend, { kind: 'lease_lost' })).toEqual([]);
+  });
+
+  it('a suspended run is remembered with the worker that keeps it in memory', () => {
+    const suspend = { ...lease, waits: [], arrivalsAwaited: 1, isKept: true };
+    const keeper = { workerId: 'w', taskQueue: 'q', workflowType: 't' };
+    expect(after.afterSuspend(suspend, { kind: 'suspended', wakeAt: null, wakeInMs: null, keeper })).toEqual([
+      { kind: 'left', runId: 'r' },
+      { kind: 'kept', runId: 'r', keeper: { namespace: suspend.namespace, ...keeper } },
+    ]);
   });
 
   it('the command that ends a run announces the end with its result, a repeat announces it without', () => {

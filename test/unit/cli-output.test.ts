@@ -169,6 +169,21 @@ describe('checksOf', () => {
       { info: { reapers: [] }, diagnosis: { expiredLeases: 2n } },
       ['reapers fail', 'expired-leases fail'],
     ],
+    [
+      'held runs',
+      { diagnosis: { paused: [{ workflowType: 'w', held: true, runs: 2n, newestRunId: 'r', newest: {} }] } },
+      ['held-runs warn'],
+    ],
+    [
+      'paused runs and queues',
+      {
+        diagnosis: {
+          paused: [{ workflowType: 'w', held: false, runs: 2n, newestRunId: 'r', newest: {} }],
+          pauses: [{ kind: 1, name: 'q', pausedBy: 'a', reason: 'b' }],
+        },
+      },
+      ['pauses warn'],
+    ],
     ['lost leases', { diagnosis: { runsLosingLeases: 2n, mostLostLeases: 3 } }, ['lost-leases warn']],
     [
       'a queue without workers',

@@ -36,6 +36,7 @@ const run = (fields: Partial<Run>): Run => ({
   finishedAt: null,
   failure: null,
   parent: null,
+  pause: null,
   ...fields,
 });
 const step = (fields: Partial<StepAttempt>): StepAttempt => ({
@@ -77,6 +78,7 @@ const worker = (fields: Partial<WorkerWithRuns> = {}): WorkerWithRuns => ({
   ...fields,
 });
 const facts = (fields: Partial<RunFacts> = {}): RunFacts => ({
+  pauses: [],
   now: NOW,
   currentSteps: [],
   completedSteps: 0,

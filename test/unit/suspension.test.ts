@@ -139,7 +139,7 @@ describe('a suspension', () => {
     expect([run.told, run.suspension.isSuspended]).toEqual([['evicted'], false]);
   });
 
-  it('is none when the server says that something is due; the run goes on with that', async () => {
+  it('is none when the server says that something is due; the run continues with that', async () => {
     run.state.answer = { suspended: false, readyStepIds: ['nap'], cancelRequested: true };
     run.wait('nap', 1_000);
     run.wait('other', 2_000);

@@ -1,8 +1,10 @@
+import type { LeasedRun } from '@perdure/proto';
 import { RpcError } from '@perdure/worker-sdk';
 import { pino } from 'pino';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Heartbeats } from '../../packages/worker-sdk/dist/execution/body/heartbeats.js';
 import { Lease } from '../../packages/worker-sdk/dist/execution/lease/lease.js';
+import { EarlyNotices } from '../../packages/worker-sdk/dist/worker/early-notices.js';
 import { FaultBackoff, faultDelayMs } from '../../packages/worker-sdk/dist/worker/fault-backoff.js';
 import { type Claim, LateClaims } from '../../packages/worker-sdk/dist/worker/late-claims.js';
 import { LeaseKeeper } from '../../packages/worker-sdk/dist/worker/lease-keeper.js';
@@ -89,6 +91,7 @@ describe('the keeper of leases', () => {
       events,
       takeHeartbeats: (maxBytes: number) => heartbeats.take(maxBytes),
       arrived: () => 0,
+      pause: () => 0,
       cancel: () => events.push('cancel'),
       loseLease: (how: string) => events.push(how),
     };
@@ -324,6 +327,42 @@ describe('claims that came late', () => {
   });
 });
 
+describe('notices that come before their claim', () => {
+  const none = new Set<string>();
+  const claim = (runId: string) =>
+    ({ runId, leaseToken: 1, cancelRequested: false, hasArrivals: false }) as unknown as LeasedRun;
+
+  it('are told with the claim, once', () => {
+    const early = new EarlyNotices(new ManualClock());
+    early.remember(['a/1'], { cancelled: none, ended: none, awaited: new Set(['a/1']) });
+    early.remember(['a/1', 'b/1'], { cancelled: new Set(['a/1']), ended: new Set(['b/1']), awaited: none });
+    const told = claim('a');
+    expect([early.apply(told), early.apply(claim('b')), early.size]).toEqual([true, false, 0]);
+    expect(told).toMatchObject({ cancelRequested: true, hasArrivals: true });
+    const again = claim('a');
+    expect(early.apply(again)).toBe(true);
+    expect(again).toMatchObject({ cancelRequested: false, hasArrivals: false });
+  });
+
+  it('are forgotten when the claim does not come within 10 s, and the oldest of more than 1,000 at once', () => {
+    const clock = new ManualClock();
+    const early = new EarlyNotices(clock);
+    const hear = (...runIds: string[]) => {
+      const keys = new Set(runIds.map((runId) => `${runId}/1`));
+      early.remember(keys, { cancelled: keys, ended: none, awaited: none });
+    };
+    hear('old');
+    clock.stall(10_001);
+    hear('young');
+    expect(early.size).toBe(1);
+    hear(...Array.from({ length: 1_000 }, (_, index) => `run-${index}`));
+    expect(early.size).toBe(1_000);
+    const [first, last] = [claim('young'), claim('run-999')];
+    expect([early.apply(first), early.apply(last)]).toEqual([true, true]);
+    expect([first.cancelRequested, last.cancelRequested]).toEqual([false, true]);
+  });
+});
+
 describe('polls', () => {
   const newPolls = (clock: ManualClock, poll: () => Promise<unknown>, more: object = {}) => {
     const polls = new Polls({
@@ -484,10 +523,14 @@ describe('the backoff after faults', () => {
 
   it('the backoff after faults counts each run alone, restarts after progress, and remembers a bounded number of runs', () => {
     const backoff = new FaultBackoff(2);
-    expect([backoff.next('a'), backoff.next('a'), backoff.next('b')]).toEqual([5_000, 10_000, 5_000]);
+    expect([backoff.next('a'), backoff.next('a'), backoff.next('b')]).toEqual([
+      { count: 1, delayMs: 5_000 },
+      { count: 2, delayMs: 10_000 },
+      { count: 1, delayMs: 5_000 },
+    ]);
     backoff.forget('a');
-    expect(backoff.next('a')).toBe(5_000);
+    expect(backoff.next('a').delayMs).toBe(5_000);
     backoff.next('c');
-    expect(backoff.next('b')).toBe(5_000);
+    expect(backoff.next('b').delayMs).toBe(5_000);
   });
 });

@@ -26,7 +26,7 @@ export const expenseDecided = event<Outcome>('expense.decided');
 
 export const TASK_QUEUE = 'expenses';
 
-/** Asks the manager, reminds, escalates to the director, and gives up in the end. The first decision counts, whoever sends it. */
+/** Asks the manager, reminds, escalates to the director, and gives up in the end. The first decision counts, from either of them. */
 export function expenseWorkflow(outbox: Outbox): Workflow<z.input<typeof Expense>, Outcome> {
   return workflow('approve-expense', { input: Expense }, async (ctx, expense): Promise<Outcome> => {
     const decision = ctx.promise('decision', { timeout: expense.giveUpAfter });

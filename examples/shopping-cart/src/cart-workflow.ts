@@ -17,7 +17,7 @@ const PRICES: Readonly<Record<string, number>> = { teapot: 3_900, cup: 850, spoo
 
 export const addItem = update<typeof Item, Cart>('add item', {
   input: Item,
-  // Refused before anything is carried out; whoever sent the update gets the message.
+  // Refused before anything is carried out; the sender of the update gets the message.
   validate: ({ sku }) => {
     if (PRICES[sku] === undefined) throw new Error(`There is no '${sku}'.`);
   },

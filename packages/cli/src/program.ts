@@ -13,6 +13,7 @@ import { addServeCommands } from './commands/serve.js';
 import { addStepCommands } from './commands/step.js';
 import { addVersionCommand } from './commands/version.js';
 import { addWorkerCommands } from './commands/worker.js';
+import { addWorkflowCommands } from './commands/workflow.js';
 import { OUTPUT_FORMATS } from './output/print.js';
 import { VERSION } from './version.js';
 
@@ -40,6 +41,7 @@ export function buildProgram(): Command {
   addEventCommands(program);
   addPromiseCommands(program);
   addQueueCommands(program);
+  addWorkflowCommands(program);
   addWorkerCommands(program);
   addNamespaceCommands(program);
   addDoctorCommand(program);

@@ -89,7 +89,7 @@ export interface ClaimedRun {
   readonly now: Date;
   /** There are more outcomes from outside to take. */
   readonly hasArrivals: boolean;
-  /** Taken with the claim, for a worker that goes on without a replay; a replay finds them in the memo. */
+  /** Taken with the claim, for a worker that continues without a replay; a replay finds them in the memo. */
   readonly arrivals: readonly MemoEntry[];
   readonly memo: readonly MemoEntry[];
   readonly nextMemoCursor: MemoCursor | null;
@@ -133,7 +133,7 @@ export type BeginStepOutcome =
   | FenceOutcome
   | StepMismatch
   | WrongAttempt
-  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'cancel_requested' | 'paused' }
   | { readonly kind: 'begun' | 'already_begun'; readonly startedAt: Date };
 
 export interface CompleteStep extends LeaseRef {
@@ -169,7 +169,7 @@ export type RecordStepOutcome =
   | FenceOutcome
   | StepMismatch
   | WrongAttempt
-  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'cancel_requested' | 'paused' }
   | { readonly kind: 'recorded' | 'already_recorded'; readonly finishedAt: Date; readonly cancelRequested: boolean };
 
 export interface FailStep extends LeaseRef {
@@ -205,7 +205,7 @@ export type ScheduleSleepOutcome =
   | FenceOutcome
   | StepMismatch
   | WrongAttempt
-  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'cancel_requested' | 'paused' }
   | {
       readonly kind: 'scheduled' | 'already_scheduled';
       readonly firesAt: Date;
@@ -261,7 +261,7 @@ export type AwaitStepOutcome =
   | FenceOutcome
   | StepMismatch
   | WrongAttempt
-  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'cancel_requested' | 'paused' }
   /** `remainingMs`: until its timeout; null: it has none. */
   | { readonly kind: 'waiting'; readonly attemptNumber: number; readonly remainingMs: number | null }
   | ({ readonly kind: 'arrived'; readonly attemptNumber: number } & ArrivedOutcome);
@@ -307,7 +307,7 @@ export type StartChildOutcome =
   | FenceOutcome
   | StepMismatch
   | WrongAttempt
-  | { readonly kind: 'cancel_requested' }
+  | { readonly kind: 'cancel_requested' | 'paused' }
   | {
       readonly kind: 'started';
       readonly attemptNumber: number;
@@ -352,6 +352,12 @@ export interface SuspendRun extends LeaseRef {
   /** Above 1: it also wakes when this many children have ended, or a while after the first of them has. */
   readonly childrenAwaited?: number;
 }
+/** The worker that keeps a suspended run in memory, and where it polls for the run. */
+export interface Keeper {
+  readonly workerId: string;
+  readonly taskQueue: string;
+  readonly workflowType: string;
+}
 export type SuspendRunOutcome =
   | FenceOutcome
   | {
@@ -359,6 +365,8 @@ export type SuspendRunOutcome =
       readonly wakeAt: Date | null;
       /** By the database's clock. */
       readonly wakeInMs: number | null;
+      /** Null also for a run that waits for time alone, and when the call is a repeat. */
+      readonly keeper: Keeper | null;
     }
   | {
       readonly kind: 'not_suspended';
@@ -388,6 +396,15 @@ export type EndRunOutcome =
   | { readonly kind: 'cancel_not_requested' }
   | { readonly kind: 'ended'; readonly relatives?: Relatives }
   | { readonly kind: 'already_ended' };
+
+/** The last result of a run and its end, of one run under one lease. */
+export interface EndRunWithStep {
+  readonly step: RecordStep;
+  readonly end: Extract<EndRun, { readonly end: 'COMPLETED' }>;
+}
+export type EndRunWithStepOutcome =
+  | EndRunOutcome
+  | Exclude<RecordStepOutcome, { readonly kind: 'recorded' | 'already_recorded' }>;
 
 export interface RetryRunAttempt extends LeaseRef {
   readonly failure: Failure;
@@ -425,7 +442,12 @@ export type ReleaseRunOutcome =
 export interface RenewLease extends LeaseRef {}
 export type RenewLeaseOutcome =
   | FenceOutcome
-  | { readonly kind: 'renewed'; readonly cancelRequested: boolean; readonly hasArrivals: boolean };
+  | {
+      readonly kind: 'renewed';
+      readonly cancelRequested: boolean;
+      readonly hasArrivals: boolean;
+      readonly isPaused: boolean;
+    };
 
 export interface RecordStepHeartbeat extends LeaseRef {
   readonly stepId: string;

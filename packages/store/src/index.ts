@@ -20,6 +20,7 @@ export {
   type UpdateRef,
 } from './reads/find-answers.js';
 export { findRunState, findRuns } from './reads/find-runs.js';
+export { listDispatchPauses } from './reads/list-dispatch-pauses.js';
 export {
   type EventCursor,
   type EventFilter,
@@ -41,6 +42,7 @@ export { listReapers } from './reads/list-reapers.js';
 export { countRuns, listRuns } from './reads/list-runs.js';
 export { listTaskQueues } from './reads/list-task-queues.js';
 export { getRegistration, getWorker, listWorkers } from './reads/list-workers.js';
+export { withSenders } from './reads/message-senders.js';
 export * from './reads/queries.js';
 export { readDatabaseFacts, schemaVersion } from './reads/read-database-facts.js';
 export { DEFERRED, type Deferred } from './reads/read-limits.js';
@@ -50,6 +52,7 @@ export { readRunFacts } from './reads/read-run-facts.js';
 export { type RunState, readRunState } from './reads/read-run-state.js';
 export { type RunTreeNode, readRunTree } from './reads/read-run-tree.js';
 export { getStepAttempt, listStepAttempts, readChangedSteps, readHistory } from './reads/read-steps.js';
+export { readRunPauses } from './reads/run-pauses.js';
 export { startIdentity } from './run-id.js';
 export { LATEST_SCHEMA_VERSION, type MigrateOptions, type MigrateResult, migrate } from './schema/migrate.js';
 export { expireRuns } from './sweeps/expire-runs.js';
@@ -83,6 +86,14 @@ export { type PublishEvent, type PublishEventOutcome, publishEvents } from './tr
 export { type Spread, spreadEvents } from './transitions/events/spread-events.js';
 export type { ArrivalEffect, ReachedRun } from './transitions/parts/arrival-effect.js';
 export {
+  type PauseDispatch,
+  type PauseDispatchOutcome,
+  pauseDispatch,
+  type ResumeDispatch,
+  type ResumeDispatchOutcome,
+  resumeDispatch,
+} from './transitions/pause-dispatch.js';
+export {
   type SettlePromise,
   type SettlePromiseOutcome,
   settlePromises,
@@ -91,9 +102,14 @@ export { cancelRuns } from './transitions/runs/cancel-runs.js';
 export { claimRuns } from './transitions/runs/claim-runs.js';
 export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions/runs/delete-runs.js';
 export { endRuns } from './transitions/runs/end-runs.js';
+export { endRunsWithStep } from './transitions/runs/end-runs-with-step.js';
+export { type HoldRun, type HoldRunOutcome, holdRuns } from './transitions/runs/hold-runs.js';
+export type { KeeperReservation, KeeperSlots } from './transitions/runs/lease-to-keepers.js';
 export { observeCancels } from './transitions/runs/observe-cancels.js';
+export { type PauseRun, type PauseRunOutcome, pauseRuns } from './transitions/runs/pause-runs.js';
 export { releaseRuns } from './transitions/runs/release-runs.js';
 export { renewLeases } from './transitions/runs/renew-leases.js';
+export { type ResumeRun, type ResumeRunOutcome, resumeRuns } from './transitions/runs/resume-runs.js';
 export { retryRunAttempts } from './transitions/runs/retry-run-attempts.js';
 export { type SetRunState, type SetRunStateOutcome, setRunStates } from './transitions/runs/set-run-states.js';
 export { isGuarded, startRuns } from './transitions/runs/start-runs.js';

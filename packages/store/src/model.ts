@@ -1,6 +1,6 @@
 /** The store's data model. Names and meanings are those of `proto/perdure/v1/types.proto`. */
 
-/** PAUSED is reserved: no transition sets it yet. */
+/** PAUSED is what readers are shown: a pause is stored beside the status (decision 0026). */
 export const RUN_STATUSES = [
   'PENDING',
   'RUNNING',
@@ -44,7 +44,15 @@ export const WORKER_STATUSES = ['ONLINE', 'DRAINING', 'OFFLINE'] as const;
 export type WorkerStatus = (typeof WORKER_STATUSES)[number];
 
 /** How a run last left RUNNING, or why it was not claimed yet. */
-export const YIELD_REASONS = ['START_DELAY', 'SUSPEND', 'RELEASE', 'RUN_RETRY', 'RECLAIM', 'STEP_TIMEOUT'] as const;
+export const YIELD_REASONS = [
+  'START_DELAY',
+  'SUSPEND',
+  'RELEASE',
+  'RUN_RETRY',
+  'RECLAIM',
+  'STEP_TIMEOUT',
+  'HOLD',
+] as const;
 export type YieldReason = (typeof YIELD_REASONS)[number];
 
 export const FAILURE_REASONS = [
@@ -141,6 +149,34 @@ export interface Run {
   readonly lastReleaseReason: string | null;
   /** Null: it was not started by a run. */
   readonly parent: Parent | null;
+  /** Null: it is not paused, or has ended. */
+  readonly pause: RunPause | null;
+}
+
+/** A pause of a run: who, when and why. */
+export interface RunPause {
+  readonly pausedAt: Date;
+  /** Who paused it, for people; empty when Perdure did. */
+  readonly pausedBy: string;
+  readonly reason: string;
+  /** Why its worker could not continue it, when Perdure has paused it. */
+  readonly failure: Failure | null;
+  /** Null: the pause lasts. */
+  readonly resumedAt: Date | null;
+  readonly resumedBy: string | null;
+}
+
+export const DISPATCH_KINDS = ['TASK_QUEUE', 'WORKFLOW_TYPE'] as const;
+export type DispatchKind = (typeof DISPATCH_KINDS)[number];
+
+/** A task queue or a workflow type of which no run is claimed. */
+export interface DispatchPause {
+  readonly namespace: string;
+  readonly kind: DispatchKind;
+  readonly name: string;
+  readonly pausedAt: Date;
+  readonly pausedBy: string;
+  readonly reason: string;
 }
 
 export interface StepAttempt {

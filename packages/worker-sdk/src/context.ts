@@ -25,6 +25,13 @@ export interface StepOptions {
    * lost, the step fails with WorkerLostError instead of being executed again. Default `'repeatable'`: at least once.
    */
   readonly begin?: 'repeatable' | 'durable';
+  /**
+   * `'lazily'`: for bodies without effects that are cheap to repeat, reads for example. The code is given the result at once; it is recorded
+   * with what the run records next, and any body that is not lazy waits for that. A worker that is lost before loses the result: the body
+   * is executed again, and the code may come to something else, which nobody has seen. The result does not move `ctx.now()`, and its
+   * beginning is not recorded. Results above 64 KiB are recorded at once. Default `'at once'`: before the code is given it.
+   */
+  readonly record?: 'at once' | 'lazily';
 }
 
 /** A workflow that a child executes; made with `workflow` or `activity`. */
@@ -171,7 +178,7 @@ export interface WorkflowContext {
   ): Promise<void>;
   /**
    * Handles an update of the run, from now on: the handler is called for each, in the order of sending, and what it returns or throws is
-   * the answer to whoever sent it. Several handlers may be at work at once. The run ends when every update that it has received is answered.
+   * the answer to its sender. Several handlers may be at work at once. The run ends when every update that it has received is answered.
    *
    * @param update made with `update(name)`, or its name
    * @param handler part of the workflow's code: deterministic, with steps and sleeps; a replay calls it again

@@ -1,12 +1,14 @@
 export { type Activity, activity } from './activity.js';
 export type { ChildOptions, ChildRun, MapOptions } from './child.js';
 export { Client, type ClientOptions } from './client/client.js';
+export type { DispatchPauseSummary } from './client/client-pauses.js';
 export type { ListOptions } from './client/list-options.js';
+export type { PauseOptions } from './client/pause-options.js';
 export type { PromiseSettlement, PromiseState, PromiseSummary } from './client/promises.js';
 export type { PublishedEvent, PublishOptions } from './client/publish-event.js';
 export type { ResultOptions } from './client/result-deadline.js';
 export { RunHandle } from './client/run-handle.js';
-export type { RunStatus, RunSummary } from './client/run-summary.js';
+export type { RunPauseSummary, RunStatus, RunSummary } from './client/run-summary.js';
 export type { SignalOptions } from './client/send-signal.js';
 export type { SendUpdateOptions, UpdateArguments } from './client/send-update.js';
 export type { SignalWithStartOptions } from './client/signal-with-start.js';

@@ -7,7 +7,7 @@ import { checkId, shown } from './text.js';
 export interface UpdateOptions<Schema extends StandardSchemaV1 = StandardSchemaV1> {
   /** Any Standard Schema (zod, valibot, arktype, …); checked by the client, and by the worker before the handler is called. */
   readonly input?: Schema;
-  /** Called by the worker before the handler, without effects: throw to refuse the update, with a message for whoever sent it. */
+  /** Called by the worker before the handler, without effects: throw to refuse the update, with a message for its sender. */
   readonly validate?: (input: StandardSchemaV1.InferOutput<Schema>) => void;
 }
 

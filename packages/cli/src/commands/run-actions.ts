@@ -8,7 +8,8 @@ import { runStatusText } from '../output/statuses.js';
 import { runIdOf, type Session, withRun, withSession } from '../session.js';
 import { idsOf } from './ids.js';
 
-interface Done {
+/** What became of a run. */
+export interface Done {
   /** For programs. */
   readonly status: string;
   /** For tables. */
@@ -65,22 +66,30 @@ export function addActions(run: Command): void {
     if (takesReason) command.option('-r, --reason <text>', 'recorded with the run', '');
     command.action((ids: string[], options: { reason?: string }, invoked: Command) =>
       withSession(invoked, async (session) => {
-        let refused: RpcError | undefined;
-        const all = await idsOf(ids);
-        for (const id of all) {
-          try {
-            const { status, text } = await act(session, id, options.reason ?? '');
-            printOne(session.output, { id, json: { id, status }, text: `${id} ${text}` });
-          } catch (error) {
-            // One refusal must not keep the command from the other runs.
-            if (!(error instanceof RpcError) || error.isTransient || all.length === 1) throw error;
-            process.stderr.write(`${pc.red('error')} ${error.message}\n`);
-            refused = error;
-          }
-        }
-        if (refused !== undefined)
-          throw new CliError(`Some runs could not be ${done}; see the errors above.`, EXIT.refused);
+        await actOnRuns(session, await idsOf(ids), done, (id) => act(session, id, options.reason ?? ''));
       }),
     );
   }
+}
+
+/** @param done completes "could not be …" */
+export async function actOnRuns(
+  session: Session,
+  ids: readonly string[],
+  done: string,
+  act: (id: string) => Promise<Done>,
+): Promise<void> {
+  let refused: RpcError | undefined;
+  for (const id of ids) {
+    try {
+      const { status, text } = await act(id);
+      printOne(session.output, { id, json: { id, status }, text: `${id} ${text}` });
+    } catch (error) {
+      // One refusal must not keep the command from the other runs.
+      if (!(error instanceof RpcError) || error.isTransient || ids.length === 1) throw error;
+      process.stderr.write(`${pc.red('error')} ${error.message}\n`);
+      refused = error;
+    }
+  }
+  if (refused !== undefined) throw new CliError(`Some runs could not be ${done}; see the errors above.`, EXIT.refused);
 }

@@ -22,6 +22,7 @@ interface ListOptions extends FilterOptions {
   readonly status?: readonly string[];
   readonly workflowId?: string;
   readonly build?: string;
+  readonly held?: boolean;
   readonly limit: number;
   readonly cursor?: string;
   readonly watch?: boolean;
@@ -35,6 +36,7 @@ export function addLists(run: Command): void {
     .option('-s, --status <status>', `${STATUS_NAMES.join(', ')}; several with commas between`, collect)
     .option('--workflow-id <id>', 'workflow id')
     .option('--build <name>', 'build that the run was started for')
+    .option('--held', 'only runs that are held, because their worker could not continue them')
     .option('-n, --limit <n>', 'list at most n runs; 0 for all', countArgument, 50)
     .option('--cursor <cursor>', 'continue after an earlier list with the same filters')
     .action((options: ListOptions, command: Command) =>
@@ -100,6 +102,7 @@ async function showRuns(session: Session, options: ListOptions): Promise<void> {
       ...filterFields(options),
       workflowId: options.workflowId ?? '',
       build: options.build ?? '',
+      held: options.held === true,
       pageSize: Math.min(1_000, limit - runs.length),
       pageToken,
     });

@@ -1,8 +1,9 @@
 /** Looks at single runs. */
-import type { StepAttempt, WorkflowRun } from '@perdure/proto';
+import type { RunPause, StepAttempt, WorkflowRun } from '@perdure/proto';
 import type { Command } from 'commander';
 import { describeJson, describeText } from '../output/describe-view.js';
 import { failureChain } from '../output/failures.js';
+import { pauseLine } from '../output/pause-view.js';
 import { hint, isTable, printList, printOne } from '../output/print.js';
 import { attemptsText, runJson, runText } from '../output/run-view.js';
 import { hasUncounted, stepListView } from '../output/step-view.js';
@@ -95,12 +96,12 @@ export function addReads(run: Command): void {
 async function showHistory(session: Session, id: string, { payloads }: ReadOptions): Promise<void> {
   const { output } = session;
   const run = await findRun(session, id);
-  const steps = await readHistory(session, run.runId, payloads === true && !isTable(output));
+  const { steps, pauses } = await readHistory(session, run.runId, payloads === true && !isTable(output));
   const names = new WorkerNames(session);
   if (output === 'wide') await names.load(steps.map(({ workerId }) => workerId));
   printList(output, steps, stepListView(steps, names.of));
   if (!isTable(output)) return;
-  for (const note of notesOf(run, steps, payloads === true)) hint(note);
+  for (const note of [...pauses.map(pauseLine), ...notesOf(run, steps, payloads === true)]) hint(note);
 }
 
 /** What a table cannot show. */
@@ -119,8 +120,9 @@ function notesOf(run: WorkflowRun, steps: readonly StepAttempt[], payloads: bool
   ];
 }
 
-async function readHistory(session: Session, runId: string, includePayloads: boolean): Promise<StepAttempt[]> {
+async function readHistory(session: Session, runId: string, includePayloads: boolean) {
   const steps: StepAttempt[] = [];
+  const pauses: RunPause[] = [];
   let pageToken = '';
   do {
     const page = await session.workflows.getHistory({
@@ -131,7 +133,8 @@ async function readHistory(session: Session, runId: string, includePayloads: boo
       pageToken,
     });
     steps.push(...page.steps);
+    pauses.push(...page.pauses);
     pageToken = page.nextPageToken;
   } while (pageToken !== '');
-  return steps;
+  return { steps, pauses };
 }

@@ -7,7 +7,7 @@ import { payloadJson, payloadText } from '../output/payloads.js';
 import { isTable, printOne, write } from '../output/print.js';
 import { runJson } from '../output/run-view.js';
 import { runStatusText, stepStatusText } from '../output/statuses.js';
-import { attemptText, stepJson } from '../output/step-view.js';
+import { attemptText, messageText, stepJson } from '../output/step-view.js';
 import { safe } from '../output/text.js';
 import { betweenMs, spanText, timeText } from '../output/time.js';
 import { runIdOf, type Session } from '../session.js';
@@ -56,8 +56,10 @@ function stepLine(step: StepAttempt): string {
   const why = step.failure === undefined ? '' : ` ${pc.red(failureChain(step.failure))}`;
   const next = step.nextRetryAt === undefined || !step.isLatest ? '' : `, next attempt ${timeText(step.nextRetryAt)}`;
   const wakes = step.firesAt === undefined || step.finishedAt !== undefined ? '' : ` until ${timeText(step.firesAt)}`;
+  const message = messageText(step);
+  const got = message === '' ? '' : `, ${message}`;
   const name = `step ${safe(step.stepId)}${attempt === '' ? '' : ` attempt ${attempt}`}`;
-  return `${timeText(step.finishedAt ?? step.startedAt)}  ${name} ${stepStatusText(step)}${wakes}${took}${why}${next}`;
+  return `${timeText(step.finishedAt ?? step.startedAt)}  ${name} ${stepStatusText(step)}${wakes}${took}${got}${why}${next}`;
 }
 
 function runLine(run: WorkflowRun, nameOf: (workerId: string) => string): string {

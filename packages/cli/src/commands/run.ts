@@ -2,14 +2,18 @@ import type { Command } from 'commander';
 import { addActions } from './run-actions.js';
 import { addLists } from './run-list.js';
 import { addMessages } from './run-messages.js';
+import { addPauses } from './run-pauses.js';
 import { addReads } from './run-reads.js';
 import { addStart } from './run-start.js';
 
 export function addRunCommands(program: Command): void {
-  const run = program.command('run').description('start, show, signal, update, cancel, terminate and delete runs');
+  const run = program
+    .command('run')
+    .description('start, show, signal, update, cancel, terminate, pause, resume and delete runs');
   addStart(run);
   addLists(run);
   addReads(run);
   addMessages(run);
   addActions(run);
+  addPauses(run);
 }

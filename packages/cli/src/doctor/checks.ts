@@ -1,31 +1,11 @@
 /** What `perdure doctor` checks; pure functions of what was read. */
-import { type DiagnoseResponse, dateOf, type GetServerInfoResponse, msOf } from '@perdure/proto';
+import { dateOf, msOf } from '@perdure/proto';
 import { count, safe } from '../output/text.js';
 import { spanText, timeJson } from '../output/time.js';
+import type { Check, Findings } from './check.js';
+import { heldRuns, pauses } from './pause-checks.js';
 
-/** `fail`: something does not work and needs action. `warn`: worth a look. */
-export type CheckStatus = 'ok' | 'warn' | 'fail';
-
-export interface Check {
-  readonly id: string;
-  readonly status: CheckStatus;
-  /** A fact, and when the status is not `ok` what to do. */
-  readonly text: string;
-  /** The same for programs. */
-  readonly facts: Readonly<Record<string, unknown>>;
-}
-
-export interface Findings {
-  readonly address: string;
-  readonly namespace: string;
-  readonly info: GetServerInfoResponse;
-  readonly diagnosis: DiagnoseResponse;
-  readonly workersOnline: number;
-  /** How far back failed runs were counted, in ms. */
-  readonly recentMs: number;
-  /** This machine's clock when `info` came. */
-  readonly localMs: number;
-}
+export type { Check, CheckStatus, Findings } from './check.js';
 
 /** Larger clock differences are reported, in ms. */
 const MAX_CLOCK_OFFSET_MS = 5_000;
@@ -44,6 +24,8 @@ export function checksOf(findings: Findings): Check[] {
     queuesWithoutWorkers(findings),
     typesWithoutWorkers(findings),
     failedRuns(findings),
+    heldRuns(findings),
+    pauses(findings),
   ];
 }
 

@@ -10,6 +10,7 @@ import {
 } from '@perdure/proto';
 import pc from 'picocolors';
 import { failureChain } from './failures.js';
+import { pauseFields } from './pause-view.js';
 import { payloadLine } from './payloads.js';
 import { fieldsText } from './print.js';
 import { payloadFields, runFields, runJson } from './run-view.js';
@@ -50,7 +51,12 @@ export function describeText(described: DescribeRunResponse, fullStack: boolean)
   ];
   const next = nextSteps(described);
   return [
-    fieldsText([...runFields(run), ['worker', workerText(described)], ...payloadFields(run, fullStack)]),
+    fieldsText([
+      ...runFields(run),
+      ...pauseFields(run, fullStack),
+      ['worker', workerText(described)],
+      ...payloadFields(run, fullStack),
+    ]),
     '',
     pc.bold(safe(described.explanation)),
     pc.dim(`${summary.join('; ')}.`),
@@ -138,6 +144,18 @@ export function nextSteps({ run, waitReason, reapersAlive, currentSteps, now }: 
     case WaitReason.RUN_RETRY:
     case WaitReason.RECLAIM_BACKOFF:
       return [...reaper, history];
+    case WaitReason.PAUSED:
+      return [perdure(`run resume ${run.runId}`, 'let it continue')];
+    case WaitReason.HELD:
+      return [
+        perdure(`run resume ${run.runId}`, 'when the code is rolled back or fixed'),
+        perdure(`run resume --held -t '${run.workflowType}'`, 'all held runs of its type'),
+        history,
+      ];
+    case WaitReason.TASK_QUEUE_PAUSED:
+      return [perdure(`queue resume '${run.taskQueue}'`, 'let its queue continue')];
+    case WaitReason.WORKFLOW_TYPE_PAUSED:
+      return [perdure(`workflow resume '${run.workflowType}'`, 'let its type continue')];
     case WaitReason.ARRIVAL:
       return [...reaper, ...currentSteps.slice(0, MAX_NEXT).flatMap((step) => bringing(step, perdure))];
     case WaitReason.EXECUTING:

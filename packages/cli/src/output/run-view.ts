@@ -1,6 +1,7 @@
 import { toJson } from '@bufbuild/protobuf';
 import { ParentClose, RunStatus, type WorkflowRun, WorkflowRunSchema } from '@perdure/proto';
 import { failureChain, failureJson, failureText } from './failures.js';
+import { pauseFields } from './pause-view.js';
 import { payloadJson, payloadText } from './payloads.js';
 import { fieldsText, type ListView } from './print.js';
 import { runStatusText } from './statuses.js';
@@ -17,6 +18,9 @@ export function runJson(run: WorkflowRun): unknown {
     ...(run.input === undefined ? {} : { input: payloadJson(run.input) }),
     ...(run.output === undefined ? {} : { output: payloadJson(run.output) }),
     ...(run.failure === undefined ? {} : { failure: failureJson(run.failure) }),
+    ...(run.pause?.failure === undefined
+      ? {}
+      : { pause: { ...(json.pause as object), failure: failureJson(run.pause.failure) } }),
   };
 }
 
@@ -46,7 +50,7 @@ export const runListView: ListView<WorkflowRun> = {
 
 /** @param fullStack also the frames of Perdure and Node */
 export function runText(run: WorkflowRun, fullStack: boolean): string {
-  return fieldsText([...runFields(run), ...payloadFields(run, fullStack)]);
+  return fieldsText([...runFields(run), ...pauseFields(run, fullStack), ...payloadFields(run, fullStack)]);
 }
 
 /** Who and when. */

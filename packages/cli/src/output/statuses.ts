@@ -11,6 +11,7 @@ const COLOURS: Readonly<Record<string, (text: string) => string>> = {
   WAITING: pc.blue,
   TIMED_OUT: pc.yellow,
   PENDING: pc.magenta,
+  PAUSED: pc.yellow,
 };
 
 export const runStatusText = (status: RunStatus): string => coloured(RunStatus[status]);
@@ -26,12 +27,13 @@ function coloured(status: string | undefined): string {
   return (COLOURS[text] ?? ((plain: string) => plain))(text);
 }
 
-/** Statuses to filter by. Nothing reaches PAUSED yet, so it is not offered. */
+/** Statuses to filter by. */
 export const OFFERED_STATUSES: readonly RunStatus[] = [
   RunStatus.PENDING,
   RunStatus.RUNNING,
   RunStatus.SLEEPING,
   RunStatus.WAITING,
+  RunStatus.PAUSED,
   RunStatus.COMPLETED,
   RunStatus.FAILED,
   RunStatus.CANCELLED,

@@ -116,7 +116,7 @@ function nextText(step: StepAttempt): string {
 }
 
 /** What a step has received, and from whom; empty unless it is a signal or an update. */
-function messageText({ kind, awaits, sender, status }: StepAttempt): string {
+export function messageText({ kind, awaits, sender, status }: StepAttempt): string {
   const isMessage = kind === StepKind.SIGNAL || kind === StepKind.UPDATE;
   if (!isMessage || status !== StepStatus.COMPLETED) return '';
   return `got ${safe(awaits)}${sender === '' ? '' : ` from ${safe(sender)}`}`;

@@ -10,7 +10,14 @@ import type {
   ClosedChild,
   EndRun,
   EndRunOutcome,
+  EndRunWithStep,
+  EndRunWithStepOutcome,
+  HoldRun,
+  HoldRunOutcome,
+  Keeper,
   LeaseNotice,
+  PauseRun,
+  PauseRunOutcome,
   PublishEvent,
   PublishEventOutcome,
   QueueRef,
@@ -18,6 +25,7 @@ import type {
   Relatives,
   ReleaseRun,
   ReleaseRunOutcome,
+  ResumeRunOutcome,
   RetryRunAttempt,
   RetryRunAttemptOutcome,
   RunEnd,
@@ -54,6 +62,8 @@ export type Effect =
   | { readonly kind: 'expires'; readonly inMs: number }
   /** A run is with no worker any more, and has not ended. */
   | { readonly kind: 'left'; readonly runId: string }
+  /** A run is suspended, and a worker keeps it in memory. */
+  | { readonly kind: 'kept'; readonly runId: string; readonly keeper: Keeper & QueueRef }
   /** A run has ended. `end`: undefined when it has to be looked up. */
   | { readonly kind: 'ended'; readonly runId: string; readonly end?: RunEnd }
   /** An update is answered. `answer`: undefined when it has to be looked up. */
@@ -114,13 +124,19 @@ export function afterBeginStep(command: BeginStep, outcome: BeginStepOutcome): r
   return outcome.kind === 'begun' && command.timeoutMs > 0 ? [{ kind: 'expires', inMs: command.timeoutMs }] : NONE;
 }
 
-export function afterSuspend({ runId }: SuspendRun, outcome: SuspendRunOutcome): readonly Effect[] {
+export function afterSuspend({ namespace, runId }: SuspendRun, outcome: SuspendRunOutcome): readonly Effect[] {
   if (outcome.kind !== 'suspended') return NONE;
-  const left: Effect = { kind: 'left', runId };
-  return outcome.wakeInMs === null ? [left] : [left, { kind: 'wakes', inMs: outcome.wakeInMs }];
+  const effects: Effect[] = [{ kind: 'left', runId }];
+  if (outcome.keeper !== null) effects.push({ kind: 'kept', runId, keeper: { namespace, ...outcome.keeper } });
+  if (outcome.wakeInMs !== null) effects.push({ kind: 'wakes', inMs: outcome.wakeInMs });
+  return effects;
 }
 
-export function afterEnd(command: EndRun, outcome: EndRunOutcome): readonly Effect[] {
+export function afterEndWithStep({ end }: EndRunWithStep, outcome: EndRunWithStepOutcome): readonly Effect[] {
+  return afterEnd(end, outcome);
+}
+
+export function afterEnd(command: EndRun, outcome: EndRunOutcome | EndRunWithStepOutcome): readonly Effect[] {
   switch (outcome.kind) {
     case 'ended':
       return [{ kind: 'ended', runId: command.runId, ...endOf(command) }, ...relativesOf(command.runId, outcome)];
@@ -163,6 +179,21 @@ export function afterCancel(command: CancelRun, outcome: CancelRunOutcome): read
     default:
       return NONE;
   }
+}
+
+/** The worker that holds the run gives it back when its bodies have ended. */
+export function afterPause(command: PauseRun, outcome: PauseRunOutcome): readonly Effect[] {
+  return outcome.kind === 'paused' && outcome.holder !== null ? [leaseNotice('paused', command, outcome.holder)] : NONE;
+}
+
+export function afterResume(_: unknown, outcome: ResumeRunOutcome): readonly Effect[] {
+  return outcome.kind === 'resumed' && outcome.status === 'PENDING'
+    ? [{ kind: 'runnable', queue: outcome.queue, workflowType: outcome.workflowType }]
+    : NONE;
+}
+
+export function afterHold({ runId }: HoldRun, outcome: HoldRunOutcome): readonly Effect[] {
+  return outcome.kind === 'held' ? [{ kind: 'left', runId }] : NONE;
 }
 
 export function afterTerminate(command: TerminateRun, outcome: TerminateRunOutcome): readonly Effect[] {
@@ -244,6 +275,7 @@ function arrivalEffects(
 ): readonly Effect[] {
   switch (effect.kind) {
     case 'none':
+    case 'leased':
       return NONE;
     case 'woken':
       return [{ kind: 'runnable', queue: effect.queue, workflowType: effect.workflowType }];

@@ -12,10 +12,14 @@ import {
   type Database,
   deleteRuns,
   endRuns,
+  endRunsWithStep,
   failSteps,
   findAnswers,
   findRuns,
+  holdRuns,
+  type KeeperSlots,
   observeCancels,
+  pauseRuns,
   publishEvents,
   type RunRef,
   readRunEnds,
@@ -23,6 +27,7 @@ import {
   recordSteps,
   releaseRuns,
   renewLeases,
+  resumeRuns,
   retryRunAttempts,
   scheduleSleeps,
   sendSignals,
@@ -41,7 +46,7 @@ import {
 } from '@perdure/store';
 import * as after from './after-commit.js';
 import { failureBytes, payloadBytes } from './command-bytes.js';
-import { type StartHands, startLeased } from './leased-starts.js';
+import { type Hands, startLeased } from './leased-starts.js';
 
 export interface CommandKind<Command, Outcome> {
   /** Name of the RPC, for messages. */
@@ -52,21 +57,30 @@ export interface CommandKind<Command, Outcome> {
   readonly ordered?: true;
   /** Bytes of the values of a command; for kinds that have any. */
   readonly bytes?: (command: Command) => number;
-  readonly transition: (db: Database, commands: readonly Command[], hands: StartHands) => Promise<readonly Outcome[]>;
+  readonly transition: (db: Database, commands: readonly Command[], hands: Hands) => Promise<readonly Outcome[]>;
   readonly effects?: after.EffectsOf<Command, Outcome>;
 }
 
 const kind = <Command, Outcome>(row: CommandKind<Command, Outcome>) => row;
 /** The whole outcome of a batch stands with its first command: it is about other runs than those of the commands. */
 const toRelatives =
-  <Affected>(act: (db: Database, runIds: readonly string[]) => Promise<readonly Affected[]>) =>
-  async (db: Database, commands: readonly { readonly runId: string }[]): Promise<readonly (readonly Affected[])[]> => {
+  <Affected>(act: (db: Database, runIds: readonly string[], keepers: KeeperSlots) => Promise<readonly Affected[]>) =>
+  async (
+    db: Database,
+    commands: readonly { readonly runId: string }[],
+    hands: Hands,
+  ): Promise<readonly (readonly Affected[])[]> => {
     const affected = await act(
       db,
       commands.map(({ runId }) => runId),
+      keeperSlots(hands),
     );
     return commands.map((_, index) => (index === 0 ? affected : []));
   };
+/** Slots of the workers that keep the runs which a statement wakes. */
+const keeperSlots = ({ dispatcher }: Hands): KeeperSlots => ({
+  reserve: (runIds) => dispatcher.reserveKeepers(runIds),
+});
 const byRun = (command: { readonly runId: string }) => command.runId;
 
 export const commandTable = {
@@ -156,6 +170,14 @@ export const commandTable = {
     transition: endRuns,
     effects: after.afterEnd,
   }),
+  endRunWithStep: kind({
+    name: 'CompleteWorkflow',
+    key: ({ end }) => end.runId,
+    ordered: true,
+    bytes: ({ step, end }) => payloadBytes(step.output) + payloadBytes(end.output),
+    transition: endRunsWithStep,
+    effects: after.afterEndWithStep,
+  }),
   retryRunAttempt: kind({
     name: 'FailWorkflow',
     key: byRun,
@@ -171,6 +193,14 @@ export const commandTable = {
     transition: releaseRuns,
     effects: after.afterRelease,
   }),
+  holdRun: kind({
+    name: 'HoldRun',
+    key: byRun,
+    ordered: true,
+    bytes: (run) => failureBytes(run.failure),
+    transition: holdRuns,
+    effects: after.afterHold,
+  }),
   renewLease: kind({ name: 'RecordHeartbeat', key: byRun, transition: renewLeases }),
   recordStepHeartbeat: kind({
     name: 'RecordHeartbeat',
@@ -182,14 +212,14 @@ export const commandTable = {
     name: 'SignalRun',
     key: byRun,
     bytes: (signal) => payloadBytes(signal.payload),
-    transition: sendSignals,
+    transition: (db, signals, hands) => sendSignals(db, signals, keeperSlots(hands)),
     effects: after.afterSignal,
   }),
   sendUpdate: kind({
     name: 'UpdateRun',
     key: byRun,
     bytes: (update) => payloadBytes(update.payload),
-    transition: sendUpdates,
+    transition: (db, updates, hands) => sendUpdates(db, updates, keeperSlots(hands)),
     effects: after.afterUpdate,
   }),
   signalWithStart: kind({
@@ -215,6 +245,8 @@ export const commandTable = {
   }),
   cancelRun: kind({ name: 'CancelRun', key: byRun, transition: cancelRuns, effects: after.afterCancel }),
   terminateRun: kind({ name: 'TerminateRun', key: byRun, transition: terminateRuns, effects: after.afterTerminate }),
+  pauseRun: kind({ name: 'PauseRun', key: byRun, transition: pauseRuns, effects: after.afterPause }),
+  resumeRun: kind({ name: 'ResumeRun', key: byRun, transition: resumeRuns, effects: after.afterResume }),
   deleteRun: kind({ name: 'DeleteRun', key: byRun, transition: deleteRuns }),
   tellParent: kind({
     name: 'TellParent',

@@ -135,6 +135,9 @@ function applyEffect(
       case 'left':
         wakeups.left(effect.runId);
         break;
+      case 'kept':
+        wakeups.kept(effect.runId, effect.keeper);
+        break;
       case 'ended':
         wakeups.onEnded(effect.runId, effect.end);
         break;

@@ -2,9 +2,9 @@ import { type ClaimedRun, type Database, type StartRun, type StartRunOutcome, st
 import type { Dispatcher } from '../dispatch/dispatcher.js';
 import type { Wakeups } from '../dispatch/wakeups.js';
 
-/** What a start needs beside the database: the waiting polls, and the callers that will wait for the run's end. */
-export interface StartHands {
-  readonly dispatcher: Pick<Dispatcher, 'reserve'>;
+/** What transitions need beside the database: the waiting polls, and the callers that will wait for the end of a run that starts. */
+export interface Hands {
+  readonly dispatcher: Pick<Dispatcher, 'reserve' | 'reserveKeepers'>;
   readonly wakeups: Pick<Wakeups, 'onStarting' | 'onNotStarted'>;
 }
 
@@ -12,7 +12,7 @@ export interface StartHands {
 export async function startLeased(
   db: Database,
   starts: readonly StartRun[],
-  { dispatcher, wakeups }: StartHands,
+  { dispatcher, wakeups }: Hands,
 ): Promise<readonly StartRunOutcome[]> {
   const reservation = dispatcher.reserve(starts);
   // Before the commit, because any server may end the runs after it.

@@ -1,6 +1,7 @@
 import { ChurningSet } from '@perdure/collections';
 import { type ClaimedRun, type ClaimRuns, claimRuns, type Database, SUSPECT_LOSSES } from '@perdure/store';
 import { MEMO_PAGE_LIMITS } from '../limits.js';
+import type { KeptRuns } from './kept-runs.js';
 import { shareSlots } from './share-slots.js';
 import type { Suspects } from './suspects.js';
 import type { SlotOutcome, WaitingPoll } from './waiting-poll.js';
@@ -13,6 +14,7 @@ export interface ClaimGroupHost {
   /** Told of a run whose poll was gone when the claim came back. */
   readonly onUndeliverable: (claim: ClaimedRun) => void;
   readonly suspects: Suspects;
+  readonly kept: KeptRuns;
 }
 
 /**
@@ -111,6 +113,23 @@ export class ClaimGroup {
   }
 
   /**
+   * Reserves slots of certain workers, for runs that they keep in memory. A claim in flight does not matter: it has its own slots.
+   *
+   * @param workerIds one for each run
+   * @returns for each a poll of the worker, or undefined; each poll must be given back with {@link settleReserved}
+   */
+  reserveOf(workerIds: readonly string[]): (WaitingPoll | undefined)[] {
+    if (this.#dirty) return [];
+    const free = this.#idlePollsOf(workerIds);
+    return workerIds.map((workerId) => {
+      const own = free.get(workerId) ?? [];
+      while (own[0]?.free === 0) own.shift();
+      own[0]?.reserve();
+      return own[0];
+    });
+  }
+
+  /**
    * Gives reserved slots back with their outcomes.
    *
    * @param claims for each slot the run that is now leased to its worker, or null
@@ -159,6 +178,13 @@ export class ClaimGroup {
     return taken;
   }
 
+  /** By worker. Polls that no statement is in flight for, so that no claim has to wait for this one. */
+  #idlePollsOf(workerIds: readonly string[]): ReadonlyMap<string, WaitingPoll[]> {
+    const byWorker = new Map<string, WaitingPoll[]>(workerIds.map((workerId) => [workerId, []]));
+    for (const poll of this.#polls) if (poll.idle) byWorker.get(poll.workerId)?.push(poll);
+    return byWorker;
+  }
+
   async #claimFor(polls: readonly WaitingPoll[]): Promise<readonly SlotOutcome[]> {
     try {
       const outcomes = await claimRuns(
@@ -167,8 +193,10 @@ export class ClaimGroup {
         MEMO_PAGE_LIMITS,
       );
       for (const outcome of outcomes) {
-        if (outcome.kind !== 'claimed' || outcome.claim.run.lostLeases < SUSPECT_LOSSES) continue;
-        this.#host.suspects.leased(outcome.claim.run.runId, this.#target);
+        if (outcome.kind !== 'claimed') continue;
+        const { runId, lostLeases } = outcome.claim.run;
+        this.#host.kept.forget(runId);
+        if (lostLeases >= SUSPECT_LOSSES) this.#host.suspects.leased(runId, this.#target);
       }
       return outcomes;
     } catch (error) {

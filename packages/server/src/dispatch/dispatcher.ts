@@ -10,6 +10,7 @@ import {
 import type { Call } from '../call/handlers.js';
 import { overloaded, shuttingDown } from '../call/rpc-error.js';
 import { ClaimGroup } from './claim-group.js';
+import { KeptRuns, type RunKeeper } from './kept-runs.js';
 import { Suspects } from './suspects.js';
 import { type PollResult, type PollSlots, WaitingPoll } from './waiting-poll.js';
 
@@ -37,6 +38,7 @@ export class Dispatcher {
   /** By queue, then by the types of the poll. */
   readonly #queues = new Map<string, Map<string, ClaimGroup>>();
   readonly #suspects = new Suspects();
+  readonly #kept = new KeptRuns();
   readonly #clock: Clock;
   readonly #stopFallback: () => void;
   #waiting = 0;
@@ -119,13 +121,44 @@ export class Dispatcher {
     }
     return {
       slots,
+      settle: (claims) => settleGroups(groups, slots, claims),
+    };
+  }
+
+  /** A run is suspended, and a worker keeps it in memory. */
+  kept(runId: string, keeper: RunKeeper): void {
+    this.#kept.remember(runId, keeper);
+  }
+
+  /**
+   * Reserves free slots of the workers that keep the runs in memory: the statement that wakes a run can also lease it.
+   *
+   * @returns undefined when there is none
+   */
+  reserveKeepers(runIds: readonly string[]): Reservation | undefined {
+    const slots: (WaitingPoll | null)[] = runIds.map(() => null);
+    const groups: { readonly group: ClaimGroup; readonly places: readonly number[] }[] = [];
+    for (const { keepers, places } of this.#keepersOf(runIds)) {
+      const [first] = keepers as [RunKeeper];
+      let left = places.map((place, index) => ({ place, workerId: (keepers[index] as RunKeeper).workerId }));
+      for (const group of this.#queues.get(queueKey(first))?.values() ?? []) {
+        if (left.length === 0) break;
+        if (!group.serves(first.workflowType)) continue;
+        const polls = group.reserveOf(left.map(({ workerId }) => workerId));
+        const taken = left.filter((_, index) => polls[index] !== undefined);
+        left.forEach(({ place }, index) => {
+          slots[place] = polls[index] ?? null;
+        });
+        left = left.filter(({ place }) => slots[place] === null);
+        if (taken.length > 0) groups.push({ group, places: taken.map(({ place }) => place) });
+      }
+    }
+    if (groups.length === 0) return undefined;
+    return {
+      slots,
       settle: (claims) => {
-        for (const { group, places } of groups) {
-          group.settleReserved(
-            places.map((place) => slots[place] as WaitingPoll),
-            places.map((place) => claims[place] ?? null),
-          );
-        }
+        for (const claim of claims) if (claim !== null && claim !== undefined) this.#kept.forget(claim.run.runId);
+        settleGroups(groups, slots, claims);
       },
     };
   }
@@ -161,6 +194,23 @@ export class Dispatcher {
     for (const groups of this.#queues.values()) for (const group of groups.values()) group.release(undefined);
   }
 
+  /** Keepers of different runs, by queue and type; `places` are those of the runs. */
+  #keepersOf(runIds: readonly string[]): Iterable<{ readonly keepers: RunKeeper[]; readonly places: number[] }> {
+    const byTarget = new Map<string, { readonly keepers: RunKeeper[]; readonly places: number[] }>();
+    const seen = new Set<string>();
+    runIds.forEach((runId, place) => {
+      const keeper = this.#kept.keeperOf(runId);
+      if (keeper === undefined || seen.has(runId)) return;
+      seen.add(runId);
+      const key = `${queueKey(keeper)}\n${keeper.workflowType}`;
+      const target = byTarget.get(key) ?? { keepers: [], places: [] };
+      target.keepers.push(keeper);
+      target.places.push(place);
+      byTarget.set(key, target);
+    });
+    return byTarget.values();
+  }
+
   #groupOf(request: Poll): ClaimGroup {
     const key = queueKey(request);
     let groups = this.#queues.get(key);
@@ -177,7 +227,7 @@ export class Dispatcher {
       group = new ClaimGroup(
         db,
         { namespace, taskQueue, workflowTypes },
-        { onUndeliverable, suspects: this.#suspects },
+        { onUndeliverable, suspects: this.#suspects, kept: this.#kept },
       );
       groups.set(typesKey, group);
     }
@@ -193,16 +243,30 @@ export class Dispatcher {
   }
 }
 
-/** Slots for a batch of starts. */
+/** Slots for a batch of runs that start or wake. */
 export interface Reservation {
-  /** A slot for each start, or null. */
+  /** A slot for each run, or null. */
   readonly slots: readonly (StartSlot | null)[];
   /**
    * Gives the slots back; call it once.
    *
-   * @param claims for each start the run, if it was leased to the slot, or null
+   * @param claims for each run its claim, if it was leased to the slot, or null
    */
   settle(claims: readonly (ClaimedRun | null)[]): void;
+}
+
+/** Gives the slots of each group back, with the claims of their runs. */
+function settleGroups(
+  groups: readonly { readonly group: ClaimGroup; readonly places: readonly number[] }[],
+  slots: readonly (WaitingPoll | null)[],
+  claims: readonly (ClaimedRun | null)[],
+): void {
+  for (const { group, places } of groups) {
+    group.settleReserved(
+      places.map((place) => slots[place] as WaitingPoll),
+      places.map((place) => claims[place] ?? null),
+    );
+  }
 }
 
 /** Indexes of the starts that may be leased, by queue and type. */

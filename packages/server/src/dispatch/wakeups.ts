@@ -16,6 +16,7 @@ import type { Logger } from 'pino';
 import type { AnswerWaiters } from './answer-waiters.js';
 import type { Dispatcher } from './dispatcher.js';
 import type { EndWaiters } from './end-waiters.js';
+import type { RunKeeper } from './kept-runs.js';
 import type { Notices } from './notices.js';
 import type { Notifier } from './notifier.js';
 
@@ -86,6 +87,11 @@ export class Wakeups {
   /** A run is with no worker any more. */
   left(runId: string): void {
     this.#options.dispatcher.left(runId);
+  }
+
+  /** A run is suspended, and a worker keeps it in memory. */
+  kept(runId: string, keeper: RunKeeper): void {
+    this.#options.dispatcher.kept(runId, keeper);
   }
 
   /** Tells a worker, wherever it waits. */

@@ -1,5 +1,6 @@
 /** Protobuf enum numbers ↔ the store's names. The arrays are indexed by the number; 0 is UNSPECIFIED everywhere. */
 import {
+  DispatchKind as DispatchKindNumber,
   ErrorReason,
   FailureReason as FailureReasonNumber,
   ParentClose as ParentCloseNumber,
@@ -10,6 +11,7 @@ import {
   WorkerStatus as WorkerStatusNumber,
 } from '@perdure/proto';
 import type {
+  DispatchKind,
   FailureReason,
   ParentClose,
   RunStatus,
@@ -47,6 +49,9 @@ export const failureReasons = names<FailureReason>(FailureReasonNumber);
 export const failureReasonNumber: Readonly<Record<FailureReason, FailureReasonNumber>> = numbers(failureReasons);
 export const parentCloses = names<ParentClose>(ParentCloseNumber);
 export const parentCloseNumber: Readonly<Record<ParentClose, ParentCloseNumber>> = numbers(parentCloses);
+export const dispatchKindNumber: Readonly<Record<DispatchKind, DispatchKindNumber>> = numbers(
+  names<DispatchKind>(DispatchKindNumber),
+);
 export const reusePolicies = names<WorkflowIdReusePolicy>(ReusePolicyNumber);
 
 /** The name of a reason in ErrorInfo, for example `LEASE_LOST`. */

@@ -99,6 +99,16 @@ export function cancelRequested(runId: string): RpcError {
   );
 }
 
+export function runPaused(runId: string): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.RUN_PAUSED,
+    `Run ${runId} is paused, so no new step may begin. Nothing was changed. Release the run when its bodies under way have ended; ` +
+      'what was refused is executed when the run is resumed.',
+    { metadata: { run_id: runId } },
+  );
+}
+
 export function timerNotDue(runId: string, stepId: string, remainingMs: number): RpcError {
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
@@ -122,6 +132,16 @@ export function runClosed(runId: string, status: RunStatus): RpcError {
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.RUN_CLOSED,
     `Run ${runId} is ${status}: it has ended and takes no message. Nothing was sent.`,
+    { metadata: { run_id: runId, status } },
+  );
+}
+
+/** @param action completes "cannot be …" */
+export function endedRun(runId: string, action: string, status: RunStatus): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.RUN_CLOSED,
+    `Run ${runId} is ${status} and cannot be ${action}: it has ended.`,
     { metadata: { run_id: runId, status } },
   );
 }

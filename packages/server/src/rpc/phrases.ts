@@ -55,3 +55,5 @@ export function workerText(workerId: string | null, worker: Worker | null): stri
   if (worker === null || worker.identity === '') return `Worker ${workerId}`;
   return worker.build === '' ? `Worker ${worker.identity}` : `Worker ${worker.identity} (build ${worker.build})`;
 }
+
+export const ago = (now: Date, then: Date): string => `${span(now.getTime() - then.getTime())} ago`;

@@ -30,10 +30,13 @@ import { durationOf, timestampOf } from '../rpc/encode/time.js';
 import { workerNotFound } from '../rpc/outcomes.js';
 import { VERSION } from '../version.js';
 import { checkNamespace } from './check-namespace.js';
+import { pauses } from './pauses.js';
 
 export function adminService(context: ServerContext): Handlers<typeof AdminService> {
   const { db, reads, config } = context;
   return {
+    ...pauses(context),
+
     async createNamespace(request) {
       const command = decode(context, (check) => decodeCreateNamespace(check, request));
       const [outcome] = await createNamespaces(db, [command]);

@@ -1,13 +1,8 @@
 import { WaitReason } from '@perdure/proto';
 import { type Failure, type Run, type RunFacts, type StepAttempt, SUSPECT_LOSSES } from '@perdure/store';
 import { awaitsPhrase } from '../rpc/encode/awaits.js';
-import { attemptText, errorLine, errorText, list, oneLine, span, workerText } from '../rpc/phrases.js';
-
-/** Why a run is not moving, for programs and for people. */
-export interface Explanation {
-  readonly reason: WaitReason;
-  readonly text: string;
-}
+import { ago, attemptText, errorLine, errorText, list, oneLine, span, workerText } from '../rpc/phrases.js';
+import { type Explanation, explainDispatchPause, explainPaused, pausingText } from './explain-pause.js';
 
 /** Lateness below this is normal, in ms. */
 const LATE_MS = 5_000;
@@ -23,9 +18,8 @@ export function explainRun(run: Run, facts: RunFacts): Explanation {
       return withCancel(run, facts, explainSleeping(run, facts));
     case 'WAITING':
       return withCancel(run, facts, explainWaiting(run, facts));
-    // Reserved: no run has this status yet.
     case 'PAUSED':
-      return withCancel(run, facts, { reason: WaitReason.UNSPECIFIED, text: `It is ${run.status}.` });
+      return withCancel(run, facts, explainPaused(run, facts));
     case 'COMPLETED':
     case 'FAILED':
     case 'CANCELLED':
@@ -66,7 +60,7 @@ function explainRunning(run: Run, facts: RunFacts): Explanation {
   const meanwhile = waits.length === 0 ? '' : ` Meanwhile ${list(waits)}.`;
   return {
     reason: WaitReason.EXECUTING,
-    text: `${worker} is executing ${doing}.${meanwhile}${silenceText(facts, leaseEndsInMs)}`,
+    text: `${worker} is executing ${doing}.${meanwhile}${silenceText(facts, leaseEndsInMs)}${pausingText(run, facts)}`,
   };
 }
 
@@ -117,6 +111,8 @@ function explainPending(run: Run, facts: RunFacts): Explanation {
     (run.availableAt === null ? '' : ` It has waited for ${span(facts.now.getTime() - run.availableAt.getTime())}.`) +
     (run.yieldReason === 'RELEASE' && run.lastReleaseReason !== null ? ` ${gaveItBack(run)}.` : '');
   const lost = lostText(run.lostLeases);
+  const [paused] = facts.pauses;
+  if (paused !== undefined) return explainDispatchPause(paused, facts, `${waited}${lost}`);
   if (facts.workersOnline === 0) {
     return {
       reason: WaitReason.NO_WORKER,
@@ -168,6 +164,7 @@ function explainSleeping(run: Run, facts: RunFacts): Explanation {
       };
     case 'RELEASE':
     case 'STEP_TIMEOUT':
+    case 'HOLD':
       return {
         reason: WaitReason.RECLAIM_BACKOFF,
         text: `${gaveItBack(run)}; ${due('it may be claimed again', inMs, facts)}`,
@@ -254,7 +251,5 @@ function whyFinal(step: StepAttempt): string {
 }
 
 const NO_REAPER = 'No reaper is running';
-
-const ago = (now: Date, then: Date): string => `${span(now.getTime() - then.getTime())} ago`;
 
 const inTime = (ms: number): string => (ms <= 0 ? 'now' : `in ${span(ms)}`);

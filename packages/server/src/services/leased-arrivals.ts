@@ -16,7 +16,14 @@ import { decodeAwaitStep, decodeTakeArrivals } from '../rpc/decode/arrival-reque
 import { decodeAnswerUpdate, decodeSetRunState } from '../rpc/decode/update-requests.js';
 import { arrivalMessage } from '../rpc/encode/model.js';
 import { durationOf } from '../rpc/encode/time.js';
-import { cancelRequested, fenceRefused, stepMismatch, updateNotFound, wrongAttempt } from '../rpc/outcomes.js';
+import {
+  cancelRequested,
+  fenceRefused,
+  runPaused,
+  stepMismatch,
+  updateNotFound,
+  wrongAttempt,
+} from '../rpc/outcomes.js';
 import { answering } from './answering.js';
 
 /** RPCs about what comes from outside to runs that a worker holds, and what they show and answer. */
@@ -48,6 +55,8 @@ function stepAwaited(step: AwaitStep, outcome: AwaitStepOutcome): MessageInitSha
       throw stepMismatch(step.runId, step.stepId, { kind: step.stepKind, seq: step.seq }, outcome);
     case 'wrong_attempt':
       throw wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
+    case 'paused':
+      throw runPaused(step.runId);
     case 'cancel_requested':
       throw cancelRequested(step.runId);
     default:

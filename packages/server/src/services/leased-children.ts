@@ -36,6 +36,8 @@ function childStarted(
       };
     case 'cancel_requested':
       return { cancelRequested: true };
+    case 'paused':
+      return { paused: true };
     case 'step_mismatch':
       throw stepMismatch(start.runId, start.stepId, { kind: 'CHILD', seq: start.seq }, outcome);
     case 'wrong_attempt':

@@ -1,9 +1,20 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { type FailWorkflowRequest, RunStatus, type SuspendRunResponseSchema, type WorkerService } from '@perdure/proto';
+import {
+  type CompleteWorkflowRequest,
+  type FailWorkflowRequest,
+  type FinalStep,
+  RunStatus,
+  type SuspendRunResponseSchema,
+  type WorkerService,
+} from '@perdure/proto';
 import {
   type EndRun,
   type EndRunOutcome,
+  type EndRunWithStep,
+  type EndRunWithStepOutcome,
   type FenceOutcome,
+  type HoldRun,
+  type HoldRunOutcome,
   type LeaseRef,
   type ObserveCancel,
   type ObserveCancelOutcome,
@@ -25,15 +36,28 @@ import { shared } from '../rpc/encode/shared-answer.js';
 import { optionalTimestamp } from '../rpc/encode/time.js';
 import { cancelNotRequested, fenceRefused, isFenceRefusal, unknownWait } from '../rpc/outcomes.js';
 import { answering } from './answering.js';
+import { beginRefused } from './leased-steps.js';
 
 /** RPCs about runs that a worker holds: their memo, and how they are given back or end. */
 export function leasedRuns(
   context: ServerContext,
 ): Pick<
   Handlers<typeof WorkerService>,
-  'getMemo' | 'observeCancel' | 'suspendRun' | 'completeWorkflow' | 'failWorkflow' | 'confirmCancel' | 'releaseRun'
+  | 'getMemo'
+  | 'observeCancel'
+  | 'suspendRun'
+  | 'completeWorkflow'
+  | 'failWorkflow'
+  | 'confirmCancel'
+  | 'releaseRun'
+  | 'holdRun'
 > {
   const { db, commands } = context;
+  const completeWorkflow = answering(context, decoders.decodeCompleteWorkflow, commands.endRun, runEnded);
+  const endWithStep = async (request: CompleteWorkflowRequest, step: FinalStep) => {
+    const command = decode(context, (check) => decoders.decodeEndWithStep(check, request, step));
+    return runEndedWithStep(command, await commands.endRunWithStep(command));
+  };
   return {
     async getMemo(request) {
       const wanted = decode(context, (check) => decoders.decodeGetMemo(check, request));
@@ -51,7 +75,8 @@ export function leasedRuns(
     },
     observeCancel: answering(context, decoders.decodeObserveCancel, commands.observeCancel, cancelObserved),
     suspendRun: answering(context, decoders.decodeSuspendRun, commands.suspendRun, runSuspended),
-    completeWorkflow: answering(context, decoders.decodeCompleteWorkflow, commands.endRun, runEnded),
+    completeWorkflow: (request) =>
+      request.finalStep === undefined ? completeWorkflow(request) : endWithStep(request, request.finalStep),
     async failWorkflow(request: FailWorkflowRequest) {
       const failing = decode(context, (check) => decoders.decodeFailWorkflow(check, request));
       if (failing.kind === 'fail') {
@@ -63,6 +88,7 @@ export function leasedRuns(
     },
     confirmCancel: answering(context, decoders.decodeConfirmCancel, commands.endRun, runEnded),
     releaseRun: answering(context, decoders.decodeReleaseRun, commands.releaseRun, runReleased),
+    holdRun: answering(context, decoders.decodeHoldRun, commands.holdRun, runHeld),
   };
 }
 
@@ -74,6 +100,18 @@ function runEnded(command: EndRun, outcome: EndRunOutcome): typeof ACKNOWLEDGED 
   return ACKNOWLEDGED;
 }
 
+function runEndedWithStep({ step, end }: EndRunWithStep, outcome: EndRunWithStepOutcome): typeof ACKNOWLEDGED {
+  switch (outcome.kind) {
+    case 'step_mismatch':
+    case 'wrong_attempt':
+    case 'cancel_requested':
+    case 'paused':
+      throw beginRefused(step, outcome);
+    default:
+      return runEnded(end, outcome);
+  }
+}
+
 function cancelObserved(command: ObserveCancel, outcome: ObserveCancelOutcome): typeof ACKNOWLEDGED {
   if (outcome.kind === 'cancel_not_requested') throw cancelNotRequested(command.runId);
   refuseIfFenced(command, outcome);
@@ -81,6 +119,11 @@ function cancelObserved(command: ObserveCancel, outcome: ObserveCancelOutcome): 
 }
 
 function runReleased(command: ReleaseRun, outcome: ReleaseRunOutcome): typeof ACKNOWLEDGED {
+  refuseIfFenced(command, outcome);
+  return ACKNOWLEDGED;
+}
+
+function runHeld(command: HoldRun, outcome: HoldRunOutcome): typeof ACKNOWLEDGED {
   refuseIfFenced(command, outcome);
   return ACKNOWLEDGED;
 }

@@ -34,6 +34,7 @@ import {
   cancelNotRequested,
   cancelRequested,
   fenceRefused,
+  runPaused,
   stepMismatch,
   stepNotFound,
   timerNotDue,
@@ -168,6 +169,8 @@ function sleepScheduled(
       throw wrongAttempt(sleep.runId, sleep.stepId, sleep.attemptNumber, outcome);
     case 'step_mismatch':
       throw stepMismatch(sleep.runId, sleep.stepId, { kind: 'SLEEP', seq: sleep.seq }, outcome);
+    case 'paused':
+      throw runPaused(sleep.runId);
     case 'cancel_requested':
       throw cancelRequested(sleep.runId);
     default:
@@ -176,7 +179,7 @@ function sleepScheduled(
 }
 
 /** Why an attempt may not begin. */
-function beginRefused(
+export function beginRefused(
   step: BeginStep | RecordStep,
   outcome: Exclude<BeginStepOutcome, { readonly kind: 'begun' | 'already_begun' }>,
 ): RpcError {
@@ -185,6 +188,8 @@ function beginRefused(
       return stepMismatch(step.runId, step.stepId, { kind: step.stepKind, seq: step.seq }, outcome);
     case 'wrong_attempt':
       return wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
+    case 'paused':
+      return runPaused(step.runId);
     case 'cancel_requested':
       return cancelRequested(step.runId);
     default:

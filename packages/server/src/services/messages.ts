@@ -12,7 +12,7 @@ import { decodeSignalRun } from '../rpc/decode/arrival-requests.js';
 import { decode } from '../rpc/decode/decode.js';
 import { decodeSignalWithStart } from '../rpc/decode/update-requests.js';
 import { decodeRunRef, refText } from '../rpc/decode/workflow-requests.js';
-import { optionalPayload } from '../rpc/encode/model.js';
+import { optionalPayload } from '../rpc/encode/payload.js';
 import { optionalTimestamp } from '../rpc/encode/time.js';
 import { namespaceNotFound, runClosed, runNotFound, tooManySignals, workflowAlreadyExists } from '../rpc/outcomes.js';
 import { runIdOf } from './find-run.js';

@@ -4,24 +4,29 @@ import type {
   CancelRunOutcome,
   DeleteRun,
   DeleteRunOutcome,
+  PauseRun,
+  PauseRunOutcome,
+  ResumeRun,
+  ResumeRunOutcome,
   TerminateRun,
   TerminateRunOutcome,
 } from '@perdure/store';
 import type { Handlers } from '../call/handlers.js';
 import type { ServerContext } from '../context.js';
 import { decode } from '../rpc/decode/decode.js';
+import { decodePauseRun, decodeResumeRun } from '../rpc/decode/pause-requests.js';
 import { decodeActOnRun } from '../rpc/decode/workflow-requests.js';
 import { runStatusNumber } from '../rpc/enums.js';
-import { runNotFound, wrongRunState } from '../rpc/outcomes.js';
+import { endedRun, runNotFound, wrongRunState } from '../rpc/outcomes.js';
 import { answering } from './answering.js';
 import { runIdOf } from './find-run.js';
 
 type Request = Parameters<typeof decodeActOnRun>[1];
 
-/** RPCs that cancel, terminate or delete a run, by its run id or its workflow id. */
+/** RPCs that cancel, terminate, pause, resume or delete a run, by its run id or its workflow id. */
 export function runActions(
   context: ServerContext,
-): Pick<Handlers<typeof WorkflowService>, 'cancelRun' | 'terminateRun' | 'deleteRun'> {
+): Pick<Handlers<typeof WorkflowService>, 'cancelRun' | 'terminateRun' | 'pauseRun' | 'resumeRun' | 'deleteRun'> {
   const { commands } = context;
   const acting =
     <Outcome, Answer>(
@@ -36,6 +41,16 @@ export function runActions(
   return {
     cancelRun: acting(commands.cancelRun, runCancelled),
     terminateRun: acting(commands.terminateRun, runTerminated),
+    async pauseRun(request) {
+      const { ref, reason, by } = decode(context, (check) => decodePauseRun(check, request));
+      const command = { namespace: ref.namespace, runId: await runIdOf(context, ref), reason, by };
+      return runPaused(command, await commands.pauseRun(command));
+    },
+    async resumeRun(request) {
+      const { ref, by } = decode(context, (check) => decodeResumeRun(check, request));
+      const command = { namespace: ref.namespace, runId: await runIdOf(context, ref), by };
+      return runResumed(command, await commands.resumeRun(command));
+    },
     // By run id only: a repeated call must not delete the next older run of a workflow id.
     deleteRun: answering(
       context,
@@ -69,6 +84,33 @@ function runTerminated({ runId }: TerminateRun, outcome: TerminateRunOutcome): {
       return { status: RunStatus.TERMINATED };
     case 'wrong_state':
       throw wrongRunState(runId, 'terminated', outcome);
+    case 'run_not_found':
+      throw runNotFound(runId);
+  }
+}
+
+function runPaused({ runId }: PauseRun, outcome: PauseRunOutcome): { readonly status: RunStatus } {
+  switch (outcome.kind) {
+    case 'paused':
+    case 'already_paused':
+      return { status: runStatusNumber[outcome.status] };
+    case 'run_closed':
+      throw endedRun(runId, 'paused', outcome.status);
+    case 'run_not_found':
+      throw runNotFound(runId);
+  }
+}
+
+function runResumed(
+  { runId }: ResumeRun,
+  outcome: ResumeRunOutcome,
+): { readonly status: RunStatus; readonly resumed: boolean } {
+  switch (outcome.kind) {
+    case 'resumed':
+    case 'not_paused':
+      return { status: runStatusNumber[outcome.status], resumed: outcome.kind === 'resumed' };
+    case 'run_closed':
+      throw endedRun(runId, 'resumed', outcome.status);
     case 'run_not_found':
       throw runNotFound(runId);
   }

@@ -7,6 +7,7 @@ import {
   readChangedSteps,
   readHistory,
   type StepAttempt,
+  withSenders,
 } from '@perdure/store';
 import { shuttingDown } from '../call/rpc-error.js';
 import type { ServerContext } from '../context.js';
@@ -56,7 +57,7 @@ export async function* watchRun(
     if (run.finishedAt !== null) run = (await commands.findRun({ ...ref, workflowId: null })) ?? run;
     const newest = Math.max(run.updatedAt.getTime(), newestOf(seen));
     const since = new Date(newest - COMMIT_MARGIN_MS);
-    const steps = unseen(await readChangedSteps(db, run.runId, since, 100_000));
+    const steps = await withSenders(db, unseen(await readChangedSteps(db, run.runId, since, 100_000)));
     const changed = stateOf(run) !== shown;
     for (let start = 0; start < Math.max(steps.length, changed ? 1 : 0); start += STEPS_PER_MESSAGE) {
       yield {

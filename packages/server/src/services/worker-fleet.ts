@@ -94,6 +94,7 @@ export function workerFleet(
         cancelRequested: leases('cancel_requested'),
         lost: leases('lease_lost'),
         arrived: leases('arrived'),
+        paused: leases('paused'),
         drain: pending.some(({ kind }) => kind === 'drain'),
       };
     },
@@ -118,6 +119,7 @@ export function workerFleet(
             renewed: renewal?.kind === 'renewed',
             cancelRequested: renewal?.kind === 'renewed' && renewal.cancelRequested,
             hasArrivals: renewal?.kind === 'renewed' && renewal.hasArrivals,
+            paused: renewal?.kind === 'renewed' && renewal.isPaused,
           };
         }),
         drain: touched.kind === 'alive' && touched.status === 'DRAINING',

@@ -6,6 +6,7 @@ import {
   listStepAttempts,
   readHistory,
   readRunFacts,
+  readRunPauses,
   readRunTree,
 } from '@perdure/store';
 import type { Handlers } from '../call/handlers.js';
@@ -24,6 +25,7 @@ import {
   listScope,
 } from '../rpc/decode/workflow-requests.js';
 import { runEndFields, runMessage, stepMessage, workerMessage } from '../rpc/encode/model.js';
+import { runPauseMessage } from '../rpc/encode/pauses.js';
 import { timestampOf } from '../rpc/encode/time.js';
 import { runStatusNumber } from '../rpc/enums.js';
 import { stepNotFound } from '../rpc/outcomes.js';
@@ -132,9 +134,12 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
     async getHistory(request, call) {
       const { ref, limit, after, payloads } = decode(context, (check) => decodeGetHistory(check, request));
       const { runId } = await runOf(context, ref);
-      const { steps, next } = await readHistory(reads.for(call), runId, { limit, after, payloads });
+      const from = reads.for(call);
+      const { steps, next } = await readHistory(from, runId, { limit, after, payloads });
+      const pauses = after === null ? await readRunPauses(from, runId) : [];
       return {
         steps: steps.map(stepMessage),
+        pauses: pauses.map(runPauseMessage),
         nextPageToken: next === null ? '' : encodePageToken(historyScope(ref), historyCursorFields(next)),
       };
     },

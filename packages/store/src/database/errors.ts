@@ -40,6 +40,11 @@ export function codeOf(error: unknown): string {
   return typeof code === 'string' ? code : '';
 }
 
+/** A unique key refused a row, as {@link classifyError} shows it. */
+export function isUniqueViolation(error: unknown): boolean {
+  return error instanceof DataError && codeOf(error.cause) === '23505';
+}
+
 /**
  * Classifies what the driver threw: connection exceptions (class 08), operator intervention (57P), lack of resources (53),
  * a server that became read-only after a fail-over (25006) → unavailable; data exceptions (22), integrity (23)

@@ -4,7 +4,10 @@
  */
 import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
+import type { RunPause } from '../model.js';
+import { listDispatchPauses } from './list-dispatch-pauses.js';
 import type { Diagnosis } from './queries.js';
+import { OPEN_PAUSE, type OpenPauseJson, openPauseOf } from './run-pauses.js';
 
 /** Lateness below this is normal, in ms. */
 const LATE_MS = 5_000;
@@ -26,7 +29,7 @@ const LATE_RUNS = defineStatement(
       where r.namespace = $1 and r.status = 'RUNNING' and r.lost_leases > 0 limit 100000)
     union all
     (select p.lost_leases from (select r.lost_leases from perdure.workflow_runs r
-      where r.namespace = $1 and r.status = 'PENDING' limit 100000) p where p.lost_leases > 0)
+      where r.namespace = $1 and r.status = 'PENDING' and r.paused_at is null limit 100000) p where p.lost_leases > 0)
     union all
     (select s.lost_leases from (select r.lost_leases, r.namespace from perdure.workflow_runs r
       where r.wake_at is not null order by r.wake_at limit 100000) s where s.namespace = $1 and s.lost_leases > 0)
@@ -45,7 +48,7 @@ const RUNS_WITHOUT_WORKER = defineStatement(
   `with waiting as (
     select p.task_queue, p.workflow_type, count(*)::int as runs, min(p.available_at) as oldest
     from (select r.task_queue, r.workflow_type, r.available_at from perdure.workflow_runs r
-      where r.namespace = $1 and r.status = 'PENDING' limit 100000) p
+      where r.namespace = $1 and r.status = 'PENDING' and r.paused_at is null limit 100000) p
     group by p.task_queue, p.workflow_type
   ),
   served as (
@@ -77,6 +80,29 @@ const FAILED_RUNS = defineStatement(
   limit 100`,
 );
 
+const PAUSED_RUNS = defineStatement(
+  'diagnose_paused_runs',
+  `select q.workflow_type, q.failure is not null as held, count(*)::int as runs,
+    (array_agg(q.run_id order by q.paused_at desc))[1] as newest_run_id,
+    (array_agg(q.pause order by q.paused_at desc))[1] as newest
+  from (
+    select r.run_id, r.workflow_type, r.paused_at, p.failure, ${OPEN_PAUSE} as pause
+    from (select * from perdure.workflow_runs r
+      where r.namespace = $1 and r.paused_at is not null and r.finished_at is null order by r.run_id desc limit 10000) r
+    left join lateral (select failure from perdure.run_pauses p where p.run_id = r.run_id and p.resumed_at is null limit 1) p on true
+  ) q
+  group by q.workflow_type, q.failure is not null
+  order by held desc, runs desc, q.workflow_type
+  limit 100`,
+);
+
+interface PausedRow {
+  readonly workflow_type: string;
+  readonly held: boolean;
+  readonly runs: number;
+  readonly newest_run_id: string;
+  readonly newest: OpenPauseJson;
+}
 interface LateRow {
   readonly overdue_sleepers: number;
   readonly longest_overdue_ms: number | null;
@@ -101,10 +127,12 @@ interface FailedRow {
 
 /** @param recentMs how far back failed runs are counted, in ms */
 export async function diagnose(db: Reader, namespace: string, recentMs: number): Promise<Diagnosis> {
-  const [late, withoutWorker, failed] = await Promise.all([
+  const [late, withoutWorker, failed, paused, pauses] = await Promise.all([
     db.query<LateRow>(LATE_RUNS, [namespace, LATE_MS]),
     db.query<WithoutWorkerRow>(RUNS_WITHOUT_WORKER, [namespace]),
     db.query<FailedRow>(FAILED_RUNS, [namespace, recentMs]),
+    db.query<PausedRow>(PAUSED_RUNS, [namespace]),
+    listDispatchPauses(db, namespace),
   ]);
   const row = late[0];
   if (row === undefined) throw new Error("Statement 'diagnose_late_runs' answered without a row.");
@@ -128,5 +156,13 @@ export async function diagnose(db: Reader, namespace: string, recentMs: number):
       newestRunId: group.newest_run_id,
       newestAt: group.newest_at,
     })),
+    paused: paused.map((group) => ({
+      workflowType: group.workflow_type,
+      held: group.held,
+      runs: group.runs,
+      newestRunId: group.newest_run_id,
+      newest: openPauseOf(group.newest) as RunPause,
+    })),
+    pauses,
   };
 }

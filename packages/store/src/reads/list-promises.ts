@@ -46,16 +46,35 @@ const GET_PROMISE = defineStatement(
   limit 1`,
 );
 
+/**
+ * Reads the pending promises of all namespaces in the order of their index, and those of the namespace are listed: at most as many as
+ * $5 says, so that a page of a namespace with few promises beside another one with many costs no more. The last one read is the edge.
+ */
 const LIST_PENDING_PROMISES = defineStatement(
   'list_pending_promises',
-  `select ${COLUMNS}
-  from perdure.step_runs s
-  join perdure.workflow_runs r on r.run_id = s.run_id
-  where s.kind = 'PROMISE' and s.status = 'RUNNING' and r.namespace = $1
-    and ($2::uuid is null or (s.run_id, s.seq) < ($2::uuid, $3::int))
-  order by s.run_id desc, s.seq desc
-  limit $4::int`,
+  `with pending as materialized (
+    select s.run_id, s.seq, s.step_id
+    from perdure.step_runs s
+    where s.kind = 'PROMISE' and s.status = 'RUNNING' and ($2::uuid is null or (s.run_id, s.seq) < ($2::uuid, $3::int))
+    order by s.run_id desc, s.seq desc
+    limit $5::int
+  )
+  select e.edge_run_id, e.edge_seq, e.read, l.*
+  from (
+    select p.run_id as edge_run_id, p.seq as edge_seq, count(*) over ()::int as read from pending p order by p.run_id, p.seq limit 1) e
+  left join lateral (
+    select ${COLUMNS}
+    from pending p
+    join perdure.step_runs s on s.run_id = p.run_id and s.step_id = p.step_id and s.attempt_key = 0
+    join perdure.workflow_runs r on r.run_id = p.run_id
+    where r.namespace = $1
+    order by p.run_id desc, p.seq desc
+    limit $4::int) l on true
+  order by l.run_id desc, l.seq desc`,
 );
+
+/** Most pending promises, of any namespace, that are read for a page. */
+const MAX_READ = 10_000;
 
 const LIST_RUN_PROMISES = defineStatement(
   'list_run_promises',
@@ -82,6 +101,14 @@ interface Row {
   readonly output?: Uint8Array | null;
   readonly output_encoding?: string | null;
 }
+interface PendingRow extends Omit<Row, 'run_id'> {
+  readonly edge_run_id: string;
+  readonly edge_seq: number;
+  /** How many were read. */
+  readonly read: number;
+  /** Null: none of them is of the namespace. */
+  readonly run_id: string | null;
+}
 
 /** @param namespace null: any */
 export async function getPromise(
@@ -93,28 +120,44 @@ export async function getPromise(
 }
 
 /**
- * @param filter `runId` null: the pending promises of all runs
+ * @param filter `runId` null: the pending promises of all runs; a page may have fewer than `limit`, or none, and a next one nevertheless
  * @returns those of the newest runs first; of one run all, in program order
  */
 export async function listPromises(
   db: Reader,
   { namespace, runId }: { readonly namespace: string; readonly runId: string | null },
-  page: { readonly limit: number; readonly after: PromiseCursor | null },
+  page: { readonly limit: number; readonly after: PromiseCursor | null; readonly maxRead?: number },
 ): Promise<PromisePage> {
-  const rows =
-    runId === null
-      ? await db.query<Row>(LIST_PENDING_PROMISES, [
-          namespace,
-          page.after?.runId ?? null,
-          page.after?.seq ?? null,
-          page.limit + 1,
-        ])
-      : await db.query<Row>(LIST_RUN_PROMISES, [namespace, runId, page.after?.seq ?? 0, page.limit + 1]);
-  const listed = rows.slice(0, page.limit);
+  if (runId === null) return listPending(db, namespace, page);
+  const rows = await db.query<Row>(LIST_RUN_PROMISES, [namespace, runId, page.after?.seq ?? 0, page.limit + 1]);
+  return pageOf(rows, page.limit, null);
+}
+
+async function listPending(
+  db: Reader,
+  namespace: string,
+  { limit, after, maxRead = MAX_READ }: Parameters<typeof listPromises>[2],
+): Promise<PromisePage> {
+  const rows = await db.query<PendingRow>(LIST_PENDING_PROMISES, [
+    namespace,
+    after?.runId ?? null,
+    after?.seq ?? null,
+    limit + 1,
+    maxRead,
+  ]);
+  const [first] = rows;
+  const edge = first !== undefined && first.read >= maxRead ? { runId: first.edge_run_id, seq: first.edge_seq } : null;
+  const listed = rows.flatMap(({ run_id, ...row }) => (run_id === null ? [] : [{ ...row, run_id }]));
+  return pageOf(listed, limit, edge);
+}
+
+/** @param edge where the next page begins when these rows are no more than fit */
+function pageOf(rows: readonly Row[], limit: number, edge: PromiseCursor | null): PromisePage {
+  const listed = rows.slice(0, limit);
   const last = listed.at(-1);
   return {
     promises: listed.map(promiseOf),
-    next: rows.length > page.limit && last !== undefined ? { runId: last.run_id, seq: last.seq } : null,
+    next: rows.length > limit && last !== undefined ? { runId: last.run_id, seq: last.seq } : edge,
   };
 }
 

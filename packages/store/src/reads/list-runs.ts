@@ -7,16 +7,24 @@ import { textArray } from '../database/literals.js';
 import { defineStatement } from '../database/statement.js';
 import type { RunStatus } from '../model.js';
 import type { RunFilter, RunPage, StatusCount } from './queries.js';
+import { shownStatus } from './run-pauses.js';
 import { RUN_COLUMNS, type RunRow, runOf } from './run-row.js';
 
+/** What the caller asks for, by the status that is shown; the stored ones come first, because an index may fit them. */
 const FILTER = `r.namespace = $1
-    and ($2::text[] is null or r.status = any($2::text[]))
+    and ($2::text[] is null or (r.status = any($2::text[] || case when 'PAUSED' = any($2) then '{PENDING,SLEEPING,WAITING}'::text[] end)
+      and ${shownStatus('r')} = any($2::text[])))
     and ($3::text is null or r.workflow_type = $3)
     and ($4::text is null or r.task_queue = $4)
     and ($5::text is null or r.workflow_id = $5)
     and ($6::text is null or r.build = $6)
     and ($7::timestamptz is null or r.created_at >= $7)
     and ($8::timestamptz is null or r.created_at < $8)`;
+
+/** Other statements for paused runs, because they are few and have an index. */
+const PAUSED = `r.paused_at is not null and r.finished_at is null
+    and (not $9::boolean or exists (
+      select 1 from perdure.run_pauses p where p.run_id = r.run_id and p.resumed_at is null and p.failure is not null))`;
 
 /** Other statements than without a parent, because their plans read another index. */
 const CHILDREN = `r.parent_run_id = $9::uuid and ${FILTER}`;
@@ -31,7 +39,15 @@ const LIST_RUNS = defineStatement(
 
 const COUNT_RUNS = defineStatement(
   'count_runs',
-  `select r.status, count(*)::float8 as count from perdure.workflow_runs r where ${FILTER} group by r.status order by r.status`,
+  `select ${shownStatus('r')} as status, count(*)::float8 as count from perdure.workflow_runs r where ${FILTER} group by 1 order by 1`,
+);
+
+const LIST_PAUSED = defineStatement(
+  'list_paused',
+  `select ${RUN_COLUMNS} from perdure.workflow_runs r
+  where ${PAUSED} and ${FILTER} and ($10::uuid is null or r.parent_run_id = $10::uuid) and ($11::uuid is null or r.run_id < $11::uuid)
+  order by r.run_id desc
+  limit $12::int`,
 );
 
 const LIST_CHILDREN = defineStatement(
@@ -44,7 +60,7 @@ const LIST_CHILDREN = defineStatement(
 
 const COUNT_CHILDREN = defineStatement(
   'count_children',
-  `select r.status, count(*)::float8 as count from perdure.workflow_runs r where ${CHILDREN} group by r.status order by r.status`,
+  `select ${shownStatus('r')} as status, count(*)::float8 as count from perdure.workflow_runs r where ${CHILDREN} group by 1 order by 1`,
 );
 
 function filterParameters(filter: RunFilter): Parameter[] {
@@ -57,8 +73,11 @@ function filterParameters(filter: RunFilter): Parameter[] {
     filter.build,
     filter.createdAfter?.toISOString() ?? null,
     filter.createdBefore?.toISOString() ?? null,
-    ...(filter.parentRunId === null ? [] : [filter.parentRunId]),
   ];
+}
+
+function isPaused({ statuses, held }: RunFilter): boolean {
+  return held || (statuses.length === 1 && statuses[0] === 'PAUSED');
 }
 
 /**
@@ -70,11 +89,13 @@ export async function listRuns(
   filter: RunFilter,
   page: { readonly limit: number; readonly after: string | null },
 ): Promise<RunPage> {
-  const rows = await db.query<RunRow>(filter.parentRunId === null ? LIST_RUNS : LIST_CHILDREN, [
-    ...filterParameters(filter),
-    page.after,
-    page.limit + 1,
-  ]);
+  const only = filterParameters(filter);
+  const within = [page.after, page.limit + 1];
+  const rows = await (isPaused(filter)
+    ? db.query<RunRow>(LIST_PAUSED, [...only, filter.held, filter.parentRunId, ...within])
+    : filter.parentRunId === null
+      ? db.query<RunRow>(LIST_RUNS, [...only, ...within])
+      : db.query<RunRow>(LIST_CHILDREN, [...only, filter.parentRunId, ...within]));
   const runs = rows.slice(0, page.limit).map(runOf);
   return { runs, next: rows.length > page.limit ? (runs.at(-1)?.runId ?? null) : null };
 }
@@ -83,7 +104,7 @@ export async function listRuns(
 export async function countRuns(db: Reader, filter: RunFilter): Promise<readonly StatusCount[]> {
   const rows = await db.query<{ status: RunStatus; count: number }>(
     filter.parentRunId === null ? COUNT_RUNS : COUNT_CHILDREN,
-    filterParameters(filter),
+    [...filterParameters(filter), ...(filter.parentRunId === null ? [] : [filter.parentRunId])],
   );
   return rows.map(({ status, count }) => ({ status, count }));
 }

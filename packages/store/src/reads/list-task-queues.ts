@@ -8,7 +8,7 @@ const LIST_TASK_QUEUES = defineStatement(
   `with counted as (
     select task_queue, count(*)::int as pending, 0 as running, 0 as sleeping, min(available_at) as oldest
       from (select r.task_queue, r.available_at from perdure.workflow_runs r
-        where r.namespace = $1 and r.status = 'PENDING' limit 100000) p group by task_queue
+        where r.namespace = $1 and r.status = 'PENDING' and r.paused_at is null limit 100000) p group by task_queue
     union all
     select r.task_queue, 0, count(*)::int, 0, null from perdure.workflow_runs r
       where r.namespace = $1 and r.status = 'RUNNING' group by r.task_queue

@@ -1,6 +1,17 @@
 /** Parameters and results of the read queries. */
 import type { MemoCursor } from '../commands.js';
-import type { Failure, MemoEntry, Payload, Run, RunStatus, StepAttempt, Worker, WorkerStatus } from '../model.js';
+import type {
+  DispatchPause,
+  Failure,
+  MemoEntry,
+  Payload,
+  Run,
+  RunPause,
+  RunStatus,
+  StepAttempt,
+  Worker,
+  WorkerStatus,
+} from '../model.js';
 
 /** Exactly one of the two names the run; a workflow id means its open run, else the newest one. */
 export interface RunRef {
@@ -26,6 +37,8 @@ export interface RunFilter {
   readonly build: string | null;
   /** Children of this run. */
   readonly parentRunId: string | null;
+  /** Only runs that are held: paused, because their worker could not continue them. */
+  readonly held: boolean;
   readonly createdAfter: Date | null;
   readonly createdBefore: Date | null;
 }
@@ -72,6 +85,8 @@ export interface RunFacts {
   /** Steps whose failure is final, the latest first, at most 20; empty unless the run FAILED. */
   readonly failedSteps: readonly StepAttempt[];
   readonly reapersAlive: number;
+  /** Pauses of its task queue and its workflow type. */
+  readonly pauses: readonly DispatchPause[];
 }
 
 export interface WorkerFilter {
@@ -129,6 +144,18 @@ export interface Diagnosis {
   readonly withoutWorker: readonly RunsWithoutWorker[];
   /** The largest 100 groups among the newest 10,000 FAILED runs. */
   readonly failed: readonly FailedRuns[];
+  /** The largest 100 groups among the newest 10,000 paused runs. */
+  readonly paused: readonly PausedRuns[];
+  /** Task queues and workflow types that are paused. */
+  readonly pauses: readonly DispatchPause[];
+}
+export interface PausedRuns {
+  readonly workflowType: string;
+  /** Their worker could not continue them. */
+  readonly held: boolean;
+  readonly runs: number;
+  readonly newestRunId: string;
+  readonly newest: RunPause;
 }
 export interface RunsWithoutWorker {
   readonly taskQueue: string;

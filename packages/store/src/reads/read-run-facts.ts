@@ -1,7 +1,7 @@
 /** What explains the present state of a run, beside its own row. */
 import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
-import type { Run } from '../model.js';
+import type { DispatchKind, Run } from '../model.js';
 import { REAPER_SILENCE_MS } from '../transitions/announce-reapers.js';
 import { getWorker } from './list-workers.js';
 import type { RunFacts } from './queries.js';
@@ -33,6 +33,9 @@ const RUN_FACTS = defineStatement(
     (select count(*)::int from perdure.workers w where w.namespace = $2 and w.task_queue = $3 and w.status = 'ONLINE') as workers_online,
     (select count(*)::int from perdure.workers w where w.namespace = $2 and w.task_queue = $3 and w.status = 'ONLINE'
       and $4 = any(w.workflow_types)) as workers_with_type,
+    (select coalesce(jsonb_agg(jsonb_build_object('kind', p.kind, 'name', p.name, 'paused_at', (extract(epoch from p.paused_at) * 1000)::float8,
+        'paused_by', p.paused_by, 'reason', p.reason) order by p.kind), '[]') from perdure.dispatch_pauses p
+      where p.namespace = $2 and p.name = case p.kind when 'TASK_QUEUE' then $3 else $4 end) as pauses,
     (select count(*)::int from perdure.reapers r
       where r.last_seen_at >= perdure.clock() - $5::int * interval '1 ms') as reapers_alive
   from (select count(*)::int as attempts,
@@ -49,6 +52,14 @@ interface FactsRow {
   readonly workers_online: number;
   readonly workers_with_type: number;
   readonly reapers_alive: number;
+  readonly pauses: readonly {
+    readonly kind: DispatchKind;
+    readonly name: string;
+    /** Ms since 1970. */
+    readonly paused_at: number;
+    readonly paused_by: string;
+    readonly reason: string;
+  }[];
 }
 
 export async function readRunFacts(db: Reader, run: Run): Promise<RunFacts> {
@@ -72,5 +83,13 @@ export async function readRunFacts(db: Reader, run: Run): Promise<RunFacts> {
     lastStepEndedAt: row.last_step_ended_at,
     failedSteps: failedSteps.map(stepOf),
     reapersAlive: row.reapers_alive,
+    pauses: row.pauses.map((pause) => ({
+      namespace,
+      kind: pause.kind,
+      name: pause.name,
+      pausedAt: new Date(pause.paused_at),
+      pausedBy: pause.paused_by,
+      reason: pause.reason,
+    })),
   };
 }

@@ -8,7 +8,7 @@ export interface RunTreeNode {
   readonly run: Run;
   /** 0: the run at the top. */
   readonly depth: number;
-  /** It has more children than were asked for. */
+  /** It has more children than were requested. */
   readonly hasMoreChildren: boolean;
 }
 

@@ -108,7 +108,7 @@ export async function getStepAttempt(
 
 /**
  * @param since by the database's clock
- * @returns at most `limit` attempts that began or ended since then, in program order
+ * @returns at most `limit` attempts that began or ended since then, in program order, without who sent what they have received
  */
 export async function readChangedSteps(
   db: Reader,

@@ -33,7 +33,7 @@ export interface LeaseNotice {
   readonly runId: string;
   readonly leaseToken: number;
 }
-const LEASE_NOTICES = ['cancel_requested', 'lease_lost', 'arrived'] as const;
+const LEASE_NOTICES = ['cancel_requested', 'lease_lost', 'arrived', 'paused'] as const;
 export interface NoticesNote {
   readonly from: string;
   readonly notices: readonly WorkerNotice[];

@@ -1,4 +1,4 @@
-import { type AwaitRunResponse, durationOf, RunStatus, type WorkflowService } from '@perdure/proto';
+import { type AdminService, type AwaitRunResponse, durationOf, RunStatus, type WorkflowService } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import {
@@ -18,6 +18,7 @@ import { retryUntilAnswered } from './retry-until-answered.js';
 /** What a client's handles share. */
 export interface ClientContext {
   readonly service: ServiceClient<typeof WorkflowService>;
+  readonly admin: ServiceClient<typeof AdminService>;
   readonly namespace: string;
   readonly codec: Codec;
   readonly outage: OutageReport;

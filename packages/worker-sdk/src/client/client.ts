@@ -15,7 +15,7 @@ import { RpcError } from '../rpc/rpc-error.js';
 import type { Signal } from '../signal.js';
 import type { Workflow } from '../workflow.js';
 import { awaitResult, outputOf } from './await-result.js';
-import { ClientMessages } from './client-messages.js';
+import { ClientPauses } from './client-pauses.js';
 import { type ListOptions, listRequest } from './list-options.js';
 import { OutageReport } from './outage-report.js';
 import { inputRefusal, PayloadLimit } from './payload-limit.js';
@@ -53,7 +53,7 @@ const EXECUTE_WAIT_MS = 2_000;
  * Starts runs, reads them and acts on them. Calls are repeated for up to 30 s while no server can be reached; that is safe,
  * since each start carries a request id. After 1 s without a server one line says which address does not answer.
  */
-export class Client extends ClientMessages {
+export class Client extends ClientPauses {
   /** The namespace of all its runs. */
   readonly namespace: string;
   readonly #connection: Connection;
@@ -65,12 +65,14 @@ export class Client extends ClientMessages {
     const connection =
       options.connection ?? new Connection(options.address === undefined ? {} : { address: options.address });
     const outage = new OutageReport(options.logger);
+    const admin = connection.service(AdminService);
     super({
       service: connection.service(WorkflowService),
+      admin,
       namespace: options.namespace ?? (process.env.PERDURE_NAMESPACE || 'default'),
       codec: options.codec ?? devalueCodec,
       outage,
-      limit: new PayloadLimit(connection.service(AdminService), outage),
+      limit: new PayloadLimit(admin, outage),
     });
     this.namespace = this.context.namespace;
     this.#connection = connection;

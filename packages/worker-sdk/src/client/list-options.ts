@@ -20,6 +20,8 @@ export interface ListOptions {
   readonly createdAfter?: Date;
   /** Runs started before this time. */
   readonly createdBefore?: Date;
+  /** Only runs that are held: paused, because their worker could not continue them. */
+  readonly held?: boolean;
   /** Runs fetched with one call, 1 to 1,000; default 100. */
   readonly pageSize?: number;
 }
@@ -32,6 +34,7 @@ const KNOWN: readonly (keyof ListOptions)[] = [
   'build',
   'createdAfter',
   'createdBefore',
+  'held',
   'pageSize',
 ];
 const STATUSES = Object.keys(RunStatusNumber).filter((name) => /^[A-Z]+$/.test(name) && name !== 'UNSPECIFIED');
@@ -47,6 +50,7 @@ export function listRequest(namespace: string, options: ListOptions): MessageIni
     taskQueue: options.taskQueue ?? '',
     workflowId: options.workflowId ?? '',
     build: options.build ?? '',
+    held: options.held ?? false,
     pageSize: options.pageSize ?? 100,
     ...(createdAfter === undefined ? {} : { createdAfter: timestampOf(createdAfter) }),
     ...(createdBefore === undefined ? {} : { createdBefore: timestampOf(createdBefore) }),

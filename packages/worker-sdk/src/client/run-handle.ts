@@ -3,6 +3,7 @@ import { refuseUnknownKeys } from '../options.js';
 import type { Signal } from '../signal.js';
 import type { Update } from '../update.js';
 import { awaitResult, type ClientContext } from './await-result.js';
+import { type PauseOptions, pauseBy, resumeBy } from './pause-options.js';
 import { readState } from './read-state.js';
 import { ResultDeadline, type ResultOptions } from './result-deadline.js';
 import { retryUntilAnswered } from './retry-until-answered.js';
@@ -13,7 +14,7 @@ import { sendUpdate, type UpdateArguments } from './send-update.js';
 /** How a handle reaches its run; for the testing kit. */
 export let contextOf: (handle: RunHandle<unknown>) => ClientContext;
 
-/** One run: awaits its result, reads it, cancels, terminates or deletes it. Made by a client. */
+/** One run: awaits its result, reads it, cancels, terminates, pauses, resumes or deletes it. Made by a client. */
 export class RunHandle<Output = unknown> {
   /** A UUIDv7. */
   readonly runId: string;
@@ -134,6 +135,29 @@ export class RunHandle<Output = unknown> {
     await retryUntilAnswered(outage, (options) =>
       service.terminateRun({ namespace, runId: this.runId, reason }, options),
     );
+  }
+
+  /**
+   * Pauses the run: once this resolves, no worker claims it and no step of it begins. Bodies under way may end and are recorded; timers that
+   * fall due and messages wait. Timeouts of the run still count. A second pause changes nothing.
+   *
+   * @throws {RpcError} RUN_NOT_FOUND; RUN_CLOSED when it has ended
+   */
+  async pause(options: PauseOptions = {}): Promise<void> {
+    const { service, namespace, outage } = this.#context;
+    const how = pauseBy(options);
+    await retryUntilAnswered(outage, (call) => service.pauseRun({ namespace, runId: this.runId, ...how }, call));
+  }
+
+  /**
+   * Lets the run continue. Resuming a run that is not paused changes nothing.
+   *
+   * @throws {RpcError} RUN_NOT_FOUND; RUN_CLOSED when it has ended
+   */
+  async resume(options: Pick<PauseOptions, 'actor'> = {}): Promise<void> {
+    const { service, namespace, outage } = this.#context;
+    const how = resumeBy(options);
+    await retryUntilAnswered(outage, (call) => service.resumeRun({ namespace, runId: this.runId, ...how }, call));
   }
 
   /**

@@ -1,9 +1,9 @@
-import { dateOf, RunStatus as RunStatusNumber, type WorkflowRun } from '@perdure/proto';
+import { dateOf, type RunPause, RunStatus as RunStatusNumber, type WorkflowRun } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import { errorOf } from '../errors/failure.js';
 
-/** A run's status. Open: PENDING, RUNNING, SLEEPING. Ended: COMPLETED, FAILED, CANCELLED, TERMINATED. */
+/** A run's status. Open: PENDING, RUNNING, SLEEPING, WAITING, PAUSED. Ended: COMPLETED, FAILED, CANCELLED, TERMINATED. */
 export type RunStatus = Exclude<keyof typeof RunStatusNumber, 'UNSPECIFIED'>;
 
 /** A run as a client sees it. */
@@ -34,12 +34,37 @@ export interface RunSummary {
   readonly wakeAt: Date | undefined;
   /** When its cancellation was requested; undefined when it was not. */
   readonly cancelRequestedAt: Date | undefined;
+  /** Who has paused it, when and why; undefined when it is not paused. A run that its worker has not given back yet is RUNNING. */
+  readonly pause: RunPauseSummary | undefined;
   /** Undefined in lists. */
   readonly input: unknown;
   /** Undefined in lists and before it has COMPLETED. */
   readonly output: unknown;
   /** Why it FAILED, or why its latest attempt failed; undefined otherwise. */
   readonly error: Error | undefined;
+}
+
+/** A pause of a run. */
+export interface RunPauseSummary {
+  /** By the database's clock. */
+  readonly pausedAt: Date;
+  /** Empty when the run is held. */
+  readonly pausedBy: string;
+  /** May be empty. */
+  readonly reason: string;
+  /** Why its worker could not continue it: the run is held, see `onNonDeterminism` of a worker. Undefined when somebody has paused it. */
+  readonly error: Error | undefined;
+}
+
+function pauseSummary(pause: RunPause | undefined, codec: Codec): RunPauseSummary | undefined {
+  if (pause === undefined) return undefined;
+  const { pausedAt, pausedBy, reason, failure } = pause;
+  return {
+    pausedAt: dateOf(pausedAt) ?? new Date(0),
+    pausedBy,
+    reason,
+    error: failure === undefined ? undefined : errorOf(codec, failure),
+  };
 }
 
 /** @param codec must be the one that the run was started with */
@@ -59,6 +84,7 @@ export function runSummary(run: WorkflowRun, codec: Codec): RunSummary {
     finishedAt: dateOf(run.finishedAt),
     wakeAt: dateOf(run.wakeAt),
     cancelRequestedAt: dateOf(run.cancelRequestedAt),
+    pause: pauseSummary(run.pause, codec),
     input: decodeValue(codec, run.input),
     output: decodeValue(codec, run.output),
     error: run.failure === undefined ? undefined : errorOf(codec, run.failure),

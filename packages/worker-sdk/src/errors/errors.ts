@@ -79,7 +79,7 @@ export class LeaseLostError extends Error {
   override readonly name: string = 'LeaseLostError';
 }
 
-/** The code requested something other than what was recorded. Fails the run; code cannot catch it. */
+/** The code requested something other than what was recorded. The run is held, or FAILs (`onNonDeterminism` of the worker); code cannot catch it. */
 export class NonDeterminismError extends Error {
   override readonly name: string = 'NonDeterminismError';
 }

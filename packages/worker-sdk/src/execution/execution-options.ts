@@ -4,8 +4,10 @@ import type { Clock } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
 import type { RunService, WorkerTransport } from '../rpc/worker-transport.js';
 import type { Workflow } from '../workflow.js';
+import type { LastSteps } from './end/last-steps.js';
 import type { HeldRun } from './held-run.js';
 import type { Lease } from './lease/lease.js';
+import type { Fault } from './run/faults.js';
 
 export interface RunExecutionOptions {
   readonly leased: LeasedRun;
@@ -21,12 +23,16 @@ export interface RunExecutionOptions {
   readonly isKept: boolean;
   /** At which level calls that the code did not await are logged. */
   readonly unawaitedCalls: 'error' | 'warn';
+  /** Of all executions of the worker. */
+  readonly lastSteps: LastSteps;
   readonly codec: Codec;
   readonly maxPayloadBytes: number;
   readonly log: Logger;
   readonly clock?: Clock;
-  /** Counts a fault of the run. Returns how long the run must stay away before it may be claimed again, in ms. */
-  readonly faultDelayMs: () => number;
+  /** Counts a fault of the run. */
+  readonly nextFault: () => Fault;
+  /** What becomes of a run whose code no longer fits what is recorded. */
+  readonly onNonDeterminism: 'hold' | 'fail';
   /** Sends what `heartbeats` holds now. */
   readonly flushHeartbeats: (run: HeldRun) => Promise<void>;
 }

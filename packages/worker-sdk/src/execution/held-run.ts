@@ -11,6 +11,8 @@ export interface HeldRun {
   takeHeartbeats(maxBytes: number): readonly HeartbeatDetail[];
   /** A cancel is requested. */
   cancel(): void;
+  /** The run is paused: it is given back when its bodies have ended. */
+  pause(): void;
   /** Something has come from outside for a step of the run. */
   arrived(): void;
   loseLease(how: LeaseLoss): void;

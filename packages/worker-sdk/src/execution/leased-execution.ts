@@ -7,6 +7,7 @@ import type { Lease } from './lease/lease.js';
 import type { LeaseLoss } from './lease/lease-loss.js';
 import { type Ended, LeaseTenure } from './lease/lease-tenure.js';
 import type { LeasedCalls } from './lease/leased-calls.js';
+import { Unrecorded } from './order/unrecorded.js';
 import type { Faults } from './run/faults.js';
 import { RunFacts } from './run/run-facts.js';
 
@@ -14,6 +15,7 @@ import { RunFacts } from './run/run-facts.js';
 export abstract class LeasedExecution {
   readonly facts: RunFacts;
   abstract readonly faults: Faults;
+  readonly unrecorded: Unrecorded;
   #isSuspect: boolean;
   protected readonly options: RunExecutionOptions;
   protected readonly clock: Clock;
@@ -24,6 +26,7 @@ export abstract class LeasedExecution {
     this.clock = options.clock ?? monotonicClock;
     this.facts = new RunFacts(options.leased, options);
     this.#isSuspect = options.leased.lostLeases > 0;
+    this.unrecorded = new Unrecorded((error) => this.faults.onError(error));
     this.tenure = this.#newTenure(options.leased, options.lease, options.claimedAtMs);
   }
 
@@ -75,6 +78,7 @@ export abstract class LeasedExecution {
       namespace,
       log,
       clock: this.clock,
+      unrecorded: this.unrecorded,
       onLost: (how) => this.loseLease(how),
       onFault: (error) => this.faults.release('The server failed repeatedly', error),
       onRefusal: (error) => this.faults.onError(error),

@@ -22,6 +22,7 @@ import { DeliveryQueue } from './order/delivery-queue.js';
 import { FailureLog } from './order/failure-log.js';
 import { loadMemo } from './order/memo.js';
 import { Program, type StepRef } from './order/program.js';
+import type { ResultTicket } from './order/result-ticket.js';
 import { RunState } from './report/run-state.js';
 import { Updates } from './report/updates.js';
 import { type FaultHost, Faults } from './run/faults.js';
@@ -51,7 +52,8 @@ export class RunExecution
   readonly failures = new FailureLog();
   readonly cancellation = new Cancellation();
   readonly work = new WorkCount(() => {
-    if (this.#waits.size > 0) this.#delivery.recheck();
+    if (this.#isRewinding) this.#releaseWhenIdle();
+    else if (this.#waits.size > 0 || this.#isPaused) this.#delivery.recheck();
   });
   readonly #program = new Program();
   readonly arrivals: Arrivals;
@@ -62,9 +64,19 @@ export class RunExecution
   /** Made on demand: most runs set no state and take no updates. */
   #state: RunState | undefined;
   #updates: Updates | undefined;
-  /** The end of the run is being recorded. */
+  /** The run is paused, and given back when its bodies have ended. */
+  #isPaused = false;
+  /** The end of the run is being recorded, or it is given back. */
   #isFinishing = false;
+  /** The code has been given a result that will not be recorded: it goes no further. */
+  #isRewinding = false;
   #hasEnded = false;
+  /** The result that the code has been given last, when it was that of a body that has ended at once. */
+  #lastTold: string | undefined;
+  /** How many steps the code had requested then. */
+  #seqWhenTold = 0;
+  /** The code has read its clock since. */
+  #hasReadClock = false;
 
   constructor(options: RunExecutionOptions) {
     super(options);
@@ -73,7 +85,7 @@ export class RunExecution
     this.codec = options.codec;
     this.limit = new PayloadLimit(options.maxPayloadBytes);
     this.reports = new BodyReports(leased.runId, this.codec, this.limit, () => options.flushHeartbeats(this));
-    this.faults = new Faults(this, options.transport, options.faultDelayMs);
+    this.faults = new Faults(this, options);
     this.#waits = new Waits(
       () => this.#delivery.recheck(),
       (stepId) => this.arrivals.timedOut(stepId),
@@ -95,7 +107,11 @@ export class RunExecution
   }
 
   get isIdle(): boolean {
-    return !this.#hasEnded && !this.#isFinishing && this.work.isZero;
+    return !this.#hasEnded && !this.#isFinishing && !this.#isRewinding && this.work.isZero;
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused;
   }
 
   get seq(): number {
@@ -109,6 +125,16 @@ export class RunExecution
   /** The code replays what has happened already. */
   get replaying(): boolean {
     return this.#delivery.replaying;
+  }
+
+  get now(): Date {
+    this.#hasReadClock = true;
+    // The time of a lazy result does not count, that of another is not known yet: a replay knows it.
+    if (this.unrecorded.hidesTime) {
+      this.options.lastSteps.readsClock(this.facts.run.workflowType);
+      this.rewind();
+    }
+    return this.facts.now;
   }
 
   get state(): RunState {
@@ -172,6 +198,7 @@ export class RunExecution
 
   /** Gives the run back, whatever it was doing, for a worker that shuts down. `delayMs`: not claimable before. */
   async release(reason: string, delayMs = 0): Promise<void> {
+    this.unrecorded.sendKept();
     await this.faults.guard(async () => {
       await this.calls.call('releaseRun', { reason, delay: durationOf(delayMs) }, { gated: false });
       this.end('released');
@@ -180,6 +207,13 @@ export class RunExecution
 
   cancel(): void {
     if (!this.#hasEnded) this.#cancelRequest.receive();
+  }
+
+  /** Steps that have begun end and are recorded; then the run is given back. A replay continues it when it is resumed. */
+  pause(): void {
+    if (this.#hasEnded || this.#isPaused) return;
+    this.#isPaused = true;
+    this.#delivery.recheck();
   }
 
   arrived(): void {
@@ -194,11 +228,11 @@ export class RunExecution
     this.#program.refuseAfterEnd(name);
     // The code continued without a recorded result while the run was suspended: a replay shows what comes of that.
     if (this.#suspension.isSuspended) this.forget();
-    if (this.#hasEnded) return undefined;
+    if (this.#hasEnded || this.#isRewinding) return undefined;
     const opened = this.#program.open(name, kind);
     if (!('mismatch' in opened)) return opened;
     const { runId } = this.facts.run;
-    this.faults.failNonDeterministic(
+    this.faults.nonDeterministic(
       `${opened.mismatch} (run ${runId}). Rename the step, or run the code that began the run.`,
     );
     return undefined;
@@ -234,9 +268,60 @@ export class RunExecution
   }
 
   beginFinish(): boolean {
-    if (this.#isFinishing) return false;
+    if (this.#isFinishing || this.#isRewinding) return false;
     this.#isFinishing = true;
     return true;
+  }
+
+  undoFinish(): void {
+    this.#isFinishing = false;
+  }
+
+  foretellsEnd(stepId: string, ticket: ResultTicket): boolean {
+    const { facts, unrecorded, work } = this;
+    const isAlone = unrecorded.isClear && work.count === 1 && this.#waits.size === 0 && this.#delivery.isAlone(ticket);
+    if (!isAlone || this.#state !== undefined || this.#updates !== undefined) return false;
+    return this.options.lastSteps.isLast(facts.run.workflowType, stepId);
+  }
+
+  hasNotEnded(stepId: string): void {
+    this.options.lastSteps.continued(this.facts.run.workflowType, stepId);
+  }
+
+  told(stepId: string | undefined): void {
+    this.#lastTold = stepId;
+    this.#seqWhenTold = this.#program.seq;
+    this.#hasReadClock = false;
+  }
+
+  rewind(): void {
+    if (this.#hasEnded || this.#isRewinding) return;
+    this.#isRewinding = true;
+    this.#delivery.stop();
+    this.#waits.stop();
+    this.unrecorded.sendKept();
+    this.unrecorded.stop();
+    this.#releaseWhenIdle();
+  }
+
+  #releaseWhenIdle(): void {
+    if (this.work.isZero) void this.release('A replay must show its code what was recorded.');
+  }
+
+  /** The code stands still, and nothing of its work is under way that may bring it on. */
+  #sendKept(): void {
+    const { keptCount } = this.unrecorded;
+    if (keptCount === 0 || this.work.count > keptCount) return;
+    this.unrecorded.sendKept();
+  }
+
+  /** Learns after which step the code has returned. */
+  #noteEnd(): void {
+    const { lastSteps } = this.options;
+    const { workflowType } = this.facts.run;
+    if (this.#lastTold === undefined || this.#seqWhenTold !== this.#program.seq) return;
+    if (this.#hasReadClock) lastSteps.readsClock(workflowType);
+    else lastSteps.returned(workflowType, this.#lastTold);
   }
 
   /** @param error what the code threw, when it failed */
@@ -246,16 +331,32 @@ export class RunExecution
     this.calls.end();
     this.#delivery.stop();
     this.#waits.stop();
+    this.unrecorded.stop();
     this.cancellation.stop(how);
     this.tenure.end({ how, error, stepId: error === undefined ? undefined : this.failures.stepOf(error) });
   }
 
   #deliver(recorded: readonly string[]): DeliveryQueue {
     const onIdle = () => {
+      this.#sendKept();
       this.#state?.send();
-      this.#suspension.onIdle();
+      if (this.#isPaused) this.#giveBack();
+      else this.#suspension.onIdle();
     };
-    return new DeliveryQueue(recorded, onIdle, () => this.#waits.size > 0, this.clock);
+    const wantsIdle = () => this.#waits.size > 0 || this.#isPaused || this.unrecorded.keptCount > 0;
+    return new DeliveryQueue(recorded, onIdle, wantsIdle, this.clock);
+  }
+
+  /** The run is paused. @see pause */
+  #giveBack(): void {
+    if (!this.isIdle || !this.#suspension.isLive || !this.beginFinish()) return;
+    void this.faults.guard(() =>
+      this.calls.exclusively(async () => {
+        if (this.#state !== undefined) await this.#state.sent();
+        await this.calls.call('releaseRun', {}, { gated: false });
+        this.end('released');
+      }),
+    );
   }
 
   async #execute(): Promise<void> {
@@ -272,8 +373,7 @@ export class RunExecution
     try {
       input = decodeValue(this.codec, leased.input);
     } catch (error) {
-      // A worker that was deployed without the right codec must not end the runs of those that have it.
-      this.faults.release('The input cannot be decoded', error);
+      this.faults.undecodable('The input cannot be decoded', error);
       return;
     }
     const context = new RunContext(this);
@@ -287,11 +387,12 @@ export class RunExecution
     const { unawaited } = context;
     reportLeftovers(this.facts, this.options.unawaitedCalls, { unrequested: this.#delivery.unrequested, unawaited });
     if (this.#state !== undefined) await this.#state.sent();
+    if (outcome.ok) this.#noteEnd();
     const how = await endRun(this, outcome, {
       workflow,
       retries: leased.retries,
       cancelRequested: this.cancellation.isRequested,
-      hasOpenSteps: this.#waits.size > 0 || !this.work.isZero,
+      hasWaits: this.#waits.size > 0,
     });
     this.end(how, outcome.ok ? undefined : outcome.error);
   }

@@ -3,11 +3,13 @@ import { type AwaitNoticesResponse, durationOf, type LeasedRun, msOf } from '@pe
 import type { Logger } from 'pino';
 import { type Clock, pause } from '../clock.js';
 import type { Codec } from '../codec/codec.js';
+import { LastSteps } from '../execution/end/last-steps.js';
 import { Lease } from '../execution/lease/lease.js';
 import type { Ended } from '../execution/lease/lease-tenure.js';
 import { RunExecution } from '../execution/run-execution.js';
 import type { RunService, WorkerTransport } from '../rpc/worker-transport.js';
 import type { Workflow } from '../workflow.js';
+import { EarlyNotices } from './early-notices.js';
 import { FaultBackoff } from './fault-backoff.js';
 import { type Claim, LateClaims, leaseKey } from './late-claims.js';
 import type { LeaseKeeper } from './lease-keeper.js';
@@ -18,6 +20,7 @@ export interface AdmissionOptions {
   readonly transport: WorkerTransport;
   readonly runService: RunService;
   readonly unawaitedCalls: 'error' | 'warn';
+  readonly onNonDeterminism: 'hold' | 'fail';
   readonly clock: Clock;
   readonly namespace: string;
   readonly taskQueue: string;
@@ -41,11 +44,14 @@ export class Admission {
   readonly #options: AdmissionOptions;
   readonly #executions = new ChurningSet<RunExecution>();
   readonly #late: LateClaims;
+  readonly #early: EarlyNotices;
   readonly #faults = new FaultBackoff();
+  readonly #lastSteps = new LastSteps();
   #onEnd: () => void = () => undefined;
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
+    this.#early = new EarlyNotices(options.clock);
     this.#late = new LateClaims({
       ...options,
       keeper: () => options.registered().keeper,
@@ -69,7 +75,11 @@ export class Admission {
       if (workflow === undefined) {
         const { runId, workflowType } = leased;
         log.error({ event: 'run_refused', runId, workflowType, message: 'The worker has no workflow of this type.' });
-        this.#release(leased, `The worker has no workflow '${workflowType}'.`, this.#faults.next(runId));
+        this.#release(leased, `The worker has no workflow '${workflowType}'.`, this.#faults.next(runId).delayMs);
+        continue;
+      }
+      if (!this.#early.apply(leased)) {
+        this.#options.warm.take(leased.runId)?.forget();
         continue;
       }
       ledger.begin(leased.workflowType);
@@ -84,18 +94,24 @@ export class Admission {
   }
 
   /** The server says what has happened to runs; see AwaitNotices. */
-  onNotices({ cancelRequested, lost, arrived }: Omit<AwaitNoticesResponse, 'drain' | '$typeName'>): void {
-    if (cancelRequested.length + lost.length + arrived.length === 0) return;
+  onNotices({ cancelRequested, lost, arrived, paused }: Omit<AwaitNoticesResponse, 'drain' | '$typeName'>): void {
+    if (cancelRequested.length + lost.length + arrived.length + paused.length === 0) return;
     const cancelled = new Set(cancelRequested.map(leaseKey));
     const ended = new Set(lost.map(leaseKey));
     const awaited = new Set(arrived.map(leaseKey));
+    // A pause whose notice is faster than the claim is heard of by a step that is refused, or with the next heartbeat.
+    const stopped = new Set(paused.map(leaseKey));
+    const unknown = new Set([...cancelled, ...ended, ...awaited]);
     for (const execution of [...this.#executions]) {
       const key = leaseKey(execution.lease);
+      unknown.delete(key);
       if (awaited.has(key)) execution.arrived();
+      if (stopped.has(key)) execution.pause();
       if (ended.has(key)) execution.loseLease('terminated');
       else if (cancelled.has(key)) execution.cancel();
     }
-    this.#late.onNotices({ cancelled, ended, awaited });
+    for (const key of this.#late.onNotices({ cancelled, ended, awaited })) unknown.delete(key);
+    if (unknown.size > 0) this.#early.remember(unknown, { cancelled, ended, awaited });
   }
 
   /** Waits until all runs have ended, for at most `graceMs`; then gives back those that have not. */
@@ -161,10 +177,12 @@ export class Admission {
       runService,
       isKept: this.#options.warm.isEnabled,
       unawaitedCalls,
+      lastSteps: this.#lastSteps,
       codec,
       maxPayloadBytes: registered().maxPayloadBytes,
       log,
-      faultDelayMs: () => this.#faults.next(leased.runId),
+      nextFault: () => this.#faults.next(leased.runId),
+      onNonDeterminism: this.#options.onNonDeterminism,
       clock,
       flushHeartbeats: (run) => keeper.flush(run),
     });
@@ -173,7 +191,7 @@ export class Admission {
   #report(leased: LeasedRun, { how, error, stepId }: Ended): void {
     const { log } = this.#options;
     const { runId, workflowId, workflowType } = leased;
-    if (how !== 'released' && how !== 'lost') this.#faults.forget(runId);
+    if (how !== 'released' && how !== 'lost' && how !== 'held') this.#faults.forget(runId);
     log.debug({ event: 'execution_ended', runId, how });
     if (how !== 'failed' && how !== 'retrying') return;
     const { name, message } = describe(error);

@@ -1,3 +1,5 @@
+import type { Fault } from '../execution/run/faults.js';
+
 const MIN_DELAY_MS = 5_000;
 const MAX_DELAY_MS = 300_000;
 
@@ -18,8 +20,8 @@ export class FaultBackoff {
     this.#maxRuns = maxRuns;
   }
 
-  /** Counts a fault. @returns how long the run must stay away, in ms */
-  next(runId: string): number {
+  /** Counts a fault. */
+  next(runId: string): Fault {
     const faults = (this.#faults.get(runId) ?? 0) + 1;
     this.#faults.delete(runId);
     this.#faults.set(runId, faults);
@@ -27,7 +29,7 @@ export class FaultBackoff {
       if (this.#faults.size <= this.#maxRuns) break;
       this.#faults.delete(oldest);
     }
-    return faultDelayMs(faults);
+    return { count: faults, delayMs: faultDelayMs(faults) };
   }
 
   /** The run has advanced; its next fault counts as the first. */

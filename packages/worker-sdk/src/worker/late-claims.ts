@@ -74,12 +74,15 @@ export class LateClaims {
     }
   }
 
-  onNotices({ cancelled, ended, awaited }: NoticedLeases): void {
-    for (const [key, claim] of [...this.#waiting]) {
+  /** @returns the keys of all leases that were waiting */
+  onNotices({ cancelled, ended, awaited }: NoticedLeases): readonly string[] {
+    const waiting = [...this.#waiting];
+    for (const [key, claim] of waiting) {
       if (awaited.has(key)) claim.leased.hasArrivals = true;
       if (ended.has(key)) this.#end(claim, 'onGone');
       else if (cancelled.has(key)) claim.leased.cancelRequested = true;
     }
+    return waiting.map(([key]) => key);
   }
 
   /** Stops confirming. @returns the claims that waited; each has been passed to `onGone` */

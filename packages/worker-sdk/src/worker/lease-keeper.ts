@@ -154,13 +154,14 @@ export class LeaseKeeper {
   async #renew(runs: readonly HeldRun[]): Promise<void> {
     const leases = runs.map(({ lease }) => lease);
     const states = await this.confirm(leases);
-    states.forEach(({ renewed, cancelRequested, hasArrivals }, index) => {
+    states.forEach(({ renewed, cancelRequested, hasArrivals, paused }, index) => {
       const run = runs[index];
       // A run that was suspended and resumed meanwhile has another lease, of which nothing was asked.
       if (run === undefined || run.lease !== leases[index] || !this.#runs.has(run)) return;
       if (renewed) {
         if (hasArrivals) run.arrived();
         if (cancelRequested) run.cancel();
+        if (paused) run.pause();
       } else if (!run.calls.isYielding) {
         this.#runs.delete(run);
         run.loseLease('refused');

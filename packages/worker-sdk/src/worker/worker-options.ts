@@ -47,6 +47,12 @@ export interface WorkerOptions {
    * missing. Default `'warn'` when NODE_ENV is `production`, otherwise `'error'`.
    */
   readonly unawaitedCalls?: 'error' | 'warn';
+  /**
+   * What becomes of a run whose code no longer fits what is recorded, or of which this worker repeatedly cannot decode a value. Default `'hold'`: it
+   * is paused with the reason until somebody resumes it (`perdure run resume --held`), after a rollback or with fixed code. `'fail'`: the run FAILs;
+   * values that cannot be decoded are then left to other workers.
+   */
+  readonly onNonDeterminism?: 'hold' | 'fail';
   /** Default: pino to stdout with level PERDURE_LOG_LEVEL, else `info`. */
   readonly logger?: Logger;
 }
@@ -66,6 +72,7 @@ export interface ResolvedWorkerOptions {
   readonly shutdownGraceMs: number;
   readonly handleSignals: boolean;
   readonly unawaitedCalls: 'error' | 'warn';
+  readonly onNonDeterminism: 'hold' | 'fail';
   readonly log: Logger;
 }
 
@@ -85,6 +92,7 @@ const KNOWN: readonly (keyof WorkerOptions)[] = [
   'shutdownGrace',
   'handleSignals',
   'unawaitedCalls',
+  'onNonDeterminism',
   'logger',
 ];
 
@@ -111,6 +119,10 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
   if (unawaitedCalls !== 'error' && unawaitedCalls !== 'warn') {
     throw new TypeError(`unawaitedCalls must be 'error' or 'warn'; got ${JSON.stringify(unawaitedCalls)}.`);
   }
+  const onNonDeterminism = options.onNonDeterminism ?? 'hold';
+  if (onNonDeterminism !== 'hold' && onNonDeterminism !== 'fail') {
+    throw new TypeError(`onNonDeterminism must be 'hold' or 'fail'; got ${JSON.stringify(onNonDeterminism)}.`);
+  }
   const leaseMs = durationMs(options.leaseDuration ?? 30_000, 'leaseDuration');
   if (leaseMs < 1_000 || leaseMs > 600_000)
     throw new TypeError(`leaseDuration must be between 1 s and 10 min; got ${leaseMs} ms.`);
@@ -128,6 +140,7 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
     shutdownGraceMs: durationMs(options.shutdownGrace ?? 30_000, 'shutdownGrace'),
     handleSignals: options.handleSignals ?? true,
     unawaitedCalls,
+    onNonDeterminism,
     log: options.logger ?? createLogger({ name: 'perdure-worker', level: process.env.PERDURE_LOG_LEVEL || 'info' }),
   };
 }

@@ -52,8 +52,18 @@ export class Worker {
   /** @throws {TypeError} naming the option that is wrong */
   constructor(options: WorkerOptions) {
     this.#options = resolveWorkerOptions(options);
-    const { namespace, taskQueue, workflows, concurrency, limits, warmRuns, codec, identity, unawaitedCalls } =
-      this.#options;
+    const {
+      namespace,
+      taskQueue,
+      workflows,
+      concurrency,
+      limits,
+      warmRuns,
+      codec,
+      identity,
+      unawaitedCalls,
+      onNonDeterminism,
+    } = this.#options;
     const log = this.#options.log.child({ worker: identity });
     this.#log = log;
     this.#ownsConnection = options.connection === undefined;
@@ -84,6 +94,7 @@ export class Worker {
       ...shared,
       workflows,
       unawaitedCalls,
+      onNonDeterminism,
       codec,
       ledger,
       warm,

@@ -1,11 +1,14 @@
 /** Requests of WorkerService as commands. */
+import { create } from '@bufbuild/protobuf';
 import type {
   BeginStepRequest,
   CompleteStepRequest,
   CompleteWorkflowRequest,
   FailStepRequest,
   FailWorkflowRequest,
+  FinalStep,
   GetMemoRequest,
+  HoldRunRequest,
   MemoCut as MemoCutMessage,
   ObserveCancelRequest,
   PollActivityRequest,
@@ -17,11 +20,14 @@ import type {
   StepBegin,
   SuspendRunRequest,
 } from '@perdure/proto';
+import { StepBeginSchema } from '@perdure/proto';
 import type {
   BeginStep,
   CompleteStep,
   EndRun,
+  EndRunWithStep,
   FailStep,
+  HoldRun,
   LeaseRef,
   MemoCursor,
   MemoCut,
@@ -208,11 +214,7 @@ export function decodeRecordStep(check: Checker, request: CompleteStepRequest, b
     attemptNumber: check.integer('attempt_number', request.attemptNumber, 1, MAX_INT32),
     output: check.payload('output', request.output),
     eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_INT32),
-    seq: check.integer('begin.seq', begin.seq, 1, MAX_INT32),
-    stepKind: decodeBodyKind(check, 'begin.kind', begin.kind),
-    countedAttempt: check.integer('begin.counted_attempt', begin.countedAttempt, 1, MAX_INT32),
-    maxCountedAttempts: check.integer('begin.max_counted_attempts', begin.maxCountedAttempts, 0, MAX_INT32),
-    uncancellable: begin.uncancellable,
+    ...decodeBegin(check, 'begin', begin),
   };
 }
 
@@ -302,12 +304,48 @@ export function decodeSuspendRun(check: Checker, request: SuspendRunRequest): Su
   return { ...decodeLease(check, request), waits, arrivalsAwaited, childrenAwaited, isKept: request.isKept };
 }
 
-export function decodeCompleteWorkflow(check: Checker, request: CompleteWorkflowRequest): EndRun {
+export function decodeCompleteWorkflow(
+  check: Checker,
+  request: CompleteWorkflowRequest,
+): Extract<EndRun, { readonly end: 'COMPLETED' }> {
   return {
     ...decodeLease(check, request),
     end: 'COMPLETED',
     output: check.payload('output', request.output),
     hasOpenSteps: request.hasOpenSteps,
+  };
+}
+
+export function decodeEndWithStep(
+  check: Checker,
+  request: CompleteWorkflowRequest,
+  { stepId, attemptNumber, output, eventSeq, begin }: FinalStep,
+): EndRunWithStep {
+  const end = decodeCompleteWorkflow(check, request);
+  const { namespace, runId, leaseToken } = end;
+  if (begin === undefined) check.violate('final_step.begin', 'must be given.');
+  return {
+    end,
+    step: {
+      namespace,
+      runId,
+      leaseToken,
+      stepId: check.id('final_step.step_id', stepId),
+      attemptNumber: check.integer('final_step.attempt_number', attemptNumber, 1, MAX_INT32),
+      output: check.payload('final_step.output', output),
+      eventSeq: check.integer('final_step.event_seq', eventSeq, 1, MAX_INT32),
+      ...decodeBegin(check, 'final_step.begin', begin ?? create(StepBeginSchema)),
+    },
+  };
+}
+
+function decodeBegin(check: Checker, path: string, begin: StepBegin) {
+  return {
+    seq: check.integer(`${path}.seq`, begin.seq, 1, MAX_INT32),
+    stepKind: decodeBodyKind(check, `${path}.kind`, begin.kind),
+    countedAttempt: check.integer(`${path}.counted_attempt`, begin.countedAttempt, 1, MAX_INT32),
+    maxCountedAttempts: check.integer(`${path}.max_counted_attempts`, begin.maxCountedAttempts, 0, MAX_INT32),
+    uncancellable: begin.uncancellable,
   };
 }
 
@@ -340,6 +378,10 @@ function decodeCut(check: Checker, cut: MemoCutMessage | undefined): MemoCut | n
     },
     seq: check.integer('cut.seq', cut.seq, 1, MAX_INT32),
   };
+}
+
+export function decodeHoldRun(check: Checker, request: HoldRunRequest): HoldRun {
+  return { ...decodeLease(check, request), failure: decodeFailure(check, 'failure', request.failure) };
 }
 
 export function decodeReleaseRun(check: Checker, request: ReleaseRunRequest): ReleaseRun {

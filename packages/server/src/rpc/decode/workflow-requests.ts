@@ -118,6 +118,7 @@ export function decodeListRuns(check: Checker, request: ListRunsRequest): ListRu
     ),
     workflowId: check.optionalId('workflow_id', request.workflowId) || null,
     build: check.optionalId('build', request.build) || null,
+    held: request.held,
   };
   return {
     filter,
@@ -131,7 +132,7 @@ export function decodeListRuns(check: Checker, request: ListRunsRequest): ListRu
 export const listScope = (filter: RunFilter): unknown => ['runs', filter];
 
 export function decodeCountRuns(check: Checker, request: CountRunsRequest): RunFilter {
-  return { ...decodeCommonFilter(check, request), statuses: [], workflowId: null, build: null };
+  return { ...decodeCommonFilter(check, request), statuses: [], workflowId: null, build: null, held: false };
 }
 
 function decodeCommonFilter(check: Checker, request: ListRunsRequest | CountRunsRequest) {

@@ -2,6 +2,7 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { DiagnoseResponseSchema, ReaperInfoSchema } from '@perdure/proto';
 import type { Diagnosis, Reaper } from '@perdure/store';
+import { dispatchPauseMessage, runPauseMessage } from './pauses.js';
 import { durationOf, timestampOf } from './time.js';
 
 export function reaperMessage(reaper: Reaper): MessageInitShape<typeof ReaperInfoSchema> {
@@ -34,5 +35,13 @@ export function diagnosisMessage(diagnosis: Diagnosis): MessageInitShape<typeof 
       newestRunId,
       newestAt: timestampOf(newestAt),
     })),
+    paused: diagnosis.paused.map(({ workflowType, held, runs, newestRunId, newest }) => ({
+      workflowType,
+      held,
+      runs: BigInt(runs),
+      newestRunId,
+      newest: runPauseMessage(newest),
+    })),
+    pauses: diagnosis.pauses.map(dispatchPauseMessage),
   };
 }

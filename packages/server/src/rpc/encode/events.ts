@@ -8,7 +8,8 @@ import {
   PromiseState as PromiseStateNumber,
 } from '@perdure/proto';
 import type { PromiseState, StepStatus, StoredEvent, StoredPromise } from '@perdure/store';
-import { optionalFailure, optionalPayload } from './model.js';
+import { optionalFailure } from './failure.js';
+import { optionalPayload } from './payload.js';
 import { optionalTimestamp, timestampOf } from './time.js';
 
 export function eventMessage(event: StoredEvent): EventMessage {

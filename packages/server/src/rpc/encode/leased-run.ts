@@ -3,7 +3,8 @@ import type { LeasedRunSchema } from '@perdure/proto';
 import type { ClaimedRun } from '@perdure/store';
 import { encodePageToken } from '../decode/page-token.js';
 import { memoScope } from '../decode/worker-requests.js';
-import { arrivalMessage, memoMessage, payloadMessage } from './model.js';
+import { arrivalMessage, memoMessage } from './model.js';
+import { payloadMessage } from './payload.js';
 import { durationOf, optionalTimestamp, timestampOf } from './time.js';
 
 export function leasedRun(claim: ClaimedRun): MessageInitShape<typeof LeasedRunSchema> {

@@ -2,12 +2,8 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import {
   type ArrivalSchema,
-  type Failure as FailureMessage,
-  FailureSchema,
   type MemoEntry as MemoEntryMessage,
   MemoEntrySchema,
-  type Payload as PayloadMessage,
-  PayloadSchema,
   type ReceivedUpdateSchema,
   type StepAttempt as StepAttemptMessage,
   StepAttemptSchema,
@@ -16,63 +12,13 @@ import {
   type WorkflowRun,
   WorkflowRunSchema,
 } from '@perdure/proto';
-import type {
-  Failure,
-  MemoEntry,
-  Payload,
-  ReceivedUpdate,
-  Run,
-  RunEnd,
-  StepAttempt,
-  UpdateAnswer,
-  WorkerWithRuns,
-} from '@perdure/store';
-import {
-  failureReasonNumber,
-  parentCloseNumber,
-  runStatusNumber,
-  stepKindNumber,
-  stepStatusNumber,
-  workerStatusNumber,
-} from '../enums.js';
+import type { MemoEntry, ReceivedUpdate, Run, RunEnd, StepAttempt, UpdateAnswer, WorkerWithRuns } from '@perdure/store';
+import { parentCloseNumber, runStatusNumber, stepKindNumber, stepStatusNumber, workerStatusNumber } from '../enums.js';
 import { awaitsText } from './awaits.js';
+import { optionalFailure } from './failure.js';
+import { runPauseMessage } from './pauses.js';
+import { optionalPayload } from './payload.js';
 import { durationOf, optionalTimestamp, timestampOf } from './time.js';
-
-export function payloadMessage(payload: Payload): PayloadMessage {
-  return create(PayloadSchema, { data: payload.data, encoding: payload.encoding });
-}
-
-export function optionalPayload<Key extends string>(
-  key: Key,
-  payload: Payload | null | undefined,
-): { [K in Key]?: PayloadMessage } {
-  return payload == null ? {} : ({ [key]: payloadMessage(payload) } as { [K in Key]?: PayloadMessage });
-}
-
-function loadedPayload({ data, encoding }: { readonly data: string; readonly encoding: string }): PayloadMessage {
-  return payloadMessage({ data: Buffer.from(data, 'base64'), encoding });
-}
-
-function failureMessage(failure: Failure): FailureMessage {
-  return create(FailureSchema, {
-    type: failure.type,
-    message: failure.message,
-    stack: failure.stack ?? '',
-    code: failure.code ?? '',
-    reason: failureReasonNumber[failure.reason],
-    nonRetryable: failure.nonRetryable ?? false,
-    stepId: failure.stepId ?? '',
-    ...(failure.details === undefined ? {} : { details: loadedPayload(failure.details) }),
-    ...(failure.sealed === undefined ? {} : { sealed: loadedPayload(failure.sealed) }),
-    ...(failure.cause === undefined ? {} : { cause: failureMessage(failure.cause) }),
-    ...(failure.child === undefined ? {} : { child: failure.child }),
-    ...(failure.errors === undefined ? {} : { errors: failure.errors.map(failureMessage) }),
-  });
-}
-
-export function optionalFailure(failure: Failure | null): { failure?: FailureMessage } {
-  return failure === null ? {} : { failure: failureMessage(failure) };
-}
 
 /** How a run ended, as AwaitRunResponse has it. */
 export function runEndFields(end: RunEnd) {
@@ -127,6 +73,7 @@ export function runMessage(run: Run): WorkflowRun {
     ...optionalPayload('input', run.input),
     ...optionalPayload('output', run.output),
     ...optionalFailure(run.failure),
+    ...(run.pause === null ? {} : { pause: runPauseMessage(run.pause) }),
     ...(run.parent === null
       ? {}
       : {

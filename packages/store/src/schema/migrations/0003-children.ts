@@ -33,6 +33,15 @@ create table perdure.child_ends (
 );
 alter table perdure.child_ends set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1);
 
+-- Runs of which a cancel or a retry has ended steps that waited for children: those of the last moments. The children are to be closed.
+create table perdure.child_cuts (
+  run_id uuid        primary key,
+  cut_at timestamptz not null,
+  -- Another one with each cut, so that the mark of a later cut is not taken for that of an earlier one.
+  mark   uuid        not null
+);
+alter table perdure.child_cuts set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1);
+
 -- Starts children: the run of the child and the step of the parent that waits for its end are written together. When the
 -- workflow id is taken, the step ends as FAILED instead.
 create function perdure.start_children(run_ids uuid[], namespaces text[], lease_tokens integer[], step_ids text[], seqs integer[],

@@ -3,6 +3,8 @@ import { arrivals } from './0002-arrivals.js';
 import { children } from './0003-children.js';
 import { events } from './0004-events.js';
 import { updates } from './0005-updates.js';
+import { pauses } from './0006-pauses.js';
+import { keepers } from './0007-keepers.js';
 
 export interface Migration {
   /** From 1, rising. */
@@ -18,4 +20,6 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 3, name: 'children', sql: children },
   { version: 4, name: 'events', sql: events },
   { version: 5, name: 'updates', sql: updates },
+  { version: 6, name: 'pauses', sql: pauses },
+  { version: 7, name: 'keepers', sql: keepers },
 ];

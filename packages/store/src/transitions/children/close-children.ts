@@ -3,8 +3,9 @@
  * alone. These are the open children of a parent that has ended, and of a step that a cancel or a cut has ended.
  *
  * In bounded chunks, in the order of the ids. A parent that has ended starts no more children, so once all chunks are done nothing is
- * left, and its mark (`has_children`) is taken away. When this is interrupted, the sweep does it again; what was closed is not closed
- * twice. The children of a closed child are closed with its own end.
+ * left, and its mark (`has_children`) is taken away. So are the marks of cuts (`child_cuts`) that were there at the beginning: a later cut has
+ * another one. When this is interrupted, the sweep does it again; what was closed is not closed twice. The children of a closed child are
+ * closed with its own end.
  */
 import type { CancelRunOutcome, TerminateRunOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -49,6 +50,22 @@ const MARK_CLOSED = defineStatement(
   update perdure.workflow_runs r set has_children = null from locked l where r.run_id = l.run_id`,
 );
 
+const CUT_MARKS = defineStatement(
+  'cut_marks',
+  `select c.mark from perdure.child_cuts c where c.run_id = any($1::uuid[])`,
+);
+
+const FORGET_CUTS = defineStatement(
+  'forget_cuts',
+  `with locked as materialized (
+    select c.run_id from perdure.child_cuts c
+    where c.run_id = any($1::uuid[]) and c.mark = any($2::uuid[])
+    order by c.run_id
+    for update
+  )
+  delete from perdure.child_cuts c using locked l where c.run_id = l.run_id`,
+);
+
 interface Row {
   readonly run_id: string;
   readonly namespace: string;
@@ -61,6 +78,7 @@ interface Row {
 export async function closeChildren(db: Database, parentRunIds: readonly string[]): Promise<ClosedChild[]> {
   if (parentRunIds.length === 0) return [];
   const parents = plainArray([...new Set(parentRunIds)].sort());
+  const marks = await db.query<{ readonly mark: string }>(CUT_MARKS, [parents]);
   const closed: ClosedChild[] = [];
   for (let after = '00000000-0000-0000-0000-000000000000'; ; ) {
     const rows = await db.query<Row>(LEFT_CHILDREN, [parents, after, CHUNK]);
@@ -69,6 +87,7 @@ export async function closeChildren(db: Database, parentRunIds: readonly string[
     after = (rows.at(-1) as Row).run_id;
   }
   await db.query(MARK_CLOSED, [parents]);
+  if (marks.length > 0) await db.query(FORGET_CUTS, [parents, plainArray(marks, ({ mark }) => mark)]);
   return closed;
 }
 

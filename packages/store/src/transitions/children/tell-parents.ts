@@ -2,14 +2,14 @@
  * Tells parents that their children have ended: their CHILD steps end, and suspended parents wake. The SQL is the function
  * `perdure.tell_parents`, which locks the parents and reads the children.
  *
- * The ends are in `child_ends` until the parent was told. When they are not taken from there, because of a crash, the sweep tells the parent
- * again, whose step has ended then. A parent that has ended, or no longer waits, is told nothing.
+ * The ends are in `child_ends` until the parent was told, in the same statement. After a crash the sweep tells the parent. A parent that has ended, or no longer waits, is told nothing.
  */
 import type { RunHolder } from '../../commands.js';
 import type { Database } from '../../database/database.js';
 import { plainArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import type { QueueRef } from '../../model.js';
+import { type KeeperSlots, queryWaking, wakingStatements } from '../runs/lease-to-keepers.js';
 
 /** A parent that has something to take. */
 export interface ToldParent {
@@ -17,6 +17,8 @@ export interface ToldParent {
   readonly runId: string;
   readonly effect: /** It was suspended and is claimable now. */
     | { readonly kind: 'woken'; readonly queue: QueueRef; readonly workflowType: string }
+    /** It was suspended, and is leased to the worker that keeps it in memory. */
+    | { readonly kind: 'leased' }
     /** It waits for more children, and wakes after this time in any case. */
     | { readonly kind: 'wakes'; readonly inMs: number }
     /** Its worker has something to take. */
@@ -26,18 +28,23 @@ export interface ToldParent {
 
 const UNTOLD_AMONG = defineStatement(
   'untold_among',
-  `select e.child_id from perdure.child_ends e where e.child_id = any($1::uuid[]) order by e.child_id`,
+  `select e.child_id, r.parent_run_id
+  from perdure.child_ends e
+  left join lateral (select * from perdure.workflow_runs x where x.run_id = e.child_id limit 1) r on true
+  where e.child_id = any($1::uuid[]) order by e.child_id`,
 );
 
-const TELL_PARENTS = defineStatement('tell_parents', 'select * from perdure.tell_parents($1::uuid[])');
-
-const FORGET_ENDS = defineStatement(
-  'forget_ends',
-  `with locked as materialized (
-    select e.child_id from perdure.child_ends e where e.child_id = any($1::uuid[]) order by e.child_id for update
-  )
-  delete from perdure.child_ends e using locked l where e.child_id = l.child_id`,
-);
+/** Tells them and forgets the ends. */
+const TELL_PARENTS = wakingStatements('tell_parents', {
+  told: 'select * from perdure.tell_parents($1::uuid[])',
+  also: `locked as materialized (
+      select e.child_id from perdure.child_ends e
+      where e.child_id = any($1::uuid[]) and (select count(*) from told) >= 0 order by e.child_id for update
+    ),
+    forgotten as (delete from perdure.child_ends e using locked l where e.child_id = l.child_id)`,
+  parameters: 1,
+  on: 'l.run_id = t.run_id',
+});
 
 interface Row {
   readonly run_id: string;
@@ -50,16 +57,29 @@ interface Row {
   readonly wake_in_ms: number | null;
 }
 
-/** @param childRunIds those that have not ended, or have no parent, are left out */
-export async function tellParents(db: Database, childRunIds: readonly string[]): Promise<ToldParent[]> {
+/**
+ * @param childRunIds those that have not ended, or have no parent, are left out
+ * @param keepers slots that suspended parents may be leased to
+ */
+export async function tellParents(
+  db: Database,
+  childRunIds: readonly string[],
+  keepers?: KeeperSlots,
+): Promise<ToldParent[]> {
   if (childRunIds.length === 0) return [];
-  // Read first: the word of a child that ends between the two statements below must not be lost.
-  const untold = await db.query<{ child_id: string }>(UNTOLD_AMONG, [plainArray([...new Set(childRunIds)])]);
+  // Read first: the word of a child that ends meanwhile must not be lost.
+  const untold = await db.query<{ child_id: string; parent_run_id: string | null }>(UNTOLD_AMONG, [
+    plainArray([...new Set(childRunIds)]),
+  ]);
   if (untold.length === 0) return [];
   const ids = plainArray(untold, ({ child_id }) => child_id);
-  const rows = await db.query<Row>(TELL_PARENTS, [ids]);
-  await db.query(FORGET_ENDS, [ids]);
-  return rows.map((row) => ({ namespace: row.namespace, runId: row.run_id, effect: effectOf(row) }));
+  const parents = [...new Set(untold.flatMap(({ parent_run_id: parent }) => (parent === null ? [] : [parent])))];
+  const { rows, leased } = await queryWaking<Row>(db, TELL_PARENTS, [ids], parents, keepers);
+  return rows.map((row) => ({
+    namespace: row.namespace,
+    runId: row.run_id,
+    effect: leased.has(row.run_id) ? { kind: 'leased' } : effectOf(row),
+  }));
 }
 
 function effectOf(row: Row): ToldParent['effect'] {

@@ -6,6 +6,8 @@ export type ArrivalEffect =
   | { readonly kind: 'none' }
   /** It was suspended and is claimable now. */
   | { readonly kind: 'woken'; readonly queue: QueueRef; readonly workflowType: string }
+  /** It was suspended, and is leased to the worker that keeps it in memory. */
+  | { readonly kind: 'leased' }
   /** Its worker has something to take. */
   | { readonly kind: 'arrived'; readonly holder: RunHolder };
 
@@ -18,7 +20,9 @@ export interface ArrivalRow {
   readonly lease_token: number;
 }
 
-export function arrivalEffect(namespace: string, row: ArrivalRow): ArrivalEffect {
+/** @param isLeased the statement that has woken the run has also leased it */
+export function arrivalEffect(namespace: string, row: ArrivalRow, isLeased = false): ArrivalEffect {
+  if (isLeased) return { kind: 'leased' };
   if (row.woken) {
     return { kind: 'woken', queue: { namespace, taskQueue: row.task_queue }, workflowType: row.workflow_type };
   }

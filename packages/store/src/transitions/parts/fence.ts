@@ -13,7 +13,7 @@
  */
 export const LOCKED_RUNS = `locked as materialized (
     select r.run_id, r.namespace, r.task_queue, r.status, r.lease_token, r.yield_reason, r.leased_by, r.cancel_requested_at,
-      r.cancel_event_seq is not null as cancel_observed, r.has_arrivals
+      r.cancel_event_seq is not null as cancel_observed, r.has_arrivals, r.paused_at
     from perdure.workflow_runs r
     where r.run_id = any($1::uuid[])
     order by r.run_id

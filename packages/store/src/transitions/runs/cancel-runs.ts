@@ -4,20 +4,21 @@
  * A run that was never claimed has nothing to clean up and becomes CANCELLED here. For any other run the request is recorded: a
  * sleeping run becomes claimable at once, and its code sees the cancel when a worker continues it; the worker of a running one learns
  * of it from the answers to its calls. Once this is acknowledged no new step begins, because beginning a step locks the same row.
- * A second request changes nothing; a run that ended in another way is refused.
+ * Of a paused run the request is recorded too, and takes effect when the run is resumed. A second request changes nothing; a run that ended in another way is refused.
  */
 import type { CancelRun, CancelRunOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
 import { plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import type { RunStatus } from '../../model.js';
+import { shownStatus } from '../../reads/run-pauses.js';
 import { holderOf, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 import { type RelativesRow, relativesOf } from '../parts/relatives.js';
 
 const CANCEL_RUNS = defineStatement(
   'cancel_runs',
   `with locked as materialized (
-    select r.run_id, r.namespace, r.status, r.started_at, r.cancel_requested_at, r.task_queue, r.leased_by, r.lease_token
+    select r.run_id, r.namespace, ${shownStatus('r')} as status, r.started_at, r.cancel_requested_at, r.task_queue, r.leased_by, r.lease_token
     from perdure.workflow_runs r
     where r.run_id = any($1::uuid[])
     order by r.run_id
@@ -50,7 +51,7 @@ const CANCEL_RUNS = defineStatement(
       wake_at = null, waits = null
     from judged j
     where j.verdict in ('cancelled', 'requested') and r.run_id = j.run_id
-    returning r.run_id, r.status, r.parent_run_id is not null and r.finished_at is not null as has_parent,
+    returning r.run_id, ${shownStatus('r')} as status, r.parent_run_id is not null and r.finished_at is not null as has_parent,
       r.has_children is not null and r.finished_at is not null as has_children
   ),
   untold as (

@@ -12,22 +12,41 @@
  * What has arrived for a run since it was suspended is taken with the claim: its place is the first one of the new lease. A run that
  * comes back to the worker that suspended it comes without a memo, because that worker has its code in memory, or asks for it.
  *
+ * A paused queue or type is not claimed: a pause waits for the statements that lease runs, and later ones see it (`0006-pauses.ts`). While
+ * a type is paused, claims of its queue read past its runs.
+ *
  * The statement may miss a run that becomes claimable while it runs; the caller claims again on a wake-up.
  */
-import type { ClaimedRun, ClaimOutcome, ClaimRuns } from '../../commands.js';
+import type { ClaimOutcome, ClaimRuns } from '../../commands.js';
 import type { Database } from '../../database/database.js';
 import { plainArray, textArray } from '../../database/literals.js';
-import { payloadOf } from '../../database/payload-columns.js';
 import { defineStatement } from '../../database/statement.js';
-import type { Failure, MemoEntry, StepKind, StepStatus, WorkerStatus } from '../../model.js';
-import type { MemoPage } from '../../reads/queries.js';
-import { MEMO_START, type MemoPageLimits, readMemos } from '../../reads/read-memo.js';
+import type { WorkerStatus } from '../../model.js';
+import { type MemoPageLimits, readMemos } from '../../reads/read-memo.js';
 import { withReceivedUpdates } from '../../reads/received-updates.js';
-import type { RunRow } from '../../reads/run-row.js';
+import {
+  arrivalOf,
+  type ClaimedRow,
+  CODE_IN_MEMORY,
+  claimedRun,
+  MAX_ARRIVAL_BYTES,
+  MAX_ARRIVALS,
+} from './claimed-run.js';
 
 const CLAIM_RUNS = defineStatement(
   'claim_runs',
-  `with slot as materialized (
+  `with pause as materialized (
+    select p.kind, p.name from perdure.dispatch_pauses p
+    where p.namespace = $1
+      and ((p.kind = 'TASK_QUEUE' and p.name = $2) or (p.kind = 'WORKFLOW_TYPE' and p.name = any($3::text[])))
+    for key share
+  ),
+  -- Null: nothing may be claimed.
+  open as materialized (
+    select array_agg(t.name) as types from unnest($3::text[]) as t(name)
+    where not exists (select 1 from pause p where p.kind = 'TASK_QUEUE' or p.name = t.name)
+  ),
+  slot as materialized (
     select s.ord, w.worker_id, w.status, w.lease_ms, row_number() over (partition by s.worker_id order by s.ord) as nth
     from unnest($4::uuid[]) with ordinality as s(worker_id, ord)
     left join perdure.workers w on w.worker_id = s.worker_id and w.namespace = $1 and w.task_queue = $2
@@ -42,13 +61,13 @@ const CLAIM_RUNS = defineStatement(
       where x.leased_by = s.worker_id and x.status = 'RUNNING' and x.suspect
       order by x.leased_by, x.run_id limit 1
     ) held on true
-    where s.status = 'ONLINE' and s.nth = 1 and held.run_id is null
+    where s.status = 'ONLINE' and s.nth = 1 and held.run_id is null and (select types from open) is not null
   ),
   suspect as materialized (
     select r.run_id, r.suspended_by
     from perdure.workflow_runs r
-    where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.suspect and r.workflow_type = any($3::text[])
-      and r.available_at <= perdure.clock()
+    where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.paused_at is null and r.suspect
+      and r.workflow_type = any((select types from open)::text[]) and r.available_at <= perdure.clock()
     order by r.priority desc, r.available_at
     limit (select count(*) from apart)
     for no key update skip locked
@@ -59,13 +78,14 @@ const CLAIM_RUNS = defineStatement(
   ),
   free as materialized (
     select ord, row_number() over (order by ord) as place from slot
-    where status = 'ONLINE' and not exists (select 1 from suspect_given g where g.ord = slot.ord)
+    where status = 'ONLINE' and (select types from open) is not null
+      and not exists (select 1 from suspect_given g where g.ord = slot.ord)
   ),
   picked as materialized (
     select r.run_id, r.suspended_by
     from perdure.workflow_runs r
-    where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and not r.suspect
-      and r.workflow_type = any($3::text[]) and r.available_at <= perdure.clock()
+    where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.paused_at is null and not r.suspect
+      and r.workflow_type = any((select types from open)::text[]) and r.available_at <= perdure.clock()
     order by r.priority desc, r.available_at
     limit (select count(*) from free)
     for no key update skip locked
@@ -100,50 +120,11 @@ const CLAIM_RUNS = defineStatement(
   order by s.ord, a.nth`,
 );
 
-type Row = Pick<
-  RunRow,
-  | 'run_id'
-  | 'workflow_id'
-  | 'workflow_type'
-  | 'build'
-  | 'lease_token'
-  | 'attempt'
-  | 'retries'
-  | 'lost_leases'
-  | 'cancel_requested_at'
-  | 'created_at'
-  | 'started_at'
-  | 'run_deadline_at'
-  | 'execution_deadline_at'
-  | 'input'
-  | 'input_encoding'
-> & {
-  readonly ord: number;
+interface Row extends ClaimedRow {
   readonly worker_status: WorkerStatus | null;
-  readonly now: Date;
-  readonly lease_ms: number;
   /** The worker suspended the run: it may have its code in memory. */
   readonly is_back: boolean;
-  readonly cancel_lease_token: number | null;
-  readonly cancel_event_seq: number | null;
-  /** What had arrived for the run: a row for each, the first with `nth` 1. Null: nothing. */
-  readonly nth: number | null;
-  readonly arrived: number;
-  readonly step_id: string;
-  readonly seq: number;
-  readonly kind: StepKind;
-  readonly attempt_number: number;
-  readonly status: StepStatus;
-  readonly output: Uint8Array | null;
-  readonly output_encoding: string | null;
-  readonly failure: Failure | null;
-  readonly finished_at: Date | null;
-  readonly fires_at: Date | null;
-};
-
-/** Most outcomes, and most of their bytes, that one claim takes. The worker takes the rest. */
-const MAX_ARRIVALS = 1_000;
-const MAX_ARRIVAL_BYTES = 256 * 1024;
+}
 
 /**
  * @param claim slots that may be served together
@@ -179,69 +160,10 @@ export async function claimRuns(db: Database, claim: ClaimRuns, limits: MemoPage
     const [row] = slot as [Row];
     if (row.run_id !== null) {
       const page = memos.get(row.run_id);
-      return { kind: 'claimed', claim: claimOf(claim.namespace, slot, page, arrivals[index] ?? []) };
+      const code = row.is_back ? CODE_IN_MEMORY : { memo: page?.memo ?? [], nextMemoCursor: page?.next ?? null };
+      return { kind: 'claimed', claim: claimedRun(claim.namespace, slot, arrivals[index] ?? [], code) };
     }
     if (row.worker_status === 'ONLINE') return { kind: 'empty' };
     return { kind: row.worker_status === 'DRAINING' ? 'worker_draining' : 'worker_not_registered' };
   });
-}
-
-/** @param slot the rows of one claimed run, at least one */
-function claimOf(
-  namespace: string,
-  slot: readonly Row[],
-  page: MemoPage | undefined,
-  arrivals: readonly MemoEntry[],
-): ClaimedRun {
-  const [row] = slot as [Row];
-  return {
-    run: {
-      runId: row.run_id,
-      namespace,
-      workflowId: row.workflow_id,
-      workflowType: row.workflow_type,
-      build: row.build,
-      leaseToken: row.lease_token,
-      attempt: row.attempt,
-      retries: row.retries,
-      lostLeases: row.lost_leases,
-      cancelObserved:
-        row.cancel_lease_token === null || row.cancel_event_seq === null
-          ? null
-          : { leaseToken: row.cancel_lease_token, eventSeq: row.cancel_event_seq },
-      cancelRequestedAt: row.cancel_requested_at,
-      createdAt: row.created_at,
-      startedAt: row.started_at,
-      runDeadlineAt: row.run_deadline_at,
-      executionDeadlineAt: row.execution_deadline_at,
-      input: payloadOf(row.input, row.input_encoding),
-    },
-    leaseMs: row.lease_ms,
-    now: row.now,
-    hasArrivals: row.nth !== null && row.arrived > slot.length,
-    arrivals,
-    memo: page?.memo ?? [],
-    nextMemoCursor: row.is_back ? MEMO_START : (page?.next ?? null),
-  };
-}
-
-function arrivalOf(row: Row): MemoEntry {
-  return {
-    runId: row.run_id,
-    stepId: row.step_id,
-    seq: row.seq,
-    kind: row.kind,
-    attemptNumber: row.attempt_number,
-    countedAttempt: 1,
-    status: row.status,
-    output: payloadOf(row.output, row.output_encoding),
-    failure: row.failure,
-    leaseToken: row.lease_token,
-    eventSeq: 1,
-    isCut: false,
-    finishedAt: row.finished_at,
-    nextRetryAt: null,
-    firesAt: row.fires_at,
-    heartbeat: null,
-  };
 }

@@ -99,6 +99,9 @@ const DELETE_RUNS = defineStatement(
   ),
   states_deleted as (
     delete from perdure.run_states s using gone g where s.run_id = g.run_id
+  ),
+  pauses_deleted as (
+    delete from perdure.run_pauses p using gone g where p.run_id = g.run_id
   )
   select j.ord::int as ord, j.status,
     case when j.verdict = 'delete' then case when g.run_id is null then 'more' else 'deleted' end else j.verdict end as verdict

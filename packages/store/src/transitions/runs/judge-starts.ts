@@ -7,6 +7,7 @@ import type { Database } from '../../database/database.js';
 import { byteaArray, plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import type { RunStatus } from '../../model.js';
+import { shownStatus } from '../../reads/run-pauses.js';
 
 const JUDGE_STARTS = defineStatement(
   'judge_starts',
@@ -16,7 +17,7 @@ const JUDGE_STARTS = defineStatement(
       with ordinality as t(run_id, namespace, workflow_id, workflow_type, task_queue, request_id, input, input_encoding,
         fresh_run_id, ord)
   )
-  select c.ord::int as ord, n.name is not null as has_namespace, e.run_id, e.workflow_id, e.status,
+  select c.ord::int as ord, n.name is not null as has_namespace, e.run_id, e.workflow_id, ${shownStatus('e')} as status,
     coalesce(e.run_id = c.run_id, false) or coalesce(e.run_id = c.fresh_run_id, false)
       or coalesce(e.request_id = c.request_id, false) as same_request,
     e.workflow_type = c.workflow_type and e.task_queue = c.task_queue

@@ -18,7 +18,7 @@ const RENEW_LEASES = defineStatement(
   ),
   judged as (
     select c.*, l.leased_by, l.cancel_requested_at is not null as cancel_requested, l.has_arrivals,
-      coalesce(${FENCE_VERDICT}, 'renewed') as verdict
+      l.paused_at is not null as is_paused, coalesce(${FENCE_VERDICT}, 'renewed') as verdict
     from command c
     left join locked l on l.run_id = c.run_id
   ),
@@ -31,12 +31,13 @@ const RENEW_LEASES = defineStatement(
     returning 1
   )
   select ord::int as ord, verdict, coalesce(cancel_requested, false) as cancel_requested,
-    coalesce(has_arrivals, false) as has_arrivals from judged order by ord`,
+    coalesce(has_arrivals, false) as has_arrivals, is_paused from judged order by ord`,
 );
 
 interface Row extends VerdictRow {
   readonly cancel_requested: boolean;
   readonly has_arrivals: boolean;
+  readonly is_paused: boolean;
 }
 
 /** @returns one outcome per command, in their order */
@@ -45,7 +46,12 @@ export async function renewLeases(db: Database, commands: readonly RenewLease[])
   const rows = await db.query<Row>(RENEW_LEASES, fenceParameters(commands));
   return rows.map((row) => {
     if (row.verdict === 'renewed') {
-      return { kind: 'renewed', cancelRequested: row.cancel_requested, hasArrivals: row.has_arrivals };
+      return {
+        kind: 'renewed',
+        cancelRequested: row.cancel_requested,
+        hasArrivals: row.has_arrivals,
+        isPaused: row.is_paused,
+      };
     }
     return fenceOutcome(row.verdict) ?? unknownVerdict('renew_leases', row.verdict);
   });

@@ -16,6 +16,7 @@ import { jsonArray, plainArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
+import { markCuts } from '../parts/relatives.js';
 
 const RETRY_RUN_ATTEMPTS = defineStatement(
   'retry_run_attempts',
@@ -45,7 +46,8 @@ const RETRY_RUN_ATTEMPTS = defineStatement(
     from judged j
     where j.verdict = 'retry' and r.run_id = j.run_id
     returning r.run_id, r.has_children
-  )
+  ),
+  ${markCuts('select y.run_id from retrying y where y.has_children')}
   select j.ord::int as ord, case when j.verdict = 'retry' then 'retrying' else j.verdict end as verdict,
     j.task_queue, j.cancel_requested, coalesce(y.has_children, false) as has_children,
     case when j.verdict = 'retry' then perdure.cut_run(j.run_id, j.cut_lease_token, j.cut_event_seq, j.cut_seq) end as cut,

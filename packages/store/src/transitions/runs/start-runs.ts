@@ -16,8 +16,8 @@
  * When starts of one batch share a request id or a workflow id, only the first is inserted; the others are judged against it.
  *
  * A start may come with a free slot of a worker that waits for such a run. Then the run is inserted as RUNNING, leased to
- * that worker: start and claim in one write. Whether the worker may get runs is read in the same statement; if not, the run
- * is PENDING like any other. Only exceptions are returned: starts that were refused or not leased as
+ * that worker: start and claim in one write. Whether the worker may get runs, and whether its queue or
+ * type is paused, is read in the same statement; if not, the run is PENDING like any other. Only exceptions are returned: starts that were refused or not leased as
  * reserved.
  */
 import type { ClaimedRun, StartRun, StartRunOutcome, StartSlot } from '../../commands.js';
@@ -37,6 +37,12 @@ const START_RUNS = defineStatement(
       with ordinality as t(run_id, namespace, workflow_id, workflow_type, task_queue, priority, build, request_id,
         reuse_policy, start_delay_ms, run_timeout_ms, execution_timeout_ms, max_lost_leases, input, input_encoding,
         worker_id, lease_ms, fresh_run_id, ord)
+  ),
+  pause as materialized (
+    select p.namespace, p.kind, p.name from perdure.dispatch_pauses p
+    where exists (select 1 from command c where c.worker_id is not null and c.namespace = p.namespace
+      and p.name = case p.kind when 'TASK_QUEUE' then c.task_queue else c.workflow_type end)
+    for key share
   ),
   started as (
   insert into perdure.workflow_runs (run_id, namespace, workflow_id, workflow_type, task_queue, priority, build,
@@ -58,6 +64,8 @@ const START_RUNS = defineStatement(
     join perdure.namespaces n on n.name = c.namespace
     left join perdure.workers w on w.worker_id = c.worker_id and w.namespace = c.namespace
       and w.task_queue = c.task_queue and w.lease_ms = c.lease_ms and w.status = 'ONLINE' and c.start_delay_ms = 0
+      and not exists (select 1 from pause p where p.namespace = c.namespace
+        and p.name = case p.kind when 'TASK_QUEUE' then c.task_queue else c.workflow_type end)
     left join lateral (select x.run_id from perdure.workflow_runs x where x.run_id = c.fresh_run_id limit 1) former on true
     where former.run_id is null
       and (c.reuse_policy in ('ALLOW', 'TERMINATE_EXISTING') or not exists (

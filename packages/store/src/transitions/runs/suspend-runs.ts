@@ -11,7 +11,7 @@
  *
  * One that waits for several children says for how many: their ends share wake-ups then, see `perdure.tell_parents`.
  */
-import type { SuspendRun, SuspendRunOutcome } from '../../commands.js';
+import type { Keeper, SuspendRun, SuspendRunOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
 import { plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
@@ -80,13 +80,15 @@ const SUSPEND_RUNS = defineStatement(
       leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from judged j
     where j.verdict = 'suspend' and r.run_id = j.run_id
-    returning r.run_id
+    returning r.run_id, case when r.status = 'WAITING' then r.suspended_by end as kept_by, r.task_queue, r.workflow_type
   )
   select j.ord::int as ord, case when j.verdict = 'suspend' then 'suspended' else j.verdict end as verdict,
     j.wake_at, (extract(epoch from j.wake_at - perdure.clock()) * 1000)::float8 as wake_in_ms,
     coalesce(j.cancel_requested, false) as cancel_requested,
-    coalesce(j.has_arrivals, false) as has_arrivals, j.ready, j.unknown
-  from judged j order by j.ord`,
+    coalesce(j.has_arrivals, false) as has_arrivals, j.ready, j.unknown, d.kept_by, d.task_queue, d.workflow_type
+  from judged j
+  left join suspended d on d.run_id = j.run_id and j.verdict = 'suspend'
+  order by j.ord`,
 );
 
 interface Row extends VerdictRow {
@@ -96,6 +98,10 @@ interface Row extends VerdictRow {
   readonly has_arrivals: boolean;
   readonly ready: string[];
   readonly unknown: string[];
+  /** The worker that keeps the run in memory. Null also for one that waits for time alone. */
+  readonly kept_by: string | null;
+  readonly task_queue: string;
+  readonly workflow_type: string;
 }
 
 /** @returns one outcome per command, in their order */
@@ -123,7 +129,7 @@ function outcomeOf(row: Row): SuspendRunOutcome {
   switch (row.verdict) {
     case 'suspended':
     case 'already_suspended':
-      return { kind: row.verdict, wakeAt: row.wake_at, wakeInMs: row.wake_in_ms };
+      return { kind: row.verdict, wakeAt: row.wake_at, wakeInMs: row.wake_in_ms, keeper: keeperOf(row) };
     case 'not_suspended':
       return {
         kind: 'not_suspended',
@@ -136,4 +142,9 @@ function outcomeOf(row: Row): SuspendRunOutcome {
     default:
       return fenceOutcome(row.verdict) ?? unknownVerdict('suspend_runs', row.verdict);
   }
+}
+
+function keeperOf(row: Row): Keeper | null {
+  if (row.kept_by === null) return null;
+  return { workerId: row.kept_by, taskQueue: row.task_queue, workflowType: row.workflow_type };
 }

@@ -6,10 +6,10 @@
  */
 import type { Database } from '../../database/database.js';
 import { byteaArray, plainArray, textArray } from '../../database/literals.js';
-import { defineStatement } from '../../database/statement.js';
 import type { Payload, RunStatus } from '../../model.js';
 import { type ArrivalEffect, type ArrivalRow, arrivalEffect } from '../parts/arrival-effect.js';
 import { inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { type KeeperSlots, queryWaking, wakingStatements } from '../runs/lease-to-keepers.js';
 
 export interface SendSignal {
   readonly namespace: string;
@@ -31,27 +31,39 @@ export type SendSignalOutcome =
   /** Sent before, with the same request id. */
   | { readonly kind: 'already_sent'; readonly seq: number };
 
-const SEND_SIGNALS = defineStatement(
-  'send_signals',
-  `select * from perdure.send_signals($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::int)`,
-);
+const SEND_SIGNALS = wakingStatements('send_signals', {
+  told: `select * from perdure.send_signals($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::int)`,
+  parameters: 8,
+  on: 'l.ord = t.ord',
+});
 
 interface Row extends VerdictRow, ArrivalRow {
   readonly seq: number;
   readonly status: RunStatus;
 }
 
-/** @returns one outcome per command, in their order */
-export function sendSignals(db: Database, commands: readonly SendSignal[]): Promise<SendSignalOutcome[]> {
+/**
+ * @param keepers slots that suspended runs may be leased to
+ * @returns one outcome per command, in their order
+ */
+export function sendSignals(
+  db: Database,
+  commands: readonly SendSignal[],
+  keepers?: KeeperSlots,
+): Promise<SendSignalOutcome[]> {
   let next = 0;
   // A repeat in the same batch is judged once it is known what became of the first: that may have been refused.
   const keyOf = ({ runId, requestId }: SendSignal) => (requestId === null ? `${next++}` : `${runId}/${requestId}`);
-  return inRounds(commands, keyOf, (round) => sendOnce(db, round));
+  return inRounds(commands, keyOf, (round) => sendOnce(db, round, keepers));
 }
 
-async function sendOnce(db: Database, commands: readonly SendSignal[]): Promise<SendSignalOutcome[]> {
+async function sendOnce(
+  db: Database,
+  commands: readonly SendSignal[],
+  keepers: KeeperSlots | undefined,
+): Promise<SendSignalOutcome[]> {
   const max = Math.min(...commands.map(({ maxUnconsumed }) => maxUnconsumed));
-  const rows = await db.query<Row>(SEND_SIGNALS, [
+  const parameters = [
     plainArray(commands, (command) => command.runId),
     textArray(commands, (command) => command.namespace),
     textArray(commands, (command) => command.name),
@@ -60,11 +72,18 @@ async function sendOnce(db: Database, commands: readonly SendSignal[]): Promise<
     textArray(commands, (command) => command.requestId),
     textArray(commands, (command) => command.sender),
     max,
-  ]);
-  return rows.map((row, index) => outcomeOf(commands[index] as SendSignal, row, max));
+  ];
+  const runIds = commands.map(({ runId }) => runId);
+  const { rows, leased } = await queryWaking<Row>(db, SEND_SIGNALS, parameters, runIds, keepers);
+  return rows.map((row, index) => outcomeOf(commands[index] as SendSignal, row, max, leased));
 }
 
-function outcomeOf({ namespace }: SendSignal, row: Row, max: number): SendSignalOutcome {
+function outcomeOf(
+  { namespace, runId }: SendSignal,
+  row: Row,
+  max: number,
+  leased: ReadonlySet<string>,
+): SendSignalOutcome {
   switch (row.verdict) {
     case 'run_not_found':
       return { kind: 'run_not_found' };
@@ -75,7 +94,7 @@ function outcomeOf({ namespace }: SendSignal, row: Row, max: number): SendSignal
     case 'duplicate':
       return { kind: 'already_sent', seq: row.seq };
     case 'sent':
-      return { kind: 'sent', seq: row.seq, effect: arrivalEffect(namespace, row) };
+      return { kind: 'sent', seq: row.seq, effect: arrivalEffect(namespace, row, leased.has(runId)) };
     default:
       return unknownVerdict('send_signals', row.verdict);
   }

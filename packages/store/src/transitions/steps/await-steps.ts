@@ -113,7 +113,8 @@ function outcomeOf(row: Row): AwaitStepOutcome {
     case 'wrong_attempt':
       return { kind: 'wrong_attempt', latestAttempt: row.attempt_number, latestStatus: row.status };
     case 'cancel_requested':
-      return { kind: 'cancel_requested' };
+    case 'paused':
+      return { kind: row.verdict };
     case 'step_mismatch':
       return { kind: 'step_mismatch', recordedKind: row.recorded_kind, recordedSeq: row.recorded_seq };
     default:

@@ -5,7 +5,7 @@
  * left open by an earlier lease (its worker was lost and the reaper has not closed it): that one is closed here as WORKER_LOST, so at
  * most one attempt is ever open. A repeat of a begin that was recorded under the same lease is answered with the recorded time.
  *
- * Races closed: a replaced lease (fence); a cancel that was acknowledged before (read from the locked run); the same
+ * Races closed: a replaced lease (fence); a cancel or a pause that was acknowledged before (read from the locked run); the same
  * attempt begun twice at once (unique keys; the loser is judged again).
  */
 import type { BeginStep, BeginStepOutcome } from '../../commands.js';
@@ -32,6 +32,7 @@ const BEGIN_STEPS = defineStatement(
       coalesce(${FENCE_VERDICT}, case
         when ${IS_MISMATCH} then 'step_mismatch'
         when p.attempt_number = c.attempt_number and p.lease_token = c.lease_token then 'already_begun'
+        when l.paused_at is not null then 'paused'
         when l.cancel_requested_at is not null and not c.uncancellable then 'cancel_requested'
         when ${MAY_COME_NEXT} then 'begin'
         else 'wrong_attempt'
@@ -102,7 +103,8 @@ function outcomeOf(row: Row): BeginStepOutcome | 'raced' {
     case 'already_begun':
       return { kind: row.verdict, startedAt: row.started_at };
     case 'cancel_requested':
-      return { kind: 'cancel_requested' };
+    case 'paused':
+      return { kind: row.verdict };
     case 'step_mismatch':
       return { kind: 'step_mismatch', recordedKind: row.recorded_kind, recordedSeq: row.recorded_seq };
     case 'wrong_attempt':

@@ -1,6 +1,6 @@
 /**
  * Records attempts that begin and complete at once: one row, written once, for a body that has ended before its beginning
- * was sent. What {@link beginSteps} would refuse is refused here too, a cancel that was acknowledged before included.
+ * was sent. What {@link beginSteps} would refuse is refused here too, a cancel or a pause that was acknowledged before included.
  *
  * A crash before the commit leaves nothing: the body is executed again, as after a crash between body and completion.
  *
@@ -32,7 +32,7 @@ const RECORD_FIRST_ATTEMPTS = defineStatement(
       $9::bytea[], $10::text[], $11::int[])
       as c(run_id, namespace, lease_token, step_id, seq, kind, counted_attempt, max_counted_attempts, output, output_encoding, event_seq)
     join locked l on l.run_id = c.run_id
-    where ${FENCE_VERDICT} is null and l.cancel_requested_at is null
+    where ${FENCE_VERDICT} is null and l.cancel_requested_at is null and l.paused_at is null
     on conflict do nothing
     returning 1
   )
@@ -56,6 +56,7 @@ const RECORD_STEPS = defineStatement(
         when ${IS_MISMATCH} then 'step_mismatch'
         when p.attempt_number = c.attempt_number and p.lease_token = c.lease_token and p.status = 'COMPLETED'
           then 'already_recorded'
+        when l.paused_at is not null then 'paused'
         when l.cancel_requested_at is not null and not c.uncancellable then 'cancel_requested'
         when ${MAY_COME_NEXT} then 'record'
         else 'wrong_attempt'
@@ -149,7 +150,8 @@ function outcomeOf(row: Row): RecordStepOutcome | 'raced' {
     case 'already_recorded':
       return { kind: row.verdict, finishedAt: row.finished_at, cancelRequested: row.cancel_requested };
     case 'cancel_requested':
-      return { kind: 'cancel_requested' };
+    case 'paused':
+      return { kind: row.verdict };
     case 'step_mismatch':
       return { kind: 'step_mismatch', recordedKind: row.recorded_kind, recordedSeq: row.recorded_seq };
     case 'wrong_attempt':

@@ -26,6 +26,7 @@ const SCHEDULE_SLEEPS = defineStatement(
       coalesce(${FENCE_VERDICT}, case
         when not p.is_cut and (p.kind <> 'SLEEP' or p.seq <> c.seq) then 'step_mismatch'
         when not p.is_cut then 'already_scheduled'
+        when l.paused_at is not null then 'paused'
         when l.cancel_requested_at is not null and not c.uncancellable then 'cancel_requested'
         when c.attempt_number <> coalesce(p.attempt_number, 0) + 1 then 'wrong_attempt'
         else 'schedule'
@@ -100,7 +101,8 @@ function outcomeOf(row: Row): ScheduleSleepOutcome | 'raced' {
     case 'wrong_attempt':
       return { kind: 'wrong_attempt', latestAttempt: row.attempt_number, latestStatus: row.recorded_status };
     case 'cancel_requested':
-      return { kind: 'cancel_requested' };
+    case 'paused':
+      return { kind: row.verdict };
     case 'step_mismatch':
       return { kind: 'step_mismatch', recordedKind: row.recorded_kind, recordedSeq: row.recorded_seq };
     default:

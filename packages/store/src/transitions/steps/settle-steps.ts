@@ -20,6 +20,7 @@ import type { StepKind } from '../../model.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
 import { FENCE_VERDICT, LOCKED_RUNS } from '../parts/fence.js';
 import { IS_MISMATCH, latestAttempt, replaceLatest } from '../parts/recorded.js';
+import { markCuts } from '../parts/relatives.js';
 
 const SETTLE_STEPS = defineStatement(
   'settle_steps',
@@ -72,9 +73,10 @@ const SETTLE_STEPS = defineStatement(
     from judged j
     where j.verdict in ('settle', 'adopt') and s.run_id = j.run_id and s.step_id = j.step_id and s.attempt_key = 0
       and s.attempt_number = j.attempt_number and s.status = j.recorded_status
-    returning s.run_id, s.step_id, s.finished_at
+    returning s.run_id, s.step_id, s.finished_at, s.kind
   ),
-  written as (select * from inserted union all select * from settled)
+  ${markCuts("select s.run_id from settled s where s.kind = 'CHILD'")},
+  written as (select * from inserted union all select run_id, step_id, finished_at from settled)
   select j.ord::int as ord,
     case when j.verdict in ('insert', 'settle', 'adopt')
       then case when w.run_id is null then 'raced' else 'settled' end else j.verdict end as verdict,

@@ -7,10 +7,10 @@
 
 import type { Database } from '../../database/database.js';
 import { byteaArray, plainArray, textArray } from '../../database/literals.js';
-import { defineStatement } from '../../database/statement.js';
 import type { Payload, RunStatus } from '../../model.js';
 import { type ArrivalEffect, type ArrivalRow, arrivalEffect } from '../parts/arrival-effect.js';
 import { inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { type KeeperSlots, queryWaking, wakingStatements } from '../runs/lease-to-keepers.js';
 
 export interface SendUpdate {
   readonly namespace: string;
@@ -31,26 +31,38 @@ export type SendUpdateOutcome =
   /** Sent before, with the same request id. */
   | { readonly kind: 'already_sent' };
 
-const SEND_UPDATES = defineStatement(
-  'send_updates',
-  `select * from perdure.send_updates($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::int)`,
-);
+const SEND_UPDATES = wakingStatements('send_updates', {
+  told: `select * from perdure.send_updates($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::int)`,
+  parameters: 8,
+  on: 'l.ord = t.ord',
+});
 
 interface Row extends VerdictRow, ArrivalRow {
   readonly seq: number;
   readonly status: RunStatus;
 }
 
-/** @returns one outcome per command, in their order */
-export function sendUpdates(db: Database, commands: readonly SendUpdate[]): Promise<SendUpdateOutcome[]> {
+/**
+ * @param keepers slots that suspended runs may be leased to
+ * @returns one outcome per command, in their order
+ */
+export function sendUpdates(
+  db: Database,
+  commands: readonly SendUpdate[],
+  keepers?: KeeperSlots,
+): Promise<SendUpdateOutcome[]> {
   // A repeat in the same batch is judged once it is known what became of the first: that may have been refused.
   const keyOf = ({ runId, requestId }: SendUpdate) => `${runId}/${requestId}`;
-  return inRounds(commands, keyOf, (round) => sendOnce(db, round));
+  return inRounds(commands, keyOf, (round) => sendOnce(db, round, keepers));
 }
 
-async function sendOnce(db: Database, commands: readonly SendUpdate[]): Promise<SendUpdateOutcome[]> {
+async function sendOnce(
+  db: Database,
+  commands: readonly SendUpdate[],
+  keepers: KeeperSlots | undefined,
+): Promise<SendUpdateOutcome[]> {
   const max = Math.min(...commands.map(({ maxUnanswered }) => maxUnanswered));
-  const rows = await db.query<Row>(SEND_UPDATES, [
+  const parameters = [
     plainArray(commands, (command) => command.runId),
     textArray(commands, (command) => command.namespace),
     textArray(commands, (command) => command.name),
@@ -59,11 +71,18 @@ async function sendOnce(db: Database, commands: readonly SendUpdate[]): Promise<
     textArray(commands, (command) => command.requestId),
     textArray(commands, (command) => command.sender),
     max,
-  ]);
-  return rows.map((row, index) => outcomeOf(commands[index] as SendUpdate, row, max));
+  ];
+  const runIds = commands.map(({ runId }) => runId);
+  const { rows, leased } = await queryWaking<Row>(db, SEND_UPDATES, parameters, runIds, keepers);
+  return rows.map((row, index) => outcomeOf(commands[index] as SendUpdate, row, max, leased));
 }
 
-function outcomeOf({ namespace }: SendUpdate, row: Row, max: number): SendUpdateOutcome {
+function outcomeOf(
+  { namespace, runId }: SendUpdate,
+  row: Row,
+  max: number,
+  leased: ReadonlySet<string>,
+): SendUpdateOutcome {
   switch (row.verdict) {
     case 'run_not_found':
       return { kind: 'run_not_found' };
@@ -74,7 +93,7 @@ function outcomeOf({ namespace }: SendUpdate, row: Row, max: number): SendUpdate
     case 'duplicate':
       return { kind: 'already_sent' };
     case 'sent':
-      return { kind: 'sent', seq: row.seq, effect: arrivalEffect(namespace, row) };
+      return { kind: 'sent', seq: row.seq, effect: arrivalEffect(namespace, row, leased.has(runId)) };
     default:
       return unknownVerdict('send_updates', row.verdict);
   }

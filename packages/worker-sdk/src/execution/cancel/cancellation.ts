@@ -67,6 +67,7 @@ const WHY_STOPPED: Readonly<Record<Exclude<ExecutionEnd, 'suspended'>, string>> 
   cancelled: 'The run has ended without waiting for this step.',
   terminated: 'The run was terminated.',
   retrying: 'The attempt of the run has ended; another one follows.',
+  held: 'The worker cannot continue the run; it is held until somebody resumes it.',
   released: 'The worker has given the run back; another worker continues it.',
   lost: 'The lease of the run was lost; another worker continues it.',
 };

@@ -99,7 +99,8 @@ export class Children {
   }
 
   #idsOf({ stepId, seq, recorded, cut }: StepRef, { workflowId }: ChildOptions) {
-    const { run, now } = this.#host.facts;
+    const { now, facts } = this.#host;
+    const { run } = facts;
     const attemptNumber = recorded?.attemptNumber ?? (cut?.attemptNumber ?? 0) + 1;
     const runId = childRunId(now, { runId: run.runId, stepId, seq, attemptNumber });
     const derived = `${run.workflowId}/${stepId}${attemptNumber > 1 ? `/${attemptNumber}` : ''}`;

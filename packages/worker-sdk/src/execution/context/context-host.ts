@@ -8,6 +8,8 @@ import type { StepHost } from '../step/step-host.js';
 /** What the author's `ctx` needs of an execution. */
 export interface ContextHost extends StepHost {
   readonly replaying: boolean;
+  /** The code's clock: the database's time of the latest result. */
+  readonly now: Date;
   readonly runService: RunService;
   readonly state: RunState;
   readonly updates: Updates;

@@ -80,7 +80,7 @@ export class RunContext implements WorkflowContext {
   sleepUntil = (...args: [Date] | [string, Date]) => {
     const [name, until] = args.length === 1 ? ['sleep', args[0]] : args;
     return this.#sleep(name, () => {
-      checkUntil(until, this.#host.facts.now);
+      checkUntil(until, this.#host.now);
       return { until };
     });
   };
@@ -172,7 +172,7 @@ export class RunContext implements WorkflowContext {
 
   uncancellable = <T>(work: () => Promise<T>) => runInScope({ ...currentScope(), uncancellable: true }, work);
 
-  now = () => new Date(this.#host.facts.now);
+  now = () => new Date(this.#host.now);
 
   random = () => this.#seeded().next();
 
@@ -213,7 +213,8 @@ export class RunContext implements WorkflowContext {
 
   #unlessReplaying(level: 'trace' | 'debug' | 'info' | 'warn' | 'error') {
     return (...args: Parameters<Logger['info']>) => {
-      if (!this.#host.replaying) this.#host.facts.log[level](...args);
+      const { replaying, unrecorded, facts } = this.#host;
+      if (!replaying) unrecorded.line(() => facts.log[level](...args));
     };
   }
 
@@ -249,7 +250,7 @@ export class RunContext implements WorkflowContext {
     };
   }
 
-  /** A body may give the id of a promise away, so it begins when all promises are recorded: whoever gets an id can settle it. */
+  /** A body may give the id of a promise away, so it begins when all promises are recorded: anyone who gets an id can settle it. */
   #afterPromises<T>(body: (step: StepContext) => T): (step: StepContext) => T | Promise<T> {
     if (this.#unrecorded === undefined || this.#unrecorded.size === 0) return body;
     const recorded = Promise.all(this.#unrecorded);

@@ -6,10 +6,13 @@ import { failureOf } from '../../errors/failure.js';
 import { resolveRetry } from '../../retry.js';
 import type { Workflow } from '../../workflow.js';
 import type { ExecutionEnd } from '../lease/lease-tenure.js';
-import type { LeasedCalls } from '../lease/leased-calls.js';
+import { ExecutionEnded, type LeasedCalls } from '../lease/leased-calls.js';
+import type { RequestOf } from '../lease/leased-method.js';
 import type { FailureLog } from '../order/failure-log.js';
+import type { Unrecorded, UnsentResult } from '../order/unrecorded.js';
 import type { PayloadLimit } from '../run/payload-limit.js';
 import type { RunFacts } from '../run/run-facts.js';
+import type { WorkCount } from '../run/work-count.js';
 import { decide } from '../step/next-attempt.js';
 import type { CodeOutcome } from './run-code.js';
 
@@ -20,6 +23,10 @@ export interface EndingHost {
   readonly codec: Codec;
   readonly limit: PayloadLimit;
   readonly failures: FailureLog;
+  readonly unrecorded: Unrecorded;
+  readonly work: WorkCount;
+  /** Undoes the beginning of the end, which was refused. */
+  undoFinish(): void;
 }
 
 export interface RunEndingOptions {
@@ -27,8 +34,8 @@ export interface RunEndingOptions {
   /** Run-level retries so far. */
   readonly retries: number;
   readonly cancelRequested: boolean;
-  /** Attempts or timers of abandoned branches may be open. */
-  readonly hasOpenSteps: boolean;
+  /** Timers or other waits of abandoned branches are open. */
+  readonly hasWaits: boolean;
 }
 
 /** Records how the code of a run ended: COMPLETED, FAILED, CANCELLED, or another attempt of the run. */
@@ -42,11 +49,25 @@ export async function endRun(host: EndingHost, outcome: CodeOutcome, options: Ru
   } catch (error) {
     return fail(host, error, options);
   }
-  await host.calls.call('completeWorkflow', {
-    ...(output === undefined ? {} : { output }),
-    hasOpenSteps: options.hasOpenSteps,
-  });
+  const last = host.unrecorded.takeLast();
+  const hasOpenSteps = options.hasWaits || host.work.count > (last === undefined ? 0 : 1);
+  const end = { ...(output === undefined ? {} : { output }), hasOpenSteps };
+  if (last === undefined) await host.calls.call('completeWorkflow', end);
+  else await endWith(host, last, end);
   return 'completed';
+}
+
+/** Records the last result and the end as one. When the result is refused, the run has not ended either. */
+async function endWith(host: EndingHost, last: UnsentResult, end: RequestOf<'completeWorkflow'>): Promise<void> {
+  try {
+    await host.calls.call('completeWorkflow', { ...end, finalStep: last.request }, { isResult: true });
+  } catch (error) {
+    if (error instanceof ExecutionEnded) throw error;
+    host.undoFinish();
+    last.onRefusedWithEnd(error);
+    throw new ExecutionEnded();
+  }
+  last.onRecordedWithEnd();
 }
 
 async function fail(host: EndingHost, error: unknown, options: RunEndingOptions): Promise<ExecutionEnd> {

@@ -12,6 +12,8 @@ export type ExecutionEnd =
   | 'terminated'
   | 'suspended'
   | 'released'
+  /** The worker cannot continue it: it is paused until somebody resumes it. */
+  | 'held'
   /** The lease was lost; another worker continues the run. */
   | 'lost';
 

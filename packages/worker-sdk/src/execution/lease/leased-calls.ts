@@ -17,6 +17,8 @@ export interface LeasedCallsOptions {
   readonly lease: Lease;
   readonly log: Logger;
   readonly clock: Clock;
+  /** Calls wait until everything is recorded that the code has been given. */
+  readonly unrecorded: { readonly isClear: boolean; cleared(): Promise<void> };
   readonly onLost: (how: 'expired' | 'refused') => void;
   /** The server fails again and again; the run should be given back. */
   readonly onFault: (error: RpcError) => void;
@@ -83,9 +85,10 @@ export class LeasedCalls {
   async call<K extends LeasedMethod>(
     method: K,
     request: RequestOf<K>,
-    { gated = true }: { readonly gated?: boolean } = {},
+    { gated = true, isResult = false }: SendOptions = {},
   ): Promise<ResponseOf<K>> {
     if (gated && this.#gate !== undefined) await this.#gate;
+    if (gated && !isResult && !this.#options.unrecorded.isClear) await this.#options.unrecorded.cleared();
     if (!YIELDING.has(method)) return this.#repeat(method, request);
     this.#yielding++;
     try {
@@ -112,14 +115,20 @@ export class LeasedCalls {
    *
    * @param handler not called once the execution has ended; what it throws is a fault
    */
-  send<K extends LeasedMethod>(method: K, request: RequestOf<K>, handler: CallHandler<ResponseOf<K>>): void {
-    if (this.#gate !== undefined) this.#hand(this.call(method, request), handler);
+  send<K extends LeasedMethod>(
+    method: K,
+    request: RequestOf<K>,
+    handler: CallHandler<ResponseOf<K>>,
+    options: Pick<SendOptions, 'isResult'> = {},
+  ): void {
+    if (this.#gate !== undefined || (!options.isResult && !this.#options.unrecorded.isClear))
+      this.#hand(this.call(method, request, options), handler);
     else {
       this.#sendOnce(method, request).then(
         (response) => this.#handResponse(response, handler),
         (error: unknown) => {
           if (this.#ended) return;
-          const next = this.#beforeRepeat(method, error, newRepeats()).then(() => this.call(method, request));
+          const next = this.#beforeRepeat(method, error, newRepeats()).then(() => this.call(method, request, options));
           this.#hand(next, handler);
         },
       );
@@ -183,6 +192,13 @@ export class LeasedCalls {
     await pause(clock, Math.max(error.retryAfterMs ?? 0, repeats.backoffMs * (0.5 + Math.random() / 2)));
     repeats.backoffMs = Math.min(repeats.backoffMs * 2, BACKOFF_MAX_MS);
   }
+}
+
+export interface SendOptions {
+  /** False: sent at once, whatever else holds calls back. */
+  readonly gated?: boolean;
+  /** It records what came of a body, so it does not wait for what the code has been given. */
+  readonly isResult?: boolean;
 }
 
 /** Receives the outcome of a call that was sent without a promise. */

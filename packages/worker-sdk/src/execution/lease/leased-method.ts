@@ -18,7 +18,8 @@ export type LeasedMethod =
   | 'completeWorkflow'
   | 'failWorkflow'
   | 'confirmCancel'
-  | 'releaseRun';
+  | 'releaseRun'
+  | 'holdRun';
 type Fence = 'namespace' | 'runId' | 'leaseToken' | '$typeName' | '$unknown';
 /** A request without run and lease token, which every leased call carries. */
 export type RequestOf<K extends LeasedMethod> = Omit<Parameters<WorkerTransport[K]>[0], Fence>;
@@ -31,4 +32,5 @@ export const YIELDING: ReadonlySet<LeasedMethod> = new Set([
   'failWorkflow',
   'confirmCancel',
   'releaseRun',
+  'holdRun',
 ]);

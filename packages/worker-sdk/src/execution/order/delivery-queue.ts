@@ -20,7 +20,7 @@ export class DeliveryQueue {
   readonly #requested = new Map<string, () => void>();
   readonly #passedOver = new Set<string>();
   readonly #tickets: QueuedTicket[] = [];
-  readonly #onTicket = (ticket: QueuedTicket) => this.#ticketChanged(ticket);
+  readonly #onTicket = (ticket: QueuedTicket, mayDeliverNow: boolean) => this.#ticketChanged(ticket, mayDeliverNow);
   #cursor = 0;
   /** 1 is the place of what the claim has taken from outside. */
   #nextEventSeq = 2;
@@ -54,6 +54,11 @@ export class DeliveryQueue {
     return this.#cursor < this.#recorded.length;
   }
 
+  /** It is the next to be delivered, and no other result is on its way. */
+  isAlone(ticket: ResultTicket): boolean {
+    return this.#tickets.length === 1 && this.#tickets[0] === ticket && !this.replaying && !this.#stopped;
+  }
+
   /** Recorded results that the code did not request. */
   get unrequested(): readonly string[] {
     return [
@@ -79,8 +84,8 @@ export class DeliveryQueue {
     return ticket;
   }
 
-  #ticketChanged(ticket: QueuedTicket): void {
-    if (ticket.deliver !== undefined && this.#mayDeliverNow(ticket)) this.#deliver(ticket.deliver);
+  #ticketChanged(ticket: QueuedTicket, mayDeliverNow: boolean): void {
+    if (mayDeliverNow && ticket.deliver !== undefined && this.#mayDeliverNow(ticket)) this.#deliver(ticket.deliver);
     else this.recheck();
   }
 

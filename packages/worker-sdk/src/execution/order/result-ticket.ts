@@ -7,6 +7,8 @@ export interface ResultTicket {
    * workflow's code stands still, never from that code.
    */
   ready(deliver: () => void): void;
+  /** Like {@link ready}, from the workflow's code also: it is delivered in a later turn at the earliest. */
+  readyLater(deliver: () => void): void;
   /** The same for several results with this place: each is delivered in a turn of its own. None: like {@link release}. */
   readyAll(deliveries: readonly (() => void)[]): void;
   /** There will be no result under this number. */
@@ -20,17 +22,22 @@ export class QueuedTicket implements ResultTicket {
   more: (() => void)[] | undefined;
   released = false;
   readonly eventSeq: number;
-  readonly #onChange: (ticket: QueuedTicket) => void;
+  readonly #onChange: (ticket: QueuedTicket, mayDeliverNow: boolean) => void;
 
   /** @param onChange called when the ticket is ready or released */
-  constructor(eventSeq: number, onChange: (ticket: QueuedTicket) => void) {
+  constructor(eventSeq: number, onChange: (ticket: QueuedTicket, mayDeliverNow: boolean) => void) {
     this.eventSeq = eventSeq;
     this.#onChange = onChange;
   }
 
   ready(deliver: () => void): void {
     this.deliver = deliver;
-    this.#onChange(this);
+    this.#onChange(this, true);
+  }
+
+  readyLater(deliver: () => void): void {
+    this.deliver = deliver;
+    this.#onChange(this, false);
   }
 
   readyAll(deliveries: readonly (() => void)[]): void {
@@ -45,6 +52,6 @@ export class QueuedTicket implements ResultTicket {
 
   release(): void {
     this.released = true;
-    this.#onChange(this);
+    this.#onChange(this, true);
   }
 }

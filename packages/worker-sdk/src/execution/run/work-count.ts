@@ -8,6 +8,10 @@ export class WorkCount {
     this.#onEnd = onEnd;
   }
 
+  get count(): number {
+    return this.#count;
+  }
+
   get isZero(): boolean {
     return this.#count === 0;
   }

@@ -4,7 +4,7 @@ import type {
   StartChildrenRequest_ChildSchema,
   StartChildrenResponse_Outcome,
 } from '@perdure/proto';
-import { RpcError } from '../../rpc/rpc-error.js';
+import { RpcError, type RpcErrorReason } from '../../rpc/rpc-error.js';
 import type { StepHost } from './step-host.js';
 
 export type ChildStart = Exclude<MessageInitShape<typeof StartChildrenRequest_ChildSchema>, StartChildrenRequest_Child>;
@@ -28,7 +28,7 @@ export class ChildStarts {
     this.#host = host;
   }
 
-  /** @throws {RpcError} CANCEL_REQUESTED when the run is being cancelled: nothing was started */
+  /** @throws {RpcError} CANCEL_REQUESTED when the run is being cancelled, RUN_PAUSED when it is paused: nothing was started */
   start(start: ChildStart): Promise<StartChildrenResponse_Outcome> {
     return new Promise((resolve, reject) => {
       if (this.#waiting.push({ start, resolve, reject }) === 1) setImmediate(() => this.#flush());
@@ -59,17 +59,15 @@ export class ChildStarts {
       batch.forEach(({ resolve, reject }, index) => {
         const outcome = outcomes[index];
         if (outcome === undefined) reject(new Error('The server left a child without an outcome.'));
-        else if (outcome.cancelRequested) {
-          reject(
-            new RpcError('FAILED_PRECONDITION', 'The run is being cancelled.', {
-              reason: 'CANCEL_REQUESTED',
-              metadata: {},
-            }),
-          );
-        } else resolve(outcome);
+        else if (outcome.cancelRequested) reject(refusal('CANCEL_REQUESTED', 'The run is being cancelled.'));
+        else if (outcome.paused) reject(refusal('RUN_PAUSED', 'The run is paused.'));
+        else resolve(outcome);
       });
     } catch (error) {
       for (const { reject } of batch) reject(error);
     }
   }
 }
+
+const refusal = (reason: RpcErrorReason, message: string): RpcError =>
+  new RpcError('FAILED_PRECONDITION', message, { reason, metadata: {} });

@@ -12,6 +12,7 @@ interface Call {
   readonly step: StepRef;
   readonly settle: Settle;
   readonly acceptsJson?: boolean;
+  readonly options?: { readonly isLazy: boolean };
 }
 
 /** A final outcome with its place. */
@@ -50,15 +51,17 @@ export function settleAdopted(host: StepHost, call: Call, cut: RecordedStep): Pr
 }
 
 /** Tells the code what is recorded as the final outcome of a call. */
-export function deliverOutcome(host: StepHost, { settle, acceptsJson }: Call, recorded: Outcome): void {
-  if (recorded.finishedAt !== undefined) host.facts.advanceClock(dateOf(recorded.finishedAt));
+export function deliverOutcome(host: StepHost, { settle, acceptsJson, options }: Call, recorded: Outcome): void {
+  const isLazy = options?.isLazy === true && recorded.status === StepStatus.COMPLETED;
+  if (recorded.finishedAt !== undefined && !isLazy) host.facts.advanceClock(dateOf(recorded.finishedAt));
+  host.told(undefined);
   switch (recorded.status) {
     case StepStatus.COMPLETED:
       try {
         const isPlain = acceptsJson && isJson(recorded.output?.encoding ?? '');
         settle.resolve(decodeValue(isPlain ? jsonCodec : host.codec, recorded.output), recorded.update);
       } catch (error) {
-        host.faults.release(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
+        host.faults.undecodable(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
       }
       return;
     case StepStatus.TIMED_OUT:

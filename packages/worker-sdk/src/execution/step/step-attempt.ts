@@ -1,18 +1,20 @@
 import { type CompleteStepResponse, dateOf, durationOf, StepKind } from '@perdure/proto';
 import { encodeValue } from '../../codec/payload.js';
 import { MAX_DURATION_MS } from '../../duration.js';
-import { CancelledError } from '../../errors/errors.js';
+import { CancelledError, LeaseLostError } from '../../errors/errors.js';
 import { errorOf, failureOf, markNonRetryable } from '../../errors/failure.js';
 import { RpcError } from '../../rpc/rpc-error.js';
 import { type BodyResult, StepBody } from '../body/step-body.js';
-import type { CallHandler } from '../lease/leased-calls.js';
+import { type CallHandler, ExecutionEnded } from '../lease/leased-calls.js';
+import type { RequestOf } from '../lease/leased-method.js';
 import type { ResultTicket } from '../order/result-ticket.js';
+import { Unrecorded, type UnsentResult } from '../order/unrecorded.js';
 import { type Attempt, decide } from './next-attempt.js';
 import type { StepCall, StepHost } from './step-host.js';
 
 export type AttemptEnd =
   | { readonly kind: 'delivered' }
-  /** Refused, because a cancel is requested: nothing is recorded of this attempt. */
+  /** Refused, because a cancel is requested or the run is paused: nothing is recorded of this attempt. */
   | { readonly kind: 'not_begun' }
   | { readonly kind: 'retry'; readonly delayMs: number };
 
@@ -22,9 +24,12 @@ export type AttemptEnd =
  * beginning is committed when it is executed at most once, and when the run has just lost its worker: a body that kills its
  * process must leave a trace.
  *
+ * A result that is recorded together with its beginning may reach the code before it is recorded, see {@link Unrecorded}: always when
+ * the step is recorded lazily, and when the code is expected to return after it.
+ *
  * The fast path - body, one call, its answer - uses callbacks instead of promises: every step of every run takes it.
  */
-export class StepAttempt implements CallHandler<CompleteStepResponse> {
+export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentResult {
   readonly #host: StepHost;
   readonly #call: StepCall;
   readonly #attempt: Attempt;
@@ -36,6 +41,9 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
   #hasResult = false;
   #ticket: ResultTicket | undefined;
   #copy: unknown;
+  #request: RequestOf<'completeStep'> | undefined;
+  /** The code is given the result before it is recorded. */
+  #isEarly = false;
 
   /** @param onEnd called once, unless the execution ends first */
   constructor(host: StepHost, call: StepCall, attempt: Attempt, onEnd: (end: AttemptEnd) => void) {
@@ -61,7 +69,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
       this.#runBody();
       return;
     }
-    void this.#host.faults.guard(async () => {
+    this.#guard(async () => {
       if (await this.#recordBegin()) this.#runBody();
       else this.#onEnd({ kind: 'not_begun' });
     });
@@ -69,11 +77,12 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
 
   #runBody(): void {
     this.#host.runBody(this.#body, (result) => this.#onResult(result));
-    if (this.#hasResult || this.#beginRecorded !== undefined) return;
+    // The beginning of a lazy step is recorded with its result.
+    if (this.#hasResult || this.#beginRecorded !== undefined || this.#call.options.isLazy) return;
     this.#beginTimer = setImmediate(() => {
       // A refusal must not have to wait for the body to end.
       void this.#host.faults.guard(async () => {
-        if (!(await this.#recordBegin())) this.#body.abort(new CancelledError());
+        if (!(await this.#recordBegin())) this.#body.abort(this.#host.isPaused ? paused() : new CancelledError());
       });
     });
   }
@@ -83,7 +92,19 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
     clearImmediate(this.#beginTimer);
     const encoded = result.ok ? encodeOutput(this.#host, this.#call.step.stepId, result.value) : result;
     if (encoded.ok && this.#beginRecorded === undefined) this.#complete(encoded);
-    else void this.#host.faults.guard(() => this.#finish(encoded));
+    else this.#guard(() => this.#finish(encoded));
+  }
+
+  /** The attempt ends also when a call is not sent any more because the code must be replayed. */
+  #guard(work: () => Promise<void>): void {
+    void this.#host.faults.guard(async () => {
+      try {
+        await work();
+      } catch (error) {
+        if (error instanceof ExecutionEnded) this.#onEnd({ kind: 'delivered' });
+        throw error;
+      }
+    });
   }
 
   /** What failed is recorded apart from its beginning; an attempt whose beginning was sent waits until that is recorded. */
@@ -101,36 +122,92 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
     const ticket = this.#host.delivery.reserve();
     this.#ticket = ticket;
     this.#copy = copy;
-    this.#host.calls.send(
-      'completeStep',
-      {
-        stepId: step.stepId,
-        attemptNumber: this.#attempt.attemptNumber,
-        eventSeq: ticket.eventSeq,
-        ...(output === undefined ? {} : { output }),
-        ...(this.#beginRecorded === undefined ? { begin: this.#begin() } : {}),
-      },
-      this,
-    );
+    this.#request = {
+      stepId: step.stepId,
+      attemptNumber: this.#attempt.attemptNumber,
+      eventSeq: ticket.eventSeq,
+      ...(output === undefined ? {} : { output }),
+      ...(this.#isInstant ? { begin: this.#begin() } : {}),
+    };
+    this.#isEarly = this.#isInstant && this.#mayBeEarly(ticket);
+    if (!this.#isEarly) {
+      this.send();
+      return;
+    }
+    this.#host.unrecorded.keep(this);
+    // The body may have ended within the call of the code that began it: the code must stand still first.
+    ticket.readyLater(() => this.#tell());
+  }
+
+  #mayBeEarly(ticket: ResultTicket): boolean {
+    const { step, options } = this.#call;
+    const host = this.#host;
+    if (host.cancellation.isRequested || host.isPaused || !Unrecorded.mayKeep(this.request)) return false;
+    return options.isLazy || host.foretellsEnd(step.stepId, ticket);
+  }
+
+  /** The body has ended before its beginning was sent. */
+  get #isInstant(): boolean {
+    return this.#beginRecorded === undefined;
+  }
+
+  get request(): RequestOf<'completeStep'> {
+    return this.#request as RequestOf<'completeStep'>;
+  }
+
+  get isLazy(): boolean {
+    return this.#call.options.isLazy;
+  }
+
+  send(): void {
+    if (this.#isEarly && !this.isLazy) this.#host.hasNotEnded(this.#call.step.stepId);
+    // Results that were kept share the commit.
+    this.#host.unrecorded.sendKept();
+    this.#host.calls.send('completeStep', this.request, this, RESULT);
+  }
+
+  #tell(): void {
+    this.#host.told(this.#isInstant ? this.#call.step.stepId : undefined);
+    this.#call.settle.resolve(this.#copy);
   }
 
   /** The completion is committed. */
   onResponse(ack: CompleteStepResponse): void {
     const host = this.#host;
-    this.#ticket?.ready(() => {
-      if (ack.finishedAt !== undefined) host.facts.advanceClock(dateOf(ack.finishedAt));
-      this.#call.settle.resolve(this.#copy);
-    });
+    if (this.#isEarly) {
+      this.#advanceClock(ack);
+      host.unrecorded.recorded(this);
+    } else {
+      this.#ticket?.ready(() => {
+        this.#advanceClock(ack);
+        this.#tell();
+      });
+    }
     if (ack.cancelRequested) host.cancel();
+    this.#onEnd({ kind: 'delivered' });
+  }
+
+  onRecordedWithEnd(): void {
+    this.#host.unrecorded.recorded(this);
     this.#onEnd({ kind: 'delivered' });
   }
 
   /** The completion is refused. */
   onError(error: unknown): void {
-    this.#ticket?.release();
-    if (!isCancelRequested(error)) throw error;
-    this.#host.cancel();
-    this.#onEnd({ kind: 'not_begun' });
+    if (!this.#isEarly) this.#ticket?.release();
+    this.#onRefusal(error);
+    // A replay shows the code that the step is cancelled, or executes it when the run is resumed.
+    if (this.#isEarly) this.#host.rewind();
+    this.#onEnd({ kind: this.#isEarly ? 'delivered' : 'not_begun' });
+  }
+
+  onRefusedWithEnd(error: unknown): void {
+    this.onError(error);
+  }
+
+  /** The result of a lazy step does not move the code's clock: the code may have it before its time is known. */
+  #advanceClock({ finishedAt }: CompleteStepResponse): void {
+    if (finishedAt !== undefined && !this.#call.options.isLazy) this.#host.facts.advanceClock(dateOf(finishedAt));
   }
 
   #begin() {
@@ -147,7 +224,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
   /**
    * Records the beginning, once.
    *
-   * @returns false when a cancel is requested, so that the attempt may not begin
+   * @returns false when a cancel is requested or the run is paused, so that the attempt may not begin
    */
   #recordBegin(): Promise<boolean> {
     this.#beginRecorded ??= this.#sendBegin();
@@ -165,16 +242,25 @@ export class StepAttempt implements CallHandler<CompleteStepResponse> {
       });
       return true;
     } catch (error) {
-      if (!isCancelRequested(error)) throw error;
-      this.#host.cancel();
+      this.#onRefusal(error);
       return false;
     }
   }
+
+  /** @throws what does not mean that the attempt may not begin */
+  #onRefusal(error: unknown): void {
+    const reason = error instanceof RpcError ? error.reason : undefined;
+    if (reason === 'CANCEL_REQUESTED') this.#host.cancel();
+    else if (reason === 'RUN_PAUSED') this.#host.pause();
+    else throw error;
+  }
 }
 
-function isCancelRequested(error: unknown): boolean {
-  return error instanceof RpcError && error.reason === 'CANCEL_REQUESTED';
-}
+const paused = (): Error =>
+  new LeaseLostError('The run is paused. This attempt was not recorded; the step is executed when the run is resumed.');
+
+/** The body began on recorded results, so what came of it does not wait. */
+const RESULT = { isResult: true } as const;
 
 type EncodedOutput =
   | { readonly ok: true; readonly output: ReturnType<typeof encodeValue>; readonly copy: unknown }
@@ -213,14 +299,15 @@ async function failAttempt(
   if (decision.retry) {
     const delayMs = Math.min(decision.delayMs, MAX_DURATION_MS);
     const retryAfter = durationOf(delayMs);
-    const answer = await host.calls.call('failStep', { stepId, attemptNumber, failure, retryAfter });
+    const answer = await host.calls.call('failStep', { stepId, attemptNumber, failure, retryAfter }, RESULT);
     if (answer.cancelRequested) host.cancel();
     return { kind: 'retry', delayMs };
   }
   const ticket = host.delivery.reserve();
   const { eventSeq } = ticket;
-  const answer = await host.calls.call('failStep', { stepId, attemptNumber, failure, eventSeq });
+  const answer = await host.calls.call('failStep', { stepId, attemptNumber, failure, eventSeq }, RESULT);
   ticket.ready(() => {
+    host.told(undefined);
     if (answer.finishedAt !== undefined) host.facts.advanceClock(dateOf(answer.finishedAt));
     // As a replay would give it, so that code sees the same in both.
     const place = { leaseToken: host.calls.leaseToken, eventSeq, stepId };

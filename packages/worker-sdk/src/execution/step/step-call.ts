@@ -48,6 +48,13 @@ async function continueStep(host: StepHost, call: StepCall, recorded: RecordedSt
 }
 
 function attemptStep(host: StepHost, call: StepCall, attempt: Attempt): void {
+  // A body without effects may begin on what is not recorded.
+  if (host.unrecorded.isClear || call.options.isLazy) beginAttempt(host, call, attempt);
+  else host.unrecorded.whenClear(() => beginAttempt(host, call, attempt));
+}
+
+function beginAttempt(host: StepHost, call: StepCall, attempt: Attempt): void {
+  if (host.isPaused) return;
   const before = attempt.attemptNumber - 1;
   if (host.cancellation.isCancelled(call.step)) {
     void host.faults.guard(() => cancelStep(host, call, before));
@@ -56,6 +63,7 @@ function attemptStep(host: StepHost, call: StepCall, attempt: Attempt): void {
   host.work.begin();
   new StepAttempt(host, call, attempt, (end) => {
     host.work.end();
+    if (host.isPaused && end.kind !== 'delivered') return;
     if (end.kind === 'not_begun') void host.faults.guard(() => cancelStep(host, call, before));
     else if (end.kind === 'retry') void host.faults.guard(() => retryStep(host, call, attempt, end.delayMs));
   }).start();

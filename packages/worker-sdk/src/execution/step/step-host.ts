@@ -7,6 +7,7 @@ import type { Cancellation } from '../cancel/cancellation.js';
 import type { FailureLog } from '../order/failure-log.js';
 import type { StepRef } from '../order/program.js';
 import type { RecordingHost } from '../order/recording-host.js';
+import type { ResultTicket } from '../order/result-ticket.js';
 import type { PayloadLimit } from '../run/payload-limit.js';
 import type { Arrivals, OnArrival } from '../wait/arrivals.js';
 import type { NewWait, WaitEnd } from '../wait/waits.js';
@@ -75,8 +76,18 @@ export interface StepHost extends RecordingHost {
   readonly seq: number;
   /** Leases of the run were lost just before this one: a body may be what kills its workers. */
   readonly isSuspect: boolean;
+  /** No attempt begins; the run is given back when what is under way has ended. */
+  readonly isPaused: boolean;
   /** @param onResult not called once the execution has ended */
   runBody(body: StepBody, onResult: (result: BodyResult) => void): void;
+  /** A guess: nothing else is going on in the run, and its code returns after this result. */
+  foretellsEnd(stepId: string, ticket: ResultTicket): boolean;
+  /** The code has not returned after a result after which it was foretold to. */
+  hasNotEnded(stepId: string): void;
+  /** The code is given the result of a body that has ended at once; undefined: of something else. */
+  told(stepId: string | undefined): void;
+  /** The code has been given a result that will not be recorded: it goes no further, and the run is given back for a replay. */
+  rewind(): void;
   /** What has come from outside. */
   readonly arrivals: Arrivals;
   /**

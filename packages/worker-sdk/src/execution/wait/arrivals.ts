@@ -56,7 +56,7 @@ export class Arrivals {
     this.#host.delivery.recheck();
   }
 
-  /** The claim of a run that goes on without a replay has taken these: their place is the first one of the lease. */
+  /** The claim of a run that continues without a replay has taken these: their place is the first one of the lease. */
   given(arrivals: readonly Arrival[]): void {
     if (arrivals.length === 0) return;
     this.#host.delivery.reserve().readyAll(arrivals.map((arrival) => this.#deliveryOf(arrival, FIRST_PLACE)));

@@ -38,6 +38,11 @@ export class Suspension {
     this.#clock = clock;
   }
 
+  /** The run is neither suspended nor about to be. */
+  get isLive(): boolean {
+    return this.#state.kind === 'live';
+  }
+
   get isSuspended(): boolean {
     return this.#state.kind === 'suspended';
   }

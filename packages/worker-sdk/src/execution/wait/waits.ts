@@ -37,7 +37,7 @@ export class Waits {
 
   /**
    * @param onChange called after a wait began or ended
-   * @param onTimeout called when the timeout of a wait for an arrival has passed here: the wait goes on until the database says the same
+   * @param onTimeout called when the timeout of a wait for an arrival has passed here: the wait continues until the database says the same
    */
   constructor(onChange: () => void, onTimeout: (stepId: string) => void, clock: Clock = monotonicClock) {
     this.#onChange = onChange;

@@ -22,6 +22,7 @@ export const WORKER_WRITES = [
   'completeWorkflow',
   'failWorkflow',
   'confirmCancel',
+  'holdRun',
 ] as const satisfies readonly (keyof WorkerTransport)[];
 
 /** A call that writes something about a leased run. */
@@ -150,6 +151,7 @@ export function dropping(options: DroppingOptions): Connection {
           renewed: false,
           cancelRequested: false,
           hasArrivals: false,
+          paused: false,
         };
         return isOver[n] ? { ...dead, runId: lease.runId, leaseToken: lease.leaseToken } : (states.shift() as never);
       });

@@ -2,11 +2,11 @@
 // @generated from file perdure/v1/admin_service.proto (package perdure.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { WorkerInfo, WorkerStatus } from "./types_pb.js";
+import type { RunPause, WorkerInfo, WorkerStatus } from "./types_pb.js";
 import { file_perdure_v1_types } from "./types_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/admin_service.proto.
  */
 export const file_perdure_v1_admin_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch5wZXJkdXJlL3YxL2FkbWluX3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiOwoWQ3JlYXRlTmFtZXNwYWNlUmVxdWVzdBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJIhkKF0NyZWF0ZU5hbWVzcGFjZVJlc3BvbnNlIj4KFUxpc3ROYW1lc3BhY2VzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSLTAQoWTGlzdE5hbWVzcGFjZXNSZXNwb25zZRJACgpuYW1lc3BhY2VzGAEgAygLMiwucGVyZHVyZS52MS5MaXN0TmFtZXNwYWNlc1Jlc3BvbnNlLk5hbWVzcGFjZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkaXgoJTmFtZXNwYWNlEgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSLgoKY3JlYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAijgEKEkxpc3RXb3JrZXJzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKdGFza19xdWV1ZRgCIAEoCRIqCghzdGF0dXNlcxgDIAMoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJIlcKE0xpc3RXb3JrZXJzUmVzcG9uc2USJwoHd29ya2VycxgBIAMoCzIWLnBlcmR1cmUudjEuV29ya2VySW5mbxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOAoQR2V0V29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIjsKEUdldFdvcmtlclJlc3BvbnNlEiYKBndvcmtlchgBIAEoCzIWLnBlcmR1cmUudjEuV29ya2VySW5mbyIqChVMaXN0VGFza1F1ZXVlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJIqACChZMaXN0VGFza1F1ZXVlc1Jlc3BvbnNlEkEKC3Rhc2tfcXVldWVzGAEgAygLMiwucGVyZHVyZS52MS5MaXN0VGFza1F1ZXVlc1Jlc3BvbnNlLlRhc2tRdWV1ZRrCAQoJVGFza1F1ZXVlEgwKBG5hbWUYASABKAkSDwoHcGVuZGluZxgCIAEoAxIPCgdydW5uaW5nGAMgASgDEhAKCHNsZWVwaW5nGAQgASgDEjUKEm9sZGVzdF9wZW5kaW5nX2FnZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg53b3JrZXJzX29ubGluZRgGIAEoBRINCgVzbG90cxgHIAEoBRIVCg13YWl0aW5nX3BvbGxzGAggASgFIhYKFEdldFNlcnZlckluZm9SZXF1ZXN0IvQCChVHZXRTZXJ2ZXJJbmZvUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIRCglzZXJ2ZXJfaWQYAiABKAkSLgoKc3RhcnRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQZGF0YWJhc2VfdmVyc2lvbhgEIAEoCRIWCg5zY2hlbWFfdmVyc2lvbhgFIAEoBRInCgNub3cYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKEW1heF9wYXlsb2FkX2J5dGVzGAcgASgFEg8KB2R1cmFibGUYCCABKAgSDwoHc2VydmVycxgJIAEoBRInCgdyZWFwZXJzGAogAygLMhYucGVyZHVyZS52MS5SZWFwZXJJbmZvEhUKDXdhaXRpbmdfcG9sbHMYCyABKAUSGQoRbGlzdGVuaW5nX3dvcmtlcnMYDCABKAUSFAoMYXdhaXRlZF9ydW5zGA0gASgFIpMBCgpSZWFwZXJJbmZvEhEKCXJlYXBlcl9pZBgBIAEoCRIQCghpZGVudGl0eRgCIAEoCRIuCgpzdGFydGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxsYXN0X3NlZW5fYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk8KD0RpYWdub3NlUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSKQoGcmVjZW50GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIvIEChBEaWFnbm9zZVJlc3BvbnNlEhgKEG92ZXJkdWVfc2xlZXBlcnMYASABKAMSMgoPbG9uZ2VzdF9vdmVyZHVlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhYKDmV4cGlyZWRfbGVhc2VzGAMgASgDEjIKD2xvbmdlc3RfZXhwaXJlZBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIaChJydW5zX2xvc2luZ19sZWFzZXMYBSABKAMSGAoQbW9zdF9sb3N0X2xlYXNlcxgGIAEoBRJGCg53aXRob3V0X3dvcmtlchgHIAMoCzIuLnBlcmR1cmUudjEuRGlhZ25vc2VSZXNwb25zZS5SdW5zV2l0aG91dFdvcmtlchI3CgZmYWlsZWQYCCADKAsyJy5wZXJkdXJlLnYxLkRpYWdub3NlUmVzcG9uc2UuRmFpbGVkUnVucxqTAQoRUnVuc1dpdGhvdXRXb3JrZXISEgoKdGFza19xdWV1ZRgBIAEoCRIVCg13b3JrZmxvd190eXBlGAIgASgJEgwKBHJ1bnMYAyABKAMSLQoKb2xkZXN0X2FnZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg53b3JrZXJzX29ubGluZRgFIAEoBRp3CgpGYWlsZWRSdW5zEhUKDXdvcmtmbG93X3R5cGUYASABKAkSDAoEcnVucxgCIAEoAxIVCg1uZXdlc3RfcnVuX2lkGAMgASgJEi0KCW5ld2VzdF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAy0wQKDEFkbWluU2VydmljZRJaCg9DcmVhdGVOYW1lc3BhY2USIi5wZXJkdXJlLnYxLkNyZWF0ZU5hbWVzcGFjZVJlcXVlc3QaIy5wZXJkdXJlLnYxLkNyZWF0ZU5hbWVzcGFjZVJlc3BvbnNlElcKDkxpc3ROYW1lc3BhY2VzEiEucGVyZHVyZS52MS5MaXN0TmFtZXNwYWNlc1JlcXVlc3QaIi5wZXJkdXJlLnYxLkxpc3ROYW1lc3BhY2VzUmVzcG9uc2USTgoLTGlzdFdvcmtlcnMSHi5wZXJkdXJlLnYxLkxpc3RXb3JrZXJzUmVxdWVzdBofLnBlcmR1cmUudjEuTGlzdFdvcmtlcnNSZXNwb25zZRJICglHZXRXb3JrZXISHC5wZXJkdXJlLnYxLkdldFdvcmtlclJlcXVlc3QaHS5wZXJkdXJlLnYxLkdldFdvcmtlclJlc3BvbnNlElcKDkxpc3RUYXNrUXVldWVzEiEucGVyZHVyZS52MS5MaXN0VGFza1F1ZXVlc1JlcXVlc3QaIi5wZXJkdXJlLnYxLkxpc3RUYXNrUXVldWVzUmVzcG9uc2USVAoNR2V0U2VydmVySW5mbxIgLnBlcmR1cmUudjEuR2V0U2VydmVySW5mb1JlcXVlc3QaIS5wZXJkdXJlLnYxLkdldFNlcnZlckluZm9SZXNwb25zZRJFCghEaWFnbm9zZRIbLnBlcmR1cmUudjEuRGlhZ25vc2VSZXF1ZXN0GhwucGVyZHVyZS52MS5EaWFnbm9zZVJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
+  fileDesc("Ch5wZXJkdXJlL3YxL2FkbWluX3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEiOwoWQ3JlYXRlTmFtZXNwYWNlUmVxdWVzdBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJIhkKF0NyZWF0ZU5hbWVzcGFjZVJlc3BvbnNlIj4KFUxpc3ROYW1lc3BhY2VzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSLTAQoWTGlzdE5hbWVzcGFjZXNSZXNwb25zZRJACgpuYW1lc3BhY2VzGAEgAygLMiwucGVyZHVyZS52MS5MaXN0TmFtZXNwYWNlc1Jlc3BvbnNlLk5hbWVzcGFjZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkaXgoJTmFtZXNwYWNlEgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSLgoKY3JlYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAijgEKEkxpc3RXb3JrZXJzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKdGFza19xdWV1ZRgCIAEoCRIqCghzdGF0dXNlcxgDIAMoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJIlcKE0xpc3RXb3JrZXJzUmVzcG9uc2USJwoHd29ya2VycxgBIAMoCzIWLnBlcmR1cmUudjEuV29ya2VySW5mbxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOAoQR2V0V29ya2VyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEQoJd29ya2VyX2lkGAIgASgJIjsKEUdldFdvcmtlclJlc3BvbnNlEiYKBndvcmtlchgBIAEoCzIWLnBlcmR1cmUudjEuV29ya2VySW5mbyIqChVMaXN0VGFza1F1ZXVlc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJIqACChZMaXN0VGFza1F1ZXVlc1Jlc3BvbnNlEkEKC3Rhc2tfcXVldWVzGAEgAygLMiwucGVyZHVyZS52MS5MaXN0VGFza1F1ZXVlc1Jlc3BvbnNlLlRhc2tRdWV1ZRrCAQoJVGFza1F1ZXVlEgwKBG5hbWUYASABKAkSDwoHcGVuZGluZxgCIAEoAxIPCgdydW5uaW5nGAMgASgDEhAKCHNsZWVwaW5nGAQgASgDEjUKEm9sZGVzdF9wZW5kaW5nX2FnZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg53b3JrZXJzX29ubGluZRgGIAEoBRINCgVzbG90cxgHIAEoBRIVCg13YWl0aW5nX3BvbGxzGAggASgFIl0KFVBhdXNlVGFza1F1ZXVlUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKdGFza19xdWV1ZRgCIAEoCRIOCgZyZWFzb24YAyABKAkSDQoFYWN0b3IYBCABKAkiKAoWUGF1c2VUYXNrUXVldWVSZXNwb25zZRIOCgZwYXVzZWQYASABKAgiPwoWUmVzdW1lVGFza1F1ZXVlUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoKdGFza19xdWV1ZRgCIAEoCSIqChdSZXN1bWVUYXNrUXVldWVSZXNwb25zZRIPCgdyZXN1bWVkGAEgASgIImMKGFBhdXNlV29ya2Zsb3dUeXBlUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSFQoNd29ya2Zsb3dfdHlwZRgCIAEoCRIOCgZyZWFzb24YAyABKAkSDQoFYWN0b3IYBCABKAkiKwoZUGF1c2VXb3JrZmxvd1R5cGVSZXNwb25zZRIOCgZwYXVzZWQYASABKAgiRQoZUmVzdW1lV29ya2Zsb3dUeXBlUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSFQoNd29ya2Zsb3dfdHlwZRgCIAEoCSItChpSZXN1bWVXb3JrZmxvd1R5cGVSZXNwb25zZRIPCgdyZXN1bWVkGAEgASgIIiYKEUxpc3RQYXVzZXNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCSI/ChJMaXN0UGF1c2VzUmVzcG9uc2USKQoGcGF1c2VzGAEgAygLMhkucGVyZHVyZS52MS5EaXNwYXRjaFBhdXNlIpcBCg1EaXNwYXRjaFBhdXNlEiYKBGtpbmQYASABKA4yGC5wZXJkdXJlLnYxLkRpc3BhdGNoS2luZBIMCgRuYW1lGAIgASgJEi0KCXBhdXNlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGF1c2VkX2J5GAQgASgJEg4KBnJlYXNvbhgFIAEoCSIWChRHZXRTZXJ2ZXJJbmZvUmVxdWVzdCL0AgoVR2V0U2VydmVySW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSEQoJc2VydmVyX2lkGAIgASgJEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKEGRhdGFiYXNlX3ZlcnNpb24YBCABKAkSFgoOc2NoZW1hX3ZlcnNpb24YBSABKAUSJwoDbm93GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIZChFtYXhfcGF5bG9hZF9ieXRlcxgHIAEoBRIPCgdkdXJhYmxlGAggASgIEg8KB3NlcnZlcnMYCSABKAUSJwoHcmVhcGVycxgKIAMoCzIWLnBlcmR1cmUudjEuUmVhcGVySW5mbxIVCg13YWl0aW5nX3BvbGxzGAsgASgFEhkKEWxpc3RlbmluZ193b3JrZXJzGAwgASgFEhQKDGF3YWl0ZWRfcnVucxgNIAEoBSKTAQoKUmVhcGVySW5mbxIRCglyZWFwZXJfaWQYASABKAkSEAoIaWRlbnRpdHkYAiABKAkSLgoKc3RhcnRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF9zZWVuX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJPCg9EaWFnbm9zZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEikKBnJlY2VudBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLUBgoQRGlhZ25vc2VSZXNwb25zZRIYChBvdmVyZHVlX3NsZWVwZXJzGAEgASgDEjIKD2xvbmdlc3Rfb3ZlcmR1ZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg5leHBpcmVkX2xlYXNlcxgDIAEoAxIyCg9sb25nZXN0X2V4cGlyZWQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGgoScnVuc19sb3NpbmdfbGVhc2VzGAUgASgDEhgKEG1vc3RfbG9zdF9sZWFzZXMYBiABKAUSRgoOd2l0aG91dF93b3JrZXIYByADKAsyLi5wZXJkdXJlLnYxLkRpYWdub3NlUmVzcG9uc2UuUnVuc1dpdGhvdXRXb3JrZXISNwoGZmFpbGVkGAggAygLMicucGVyZHVyZS52MS5EaWFnbm9zZVJlc3BvbnNlLkZhaWxlZFJ1bnMSNwoGcGF1c2VkGBQgAygLMicucGVyZHVyZS52MS5EaWFnbm9zZVJlc3BvbnNlLlBhdXNlZFJ1bnMSKQoGcGF1c2VzGBUgAygLMhkucGVyZHVyZS52MS5EaXNwYXRjaFBhdXNlGpMBChFSdW5zV2l0aG91dFdvcmtlchISCgp0YXNrX3F1ZXVlGAEgASgJEhUKDXdvcmtmbG93X3R5cGUYAiABKAkSDAoEcnVucxgDIAEoAxItCgpvbGRlc3RfYWdlGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhYKDndvcmtlcnNfb25saW5lGAUgASgFGncKCkZhaWxlZFJ1bnMSFQoNd29ya2Zsb3dfdHlwZRgBIAEoCRIMCgRydW5zGAIgASgDEhUKDW5ld2VzdF9ydW5faWQYAyABKAkSLQoJbmV3ZXN0X2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBp8CgpQYXVzZWRSdW5zEhUKDXdvcmtmbG93X3R5cGUYASABKAkSDAoEaGVsZBgCIAEoCBIMCgRydW5zGAMgASgDEiQKBm5ld2VzdBgEIAEoCzIULnBlcmR1cmUudjEuUnVuUGF1c2USFQoNbmV3ZXN0X3J1bl9pZBgFIAEoCSpsCgxEaXNwYXRjaEtpbmQSHQoZRElTUEFUQ0hfS0lORF9VTlNQRUNJRklFRBAAEhwKGERJU1BBVENIX0tJTkRfVEFTS19RVUVVRRABEh8KG0RJU1BBVENIX0tJTkRfV09SS0ZMT1dfVFlQRRACMpwICgxBZG1pblNlcnZpY2USWgoPQ3JlYXRlTmFtZXNwYWNlEiIucGVyZHVyZS52MS5DcmVhdGVOYW1lc3BhY2VSZXF1ZXN0GiMucGVyZHVyZS52MS5DcmVhdGVOYW1lc3BhY2VSZXNwb25zZRJXCg5MaXN0TmFtZXNwYWNlcxIhLnBlcmR1cmUudjEuTGlzdE5hbWVzcGFjZXNSZXF1ZXN0GiIucGVyZHVyZS52MS5MaXN0TmFtZXNwYWNlc1Jlc3BvbnNlEk4KC0xpc3RXb3JrZXJzEh4ucGVyZHVyZS52MS5MaXN0V29ya2Vyc1JlcXVlc3QaHy5wZXJkdXJlLnYxLkxpc3RXb3JrZXJzUmVzcG9uc2USSAoJR2V0V29ya2VyEhwucGVyZHVyZS52MS5HZXRXb3JrZXJSZXF1ZXN0Gh0ucGVyZHVyZS52MS5HZXRXb3JrZXJSZXNwb25zZRJXCg5MaXN0VGFza1F1ZXVlcxIhLnBlcmR1cmUudjEuTGlzdFRhc2tRdWV1ZXNSZXF1ZXN0GiIucGVyZHVyZS52MS5MaXN0VGFza1F1ZXVlc1Jlc3BvbnNlElcKDlBhdXNlVGFza1F1ZXVlEiEucGVyZHVyZS52MS5QYXVzZVRhc2tRdWV1ZVJlcXVlc3QaIi5wZXJkdXJlLnYxLlBhdXNlVGFza1F1ZXVlUmVzcG9uc2USWgoPUmVzdW1lVGFza1F1ZXVlEiIucGVyZHVyZS52MS5SZXN1bWVUYXNrUXVldWVSZXF1ZXN0GiMucGVyZHVyZS52MS5SZXN1bWVUYXNrUXVldWVSZXNwb25zZRJgChFQYXVzZVdvcmtmbG93VHlwZRIkLnBlcmR1cmUudjEuUGF1c2VXb3JrZmxvd1R5cGVSZXF1ZXN0GiUucGVyZHVyZS52MS5QYXVzZVdvcmtmbG93VHlwZVJlc3BvbnNlEmMKElJlc3VtZVdvcmtmbG93VHlwZRIlLnBlcmR1cmUudjEuUmVzdW1lV29ya2Zsb3dUeXBlUmVxdWVzdBomLnBlcmR1cmUudjEuUmVzdW1lV29ya2Zsb3dUeXBlUmVzcG9uc2USSwoKTGlzdFBhdXNlcxIdLnBlcmR1cmUudjEuTGlzdFBhdXNlc1JlcXVlc3QaHi5wZXJkdXJlLnYxLkxpc3RQYXVzZXNSZXNwb25zZRJUCg1HZXRTZXJ2ZXJJbmZvEiAucGVyZHVyZS52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBohLnBlcmR1cmUudjEuR2V0U2VydmVySW5mb1Jlc3BvbnNlEkUKCERpYWdub3NlEhsucGVyZHVyZS52MS5EaWFnbm9zZVJlcXVlc3QaHC5wZXJkdXJlLnYxLkRpYWdub3NlUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_types]);
 
 /**
  * @generated from message perdure.v1.CreateNamespaceRequest
@@ -371,6 +371,301 @@ export const ListTaskQueuesResponse_TaskQueueSchema: GenMessage<ListTaskQueuesRe
   messageDesc(file_perdure_v1_admin_service, 9, 0);
 
 /**
+ * @generated from message perdure.v1.PauseTaskQueueRequest
+ */
+export type PauseTaskQueueRequest = Message<"perdure.v1.PauseTaskQueueRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * The queue; it needs no runs and no workers. At most 255 bytes.
+   *
+   * @generated from field: string task_queue = 2;
+   */
+  taskQueue: string;
+
+  /**
+   * Recorded for people; at most 1,024 bytes.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * Who pauses it, for people; at most 255 bytes; may be empty.
+   *
+   * @generated from field: string actor = 4;
+   */
+  actor: string;
+};
+
+/**
+ * Describes the message perdure.v1.PauseTaskQueueRequest.
+ * Use `create(PauseTaskQueueRequestSchema)` to create a new message.
+ */
+export const PauseTaskQueueRequestSchema: GenMessage<PauseTaskQueueRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 10);
+
+/**
+ * @generated from message perdure.v1.PauseTaskQueueResponse
+ */
+export type PauseTaskQueueResponse = Message<"perdure.v1.PauseTaskQueueResponse"> & {
+  /**
+   * False when it was paused before.
+   *
+   * @generated from field: bool paused = 1;
+   */
+  paused: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.PauseTaskQueueResponse.
+ * Use `create(PauseTaskQueueResponseSchema)` to create a new message.
+ */
+export const PauseTaskQueueResponseSchema: GenMessage<PauseTaskQueueResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 11);
+
+/**
+ * @generated from message perdure.v1.ResumeTaskQueueRequest
+ */
+export type ResumeTaskQueueRequest = Message<"perdure.v1.ResumeTaskQueueRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * The queue; at most 255 bytes.
+   *
+   * @generated from field: string task_queue = 2;
+   */
+  taskQueue: string;
+};
+
+/**
+ * Describes the message perdure.v1.ResumeTaskQueueRequest.
+ * Use `create(ResumeTaskQueueRequestSchema)` to create a new message.
+ */
+export const ResumeTaskQueueRequestSchema: GenMessage<ResumeTaskQueueRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 12);
+
+/**
+ * @generated from message perdure.v1.ResumeTaskQueueResponse
+ */
+export type ResumeTaskQueueResponse = Message<"perdure.v1.ResumeTaskQueueResponse"> & {
+  /**
+   * False when it was not paused.
+   *
+   * @generated from field: bool resumed = 1;
+   */
+  resumed: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.ResumeTaskQueueResponse.
+ * Use `create(ResumeTaskQueueResponseSchema)` to create a new message.
+ */
+export const ResumeTaskQueueResponseSchema: GenMessage<ResumeTaskQueueResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 13);
+
+/**
+ * @generated from message perdure.v1.PauseWorkflowTypeRequest
+ */
+export type PauseWorkflowTypeRequest = Message<"perdure.v1.PauseWorkflowTypeRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * The type; at most 255 bytes.
+   *
+   * @generated from field: string workflow_type = 2;
+   */
+  workflowType: string;
+
+  /**
+   * Recorded for people; at most 1,024 bytes.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * Who pauses it, for people; at most 255 bytes; may be empty.
+   *
+   * @generated from field: string actor = 4;
+   */
+  actor: string;
+};
+
+/**
+ * Describes the message perdure.v1.PauseWorkflowTypeRequest.
+ * Use `create(PauseWorkflowTypeRequestSchema)` to create a new message.
+ */
+export const PauseWorkflowTypeRequestSchema: GenMessage<PauseWorkflowTypeRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 14);
+
+/**
+ * @generated from message perdure.v1.PauseWorkflowTypeResponse
+ */
+export type PauseWorkflowTypeResponse = Message<"perdure.v1.PauseWorkflowTypeResponse"> & {
+  /**
+   * False when it was paused before.
+   *
+   * @generated from field: bool paused = 1;
+   */
+  paused: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.PauseWorkflowTypeResponse.
+ * Use `create(PauseWorkflowTypeResponseSchema)` to create a new message.
+ */
+export const PauseWorkflowTypeResponseSchema: GenMessage<PauseWorkflowTypeResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 15);
+
+/**
+ * @generated from message perdure.v1.ResumeWorkflowTypeRequest
+ */
+export type ResumeWorkflowTypeRequest = Message<"perdure.v1.ResumeWorkflowTypeRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * The type; at most 255 bytes.
+   *
+   * @generated from field: string workflow_type = 2;
+   */
+  workflowType: string;
+};
+
+/**
+ * Describes the message perdure.v1.ResumeWorkflowTypeRequest.
+ * Use `create(ResumeWorkflowTypeRequestSchema)` to create a new message.
+ */
+export const ResumeWorkflowTypeRequestSchema: GenMessage<ResumeWorkflowTypeRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 16);
+
+/**
+ * @generated from message perdure.v1.ResumeWorkflowTypeResponse
+ */
+export type ResumeWorkflowTypeResponse = Message<"perdure.v1.ResumeWorkflowTypeResponse"> & {
+  /**
+   * False when it was not paused.
+   *
+   * @generated from field: bool resumed = 1;
+   */
+  resumed: boolean;
+};
+
+/**
+ * Describes the message perdure.v1.ResumeWorkflowTypeResponse.
+ * Use `create(ResumeWorkflowTypeResponseSchema)` to create a new message.
+ */
+export const ResumeWorkflowTypeResponseSchema: GenMessage<ResumeWorkflowTypeResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 17);
+
+/**
+ * @generated from message perdure.v1.ListPausesRequest
+ */
+export type ListPausesRequest = Message<"perdure.v1.ListPausesRequest"> & {
+  /**
+   * Empty means `default`.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+};
+
+/**
+ * Describes the message perdure.v1.ListPausesRequest.
+ * Use `create(ListPausesRequestSchema)` to create a new message.
+ */
+export const ListPausesRequestSchema: GenMessage<ListPausesRequest> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 18);
+
+/**
+ * @generated from message perdure.v1.ListPausesResponse
+ */
+export type ListPausesResponse = Message<"perdure.v1.ListPausesResponse"> & {
+  /**
+   * Task queues first, by name; at most 10,000.
+   *
+   * @generated from field: repeated perdure.v1.DispatchPause pauses = 1;
+   */
+  pauses: DispatchPause[];
+};
+
+/**
+ * Describes the message perdure.v1.ListPausesResponse.
+ * Use `create(ListPausesResponseSchema)` to create a new message.
+ */
+export const ListPausesResponseSchema: GenMessage<ListPausesResponse> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 19);
+
+/**
+ * A task queue or a workflow type of which no run is claimed.
+ *
+ * @generated from message perdure.v1.DispatchPause
+ */
+export type DispatchPause = Message<"perdure.v1.DispatchPause"> & {
+  /**
+   * Whether it is a queue or a type.
+   *
+   * @generated from field: perdure.v1.DispatchKind kind = 1;
+   */
+  kind: DispatchKind;
+
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * When it was paused.
+   *
+   * @generated from field: google.protobuf.Timestamp paused_at = 3;
+   */
+  pausedAt?: Timestamp;
+
+  /**
+   * Who paused it, for people.
+   *
+   * @generated from field: string paused_by = 4;
+   */
+  pausedBy: string;
+
+  /**
+   * Why, for people; may be empty.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message perdure.v1.DispatchPause.
+ * Use `create(DispatchPauseSchema)` to create a new message.
+ */
+export const DispatchPauseSchema: GenMessage<DispatchPause> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 20);
+
+/**
  * @generated from message perdure.v1.GetServerInfoRequest
  */
 export type GetServerInfoRequest = Message<"perdure.v1.GetServerInfoRequest"> & {
@@ -381,7 +676,7 @@ export type GetServerInfoRequest = Message<"perdure.v1.GetServerInfoRequest"> & 
  * Use `create(GetServerInfoRequestSchema)` to create a new message.
  */
 export const GetServerInfoRequestSchema: GenMessage<GetServerInfoRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_admin_service, 10);
+  messageDesc(file_perdure_v1_admin_service, 21);
 
 /**
  * @generated from message perdure.v1.GetServerInfoResponse
@@ -485,7 +780,7 @@ export type GetServerInfoResponse = Message<"perdure.v1.GetServerInfoResponse"> 
  * Use `create(GetServerInfoResponseSchema)` to create a new message.
  */
 export const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_admin_service, 11);
+  messageDesc(file_perdure_v1_admin_service, 22);
 
 /**
  * A process that wakes sleeping runs and reclaims expired leases.
@@ -527,7 +822,7 @@ export type ReaperInfo = Message<"perdure.v1.ReaperInfo"> & {
  * Use `create(ReaperInfoSchema)` to create a new message.
  */
 export const ReaperInfoSchema: GenMessage<ReaperInfo> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_admin_service, 12);
+  messageDesc(file_perdure_v1_admin_service, 23);
 
 /**
  * @generated from message perdure.v1.DiagnoseRequest
@@ -553,7 +848,7 @@ export type DiagnoseRequest = Message<"perdure.v1.DiagnoseRequest"> & {
  * Use `create(DiagnoseRequestSchema)` to create a new message.
  */
 export const DiagnoseRequestSchema: GenMessage<DiagnoseRequest> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_admin_service, 13);
+  messageDesc(file_perdure_v1_admin_service, 24);
 
 /**
  * Facts, each empty or 0 when all is well. Counts stop at 100,000.
@@ -616,6 +911,20 @@ export type DiagnoseResponse = Message<"perdure.v1.DiagnoseResponse"> & {
    * @generated from field: repeated perdure.v1.DiagnoseResponse.FailedRuns failed = 8;
    */
   failed: DiagnoseResponse_FailedRuns[];
+
+  /**
+   * Among the newest 10,000 paused runs, the largest groups first; at most 100.
+   *
+   * @generated from field: repeated perdure.v1.DiagnoseResponse.PausedRuns paused = 20;
+   */
+  paused: DiagnoseResponse_PausedRuns[];
+
+  /**
+   * Task queues and workflow types that are paused.
+   *
+   * @generated from field: repeated perdure.v1.DispatchPause pauses = 21;
+   */
+  pauses: DispatchPause[];
 };
 
 /**
@@ -623,7 +932,7 @@ export type DiagnoseResponse = Message<"perdure.v1.DiagnoseResponse"> & {
  * Use `create(DiagnoseResponseSchema)` to create a new message.
  */
 export const DiagnoseResponseSchema: GenMessage<DiagnoseResponse> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_admin_service, 14);
+  messageDesc(file_perdure_v1_admin_service, 25);
 
 /**
  * Claimable runs of one queue and type that no worker online can execute.
@@ -672,7 +981,7 @@ export type DiagnoseResponse_RunsWithoutWorker = Message<"perdure.v1.DiagnoseRes
  * Use `create(DiagnoseResponse_RunsWithoutWorkerSchema)` to create a new message.
  */
 export const DiagnoseResponse_RunsWithoutWorkerSchema: GenMessage<DiagnoseResponse_RunsWithoutWorker> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_admin_service, 14, 0);
+  messageDesc(file_perdure_v1_admin_service, 25, 0);
 
 /**
  * Runs of one type that FAILED within `recent`.
@@ -714,7 +1023,90 @@ export type DiagnoseResponse_FailedRuns = Message<"perdure.v1.DiagnoseResponse.F
  * Use `create(DiagnoseResponse_FailedRunsSchema)` to create a new message.
  */
 export const DiagnoseResponse_FailedRunsSchema: GenMessage<DiagnoseResponse_FailedRuns> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_admin_service, 14, 1);
+  messageDesc(file_perdure_v1_admin_service, 25, 1);
+
+/**
+ * Paused runs of one type.
+ *
+ * @generated from message perdure.v1.DiagnoseResponse.PausedRuns
+ */
+export type DiagnoseResponse_PausedRuns = Message<"perdure.v1.DiagnoseResponse.PausedRuns"> & {
+  /**
+   * The workflow type of the runs.
+   *
+   * @generated from field: string workflow_type = 1;
+   */
+  workflowType: string;
+
+  /**
+   * True for runs that are held: their worker could not continue them.
+   *
+   * @generated from field: bool held = 2;
+   */
+  held: boolean;
+
+  /**
+   * Number of runs.
+   *
+   * @generated from field: int64 runs = 3;
+   */
+  runs: bigint;
+
+  /**
+   * Of the run that was paused last, with its pause.
+   *
+   * @generated from field: perdure.v1.RunPause newest = 4;
+   */
+  newest?: RunPause;
+
+  /**
+   * The run that was paused last.
+   *
+   * @generated from field: string newest_run_id = 5;
+   */
+  newestRunId: string;
+};
+
+/**
+ * Describes the message perdure.v1.DiagnoseResponse.PausedRuns.
+ * Use `create(DiagnoseResponse_PausedRunsSchema)` to create a new message.
+ */
+export const DiagnoseResponse_PausedRunsSchema: GenMessage<DiagnoseResponse_PausedRuns> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_admin_service, 25, 2);
+
+/**
+ * What is paused.
+ *
+ * @generated from enum perdure.v1.DispatchKind
+ */
+export enum DispatchKind {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: DISPATCH_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A task queue.
+   *
+   * @generated from enum value: DISPATCH_KIND_TASK_QUEUE = 1;
+   */
+  TASK_QUEUE = 1,
+
+  /**
+   * A workflow type, in all task queues.
+   *
+   * @generated from enum value: DISPATCH_KIND_WORKFLOW_TYPE = 2;
+   */
+  WORKFLOW_TYPE = 2,
+}
+
+/**
+ * Describes the enum perdure.v1.DispatchKind.
+ */
+export const DispatchKindSchema: GenEnum<DispatchKind> = /*@__PURE__*/
+  enumDesc(file_perdure_v1_admin_service, 0);
 
 /**
  * For operators: namespaces, workers, task queues, the server itself.
@@ -771,6 +1163,57 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListTaskQueuesRequestSchema;
     output: typeof ListTaskQueuesResponseSchema;
+  },
+  /**
+   * Pauses a task queue: after the answer no worker claims a run of it. Starts are accepted and wait; runs that are leased continue.
+   * Pausing a paused queue changes nothing.
+   *
+   * @generated from rpc perdure.v1.AdminService.PauseTaskQueue
+   */
+  pauseTaskQueue: {
+    methodKind: "unary";
+    input: typeof PauseTaskQueueRequestSchema;
+    output: typeof PauseTaskQueueResponseSchema;
+  },
+  /**
+   * Lets runs of a task queue be claimed again. Resuming a queue that is not paused changes nothing.
+   *
+   * @generated from rpc perdure.v1.AdminService.ResumeTaskQueue
+   */
+  resumeTaskQueue: {
+    methodKind: "unary";
+    input: typeof ResumeTaskQueueRequestSchema;
+    output: typeof ResumeTaskQueueResponseSchema;
+  },
+  /**
+   * Pauses a workflow type in all task queues, as PauseTaskQueue pauses a queue.
+   *
+   * @generated from rpc perdure.v1.AdminService.PauseWorkflowType
+   */
+  pauseWorkflowType: {
+    methodKind: "unary";
+    input: typeof PauseWorkflowTypeRequestSchema;
+    output: typeof PauseWorkflowTypeResponseSchema;
+  },
+  /**
+   * Lets runs of a workflow type be claimed again. Resuming a type that is not paused changes nothing.
+   *
+   * @generated from rpc perdure.v1.AdminService.ResumeWorkflowType
+   */
+  resumeWorkflowType: {
+    methodKind: "unary";
+    input: typeof ResumeWorkflowTypeRequestSchema;
+    output: typeof ResumeWorkflowTypeResponseSchema;
+  },
+  /**
+   * Lists the task queues and workflow types that are paused.
+   *
+   * @generated from rpc perdure.v1.AdminService.ListPauses
+   */
+  listPauses: {
+    methodKind: "unary";
+    input: typeof ListPausesRequestSchema;
+    output: typeof ListPausesResponseSchema;
   },
   /**
    * Returns the version, identity and limits of this server, and what else is alive on its database.
