@@ -49,9 +49,18 @@ export const many = workflow('many', async (ctx, _: undefined) => {
   return process.pid;
 });
 
+/** A step after each of two signals. */
+export const signalled = workflow('signalled', async (ctx, _: undefined) => {
+  for (let n = 0; n < 2; n++) {
+    await ctx.waitForSignal('go');
+    await ctx.step('s', () => note(`after ${n}`));
+  }
+  return process.pid;
+});
+
 const worker = new Worker({
   taskQueue: process.env.QUEUE ?? 'q',
-  workflows: [held, five, many],
+  workflows: [held, five, many, signalled],
   leaseDuration: '1s',
   concurrency: 50,
 });
