@@ -77,6 +77,7 @@ export type RunToExecute = Pick<
   | 'retries'
   | 'lostLeases'
   | 'cancelRequestedAt'
+  | 'compensation'
   | 'createdAt'
   | 'startedAt'
   | 'runDeadlineAt'

@@ -4,6 +4,7 @@ import type { Duration } from './duration.js';
 import type { EventDefinition } from './event.js';
 import type { RetryPolicy } from './retry.js';
 import type { RunInfo } from './run-info.js';
+import type { Saga } from './saga.js';
 import type { Signal } from './signal.js';
 import type { Update } from './update.js';
 
@@ -118,7 +119,7 @@ export interface HandleOptions<Received> {
  * What a workflow's function receives. Code between steps must be deterministic: given the same results, it calls the same
  * steps and sleeps in the same order. Take time, randomness and everything from outside from here.
  */
-export interface WorkflowContext {
+export interface WorkflowContext extends Saga {
   /** The run that is being executed. */
   readonly run: RunInfo;
   /**

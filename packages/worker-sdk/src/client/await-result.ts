@@ -1,4 +1,4 @@
-import { type AdminService, type AwaitRunResponse, durationOf, RunStatus, type WorkflowService } from '@perdure/proto';
+import { type AdminService, type AwaitRunResponse, durationOf, type Failure, RunStatus, type WorkflowService } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import {
@@ -10,6 +10,7 @@ import {
 import { errorOf } from '../errors/failure.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { ServiceClient } from '../rpc/service-client.js';
+import type { CompensationReport } from '../saga.js';
 import type { OutageReport } from './outage-report.js';
 import type { PayloadLimit } from './payload-limit.js';
 import type { ResultDeadline } from './result-deadline.js';
@@ -75,6 +76,19 @@ async function awaitOnce(
   }
 }
 
+function compensationOf(codec: Codec, { compensation }: Failure): CompensationReport | undefined {
+  if (compensation === undefined) return undefined;
+  const { compensated, failed } = compensation;
+  return {
+    status: failed.length === 0 ? 'COMPLETE' : 'PARTIAL',
+    compensated,
+    failed: failed.map(({ stepId, failure }) => ({
+      stepId,
+      error: failure === undefined ? new Error('The error was not recorded.') : errorOf(codec, failure),
+    })),
+  };
+}
+
 /** @throws the error that the run ended with */
 export function outputOf(end: ReportedEnd, workflowType: string | undefined, codec: Codec): unknown {
   const run = { runId: end.runId, workflowId: end.workflowId, workflowType };
@@ -88,6 +102,11 @@ export function outputOf(end: ReportedEnd, workflowType: string | undefined, cod
     default:
       throw end.failure === undefined
         ? new WorkflowFailedError(run, new Error(`It is ${RunStatus[end.status]}.`))
-        : new WorkflowFailedError(run, errorOf(codec, end.failure), end.failure.stepId);
+        : new WorkflowFailedError(
+            run,
+            errorOf(codec, end.failure),
+            end.failure.stepId,
+            compensationOf(codec, end.failure),
+          );
   }
 }

@@ -13,7 +13,14 @@ import {
   WorkflowRunSchema,
 } from '@perdure/proto';
 import type { MemoEntry, ReceivedUpdate, Run, RunEnd, StepAttempt, UpdateAnswer, WorkerWithRuns } from '@perdure/store';
-import { parentCloseNumber, runStatusNumber, stepKindNumber, stepStatusNumber, workerStatusNumber } from '../enums.js';
+import {
+  compensationNumber,
+  parentCloseNumber,
+  runStatusNumber,
+  stepKindNumber,
+  stepStatusNumber,
+  workerStatusNumber,
+} from '../enums.js';
 import { awaitsText } from './awaits.js';
 import { optionalFailure } from './failure.js';
 import { runPauseMessage } from './pauses.js';
@@ -73,6 +80,7 @@ export function runMessage(run: Run): WorkflowRun {
     ...optionalPayload('input', run.input),
     ...optionalPayload('output', run.output),
     ...optionalFailure(run.failure),
+    ...(run.compensation === null ? {} : { compensation: compensationNumber[run.compensation] }),
     ...(run.pause === null ? {} : { pause: runPauseMessage(run.pause) }),
     ...(run.parent === null
       ? {}
