@@ -122,10 +122,7 @@ async function showRuns(session: Session, options: ListOptions): Promise<void> {
 function compensationOf(text: string): Compensation {
   const compensation = Compensation[text.trim().toUpperCase() as keyof typeof Compensation];
   if (OFFERED_COMPENSATIONS.includes(compensation)) return compensation;
-  throw new CliError(
-    `Unknown compensation '${text}'; expected one of: ${COMPENSATION_NAMES.join(', ')}.`,
-    EXIT.usage,
-  );
+  throw new CliError(`Unknown compensation '${text}'; expected one of: ${COMPENSATION_NAMES.join(', ')}.`, EXIT.usage);
 }
 
 function statusOf(text: string): RunStatus {

@@ -1,4 +1,11 @@
-import { type AdminService, type AwaitRunResponse, durationOf, type Failure, RunStatus, type WorkflowService } from '@perdure/proto';
+import {
+  type AdminService,
+  type AwaitRunResponse,
+  durationOf,
+  type Failure,
+  RunStatus,
+  type WorkflowService,
+} from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import {
