@@ -30,6 +30,7 @@ export type {
   WorkflowContext,
 } from './context.js';
 export type { Duration } from './duration.js';
+export type { CompensationReport, FailedCompensation } from './errors/compensation-report.js';
 export {
   AwaitTimeoutError,
   CancelledError,
@@ -64,7 +65,7 @@ export {
   type ServiceClient,
 } from './rpc/connection.js';
 export { RpcError, type RpcErrorReason, type StatusName } from './rpc/rpc-error.js';
-export type { CompensationOptions, CompensationReport, FailedCompensation, Saga, SagaOptions } from './saga.js';
+export type { CompensationOptions, Saga, SagaOptions } from './saga.js';
 export { type Signal, signal } from './signal.js';
 export { type Update, type UpdateOptions, update } from './update.js';
 export { Worker } from './worker/worker.js';

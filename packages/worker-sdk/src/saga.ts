@@ -1,4 +1,4 @@
-import type { StepContext, StepOptions } from './context.js';
+import type { StepContext, StepOptions } from './step.js';
 
 /** How a compensation is executed; each option is optional. */
 export interface CompensationOptions extends Pick<StepOptions, 'timeout' | 'heartbeatTimeout'> {
@@ -42,20 +42,4 @@ export interface Saga {
    * @throws {CompensationError} with the error of `work` as `cause`, when a compensation has used up its tries
    */
   saga<T>(work: (saga: Saga) => PromiseLike<T> | T, options?: SagaOptions): Promise<T>;
-}
-
-/** What was undone when a run failed, and what could not be. */
-export interface CompensationReport {
-  /** PARTIAL: `failed` is not empty. */
-  readonly status: 'COMPLETE' | 'PARTIAL';
-  /** Ids of the steps that have undone something, in the order in which they completed; at most 1,000. */
-  readonly compensated: readonly string[];
-  /** What could not be undone, with the error of the last try; at most 100. */
-  readonly failed: readonly FailedCompensation[];
-}
-
-/** A compensation that has used up its tries. */
-export interface FailedCompensation {
-  readonly stepId: string;
-  readonly error: Error;
 }

@@ -8,6 +8,7 @@ import {
 } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
+import type { CompensationReport } from '../errors/compensation-report.js';
 import {
   AwaitTimeoutError,
   WorkflowCancelledError,
@@ -17,7 +18,6 @@ import {
 import { errorOf } from '../errors/failure.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { ServiceClient } from '../rpc/service-client.js';
-import type { CompensationReport } from '../saga.js';
 import type { OutageReport } from './outage-report.js';
 import type { PayloadLimit } from './payload-limit.js';
 import type { ResultDeadline } from './result-deadline.js';

@@ -1,5 +1,5 @@
 import type { Duration } from '../duration.js';
-import type { CompensationReport, FailedCompensation } from '../saga.js';
+import type { CompensationReport, FailedCompensation } from './compensation-report.js';
 import { authorsStack } from './stack.js';
 
 /** Throw it from a step or a workflow to fail without a retry, whatever the policy says. */

@@ -1,8 +1,8 @@
 import { durationOf, type LeasedRun, StepKind } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
+import type { FailedCompensation } from '../errors/compensation-report.js';
 import { compensationError } from '../errors/errors.js';
-import type { FailedCompensation } from '../saga.js';
 import { BodyReports } from './body/body-reports.js';
 import type { HeartbeatDetail, Heartbeats } from './body/heartbeats.js';
 import type { BodyResult, StepBody } from './body/step-body.js';

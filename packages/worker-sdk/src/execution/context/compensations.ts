@@ -1,8 +1,9 @@
 import { StepKind } from '@perdure/proto';
 import type { StepContext } from '../../context.js';
+import type { FailedCompensation } from '../../errors/compensation-report.js';
 import { compensationError } from '../../errors/errors.js';
 import { refuseUnknownKeys } from '../../options.js';
-import type { CompensationOptions, FailedCompensation, Saga, SagaOptions } from '../../saga.js';
+import type { CompensationOptions, Saga, SagaOptions } from '../../saga.js';
 import { checkId, shown } from '../../text.js';
 import { currentScope, runInScope } from '../body/scope.js';
 import { callStep } from '../step/step-call.js';

@@ -1,8 +1,8 @@
 import { create } from '@bufbuild/protobuf';
 import { type CompensationReport, CompensationReportSchema } from '@perdure/proto';
 import type { Codec } from '../../codec/codec.js';
+import type { FailedCompensation } from '../../errors/compensation-report.js';
 import { failureOf } from '../../errors/failure.js';
-import type { FailedCompensation } from '../../saga.js';
 import type { Compensations } from '../context/compensations.js';
 import type { LeasedCalls } from '../lease/leased-calls.js';
 
