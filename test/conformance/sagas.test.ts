@@ -363,6 +363,24 @@ describe('sagas', () => {
     expect(effects).toEqual(['undo stay', 'undo first', 'undo flight']);
   });
 
+  it('waits for the steps of a saga that has not ended, also when nothing is registered yet', async () => {
+    const effects: string[] = [];
+    const slow = gate();
+    const handle = await start(async (ctx) => {
+      const flight = ctx.saga(async (trip) => {
+        await ctx.step('flight', () => slow.opened);
+        trip.onCompensate('flight', () => void effects.push('undo flight'));
+      });
+      await Promise.all([flight, Promise.reject(new TerminalError('boom'))]);
+    });
+    await until('it is compensated', async () => (await describeRun(handle)).compensation === 'COMPENSATING');
+    slow.open();
+    await expect(handle.result({ timeout: '20s' })).rejects.toMatchObject({
+      compensation: { status: 'COMPLETE', compensated: ['compensate:flight'] },
+    });
+    expect(effects).toEqual(['undo flight']);
+  });
+
   it('an output that cannot be encoded is compensated too', async () => {
     const effects: string[] = [];
     await failureOf(async (ctx) => {

@@ -165,7 +165,8 @@ describe('sagas whose workers are lost', () => {
       fateOf: async () => (++writes === loss?.place ? loss.how : 'lives'),
       async endLeases(leases) {
         for (const { runId, leaseToken } of leases) {
-          await perdure.database.sql`update perdure.workflow_runs set lease_expires_at = perdure.clock() - interval '1 s'
+          await perdure.database
+            .sql`update perdure.workflow_runs set lease_expires_at = perdure.clock() - interval '1 s'
             where run_id = ${runId} and lease_token = ${leaseToken} and status = 'RUNNING'`;
         }
       },

@@ -419,7 +419,7 @@ export class RunExecution
       isCompensating: leased.compensating,
       lastCompensation: compensations?.lastSeq ?? 0,
     });
-    let failed: readonly FailedCompensation[] = [];
+    let failed: readonly FailedCompensation[] | undefined;
     if (compensations?.hasWork && (ending.kind === 'fail' || ending.kind === 'cancel')) {
       if (this.#suspension.isSuspended) this.forget();
       if (this.#hasEnded) return;

@@ -58,9 +58,9 @@ export class Compensations {
     return this.#lastSeq;
   }
 
-  /** Something is registered, here or in a saga that has not ended. */
+  /** Something is registered, or a saga has not ended, whose steps under way may lead to a registration. */
   get hasWork(): boolean {
-    return this.root.size > 0 || [...this.#open].some(({ size }) => size > 0);
+    return this.root.size > 0 || this.#open.size > 0;
   }
 
   /** Compensates everything, for a run whose code has ended. @returns what could not be */

@@ -37,16 +37,16 @@ export async function compensateRun(
   return compensations.undoAll(() => host.quiet());
 }
 
-/** For the failure of the run; undefined when nothing was to be compensated. The history has the errors with stacks and causes. */
+/** For the failure of the run; undefined when it was not compensated. The history has the errors with stacks and causes. */
 export function reportOf(
   codec: Codec,
   compensated: readonly string[],
-  failed: readonly FailedCompensation[],
+  failed: readonly FailedCompensation[] | undefined,
 ): CompensationReport | undefined {
-  if (compensated.length + failed.length === 0) return undefined;
+  if (compensated.length === 0 && failed === undefined) return undefined;
   return create(CompensationReportSchema, {
     compensated: compensated.slice(0, MAX_COMPENSATED),
-    failed: failed
+    failed: (failed ?? [])
       .slice(0, MAX_FAILED)
       .map(({ stepId, error }) => ({ stepId, failure: failureOf(codec, withoutStack(error)) })),
   });
