@@ -436,6 +436,15 @@ describe('sagas', () => {
     release.open();
   });
 
+  it('a run that was compensated is not retried: a retry would rely on what is undone', async () => {
+    const { handle } = await failureOf(async (ctx) => {
+      ctx.onCompensate('flight', () => undefined);
+      throw new TerminalError('boom');
+    });
+    await expect(handle.retry()).rejects.toMatchObject({ status: 'FAILED_PRECONDITION' });
+    expect(await describeRun(handle)).toMatchObject({ status: 'FAILED', compensation: 'COMPLETE' });
+  });
+
   it('refuses what it cannot use, naming it', async () => {
     const problems: string[] = [];
     const handle = await start(async (ctx) => {

@@ -7,6 +7,7 @@ import {
   cancelRuns,
   claimRuns,
   completeSteps,
+  continueRuns,
   type Database,
   deleteRuns,
   endRuns,
@@ -23,8 +24,10 @@ import {
   registerWorkers,
   releaseRuns,
   renewLeases,
+  restartRuns,
   resumeRuns,
   retryRunAttempts,
+  retryRuns,
   scheduleSleeps,
   sendUpdates,
   setRunStates,
@@ -42,7 +45,16 @@ import { startCommand } from '../support/store.js';
 const namespace = 'default';
 const failure = { type: 'Error', message: 'm', reason: 'APPLICATION' } as const;
 
-type State = 'PENDING' | 'RUNNING' | 'SLEEPING' | 'WOKEN' | 'COMPLETED' | 'FAILED' | 'CANCELLED' | 'TERMINATED';
+type State =
+  | 'PENDING'
+  | 'RUNNING'
+  | 'SLEEPING'
+  | 'WOKEN'
+  | 'COMPLETED'
+  | 'FAILED'
+  | 'CANCELLED'
+  | 'TERMINATED'
+  | 'CONTINUED';
 const STATES: readonly State[] = [
   'PENDING',
   'RUNNING',
@@ -52,6 +64,7 @@ const STATES: readonly State[] = [
   'FAILED',
   'CANCELLED',
   'TERMINATED',
+  'CONTINUED',
 ];
 
 /** A run that is paused: while its worker holds it (PAUSING), or suspended (PAUSED). */
@@ -97,6 +110,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   recordStep: {
@@ -124,6 +138,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   completeStep: {
@@ -137,6 +152,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   failStep: {
@@ -151,6 +167,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   scheduleSleep: {
@@ -167,6 +184,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   settleStep: {
@@ -183,6 +201,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   beginCompensation: {
@@ -196,6 +215,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   observeCancel: {
@@ -209,6 +229,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   startChild: {
@@ -245,6 +266,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   suspendRun: {
@@ -259,6 +281,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   completeRun: {
@@ -272,6 +295,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   completeRunWithStep: {
@@ -302,6 +326,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   failRun: {
@@ -315,6 +340,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'already_ended',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   confirmCancel: {
@@ -328,6 +354,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'already_ended',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   retryRunAttempt: {
@@ -341,6 +368,33 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
+    },
+  },
+  continueRun: {
+    run: (db, lease) =>
+      continueRuns(db, [
+        {
+          ...lease,
+          input: null,
+          taskQueue: 'elsewhere',
+          priority: null,
+          startDelayMs: 0,
+          runTimeoutMs: null,
+          executionTimeoutMs: null,
+          hasOpenSteps: true,
+        },
+      ]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'continued',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+      CONTINUED: 'already_continued',
     },
   },
   releaseRun: {
@@ -354,6 +408,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   renewLease: {
@@ -367,6 +422,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   cancelRun: {
@@ -380,6 +436,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'wrong_state',
       CANCELLED: 'already_requested',
       TERMINATED: 'wrong_state',
+      CONTINUED: 'wrong_state',
     },
   },
   terminateRun: {
@@ -393,6 +450,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'wrong_state',
       CANCELLED: 'wrong_state',
       TERMINATED: 'already_terminated',
+      CONTINUED: 'wrong_state',
     },
   },
   awaitStep: {
@@ -419,6 +477,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   pauseRun: {
@@ -432,6 +491,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'run_closed',
       CANCELLED: 'run_closed',
       TERMINATED: 'run_closed',
+      CONTINUED: 'run_closed',
     },
   },
   resumeRun: {
@@ -445,6 +505,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'run_closed',
       CANCELLED: 'run_closed',
       TERMINATED: 'run_closed',
+      CONTINUED: 'run_closed',
     },
   },
   holdRun: {
@@ -458,6 +519,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   answerUpdate: {
@@ -471,6 +533,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   setRunState: {
@@ -484,6 +547,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   sendUpdate: {
@@ -500,6 +564,37 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'run_closed',
       CANCELLED: 'run_closed',
       TERMINATED: 'run_closed',
+      CONTINUED: 'run_closed',
+    },
+  },
+  retryRun: {
+    run: (db, { namespace: of, runId }) =>
+      retryRuns(db, [{ namespace: of, runId, actor: 'a', reason: 'r', requestId: null }]),
+    expected: {
+      PENDING: 'wrong_state',
+      RUNNING: 'wrong_state',
+      SLEEPING: 'wrong_state',
+      WOKEN: 'wrong_state',
+      COMPLETED: 'wrong_state',
+      FAILED: 'retried',
+      CANCELLED: 'retried',
+      TERMINATED: 'retried',
+      CONTINUED: 'wrong_state',
+    },
+  },
+  restartRun: {
+    run: (db, { namespace: of, runId }) =>
+      restartRuns(db, [{ namespace: of, runId, actor: 'a', reason: 'r', requestId: null, workflowId: null }]),
+    expected: {
+      PENDING: 'workflow_id_taken',
+      RUNNING: 'workflow_id_taken',
+      SLEEPING: 'workflow_id_taken',
+      WOKEN: 'workflow_id_taken',
+      COMPLETED: 'restarted',
+      FAILED: 'restarted',
+      CANCELLED: 'restarted',
+      TERMINATED: 'restarted',
+      CONTINUED: 'restarted',
     },
   },
   deleteRun: {
@@ -513,6 +608,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'deleted',
       CANCELLED: 'deleted',
       TERMINATED: 'deleted',
+      CONTINUED: 'deleted',
     },
   },
 };
@@ -533,6 +629,8 @@ const CHANGES = new Set([
   'requested',
   'terminated',
   'deleted',
+  'retried',
+  'continued',
   'resumed',
   'held',
   'waiting',
@@ -623,6 +721,15 @@ describe('state × command', () => {
         break;
       case 'TERMINATED':
         await terminateRuns(db, [{ namespace, runId, reason: '' }]);
+        break;
+      case 'CONTINUED': {
+        const successor = { input: null, taskQueue: 'elsewhere', priority: null, startDelayMs: 0 };
+        const limits = { runTimeoutMs: null, executionTimeoutMs: null, hasOpenSteps: true };
+        const [continued] = await continueRuns(db, [{ ...lease, ...successor, ...limits }]);
+        // So that its workflow id is free.
+        if (continued?.kind === 'continued')
+          await terminateRuns(db, [{ namespace, runId: continued.nextRunId, reason: '' }]);
+      }
     }
     return lease;
   };
@@ -669,7 +776,17 @@ describe('state × command', () => {
       const before = await snapshot(lease.runId);
       const [missing] = await run(db, { ...lease, runId: uuid() });
       expect(missing?.kind).toBe('run_not_found');
-      if (!['cancelRun', 'terminateRun', 'deleteRun', 'sendUpdate', 'pauseRun', 'resumeRun'].includes(name)) {
+      const unfenced = [
+        'cancelRun',
+        'terminateRun',
+        'deleteRun',
+        'retryRun',
+        'restartRun',
+        'sendUpdate',
+        'pauseRun',
+        'resumeRun',
+      ];
+      if (!unfenced.includes(name)) {
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken - 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken + 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, namespace: 'other' }))[0]?.kind).toBe('run_not_found');
@@ -709,11 +826,12 @@ describe('state × command', () => {
     ]);
   });
 
-  it('terminal states never change again until the run is deleted', async () => {
+  it('terminal states never change again until the run is deleted or retried', async () => {
     for (const state of ['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'] as const satisfies readonly RunStatus[]) {
       const lease = await inState(state);
       const before = await snapshot(lease.runId);
-      for (const [name, { run }] of Object.entries(COMMANDS)) if (name !== 'deleteRun') await run(db, lease);
+      for (const [name, { run }] of Object.entries(COMMANDS))
+        if (!['deleteRun', 'retryRun'].includes(name)) await run(db, lease);
       expect(await snapshot(lease.runId)).toBe(before);
       const [found] = await findRuns(db, [{ namespace, runId: lease.runId, workflowId: null }]);
       expect(found).toMatchObject({ status: state });

@@ -37,6 +37,10 @@ const run = (fields: Partial<Run>): Run => ({
   failure: null,
   compensation: null,
   parent: null,
+  origin: null,
+  firstRunId: null,
+  nextRunId: null,
+  retriedAt: null,
   pause: null,
   ...fields,
 });
@@ -90,6 +94,7 @@ const facts = (fields: Partial<RunFacts> = {}): RunFacts => ({
   lastStepEndedAt: null,
   failedSteps: [],
   reapersAlive: 1,
+  actions: [],
   ...fields,
 });
 const failure = (fields: Partial<Failure> = {}): Failure => ({

@@ -1,5 +1,5 @@
 import { toJson } from '@bufbuild/protobuf';
-import { Compensation, ParentClose, RunStatus, type WorkflowRun, WorkflowRunSchema } from '@perdure/proto';
+import { Compensation, ParentClose, RunOrigin, RunStatus, type WorkflowRun, WorkflowRunSchema } from '@perdure/proto';
 import { failureChain, failureJson, failureText } from './failures.js';
 import { pauseFields } from './pause-view.js';
 import { payloadJson, payloadText } from './payloads.js';
@@ -16,6 +16,7 @@ export function runJson(run: WorkflowRun): unknown {
     status: RunStatus[run.status],
     compensation: Compensation[run.compensation],
     parentClose: ParentClose[run.parentClose],
+    origin: RunOrigin[run.origin],
     ...(run.input === undefined ? {} : { input: payloadJson(run.input) }),
     ...(run.output === undefined ? {} : { output: payloadJson(run.output) }),
     ...(run.failure === undefined ? {} : { failure: failureJson(run.failure) }),
@@ -68,8 +69,12 @@ export function runFields(run: WorkflowRun): [string, string | undefined][] {
     ['compensation', compensationText(run.compensation)],
     ['attempt', run.attempt > 1 ? attemptsText(run) : undefined],
     ['parent', run.parentRunId === '' ? undefined : `${run.parentRunId}, step '${safe(run.parentStepId)}'`],
+    ['origin', originText(run)],
+    ['first of chain', run.firstRunId || undefined],
+    ['continued as', run.nextRunId || undefined],
     ['priority', run.priority === 0 ? undefined : String(run.priority)],
     ['created', timeText(run.createdAt)],
+    ['retried', timeText(run.retriedAt)],
     ['started', timeText(run.startedAt)],
     ['wakes', timeText(run.wakeAt)],
     ['run timeout', timeText(run.runDeadlineAt)],
@@ -89,8 +94,23 @@ export function payloadFields(run: WorkflowRun, fullStack: boolean): [string, st
   ];
 }
 
+function originText({ origin, originRunId, originStepId }: WorkflowRun): string | undefined {
+  switch (origin) {
+    case RunOrigin.RESTART:
+      return `restart of ${originRunId}`;
+    case RunOrigin.FORK:
+      return `fork of ${originRunId} from step '${safe(originStepId)}'`;
+    case RunOrigin.CONTINUE:
+      return `continues ${originRunId}`;
+    default:
+      return undefined;
+  }
+}
+
 /** `4: 2 retries of the run, 1 lost lease`; the number rises with both. */
-export function attemptsText({ attempt, retries }: WorkflowRun): string {
+export function attemptsText({ attempt, retries, retriedAt }: WorkflowRun): string {
+  // What came before a retry by hand is not counted any more.
+  if (retriedAt !== undefined) return String(attempt);
   const lost = attempt - 1 - retries;
   const parts = [
     ...(retries === 1 ? ['1 retry of the run'] : retries > 1 ? [`${retries} retries of the run`] : []),

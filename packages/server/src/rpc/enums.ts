@@ -6,6 +6,8 @@ import {
   FailureReason as FailureReasonNumber,
   ParentClose as ParentCloseNumber,
   WorkflowIdReusePolicy as ReusePolicyNumber,
+  RunActionKind as RunActionKindNumber,
+  RunOrigin as RunOriginNumber,
   RunStatus as RunStatusNumber,
   StepKind as StepKindNumber,
   StepStatus as StepStatusNumber,
@@ -16,6 +18,8 @@ import type {
   DispatchKind,
   FailureReason,
   ParentClose,
+  RunActionKind,
+  RunOrigin,
   RunStatus,
   StepKind,
   StepStatus,
@@ -53,6 +57,10 @@ export const compensations = names<Compensation>(CompensationNumber);
 export const compensationNumber: Readonly<Record<Compensation, CompensationNumber>> = numbers(compensations);
 export const parentCloses = names<ParentClose>(ParentCloseNumber);
 export const parentCloseNumber: Readonly<Record<ParentClose, ParentCloseNumber>> = numbers(parentCloses);
+const runOrigins = names<RunOrigin>(RunOriginNumber);
+export const runOriginNumber: Readonly<Record<RunOrigin, RunOriginNumber>> = numbers(runOrigins);
+const runActionKinds = names<RunActionKind>(RunActionKindNumber);
+export const runActionKindNumber: Readonly<Record<RunActionKind, RunActionKindNumber>> = numbers(runActionKinds);
 export const dispatchKindNumber: Readonly<Record<DispatchKind, DispatchKindNumber>> = numbers(
   names<DispatchKind>(DispatchKindNumber),
 );

@@ -9,6 +9,8 @@ import {
 } from '@perdure/proto';
 import {
   type BeginCompensationOutcome,
+  type ContinueRun,
+  type ContinueRunOutcome,
   type EndRun,
   type EndRunOutcome,
   type EndRunWithStep,
@@ -51,6 +53,7 @@ export function leasedRuns(
   | 'completeWorkflow'
   | 'failWorkflow'
   | 'confirmCancel'
+  | 'continueWorkflow'
   | 'releaseRun'
   | 'holdRun'
 > {
@@ -94,6 +97,7 @@ export function leasedRuns(
       refuseIfFenced(failing.command, await commands.retryRunAttempt(failing.command));
       return { status: RunStatus.SLEEPING };
     },
+    continueWorkflow: answering(context, decoders.decodeContinueWorkflow, commands.continueRun, runContinued),
     confirmCancel: answering(context, decoders.decodeConfirmCancel, commands.endRun, runEnded),
     releaseRun: answering(context, decoders.decodeReleaseRun, commands.releaseRun, runReleased),
     holdRun: answering(context, decoders.decodeHoldRun, commands.holdRun, runHeld),
@@ -129,6 +133,16 @@ function cancelObserved(command: ObserveCancel, outcome: ObserveCancelOutcome): 
 function compensationBegun(lease: LeaseRef, outcome: BeginCompensationOutcome): typeof ACKNOWLEDGED {
   refuseIfFenced(lease, outcome);
   return ACKNOWLEDGED;
+}
+
+function runContinued(command: ContinueRun, outcome: ContinueRunOutcome): { readonly nextRunId: string } {
+  switch (outcome.kind) {
+    case 'continued':
+    case 'already_continued':
+      return { nextRunId: outcome.nextRunId };
+    default:
+      throw fenceRefused(command, outcome);
+  }
 }
 
 function runReleased(command: ReleaseRun, outcome: ReleaseRunOutcome): typeof ACKNOWLEDGED {

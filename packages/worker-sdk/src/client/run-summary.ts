@@ -9,7 +9,9 @@ import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import { errorOf } from '../errors/failure.js';
 
-/** A run's status. Open: PENDING, RUNNING, SLEEPING, WAITING, PAUSED. Ended: COMPLETED, FAILED, CANCELLED, TERMINATED. */
+/**
+ * A run's status. Open: PENDING, RUNNING, SLEEPING, WAITING, PAUSED. Ended: COMPLETED, FAILED, CANCELLED, TERMINATED, CONTINUED.
+ */
 export type RunStatus = Exclude<keyof typeof RunStatusNumber, 'UNSPECIFIED'>;
 
 /** Whether what a run has done is being undone, or was. */

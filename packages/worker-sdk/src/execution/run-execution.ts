@@ -26,6 +26,7 @@ import { FailureLog } from './order/failure-log.js';
 import { isFinal, loadMemo } from './order/memo.js';
 import { Program, type StepRef } from './order/program.js';
 import type { ResultTicket } from './order/result-ticket.js';
+import { LONG_HISTORY, reportLongHistory } from './report/long-history.js';
 import { RunState } from './report/run-state.js';
 import { Updates } from './report/updates.js';
 import { type FaultHost, Faults } from './run/faults.js';
@@ -99,7 +100,7 @@ export class RunExecution
     );
     this.arrivals = new Arrivals(this, this.#waits, leased.hasArrivals);
     this.#suspension = new Suspension(this, this.#waits, this.arrivals, clock);
-    this.#cancelRequest = new CancelRequest(this, this.#waits, leased.cancelObserved !== undefined);
+    this.#cancelRequest = new CancelRequest(this, this.#waits, leased.cancelObserved);
     this.#delivery = this.#deliver([]);
   }
 
@@ -236,7 +237,10 @@ export class RunExecution
     if (this.#suspension.isSuspended) this.forget();
     if (this.#hasEnded || this.#isRewinding) return undefined;
     const opened = this.#program.open(name, kind);
-    if (!('mismatch' in opened)) return this.#isDead(opened, kind) ? undefined : opened;
+    if (!('mismatch' in opened)) {
+      if (opened.seq === LONG_HISTORY && !this.replaying) reportLongHistory(this.facts);
+      return this.#isDead(opened, kind) ? undefined : opened;
+    }
     const { runId } = this.facts.run;
     this.faults.nonDeterministic(
       `${opened.mismatch} (run ${runId}). Rename the step, or run the code that began the run.`,
@@ -429,7 +433,7 @@ export class RunExecution
           kind: 'fail',
           error: compensationError(compensations.compensated.length + failed.length, failed, ending.error),
         };
-    } else if (leased.compensating && ending.kind === 'complete') {
+    } else if (leased.compensating && (ending.kind === 'complete' || ending.kind === 'continue')) {
       this.faults.nonDeterministic('The run is being compensated, but its code now returns.');
       return;
     }
@@ -445,6 +449,6 @@ export class RunExecution
       hasWaits: this.#waits.size > 0 || this.#isCompensating,
       compensation: reportOf(this.codec, compensations?.compensated ?? [], failed),
     });
-    this.end(how, ending.kind === 'complete' ? undefined : ending.error);
+    this.end(how, 'error' in ending ? ending.error : undefined);
   }
 }

@@ -42,6 +42,10 @@ export interface EndingFacts {
 
 /** What is to be recorded as the end of a run, or of its attempt. */
 export type Ending =
+  | {
+      readonly kind: 'continue';
+      readonly continuation: NonNullable<Extract<CodeOutcome, { ok: true }>['continuation']>;
+    }
   | { readonly kind: 'complete'; readonly output: ReturnType<typeof encodeValue> }
   | {
       readonly kind: 'retry';
@@ -54,6 +58,7 @@ export type Ending =
 /** How the run ends, as its code has ended. */
 export function endingOf(host: EndingHost, outcome: CodeOutcome, facts: EndingFacts): Ending {
   if (!outcome.ok) return failing(host, outcome.error, facts);
+  if (outcome.continuation !== undefined) return { kind: 'continue', continuation: outcome.continuation };
   try {
     const what = `The output of workflow '${facts.workflow.name}'`;
     const output = encodeValue(host.codec, outcome.value, what);
@@ -93,8 +98,13 @@ export async function endRun(host: EndingHost, ending: Ending, options: RecordOp
       else await endWith(host, last, end);
       return 'completed';
     }
+    case 'continue': {
+      const hasOpenSteps = options.hasWaits || host.work.count > 0;
+      await host.calls.call('continueWorkflow', { ...ending.continuation, hasOpenSteps });
+      return 'continued';
+    }
     case 'cancel':
-      await host.calls.call('confirmCancel', {});
+      await host.calls.call('confirmCancel', cutAtEnd(host, ending.error));
       return 'cancelled';
     case 'retry': {
       const { cut, delayMs } = ending;
@@ -106,7 +116,7 @@ export async function endRun(host: EndingHost, ending: Ending, options: RecordOp
     case 'fail': {
       const failure = runFailure(host, ending.error);
       if (options.compensation !== undefined) failure.compensation = options.compensation;
-      await host.calls.call('failWorkflow', { failure });
+      await host.calls.call('failWorkflow', { failure, ...cutAtEnd(host, ending.error) });
       return 'failed';
     }
   }
@@ -129,6 +139,12 @@ async function endWith(host: EndingHost, last: UnsentResult, end: RequestOf<'com
     throw new ExecutionEnded();
   }
   last.onRecordedWithEnd();
+}
+
+/** Recorded with the end, for a retry of the ended run. */
+function cutAtEnd({ failures }: EndingHost, error: unknown) {
+  const cut = failures.cutAtEnd(error);
+  return cut === undefined ? {} : { cut };
 }
 
 function isCancel(error: unknown): boolean {

@@ -19,6 +19,7 @@ export type LeasedMethod =
   | 'completeWorkflow'
   | 'failWorkflow'
   | 'confirmCancel'
+  | 'continueWorkflow'
   | 'releaseRun'
   | 'holdRun';
 type Fence = 'namespace' | 'runId' | 'leaseToken' | '$typeName' | '$unknown';
@@ -32,6 +33,7 @@ export const YIELDING: ReadonlySet<LeasedMethod> = new Set([
   'completeWorkflow',
   'failWorkflow',
   'confirmCancel',
+  'continueWorkflow',
   'releaseRun',
   'holdRun',
 ]);
