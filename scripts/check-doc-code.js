@@ -16,6 +16,7 @@ const PAGES = [
   'docs/events.md',
   'docs/promises.md',
   'docs/testing.md',
+  'docs/sagas.md',
   'docs/workflows.md',
   'docs/your-project.md',
   'packages/perdure/README.md',

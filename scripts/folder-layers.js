@@ -18,6 +18,8 @@ export const LAYERS = {
     'signal.ts',
     'update.ts',
     'child.ts',
+    'step.ts',
+    'saga.ts',
     'event.ts',
     'context.ts',
     'workflow.ts',

@@ -93,6 +93,7 @@ describe('leases', () => {
         status: StepStatus.FAILED,
         eventSeq: 1,
       }),
+    BeginCompensation: (run) => perdure.workers.beginCompensation(fenceOf(run)),
     ObserveCancel: (run) => perdure.workers.observeCancel({ ...fenceOf(run), eventSeq: 1 }),
     ScheduleSleep: (run) =>
       perdure.workers.scheduleSleep({ ...fenceOf(run), stepId: 'nap', seq: 9, when: { case: 'duration', value: {} } }),

@@ -76,6 +76,7 @@ describe('namespaces', () => {
       perdure.workers.completeStep({ ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1 }),
       perdure.workers.failStep({ ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1, failure: failure() }),
       perdure.workers.settleStep({ ...lease, stepId: 's', seq: 1, kind: 1, attemptNumber: 1, status: 3, eventSeq: 1 }),
+      perdure.workers.beginCompensation(lease),
       perdure.workers.observeCancel({ ...lease, eventSeq: 1 }),
       perdure.workers.answerUpdate({ ...lease, stepId: 's', answer: { case: 'completed', value: {} } }),
       perdure.workers.setRunState({ ...lease, seq: 1 }),

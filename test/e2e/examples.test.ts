@@ -33,6 +33,18 @@ it.concurrent('approval: decided by webhook, after a reminder and an escalation,
   expect(demo.output()).toContain('new chairs: paid, approved by director');
 }, 120_000);
 
+it.concurrent('trip saga: what was booked is cancelled, and what could not be is said', async ({ expect }) => {
+  const demo = startProcess('examples/trip-saga/dist/demo.js', []);
+  expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('each once')]);
+  const trips = demo.output().split('\n\n').slice(-6);
+  expect(trips[0]).toContain('have a good trip; booked: flight, hotel, car');
+  expect(trips[1]).toContain('compensation: COMPLETE; still booked: nothing');
+  expect(trips[2]).toContain('compensation: COMPLETE; still booked: nothing');
+  expect(trips[3]).toContain("not compensated: 'compensate:hotel' (the hotel desk does not answer)");
+  expect(trips[3]).toContain('compensation: PARTIAL; still booked: hotel');
+  expect(trips[4]).toContain('compensation: COMPLETE; still booked: nothing');
+}, 120_000);
+
 it.concurrent('support agent: another worker continues, and no decision that is recorded is asked of the model again', async ({
   expect,
 }) => {

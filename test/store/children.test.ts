@@ -139,6 +139,7 @@ describe('children', () => {
         build: null,
         parentRunId: parent.runId,
         held: false,
+        compensation: null,
         createdAfter: null,
         createdBefore: null,
       },

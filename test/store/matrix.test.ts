@@ -2,6 +2,7 @@
 import {
   answerUpdates,
   awaitSteps,
+  beginCompensations,
   beginSteps,
   cancelRuns,
   claimRuns,
@@ -194,6 +195,20 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
     expected: {
       PENDING: 'lease_lost',
       RUNNING: 'cancel_not_requested',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
+    },
+  },
+  beginCompensation: {
+    run: (db, lease) => beginCompensations(db, [lease]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'compensating',
       SLEEPING: 'lease_lost',
       WOKEN: 'lease_lost',
       COMPLETED: 'lease_lost',
@@ -598,6 +613,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
   },
 };
 const CHANGES = new Set([
+  'compensating',
   'begun',
   'recorded',
   'completed',

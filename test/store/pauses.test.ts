@@ -67,6 +67,7 @@ describe('pauses', () => {
       build: null,
       parentRunId: null,
       held: false,
+      compensation: null,
       createdAfter: null,
       createdBefore: null,
     };

@@ -35,6 +35,7 @@ const run = (fields: Partial<Run>): Run => ({
   updatedAt: inMs(-60_000),
   finishedAt: null,
   failure: null,
+  compensation: null,
   parent: null,
   origin: null,
   firstRunId: null,

@@ -78,6 +78,7 @@ export type RunToExecute = Pick<
   | 'retries'
   | 'lostLeases'
   | 'cancelRequestedAt'
+  | 'compensation'
   | 'createdAt'
   | 'startedAt'
   | 'runDeadlineAt'

@@ -99,6 +99,7 @@ export {
   type SettlePromiseOutcome,
   settlePromises,
 } from './transitions/promises/settle-promises.js';
+export { type BeginCompensationOutcome, beginCompensations } from './transitions/runs/begin-compensations.js';
 export { cancelRuns } from './transitions/runs/cancel-runs.js';
 export { claimRuns } from './transitions/runs/claim-runs.js';
 export { continueRuns } from './transitions/runs/continue-runs.js';

@@ -77,6 +77,10 @@ export const FAILURE_REASONS = [
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
 
+/** Whether what a run has done is being undone, or was. */
+export const COMPENSATIONS = ['COMPENSATING', 'COMPLETE', 'PARTIAL'] as const;
+export type Compensation = (typeof COMPENSATIONS)[number];
+
 /** Opaque bytes and the name of their codec. */
 export interface Payload {
   readonly data: Uint8Array;
@@ -135,8 +139,16 @@ export interface Failure {
   readonly stepId?: string;
   /** The child run that this failure is about. */
   readonly child?: { readonly runId: string; readonly workflowId: string; readonly workflowType: string };
+  /** What was compensated; in the failure of a run. */
+  readonly compensation?: CompensationReport;
   /** The whole failure, encrypted by the SDK; `data` is base64. */
   readonly sealed?: { readonly data: string; readonly encoding: string };
+}
+
+export interface CompensationReport {
+  /** Step ids. */
+  readonly compensated: readonly string[];
+  readonly failed: readonly { readonly stepId: string; readonly failure: Failure }[];
 }
 
 export interface Run {
@@ -173,6 +185,8 @@ export interface Run {
   readonly failure: Failure | null;
   /** The reason given with the latest release. */
   readonly lastReleaseReason: string | null;
+  /** Null: nothing of it has been compensated. */
+  readonly compensation: Compensation | null;
   /** Null: it was not started by a run. */
   readonly parent: Parent | null;
   /** Null: it is not paused, or has ended. */

@@ -9,7 +9,7 @@ export type { PromiseSettlement, PromiseState, PromiseSummary } from './client/p
 export type { PublishedEvent, PublishOptions } from './client/publish-event.js';
 export type { ResultOptions } from './client/result-deadline.js';
 export { RunHandle } from './client/run-handle.js';
-export type { RunPauseSummary, RunStatus, RunSummary } from './client/run-summary.js';
+export type { Compensation, RunPauseSummary, RunStatus, RunSummary } from './client/run-summary.js';
 export type { SignalOptions } from './client/send-signal.js';
 export type { SendUpdateOptions, UpdateArguments } from './client/send-update.js';
 export type { SignalWithStartOptions } from './client/signal-with-start.js';
@@ -32,6 +32,7 @@ export type {
   WorkflowContext,
 } from './context.js';
 export type { Duration } from './duration.js';
+export type { CompensationReport, FailedCompensation } from './errors/compensation-report.js';
 export {
   AwaitTimeoutError,
   CancelledError,
@@ -39,6 +40,7 @@ export {
   ChildFailedError,
   ChildNotStartedError,
   ChildTerminatedError,
+  CompensationError,
   HeartbeatTimeoutError,
   InvalidInputError,
   LeaseLostError,
@@ -65,6 +67,7 @@ export {
   type ServiceClient,
 } from './rpc/connection.js';
 export { RpcError, type RpcErrorReason, type StatusName } from './rpc/rpc-error.js';
+export type { CompensationOptions, Saga, SagaOptions } from './saga.js';
 export { type Signal, signal } from './signal.js';
 export { type Update, type UpdateOptions, update } from './update.js';
 export { Worker } from './worker/worker.js';

@@ -1,11 +1,11 @@
 /** Lists and counts of runs. */
 import type { Timestamp } from '@bufbuild/protobuf/wkt';
-import { RunStatus, type WorkflowRun } from '@perdure/proto';
+import { Compensation, RunStatus, type WorkflowRun } from '@perdure/proto';
 import type { Command } from 'commander';
 import { CliError, EXIT } from '../exit-codes.js';
 import { hint, isTable, type ListView, printList } from '../output/print.js';
 import { runListView } from '../output/run-view.js';
-import { OFFERED_STATUSES } from '../output/statuses.js';
+import { OFFERED_COMPENSATIONS, OFFERED_STATUSES } from '../output/statuses.js';
 import { type Session, withSession } from '../session.js';
 import { collect, countArgument, timeArgument } from './arguments.js';
 import { repeatedly, watchable } from './repeat.js';
@@ -16,6 +16,7 @@ interface FilterOptions {
   readonly since?: Timestamp;
   readonly until?: Timestamp;
   readonly parent?: string;
+  readonly compensation?: Compensation;
 }
 
 interface ListOptions extends FilterOptions {
@@ -28,6 +29,7 @@ interface ListOptions extends FilterOptions {
   readonly watch?: boolean;
 }
 
+const COMPENSATION_NAMES = OFFERED_COMPENSATIONS.map((state) => Compensation[state].toLowerCase());
 const STATUS_NAMES = OFFERED_STATUSES.map((status) => RunStatus[status].toLowerCase());
 
 export function addLists(run: Command): void {
@@ -76,15 +78,17 @@ function addFilters(command: Command): Command {
     .option('-t, --type <name>', 'workflow type')
     .option('-q, --task-queue <name>', 'task queue')
     .option('--since <time>', 'created at or after: a time, or 2h for two hours ago', timeArgument)
+    .option('--compensation <state>', `${COMPENSATION_NAMES.join(', ')}`, compensationOf)
     .option('--parent <run>', 'children of this run, by its run id')
     .option('--until <time>', 'created before: a time, or 2h for two hours ago', timeArgument);
 }
 
-function filterFields({ type, taskQueue, since, until, parent }: FilterOptions) {
+function filterFields({ type, taskQueue, since, until, parent, compensation }: FilterOptions) {
   return {
     workflowType: type ?? '',
     taskQueue: taskQueue ?? '',
     parentRunId: parent ?? '',
+    compensation: compensation ?? Compensation.UNSPECIFIED,
     ...(since === undefined ? {} : { createdAfter: since }),
     ...(until === undefined ? {} : { createdBefore: until }),
   };
@@ -113,6 +117,12 @@ async function showRuns(session: Session, options: ListOptions): Promise<void> {
   if (pageToken !== '') {
     hint(`The first ${runs.length}; there are more runs. All: --limit 0. Next page: --cursor ${pageToken}`);
   }
+}
+
+function compensationOf(text: string): Compensation {
+  const compensation = Compensation[text.trim().toUpperCase() as keyof typeof Compensation];
+  if (OFFERED_COMPENSATIONS.includes(compensation)) return compensation;
+  throw new CliError(`Unknown compensation '${text}'; expected one of: ${COMPENSATION_NAMES.join(', ')}.`, EXIT.usage);
 }
 
 function statusOf(text: string): RunStatus {

@@ -1,6 +1,6 @@
 /** Errors for people and for JSON. */
 import { toJson } from '@bufbuild/protobuf';
-import { type Failure, FailureReason, FailureSchema } from '@perdure/proto';
+import { type CompensationReport, type Failure, FailureReason, FailureSchema } from '@perdure/proto';
 import pc from 'picocolors';
 import { payloadJson, payloadText } from './payloads.js';
 import { cut, oneLine, safe } from './text.js';
@@ -38,7 +38,17 @@ export function failureText(failure: Failure | undefined, fullStack: boolean): s
   if (details !== undefined) lines.push(`details ${details}`);
   const cause = failureText(failure.cause, fullStack);
   if (cause !== undefined) lines.push(`caused by ${cause}`);
+  lines.push(...compensationLines(failure.compensation));
   return lines.join('\n');
+}
+
+function compensationLines(report: CompensationReport | undefined): string[] {
+  if (report === undefined) return [];
+  const { compensated, failed } = report;
+  return [
+    ...(compensated.length === 0 ? [] : [`compensated ${compensated.map(safe).join(', ')}`]),
+    ...failed.map(({ stepId, failure }) => pc.red(`not compensated ${safe(stepId)}: ${failureLine(failure)}`)),
+  ];
 }
 
 const MAX_FRAMES = 10;
@@ -60,6 +70,11 @@ export function failureJson(failure: Failure | undefined): unknown {
     ...(toJson(FailureSchema, failure, { alwaysEmitImplicit: true }) as object),
     reason: FailureReason[failure.reason],
     ...(failure.details === undefined ? {} : { details: payloadJson(failure.details) }),
+    ...(failure.compensation === undefined ? {} : { compensation: reportJson(failure.compensation) }),
     ...(failure.cause === undefined ? {} : { cause: failureJson(failure.cause) }),
   };
+}
+
+function reportJson({ compensated, failed }: CompensationReport): unknown {
+  return { compensated, failed: failed.map(({ stepId, failure }) => ({ stepId, failure: failureJson(failure) })) };
 }

@@ -1,10 +1,10 @@
 import { toJson } from '@bufbuild/protobuf';
-import { ParentClose, RunOrigin, RunStatus, type WorkflowRun, WorkflowRunSchema } from '@perdure/proto';
+import { Compensation, ParentClose, RunOrigin, RunStatus, type WorkflowRun, WorkflowRunSchema } from '@perdure/proto';
 import { failureChain, failureJson, failureText } from './failures.js';
 import { pauseFields } from './pause-view.js';
 import { payloadJson, payloadText } from './payloads.js';
 import { fieldsText, type ListView } from './print.js';
-import { runStatusText } from './statuses.js';
+import { compensationText, runStatusText } from './statuses.js';
 import { count, safe } from './text.js';
 import { betweenMs, spanText, timeText } from './time.js';
 
@@ -14,6 +14,7 @@ export function runJson(run: WorkflowRun): unknown {
   return {
     ...json,
     status: RunStatus[run.status],
+    compensation: Compensation[run.compensation],
     parentClose: ParentClose[run.parentClose],
     origin: RunOrigin[run.origin],
     ...(run.input === undefined ? {} : { input: payloadJson(run.input) }),
@@ -39,6 +40,7 @@ export const runListView: ListView<WorkflowRun> = {
       dispensable: 2,
       value: (run) => spanText(betweenMs(run.createdAt, run.finishedAt)),
     },
+    { title: 'COMPENSATION', wide: true, value: (run) => compensationText(run.compensation) ?? '' },
     { title: 'ATTEMPT', align: 'right', wide: true, value: (run) => String(run.attempt) },
     { title: 'BUILD', wide: true, value: (run) => safe(run.build) },
     { title: 'WORKER', wide: true, value: (run) => run.leasedBy },
@@ -64,6 +66,7 @@ export function runFields(run: WorkflowRun): [string, string | undefined][] {
     ['namespace', run.namespace],
     ['build', safe(run.build)],
     ['status', runStatusText(run.status)],
+    ['compensation', compensationText(run.compensation)],
     ['attempt', run.attempt > 1 ? attemptsText(run) : undefined],
     ['parent', run.parentRunId === '' ? undefined : `${run.parentRunId}, step '${safe(run.parentStepId)}'`],
     ['origin', originText(run)],

@@ -1,4 +1,4 @@
-import { RunStatus, type StepAttempt, StepKind, StepStatus } from '@perdure/proto';
+import { Compensation, RunStatus, type StepAttempt, StepKind, StepStatus } from '@perdure/proto';
 import pc from 'picocolors';
 
 const COLOURS: Readonly<Record<string, (text: string) => string>> = {
@@ -13,9 +13,15 @@ const COLOURS: Readonly<Record<string, (text: string) => string>> = {
   PENDING: pc.magenta,
   CONTINUED: pc.green,
   PAUSED: pc.yellow,
+  COMPENSATING: pc.yellow,
+  PARTIAL: pc.red,
 };
 
 export const runStatusText = (status: RunStatus): string => coloured(RunStatus[status]);
+
+/** Undefined: the run has none. */
+export const compensationText = (compensation: Compensation): string | undefined =>
+  compensation === Compensation.UNSPECIFIED ? undefined : coloured(Compensation[compensation]);
 
 /** A timer that has not fired sleeps, and a step whose end comes from outside waits; they do not run. */
 export function stepStatusText({ kind, status, awaits }: StepAttempt): string {
@@ -40,4 +46,11 @@ export const OFFERED_STATUSES: readonly RunStatus[] = [
   RunStatus.CANCELLED,
   RunStatus.TERMINATED,
   RunStatus.CONTINUED,
+];
+
+/** States of compensations to filter by. */
+export const OFFERED_COMPENSATIONS: readonly Compensation[] = [
+  Compensation.COMPENSATING,
+  Compensation.COMPLETE,
+  Compensation.PARTIAL,
 ];

@@ -5,6 +5,7 @@
 import {
   answerUpdates,
   awaitSteps,
+  beginCompensations,
   beginSteps,
   cancelRuns,
   closeChildren,
@@ -130,6 +131,7 @@ export const commandTable = {
     transition: settleSteps,
     effects: after.afterSettle,
   }),
+  beginCompensation: kind({ name: 'BeginCompensation', key: byRun, ordered: true, transition: beginCompensations }),
   observeCancel: kind({ name: 'ObserveCancel', key: byRun, ordered: true, transition: observeCancels }),
   scheduleSleep: kind({ name: 'ScheduleSleep', key: byRun, ordered: true, transition: scheduleSleeps }),
   awaitStep: kind({ name: 'AwaitStep', key: byRun, ordered: true, transition: awaitSteps }),

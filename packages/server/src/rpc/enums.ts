@@ -1,5 +1,6 @@
 /** Protobuf enum numbers ↔ the store's names. The arrays are indexed by the number; 0 is UNSPECIFIED everywhere. */
 import {
+  Compensation as CompensationNumber,
   DispatchKind as DispatchKindNumber,
   ErrorReason,
   FailureReason as FailureReasonNumber,
@@ -13,6 +14,7 @@ import {
   WorkerStatus as WorkerStatusNumber,
 } from '@perdure/proto';
 import type {
+  Compensation,
   DispatchKind,
   FailureReason,
   ParentClose,
@@ -51,6 +53,8 @@ export const workerStatuses = names<WorkerStatus>(WorkerStatusNumber);
 export const workerStatusNumber: Readonly<Record<WorkerStatus, WorkerStatusNumber>> = numbers(workerStatuses);
 export const failureReasons = names<FailureReason>(FailureReasonNumber);
 export const failureReasonNumber: Readonly<Record<FailureReason, FailureReasonNumber>> = numbers(failureReasons);
+export const compensations = names<Compensation>(CompensationNumber);
+export const compensationNumber: Readonly<Record<Compensation, CompensationNumber>> = numbers(compensations);
 export const parentCloses = names<ParentClose>(ParentCloseNumber);
 export const parentCloseNumber: Readonly<Record<ParentClose, ParentCloseNumber>> = numbers(parentCloses);
 const runOrigins = names<RunOrigin>(RunOriginNumber);

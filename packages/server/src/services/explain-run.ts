@@ -4,6 +4,9 @@ import { awaitsPhrase } from '../rpc/encode/awaits.js';
 import { ago, attemptText, errorLine, errorText, list, oneLine, span, workerText } from '../rpc/phrases.js';
 import { type Explanation, explainDispatchPause, explainPaused, pausingText } from './explain-pause.js';
 
+const COMPENSATING = 'Its code has ended without a result, and its compensations run; the run ends after them.';
+const PARTIAL = ' Not everything that it had done was compensated.';
+
 /** Lateness below this is normal, in ms. */
 const LATE_MS = 5_000;
 
@@ -25,11 +28,15 @@ export function explainRun(run: Run, facts: RunFacts): Explanation {
     case 'CANCELLED':
     case 'TERMINATED':
     case 'CONTINUED':
-      return { reason: WaitReason.UNSPECIFIED, text: endText(run, facts) };
+      return {
+        reason: WaitReason.UNSPECIFIED,
+        text: `${endText(run, facts)}${run.compensation === 'PARTIAL' ? PARTIAL : ''}`,
+      };
   }
 }
 
 function withCancel(run: Run, { now }: RunFacts, { reason, text }: Explanation): Explanation {
+  if (run.compensation === 'COMPENSATING') return { reason, text: `${text} ${COMPENSATING}` };
   if (run.cancelRequestedAt === null) return { reason, text };
   const why = run.cancelReason ? ` ('${oneLine(run.cancelReason)}')` : '';
   return {

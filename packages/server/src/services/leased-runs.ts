@@ -8,6 +8,7 @@ import {
   type WorkerService,
 } from '@perdure/proto';
 import {
+  type BeginCompensationOutcome,
   type ContinueRun,
   type ContinueRunOutcome,
   type EndRun,
@@ -46,6 +47,7 @@ export function leasedRuns(
 ): Pick<
   Handlers<typeof WorkerService>,
   | 'getMemo'
+  | 'beginCompensation'
   | 'observeCancel'
   | 'suspendRun'
   | 'completeWorkflow'
@@ -76,6 +78,12 @@ export function leasedRuns(
         nextMemoToken: next === null ? '' : encodePageToken(decoders.memoScope(lease), [next.entries, next.bytes]),
       };
     },
+    beginCompensation: answering(
+      context,
+      decoders.decodeBeginCompensation,
+      commands.beginCompensation,
+      compensationBegun,
+    ),
     observeCancel: answering(context, decoders.decodeObserveCancel, commands.observeCancel, cancelObserved),
     suspendRun: answering(context, decoders.decodeSuspendRun, commands.suspendRun, runSuspended),
     completeWorkflow: (request) =>
@@ -119,6 +127,11 @@ function runEndedWithStep({ step, end }: EndRunWithStep, outcome: EndRunWithStep
 function cancelObserved(command: ObserveCancel, outcome: ObserveCancelOutcome): typeof ACKNOWLEDGED {
   if (outcome.kind === 'cancel_not_requested') throw cancelNotRequested(command.runId);
   refuseIfFenced(command, outcome);
+  return ACKNOWLEDGED;
+}
+
+function compensationBegun(lease: LeaseRef, outcome: BeginCompensationOutcome): typeof ACKNOWLEDGED {
+  refuseIfFenced(lease, outcome);
   return ACKNOWLEDGED;
 }
 

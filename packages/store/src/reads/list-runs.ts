@@ -4,7 +4,7 @@
  */
 import type { Parameter, Reader } from '../database/database.js';
 import { textArray } from '../database/literals.js';
-import { defineStatement } from '../database/statement.js';
+import { defineStatement, type Statement } from '../database/statement.js';
 import type { RunStatus } from '../model.js';
 import type { RunFilter, RunPage, StatusCount } from './queries.js';
 import { shownStatus } from './run-pauses.js';
@@ -21,10 +21,14 @@ const FILTER = `r.namespace = $1
     and ($7::timestamptz is null or r.created_at >= $7)
     and ($8::timestamptz is null or r.created_at < $8)`;
 
+const HELD = `(not $9::boolean or (r.paused_at is not null and r.finished_at is null and exists (
+      select 1 from perdure.run_pauses p where p.run_id = r.run_id and p.resumed_at is null and p.failure is not null)))`;
+
 /** Other statements for paused runs, because they are few and have an index. */
-const PAUSED = `r.paused_at is not null and r.finished_at is null
-    and (not $9::boolean or exists (
-      select 1 from perdure.run_pauses p where p.run_id = r.run_id and p.resumed_at is null and p.failure is not null))`;
+const PAUSED = `r.paused_at is not null and r.finished_at is null and ${HELD}`;
+
+/** The same for runs that were compensated. The other filters are $9: held, $10: parent. */
+const COMPENSATED = `r.compensation = $11::text and ${HELD} and ${FILTER} and ($10::uuid is null or r.parent_run_id = $10::uuid)`;
 
 /** Other statements than without a parent, because their plans read another index. */
 const CHILDREN = `r.parent_run_id = $9::uuid and ${FILTER}`;
@@ -48,6 +52,19 @@ const LIST_PAUSED = defineStatement(
   where ${PAUSED} and ${FILTER} and ($10::uuid is null or r.parent_run_id = $10::uuid) and ($11::uuid is null or r.run_id < $11::uuid)
   order by r.run_id desc
   limit $12::int`,
+);
+
+const LIST_COMPENSATED = defineStatement(
+  'list_compensated',
+  `select ${RUN_COLUMNS} from perdure.workflow_runs r
+  where ${COMPENSATED} and ($12::uuid is null or r.run_id < $12::uuid)
+  order by r.run_id desc
+  limit $13::int`,
+);
+
+const COUNT_COMPENSATED = defineStatement(
+  'count_compensated',
+  `select ${shownStatus('r')} as status, count(*)::float8 as count from perdure.workflow_runs r where ${COMPENSATED} group by 1 order by 1`,
 );
 
 const LIST_CHILDREN = defineStatement(
@@ -91,20 +108,36 @@ export async function listRuns(
 ): Promise<RunPage> {
   const only = filterParameters(filter);
   const within = [page.after, page.limit + 1];
-  const rows = await (isPaused(filter)
-    ? db.query<RunRow>(LIST_PAUSED, [...only, filter.held, filter.parentRunId, ...within])
-    : filter.parentRunId === null
-      ? db.query<RunRow>(LIST_RUNS, [...only, ...within])
-      : db.query<RunRow>(LIST_CHILDREN, [...only, filter.parentRunId, ...within]));
+  const rows = await db.query<RunRow>(...statementFor(filter, only, within));
   const runs = rows.slice(0, page.limit).map(runOf);
   return { runs, next: rows.length > page.limit ? (runs.at(-1)?.runId ?? null) : null };
 }
 
+function statementFor(
+  filter: RunFilter,
+  only: readonly Parameter[],
+  within: readonly Parameter[],
+): [Statement, Parameter[]] {
+  const { held, parentRunId, compensation } = filter;
+  if (compensation !== null) return [LIST_COMPENSATED, [...only, held, parentRunId, compensation, ...within]];
+  if (isPaused(filter)) return [LIST_PAUSED, [...only, held, parentRunId, ...within]];
+  if (parentRunId === null) return [LIST_RUNS, [...only, ...within]];
+  return [LIST_CHILDREN, [...only, parentRunId, ...within]];
+}
+
+interface CountRow {
+  readonly status: RunStatus;
+  readonly count: number;
+}
+
 /** @returns a count for each status that occurs */
 export async function countRuns(db: Reader, filter: RunFilter): Promise<readonly StatusCount[]> {
-  const rows = await db.query<{ status: RunStatus; count: number }>(
-    filter.parentRunId === null ? COUNT_RUNS : COUNT_CHILDREN,
-    [...filterParameters(filter), ...(filter.parentRunId === null ? [] : [filter.parentRunId])],
-  );
+  const only = filterParameters(filter);
+  const { held, parentRunId, compensation } = filter;
+  const rows = await (compensation !== null
+    ? db.query<CountRow>(COUNT_COMPENSATED, [...only, held, parentRunId, compensation])
+    : parentRunId === null
+      ? db.query<CountRow>(COUNT_RUNS, only)
+      : db.query<CountRow>(COUNT_CHILDREN, [...only, parentRunId]));
   return rows.map(({ status, count }) => ({ status, count }));
 }

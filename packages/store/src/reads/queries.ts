@@ -1,6 +1,7 @@
 /** Parameters and results of the read queries. */
 import type { MemoCursor } from '../commands.js';
 import type {
+  Compensation,
   DispatchPause,
   Failure,
   MemoEntry,
@@ -36,6 +37,7 @@ export interface RunFilter {
   readonly taskQueue: string | null;
   readonly workflowId: string | null;
   readonly build: string | null;
+  readonly compensation: Compensation | null;
   /** Children of this run. */
   readonly parentRunId: string | null;
   /** Only runs that are held: paused, because their worker could not continue them. */

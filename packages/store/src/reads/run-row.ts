@@ -1,5 +1,15 @@
 import { payloadOf } from '../database/payload-columns.js';
-import type { Failure, Origin, Parent, ParentClose, Run, RunOrigin, RunStatus, YieldReason } from '../model.js';
+import type {
+  Compensation,
+  Failure,
+  Origin,
+  Parent,
+  ParentClose,
+  Run,
+  RunOrigin,
+  RunStatus,
+  YieldReason,
+} from '../model.js';
 import { OPEN_PAUSE, type OpenPauseJson, openPauseOf, shownStatus } from './run-pauses.js';
 
 /** Columns of a run without its payloads, for a table aliased `r`. */
@@ -7,7 +17,7 @@ export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_typ
     ${shownStatus('r')} as status, r.yield_reason, r.attempt, r.lease_token, r.leased_by, r.lease_expires_at, r.available_at, r.wake_at,
     r.run_deadline_at, r.execution_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases, r.retries,
     r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure, r.last_release_reason,
-    r.parent_run_id, r.parent_step_id, r.parent_close, r.origin_run_id, r.origin_kind, r.first_run_id, r.next_run_id,
+    r.compensation, r.parent_run_id, r.parent_step_id, r.parent_close, r.origin_run_id, r.origin_kind, r.first_run_id, r.next_run_id,
     r.reopened_at, ${OPEN_PAUSE} as pause`;
 
 export interface RunRow {
@@ -38,6 +48,7 @@ export interface RunRow {
   readonly finished_at: Date | null;
   readonly failure: Failure | null;
   readonly last_release_reason: string | null;
+  readonly compensation: Compensation | null;
   readonly parent_run_id: string | null;
   readonly parent_step_id: string | null;
   readonly parent_close: ParentClose | null;
@@ -82,6 +93,7 @@ export function runOf(row: RunRow): Run {
     finishedAt: row.finished_at,
     failure: row.failure,
     lastReleaseReason: row.last_release_reason,
+    compensation: row.compensation,
     parent: parentOf(row),
     origin: originOf(row),
     firstRunId: row.first_run_id,

@@ -18,6 +18,7 @@ const EXPIRE_RUNS = defineStatement(
   expired as (
     update perdure.workflow_runs r
     set status = 'FAILED', finished_at = perdure.clock(), updated_at = perdure.clock(),
+      compensation = case r.compensation when 'COMPENSATING' then 'PARTIAL' else r.compensation end,
       failure = case when k.total
           then jsonb_build_object('type', 'RunTimeoutError', 'reason', 'RUN_TIMEOUT',
             'message', 'The run did not end within its total timeout.')

@@ -80,6 +80,7 @@ const RECLAIM_LEASES = defineStatement(
       available_at = case when j.next_status = 'PENDING' then perdure.clock() end,
       wake_at = case when j.next_status = 'SLEEPING' then perdure.clock() + j.backoff_ms * interval '1 ms' end,
       finished_at = case when j.next_status = 'FAILED' then perdure.clock() end,
+      compensation = case when j.next_status = 'FAILED' and r.compensation = 'COMPENSATING' then 'PARTIAL' else r.compensation end,
       failure = case when j.next_status = 'FAILED' then jsonb_build_object('type', 'TooManyLostLeasesError',
         'reason', 'TOO_MANY_LOST_LEASES', 'message', format(
           'The run lost its worker %s times in a row without completing a step in between; the last one was %s.%s',

@@ -1,6 +1,14 @@
-import { type AdminService, type AwaitRunResponse, durationOf, RunStatus, type WorkflowService } from '@perdure/proto';
+import {
+  type AdminService,
+  type AwaitRunResponse,
+  durationOf,
+  type Failure,
+  RunStatus,
+  type WorkflowService,
+} from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
+import type { CompensationReport } from '../errors/compensation-report.js';
 import {
   AwaitTimeoutError,
   WorkflowCancelledError,
@@ -75,6 +83,19 @@ async function awaitOnce(
   }
 }
 
+function compensationOf(codec: Codec, { compensation }: Failure): CompensationReport | undefined {
+  if (compensation === undefined) return undefined;
+  const { compensated, failed } = compensation;
+  return {
+    status: failed.length === 0 ? 'COMPLETE' : 'PARTIAL',
+    compensated,
+    failed: failed.map(({ stepId, failure }) => ({
+      stepId,
+      error: failure === undefined ? new Error('The error was not recorded.') : errorOf(codec, failure),
+    })),
+  };
+}
+
 /** @throws the error that the run ended with */
 export function outputOf(end: ReportedEnd, workflowType: string | undefined, codec: Codec): unknown {
   const run = { runId: end.runId, workflowId: end.workflowId, workflowType };
@@ -88,6 +109,11 @@ export function outputOf(end: ReportedEnd, workflowType: string | undefined, cod
     default:
       throw end.failure === undefined
         ? new WorkflowFailedError(run, new Error(`It is ${RunStatus[end.status]}.`))
-        : new WorkflowFailedError(run, errorOf(codec, end.failure), end.failure.stepId);
+        : new WorkflowFailedError(
+            run,
+            errorOf(codec, end.failure),
+            end.failure.stepId,
+            compensationOf(codec, end.failure),
+          );
   }
 }

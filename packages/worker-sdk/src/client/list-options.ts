@@ -1,8 +1,13 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { type ListRunsRequestSchema, RunStatus as RunStatusNumber, timestampOf } from '@perdure/proto';
+import {
+  Compensation as CompensationNumber,
+  type ListRunsRequestSchema,
+  RunStatus as RunStatusNumber,
+  timestampOf,
+} from '@perdure/proto';
 import { didYouMean, refuseUnknownKeys } from '../options.js';
 import { shown } from '../text.js';
-import type { RunStatus } from './run-summary.js';
+import type { Compensation, RunStatus } from './run-summary.js';
 
 /** Which runs to list; a run must match every filter that is given. */
 export interface ListOptions {
@@ -20,6 +25,8 @@ export interface ListOptions {
   readonly createdAfter?: Date;
   /** Runs started before this time. */
   readonly createdBefore?: Date;
+  /** Only runs whose compensations run, have completed, or could not all be carried out. */
+  readonly compensation?: Compensation;
   /** Only runs that are held: paused, because their worker could not continue them. */
   readonly held?: boolean;
   /** Runs fetched with one call, 1 to 1,000; default 100. */
@@ -34,6 +41,7 @@ const KNOWN: readonly (keyof ListOptions)[] = [
   'build',
   'createdAfter',
   'createdBefore',
+  'compensation',
   'held',
   'pageSize',
 ];
@@ -51,6 +59,7 @@ export function listRequest(namespace: string, options: ListOptions): MessageIni
     workflowId: options.workflowId ?? '',
     build: options.build ?? '',
     held: options.held ?? false,
+    compensation: compensationNumber(options.compensation),
     pageSize: options.pageSize ?? 100,
     ...(createdAfter === undefined ? {} : { createdAfter: timestampOf(createdAfter) }),
     ...(createdBefore === undefined ? {} : { createdBefore: timestampOf(createdBefore) }),
@@ -61,5 +70,15 @@ function statusNumber(status: RunStatus): RunStatusNumber {
   if (STATUSES.includes(status)) return RunStatusNumber[status];
   throw new TypeError(
     `status cannot be ${shown(status)}${didYouMean(String(status), STATUSES)} Expected one of: ${STATUSES.join(', ')}.`,
+  );
+}
+
+const COMPENSATIONS = ['COMPENSATING', 'COMPLETE', 'PARTIAL'] as const;
+
+function compensationNumber(compensation: Compensation | undefined): CompensationNumber {
+  if (compensation === undefined) return CompensationNumber.UNSPECIFIED;
+  if (COMPENSATIONS.includes(compensation)) return CompensationNumber[compensation];
+  throw new TypeError(
+    `compensation cannot be ${shown(compensation)}${didYouMean(String(compensation), COMPENSATIONS)} Expected one of: ${COMPENSATIONS.join(', ')}.`,
   );
 }

@@ -1,4 +1,10 @@
-import { dateOf, type RunPause, RunStatus as RunStatusNumber, type WorkflowRun } from '@perdure/proto';
+import {
+  type Compensation as CompensationNumber,
+  dateOf,
+  type RunPause,
+  RunStatus as RunStatusNumber,
+  type WorkflowRun,
+} from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import { errorOf } from '../errors/failure.js';
@@ -7,6 +13,11 @@ import { errorOf } from '../errors/failure.js';
  * A run's status. Open: PENDING, RUNNING, SLEEPING, WAITING, PAUSED. Ended: COMPLETED, FAILED, CANCELLED, TERMINATED, CONTINUED.
  */
 export type RunStatus = Exclude<keyof typeof RunStatusNumber, 'UNSPECIFIED'>;
+
+/** Whether what a run has done is being undone, or was. */
+export type Compensation = Exclude<keyof typeof CompensationNumber, 'UNSPECIFIED'>;
+
+const compensationNames: Readonly<Record<number, Compensation>> = { 1: 'COMPENSATING', 2: 'COMPLETE', 3: 'PARTIAL' };
 
 /** A run as a client sees it. */
 export interface RunSummary {
@@ -38,6 +49,8 @@ export interface RunSummary {
   readonly cancelRequestedAt: Date | undefined;
   /** Who has paused it, when and why; undefined when it is not paused. A run that its worker has not given back yet is RUNNING. */
   readonly pause: RunPauseSummary | undefined;
+  /** COMPENSATING while its compensations run, then what came of them; undefined when there were none. */
+  readonly compensation: Compensation | undefined;
   /** Undefined in lists. */
   readonly input: unknown;
   /** Undefined in lists and before it has COMPLETED. */
@@ -87,6 +100,7 @@ export function runSummary(run: WorkflowRun, codec: Codec): RunSummary {
     wakeAt: dateOf(run.wakeAt),
     cancelRequestedAt: dateOf(run.cancelRequestedAt),
     pause: pauseSummary(run.pause, codec),
+    compensation: compensationNames[run.compensation],
     input: decodeValue(codec, run.input),
     output: decodeValue(codec, run.output),
     error: run.failure === undefined ? undefined : errorOf(codec, run.failure),

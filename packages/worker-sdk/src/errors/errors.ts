@@ -1,4 +1,5 @@
 import type { Duration } from '../duration.js';
+import type { CompensationReport, FailedCompensation } from './compensation-report.js';
 import { authorsStack } from './stack.js';
 
 /** Throw it from a step or a workflow to fail without a retry, whatever the policy says. */
@@ -108,6 +109,17 @@ export class ChildNotStartedError extends ChildFailedError {
   override readonly name: string = 'ChildNotStartedError';
 }
 
+/** Compensations have used up their tries; the others have run. `cause`: the error that was to be compensated, or that of the first one. */
+export class CompensationError extends Error {
+  override readonly name: string = 'CompensationError';
+  /** What could not be undone; empty when the error was recorded. */
+  readonly failed: readonly FailedCompensation[];
+  constructor(message: string, options: ErrorOptions & { readonly failed?: readonly FailedCompensation[] } = {}) {
+    super(message, options);
+    this.failed = options.failed ?? [];
+  }
+}
+
 /** The run that an error is about. */
 export interface RunReference {
   readonly runId: string;
@@ -138,10 +150,14 @@ export class WorkflowFailedError extends RunEndedError {
   override readonly cause: Error;
   /** The step whose failure ended the run; empty when the code itself threw. */
   readonly stepId: string;
-  constructor(run: RunReference, cause: Error, stepId = '') {
-    super(`failed${stepId === '' ? '' : ` in step '${stepId}'`}: ${nameOfError(cause)}`, run, { cause });
+  /** What was compensated, and what could not be; undefined when there was nothing to compensate. */
+  readonly compensation: CompensationReport | undefined;
+  constructor(run: RunReference, cause: Error, stepId = '', compensation?: CompensationReport) {
+    const where = stepId === '' ? '' : ` in step '${stepId}'`;
+    super(`failed${where}: ${nameOfError(cause)}${compensationText(compensation)}`, run, { cause });
     this.cause = cause;
     this.stepId = stepId;
+    this.compensation = compensation;
   }
 }
 
@@ -214,6 +230,25 @@ function nameOfError(error: Error): string {
   const { code } = error as { code?: unknown };
   const kind = code === undefined ? name : `${name} [${String(code)}]`;
   return kind === 'Error' ? message : `${kind}: ${message}`;
+}
+
+/** @param cause undefined: the error of the first that failed */
+export function compensationError(
+  count: number,
+  failed: readonly FailedCompensation[],
+  cause: unknown = failed[0]?.error,
+): CompensationError {
+  const message = `${failed.length} of ${count} compensations failed: ${failed.map(failedText).join(', ')}.`;
+  return new CompensationError(message, { cause, failed });
+}
+
+const failedText = ({ stepId, error }: FailedCompensation) => `'${stepId}' (${nameOfError(error)})`;
+
+function compensationText(compensation: CompensationReport | undefined): string {
+  if (compensation === undefined) return '';
+  const { compensated, failed } = compensation;
+  const done = compensated.length === 0 ? '' : `; compensated: ${compensated.join(', ')}`;
+  return failed.length === 0 ? done : `${done}; not compensated: ${failed.map(failedText).join(', ')}`;
 }
 
 /** Ends with one full stop, whatever the reason ends with. */

@@ -9,6 +9,7 @@ import {
   ChildFailedError,
   ChildNotStartedError,
   ChildTerminatedError,
+  CompensationError,
   HeartbeatTimeoutError,
   InvalidInputError,
   NonDeterminismError,
@@ -39,7 +40,7 @@ export const CLASS_OF_REASON: readonly (readonly [FailureReason, ErrorClass])[] 
   [FailureReason.CHILD_FAILED, ChildFailedError],
 ];
 /** Errors that authors throw, by name. */
-const CLASS_OF_TYPE: Readonly<Record<string, ErrorClass>> = { TerminalError, RetryableError };
+const CLASS_OF_TYPE: Readonly<Record<string, ErrorClass>> = { TerminalError, RetryableError, CompensationError };
 
 /** The error that a recorded failure stands for: Perdure's and JavaScript's own classes, others by name. */
 export function errorOf(codec: Codec, recorded: Failure): Error {

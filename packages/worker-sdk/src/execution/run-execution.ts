@@ -1,6 +1,8 @@
-import { durationOf, type LeasedRun, type StepKind } from '@perdure/proto';
+import { durationOf, type LeasedRun, StepKind } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
+import type { FailedCompensation } from '../errors/compensation-report.js';
+import { compensationError } from '../errors/errors.js';
 import { BodyReports } from './body/body-reports.js';
 import type { HeartbeatDetail, Heartbeats } from './body/heartbeats.js';
 import type { BodyResult, StepBody } from './body/step-body.js';
@@ -9,8 +11,9 @@ import { Cancellation } from './cancel/cancellation.js';
 import type { ContextHost } from './context/context-host.js';
 import { reportLeftovers } from './context/leftovers.js';
 import { RunContext } from './context/run-context.js';
+import { type CompensatingHost, compensateRun, reportOf } from './end/compensate.js';
 import { runCode } from './end/run-code.js';
-import { type EndingHost, endRun } from './end/run-ending.js';
+import { type EndingHost, endingOf, endRun } from './end/run-ending.js';
 import type { RunExecutionOptions } from './execution-options.js';
 import type { HeldRun } from './held-run.js';
 import type { Lease } from './lease/lease.js';
@@ -20,7 +23,7 @@ import { ExecutionEnded } from './lease/leased-calls.js';
 import { LeasedExecution } from './leased-execution.js';
 import { DeliveryQueue } from './order/delivery-queue.js';
 import { FailureLog } from './order/failure-log.js';
-import { loadMemo } from './order/memo.js';
+import { isFinal, loadMemo } from './order/memo.js';
 import { Program, type StepRef } from './order/program.js';
 import type { ResultTicket } from './order/result-ticket.js';
 import { LONG_HISTORY, reportLongHistory } from './report/long-history.js';
@@ -44,7 +47,7 @@ import { CANCELLED, type WaitEnd, Waits } from './wait/waits.js';
  */
 export class RunExecution
   extends LeasedExecution
-  implements ContextHost, SuspensionHost, EndingHost, FaultHost, HeldRun
+  implements ContextHost, SuspensionHost, EndingHost, FaultHost, HeldRun, CompensatingHost
 {
   readonly codec: Codec;
   readonly limit: PayloadLimit;
@@ -54,7 +57,7 @@ export class RunExecution
   readonly cancellation = new Cancellation();
   readonly work = new WorkCount(() => {
     if (this.#isRewinding) this.#releaseWhenIdle();
-    else if (this.#waits.size > 0 || this.#isPaused) this.#delivery.recheck();
+    else if (this.#waits.size > 0 || this.#isPaused || this.#onQuiet !== undefined) this.#delivery.recheck();
   });
   readonly #program = new Program();
   readonly arrivals: Arrivals;
@@ -72,6 +75,9 @@ export class RunExecution
   /** The code has been given a result that will not be recorded: it goes no further. */
   #isRewinding = false;
   #hasEnded = false;
+  /** The code has ended, and what it has done is being undone. */
+  #isCompensating = false;
+  #onQuiet: (() => void) | undefined;
   /** The result that the code has been given last, when it was that of a body that has ended at once. */
   #lastTold: string | undefined;
   /** How many steps the code had requested then. */
@@ -233,7 +239,7 @@ export class RunExecution
     const opened = this.#program.open(name, kind);
     if (!('mismatch' in opened)) {
       if (opened.seq === LONG_HISTORY && !this.replaying) reportLongHistory(this.facts);
-      return opened;
+      return this.#isDead(opened, kind) ? undefined : opened;
     }
     const { runId } = this.facts.run;
     this.faults.nonDeterministic(
@@ -264,11 +270,31 @@ export class RunExecution
   async wait(step: StepRef, { isDecided = false, onArrival, ...wait }: StepWait): Promise<WaitEnd> {
     const { stepId } = step;
     if (this.#hasEnded) throw new ExecutionEnded();
+    // A branch of the code that has ended.
+    if (this.#isCompensating && !step.isCompensation) return new Promise(() => undefined);
     this.arrivals.expect(stepId, onArrival);
     if (!isDecided && this.cancellation.isCancelled(step)) return CANCELLED;
     const end = await this.#waits.wait({ ...wait, stepId, uncancellable: isDecided || step.uncancellable });
     if (end.kind === 'due') this.arrivals.forget(stepId);
     return end;
+  }
+
+  abandonBranches(): void {
+    this.#isCompensating = true;
+    this.#waits.stop();
+  }
+
+  quiet(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onQuiet = resolve;
+      this.#delivery.recheck();
+    });
+  }
+
+  /** A body of the code that was under way when the compensations began, and was lost with its worker. */
+  #isDead({ recorded, isCompensation }: StepRef, kind: StepKind): boolean {
+    if (!this.options.leased.compensating || isCompensation || kind !== StepKind.FUNCTION) return false;
+    return recorded === undefined || !isFinal(recorded);
   }
 
   beginFinish(): boolean {
@@ -344,10 +370,15 @@ export class RunExecution
     const onIdle = () => {
       this.#sendKept();
       this.#state?.send();
+      if (this.work.isZero) {
+        this.#onQuiet?.();
+        this.#onQuiet = undefined;
+      }
       if (this.#isPaused) this.#giveBack();
       else this.#suspension.onIdle();
     };
-    const wantsIdle = () => this.#waits.size > 0 || this.#isPaused || this.unrecorded.keptCount > 0;
+    const wantsIdle = () =>
+      this.#waits.size > 0 || this.#isPaused || this.#onQuiet !== undefined || this.unrecorded.keptCount > 0;
     return new DeliveryQueue(recorded, onIdle, wantsIdle, this.clock);
   }
 
@@ -384,6 +415,28 @@ export class RunExecution
     const outcome = await runCode(workflow, context, input);
     if (this.#updates !== undefined) await this.#updates.settled();
     this.#program.end();
+    const { compensations } = context;
+    let ending = endingOf(this, outcome, {
+      workflow,
+      retries: leased.retries,
+      cancelRequested: this.cancellation.isRequested,
+      isCompensating: leased.compensating,
+      lastCompensation: compensations?.lastSeq ?? 0,
+    });
+    let failed: readonly FailedCompensation[] | undefined;
+    if (compensations?.hasWork && (ending.kind === 'fail' || ending.kind === 'cancel')) {
+      if (this.#suspension.isSuspended) this.forget();
+      if (this.#hasEnded) return;
+      failed = await compensateRun(this, compensations, leased.compensating);
+      if (ending.kind === 'cancel' && failed.length > 0)
+        ending = {
+          kind: 'fail',
+          error: compensationError(compensations.compensated.length + failed.length, failed, ending.error),
+        };
+    } else if (leased.compensating && (ending.kind === 'complete' || ending.kind === 'continue')) {
+      this.faults.nonDeterministic('The run is being compensated, but its code now returns.');
+      return;
+    }
     // What is left of its branches must not continue while the end is being recorded.
     this.#delivery.stop();
     if (this.#suspension.isSuspended) this.forget();
@@ -391,13 +444,11 @@ export class RunExecution
     const { unawaited } = context;
     reportLeftovers(this.facts, this.options.unawaitedCalls, { unrequested: this.#delivery.unrequested, unawaited });
     if (this.#state !== undefined) await this.#state.sent();
-    if (outcome.ok && outcome.continuation === undefined) this.#noteEnd();
-    const how = await endRun(this, outcome, {
-      workflow,
-      retries: leased.retries,
-      cancelRequested: this.cancellation.isRequested,
-      hasWaits: this.#waits.size > 0,
+    if (ending.kind === 'complete') this.#noteEnd();
+    const how = await endRun(this, ending, {
+      hasWaits: this.#waits.size > 0 || this.#isCompensating,
+      compensation: reportOf(this.codec, compensations?.compensated ?? [], failed),
     });
-    this.end(how, outcome.ok ? undefined : outcome.error);
+    this.end(how, 'error' in ending ? ending.error : undefined);
   }
 }

@@ -1,11 +1,17 @@
-import type { ChildRun, Failure as FailureMessage } from '@perdure/proto';
-import type { Failure, Payload } from '@perdure/store';
+import type {
+  ChildRun,
+  CompensationReport as CompensationReportMessage,
+  Failure as FailureMessage,
+} from '@perdure/proto';
+import type { CompensationReport, Failure, Payload } from '@perdure/store';
 import { failureReasons } from '../enums.js';
 import { type Checker, MAX_ID_BYTES } from './checker.js';
 
 const MAX_LONG_TEXT_BYTES = 64 * 1024;
 const MAX_CAUSES = 16;
 const MAX_ERRORS = 16;
+const MAX_COMPENSATED = 1_000;
+const MAX_FAILED_COMPENSATIONS = 100;
 
 /** The failure of a request, ready to be stored. Characters that the database cannot hold are replaced, never refused: the path that reports a failure must not fail. */
 export function decodeFailure(check: Checker, field: string, message: FailureMessage | undefined): Failure {
@@ -42,6 +48,9 @@ function decode(check: Checker, field: string, message: FailureMessage): Failure
             .map((inner, index) => decode(check, `${field}.errors[${index}]`, inner)),
         }),
     ...(message.child === undefined ? {} : { child: decodeChild(check, `${field}.child`, message.child) }),
+    ...(message.compensation === undefined
+      ? {}
+      : { compensation: decodeReport(check, `${field}.compensation`, message.compensation) }),
     ...(message.cause === undefined ? {} : { cause: decode(check, `${field}.cause`, message.cause) }),
     ...(message.nonRetryable ? { nonRetryable: true } : {}),
   };
@@ -55,11 +64,30 @@ function decodeChild(check: Checker, field: string, { runId, workflowId, workflo
   };
 }
 
-/** Depth of its causes and errors. */
+function decodeReport(
+  check: Checker,
+  field: string,
+  { compensated, failed }: CompensationReportMessage,
+): CompensationReport {
+  check.count(`${field}.compensated`, compensated.length, 0, MAX_COMPENSATED);
+  check.count(`${field}.failed`, failed.length, 0, MAX_FAILED_COMPENSATIONS);
+  return {
+    compensated: compensated
+      .slice(0, MAX_COMPENSATED)
+      .map((stepId, index) => check.id(`${field}.compensated[${index}]`, stepId)),
+    failed: failed.slice(0, MAX_FAILED_COMPENSATIONS).map(({ stepId, failure }, index) => ({
+      stepId: check.id(`${field}.failed[${index}].step_id`, stepId),
+      failure: decodeFailure(check, `${field}.failed[${index}].failure`, failure),
+    })),
+  };
+}
+
+/** Depth of its causes, its errors and what it reports. */
 function depthOf(message: FailureMessage, depth = 0): number {
   // Anything deeper is refused, so its depth does not matter.
   if (depth > MAX_CAUSES) return depth;
-  const below = message.cause === undefined ? message.errors : [message.cause, ...message.errors];
+  const failed = message.compensation?.failed.flatMap(({ failure }) => (failure === undefined ? [] : [failure])) ?? [];
+  const below = [...(message.cause === undefined ? [] : [message.cause]), ...message.errors, ...failed];
   // There may be more of them than a call takes arguments.
   return below.reduce((deepest, inner) => Math.max(deepest, depthOf(inner, depth + 1)), depth);
 }

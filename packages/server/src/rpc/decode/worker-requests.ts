@@ -1,6 +1,7 @@
 /** Requests of WorkerService as commands. */
 import { create } from '@bufbuild/protobuf';
 import type {
+  BeginCompensationRequest,
   BeginStepRequest,
   CompleteStepRequest,
   CompleteWorkflowRequest,
@@ -262,6 +263,10 @@ export function decodeSettleStep(check: Checker, request: SettleStepRequest): Se
     status: isEnd ? status : 'FAILED',
     eventSeq: check.integer('event_seq', request.eventSeq, 1, MAX_INT32),
   };
+}
+
+export function decodeBeginCompensation(check: Checker, request: BeginCompensationRequest): LeaseRef {
+  return decodeLease(check, request);
 }
 
 export function decodeObserveCancel(check: Checker, request: ObserveCancelRequest): ObserveCancel {

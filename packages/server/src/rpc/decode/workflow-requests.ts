@@ -13,7 +13,7 @@ import {
 import type { CancelRun, HistoryCursor, RunFilter, RunRef, StartRun } from '@perdure/store';
 import { startIdentity } from '@perdure/store';
 import { validate as isUuid } from 'uuid';
-import { reusePolicies, runStatuses } from '../enums.js';
+import { compensations, reusePolicies, runStatuses } from '../enums.js';
 import type { Checker } from './checker.js';
 import { decodePageToken } from './page-token.js';
 import { decodeWait } from './wait.js';
@@ -140,6 +140,8 @@ function decodeCommonFilter(check: Checker, request: ListRunsRequest | CountRuns
     namespace: check.namespace('namespace', request.namespace),
     workflowType: check.optionalId('workflow_type', request.workflowType) || null,
     taskQueue: check.optionalId('task_queue', request.taskQueue) || null,
+    compensation:
+      request.compensation === 0 ? null : check.enumValue('compensation', request.compensation, compensations),
     parentRunId: request.parentRunId === '' ? null : check.uuid('parent_run_id', request.parentRunId),
     createdAfter: check.timestamp('created_after', request.createdAfter),
     createdBefore: check.timestamp('created_before', request.createdBefore),

@@ -1,7 +1,7 @@
 /** Failures as protobuf messages. */
 import { create } from '@bufbuild/protobuf';
-import { type Failure as FailureMessage, FailureSchema } from '@perdure/proto';
-import type { Failure } from '@perdure/store';
+import { CompensationReportSchema, type Failure as FailureMessage, FailureSchema } from '@perdure/proto';
+import type { CompensationReport, Failure } from '@perdure/store';
 import { failureReasonNumber } from '../enums.js';
 import { loadedPayload } from './payload.js';
 
@@ -18,7 +18,15 @@ export function failureMessage(failure: Failure): FailureMessage {
     ...(failure.sealed === undefined ? {} : { sealed: loadedPayload(failure.sealed) }),
     ...(failure.cause === undefined ? {} : { cause: failureMessage(failure.cause) }),
     ...(failure.child === undefined ? {} : { child: failure.child }),
+    ...(failure.compensation === undefined ? {} : { compensation: reportMessage(failure.compensation) }),
     ...(failure.errors === undefined ? {} : { errors: failure.errors.map(failureMessage) }),
+  });
+}
+
+function reportMessage({ compensated, failed }: CompensationReport) {
+  return create(CompensationReportSchema, {
+    compensated: [...compensated],
+    failed: failed.map(({ stepId, failure }) => ({ stepId, failure: failureMessage(failure) })),
   });
 }
 

@@ -25,6 +25,7 @@ export function leasedRun(claim: ClaimedRun): MessageInitShape<typeof LeasedRunS
     nextMemoToken:
       nextMemoCursor === null ? '' : encodePageToken(memoScope(run), [nextMemoCursor.entries, nextMemoCursor.bytes]),
     now: timestampOf(claim.now),
+    compensating: run.compensation === 'COMPENSATING',
     hasArrivals: claim.hasArrivals,
     arrivals: claim.arrivals.map(arrivalMessage),
     ...(run.cancelObserved === null ? {} : { cancelObserved: run.cancelObserved }),

@@ -24,6 +24,7 @@ import type {
   WorkerWithRuns,
 } from '@perdure/store';
 import {
+  compensationNumber,
   parentCloseNumber,
   runActionKindNumber,
   runOriginNumber,
@@ -91,6 +92,7 @@ export function runMessage(run: Run): WorkflowRun {
     ...optionalPayload('input', run.input),
     ...optionalPayload('output', run.output),
     ...optionalFailure(run.failure),
+    ...(run.compensation === null ? {} : { compensation: compensationNumber[run.compensation] }),
     ...(run.pause === null ? {} : { pause: runPauseMessage(run.pause) }),
     ...(run.parent === null
       ? {}

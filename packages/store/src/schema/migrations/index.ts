@@ -6,6 +6,7 @@ import { updates } from './0005-updates.js';
 import { pauses } from './0006-pauses.js';
 import { keepers } from './0007-keepers.js';
 import { control } from './0008-control.js';
+import { compensations } from './0009-compensations.js';
 
 export interface Migration {
   /** From 1, rising. */
@@ -24,4 +25,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 6, name: 'pauses', sql: pauses },
   { version: 7, name: 'keepers', sql: keepers },
   { version: 8, name: 'control', sql: control },
+  { version: 9, name: 'compensations', sql: compensations },
 ];

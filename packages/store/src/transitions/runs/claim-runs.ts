@@ -98,14 +98,14 @@ const CLAIM_RUNS = defineStatement(
     set status = 'RUNNING', lease_token = r.lease_token + 1, leased_by = s.worker_id,
       lease_expires_at = perdure.clock() + s.lease_ms * interval '1 ms', available_at = null, suspended_by = null,
       started_at = coalesce(r.started_at, perdure.clock()),
-      execution_deadline_at = case when r.execution_timeout_ms > 0
+      execution_deadline_at = case when r.execution_timeout_ms > 0 and r.compensation is distinct from 'COMPENSATING'
         then coalesce(r.execution_deadline_at, perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
       updated_at = perdure.clock()
     from given g
     join slot s using (ord)
     where r.run_id = g.run_id
     returning s.ord as slot_ord, s.lease_ms, r.run_id, r.workflow_id, r.workflow_type, r.build, r.lease_token, r.attempt,
-      r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.has_arrivals,
+      r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.compensation, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.has_arrivals,
       coalesce(g.suspended_by = s.worker_id, false) as is_back, r.input,
       r.input_encoding
   )

@@ -22,6 +22,7 @@ export interface ClaimedRow
     | 'retries'
     | 'lost_leases'
     | 'cancel_requested_at'
+    | 'compensation'
     | 'created_at'
     | 'started_at'
     | 'run_deadline_at'
@@ -80,6 +81,7 @@ export function claimedRun(
           ? null
           : { leaseToken: row.cancel_lease_token, eventSeq: row.cancel_event_seq },
       cancelRequestedAt: row.cancel_requested_at,
+      compensation: row.compensation,
       createdAt: row.created_at,
       startedAt: row.started_at,
       runDeadlineAt: row.run_deadline_at,

@@ -25,6 +25,7 @@ const COMPLETE_RUNS_WITH_STEP = defineStatement(
   `with ended as (
     update perdure.workflow_runs r
     set status = 'COMPLETED', output = c.run_output, output_encoding = c.run_output_encoding, failure = null,
+      compensation = nullif(r.compensation, 'COMPENSATING'),
       leased_by = null, lease_expires_at = null, finished_at = perdure.clock(), updated_at = perdure.clock()
     from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[], $7::int[], $8::int[],
         $9::bytea[], $10::text[], $11::int[], $12::bytea[], $13::text[])

@@ -24,6 +24,7 @@ const COMPLETE_RUNS = defineStatement(
   `with ended as (
     update perdure.workflow_runs r
     set status = 'COMPLETED', output = c.output, output_encoding = c.output_encoding, failure = null,
+      compensation = nullif(r.compensation, 'COMPENSATING'),
       leased_by = null, lease_expires_at = null, finished_at = perdure.clock(), updated_at = perdure.clock()
     from unnest($1::uuid[], $2::text[], $3::int[], $4::bytea[], $5::text[])
       as c(run_id, namespace, lease_token, output, output_encoding)
@@ -39,6 +40,17 @@ const COMPLETE_RUNS = defineStatement(
       filter (where has_parent or has_children) as relatives
   from ended`,
 );
+
+/** What was compensated is in the failure. A cancelled run has compensated everything: one that could not is FAILED. */
+const COMPENSATION = `case
+        when j.failure->'compensation' is null then case
+          when r.compensation is distinct from 'COMPENSATING' then r.compensation
+          when j.end_status = 'CANCELLED' then 'COMPLETE'
+          when j.end_status = 'FAILED' then 'PARTIAL'
+        end
+        when jsonb_array_length(j.failure->'compensation'->'failed') > 0 then 'PARTIAL'
+        else 'COMPLETE'
+      end`;
 
 const END_RUNS = defineStatement(
   'end_runs',
@@ -63,7 +75,7 @@ const END_RUNS = defineStatement(
   ended as (
     update perdure.workflow_runs r
     set status = j.end_status, output = j.output, output_encoding = j.output_encoding, failure = j.failure,
-      end_cut = j.cut, leased_by = null, lease_expires_at = null, finished_at = perdure.clock(), updated_at = perdure.clock()
+      compensation = ${COMPENSATION}, end_cut = j.cut, leased_by = null, lease_expires_at = null, finished_at = perdure.clock(), updated_at = perdure.clock()
     from judged j
     where j.verdict = 'end' and r.run_id = j.run_id
     returning r.run_id, r.parent_run_id is not null as has_parent, coalesce(r.has_children, false) as has_children

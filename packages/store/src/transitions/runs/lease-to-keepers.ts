@@ -58,6 +58,7 @@ const COLUMNS = [
   'cancel_requested_at',
   'cancel_lease_token',
   'cancel_event_seq',
+  'compensation',
   'created_at',
   'started_at',
   'run_deadline_at',

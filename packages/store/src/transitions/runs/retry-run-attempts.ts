@@ -42,6 +42,7 @@ const RETRY_RUN_ATTEMPTS = defineStatement(
       available_at = case when j.cancel_requested then perdure.clock() end,
       wake_at = case when not j.cancel_requested then perdure.clock() + j.retry_after_ms * interval '1 ms' end,
       yield_reason = 'RUN_RETRY', attempt = r.attempt + 1, retries = r.retries + 1, failure = j.failure, execution_deadline_at = null,
+      compensation = nullif(r.compensation, 'COMPENSATING'),
       leased_by = null, lease_expires_at = null, updated_at = perdure.clock()
     from judged j
     where j.verdict = 'retry' and r.run_id = j.run_id

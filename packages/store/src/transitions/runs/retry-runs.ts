@@ -20,7 +20,18 @@ import { unknownVerdict } from '../parts/batch.js';
 
 const RETRY_RUN = defineStatement(
   'retry_run',
-  'select * from perdure.retry_run($1::uuid, $2::text, $3::text, $4::text, $5::text)',
+  // What a compensated run has done is undone: a retry would rely on it. Only a retry changes the column of an ended run.
+  `with compensated as materialized (
+    select r.status from perdure.workflow_runs r
+    where r.run_id = $1::uuid and r.namespace = $2::text and r.finished_at is not null and r.compensation is not null
+  )
+  select 'wrong_state' as verdict, c.status, null as task_queue, null as workflow_type, null::uuid as other_run_id,
+    null::float8 as expires_in_ms
+  from compensated c
+  union all
+  select t.verdict, t.status, t.task_queue, t.workflow_type, t.other_run_id, t.expires_in_ms
+  from perdure.retry_run($1::uuid, $2::text, $3::text, $4::text, $5::text) t
+  where not exists (select 1 from compensated)`,
 );
 
 interface Row {

@@ -298,6 +298,7 @@ function claimOf(command: StartRun, slot: StartSlot, now: Date): ClaimedRun {
       lostLeases: 0,
       cancelObserved: null,
       cancelRequestedAt: null,
+      compensation: null,
       createdAt: now,
       startedAt: now,
       runDeadlineAt: after(command.runTimeoutMs),

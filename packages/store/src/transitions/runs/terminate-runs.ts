@@ -39,6 +39,7 @@ const TERMINATE_RUNS = defineStatement(
   changed as (
     update perdure.workflow_runs r
     set status = 'TERMINATED', failure = j.failure, finished_at = perdure.clock(), updated_at = perdure.clock(),
+      compensation = case r.compensation when 'COMPENSATING' then 'PARTIAL' else r.compensation end,
       leased_by = null, lease_expires_at = null, available_at = null, wake_at = null, waits = null
     from judged j
     where j.verdict = 'terminated' and r.run_id = j.run_id

@@ -7,6 +7,15 @@ export interface Scope {
   readonly step?: StepContext;
   /** Set inside `ctx.uncancellable`. */
   readonly uncancellable?: boolean;
+  /** Set around a compensation. */
+  readonly isCompensation?: boolean;
+  /** The innermost saga. */
+  readonly saga?: RunningSaga;
+}
+
+export interface RunningSaga {
+  /** @returns to be called when what begins has ended @throws {Error} when the saga has failed */
+  begins(name: string): () => void;
 }
 
 const storage = new AsyncLocalStorage<Scope>();

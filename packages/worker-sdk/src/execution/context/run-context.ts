@@ -27,12 +27,14 @@ import type { Settle, SleepCall } from '../step/step-host.js';
 import { checkStepName, resolveStepOptions } from '../step/step-options.js';
 import { checkUntil, refuseInsideBody, settledOr } from './checks.js';
 import { Children } from './children.js';
+import { Compensations, type SagaScope } from './compensations.js';
 import type { ContextHost } from './context-host.js';
 import { type Continuable, type Continuation, continuationOf } from './continuation.js';
 import { eventWait, publishEvent } from './events.js';
 import { mapItems } from './map-items.js';
 import { promiseIdOf, promiseOptions, promiseWait } from './promises.js';
 import { SeededRandom } from './random.js';
+import { followedInSaga, inSaga } from './saga-steps.js';
 import { type AwaitedStep, type RunTarget, sendSignal, signalWait } from './signals.js';
 import { settledBy, type Track } from './tracked-promise.js';
 
@@ -47,6 +49,7 @@ export class RunContext implements Continuable {
   readonly #host: ContextHost;
   readonly #unawaited = new Set<string>();
   #children: Children | undefined;
+  #compensations: Compensations | undefined;
   /** Promises of the code whose beginning is being recorded. */
   #unrecorded: Set<Promise<void>> | undefined;
   #random: SeededRandom | undefined;
@@ -68,10 +71,11 @@ export class RunContext implements Continuable {
       if (typeof body !== 'function') throw new TypeError(`Step '${name}' needs a function; got ${typeof body}.`);
       const resolved = resolveStepOptions(name, options);
       refuseInsideBody('ctx.step', name);
+      const followed = inSaga(name, settle);
       const step = this.#host.open(name, StepKind.FUNCTION);
       if (step === undefined) return;
       track(step.stepId, this.#unawaited);
-      callStep(this.#host, { step, body: this.#afterPromises(body), options: resolved, settle });
+      callStep(this.#host, { step, body: this.#afterPromises(body), options: resolved, settle: followed });
     }) as Promise<Awaited<T>>;
 
   sleep = (...args: [Duration] | [string, Duration]) => {
@@ -174,13 +178,20 @@ export class RunContext implements Continuable {
     options: ChildOptions = {},
   ): Promise<Output> =>
     settledOr(() => {
-      refuseInsideBody('ctx.child', nameOf(workflow));
-      return this.#started().start(workflow, input, options, this.#unawaited).result();
+      const name = nameOf(workflow);
+      refuseInsideBody('ctx.child', name);
+      return followedInSaga(name, () => this.#started().start(workflow, input, options, this.#unawaited).result());
     }) as Promise<Output>;
 
   call = this.child;
 
   map = mapItems;
+
+  onCompensate: WorkflowContext['onCompensate'] = (...args) => this.#sagas().onCompensate(...args);
+
+  compensate = () => this.#sagas().compensate();
+
+  saga: WorkflowContext['saga'] = (...args) => this.#sagas().saga(...args);
 
   uncancellable = <T>(work: () => Promise<T>) => runInScope({ ...currentScope(), uncancellable: true }, work);
 
@@ -211,6 +222,16 @@ export class RunContext implements Continuable {
       error: this.#unlessReplaying('error'),
     };
     return this.#log;
+  }
+
+  /** Undefined: the code has none. */
+  get compensations(): Compensations | undefined {
+    return this.#compensations;
+  }
+
+  #sagas(): SagaScope {
+    this.#compensations ??= new Compensations(this.#host);
+    return this.#compensations.root;
   }
 
   #started(): Children {

@@ -1,4 +1,4 @@
-import { durationOf } from '@perdure/proto';
+import { type CompensationReport, durationOf, type Failure } from '@perdure/proto';
 import type { Codec } from '../../codec/codec.js';
 import { encodeValue } from '../../codec/payload.js';
 import { CancelledError } from '../../errors/errors.js';
@@ -29,37 +29,103 @@ export interface EndingHost {
   undoFinish(): void;
 }
 
-export interface RunEndingOptions {
+export interface EndingFacts {
   readonly workflow: Workflow;
   /** Run-level retries so far. */
   readonly retries: number;
   readonly cancelRequested: boolean;
-  /** Timers or other waits of abandoned branches are open. */
-  readonly hasWaits: boolean;
+  /** The compensations of the run have begun under an earlier lease. */
+  readonly isCompensating: boolean;
+  /** Place in program order of the latest compensation; 0: there was none. */
+  readonly lastCompensation: number;
 }
 
-/** Records how the code of a run ended: COMPLETED, FAILED, CANCELLED, CONTINUED, or another attempt of the run. */
-export async function endRun(host: EndingHost, outcome: CodeOutcome, options: RunEndingOptions): Promise<ExecutionEnd> {
-  if (!outcome.ok) return fail(host, outcome.error, options);
-  if (outcome.continuation !== undefined) {
-    const hasOpenSteps = options.hasWaits || host.work.count > 0;
-    await host.calls.call('continueWorkflow', { ...outcome.continuation, hasOpenSteps });
-    return 'continued';
-  }
-  let output: ReturnType<typeof encodeValue>;
+/** What is to be recorded as the end of a run, or of its attempt. */
+export type Ending =
+  | {
+      readonly kind: 'continue';
+      readonly continuation: NonNullable<Extract<CodeOutcome, { ok: true }>['continuation']>;
+    }
+  | { readonly kind: 'complete'; readonly output: ReturnType<typeof encodeValue> }
+  | {
+      readonly kind: 'retry';
+      readonly error: unknown;
+      readonly delayMs: number;
+      readonly cut: ReturnType<FailureLog['cutFor']>;
+    }
+  | { readonly kind: 'fail' | 'cancel'; readonly error: unknown };
+
+/** How the run ends, as its code has ended. */
+export function endingOf(host: EndingHost, outcome: CodeOutcome, facts: EndingFacts): Ending {
+  if (!outcome.ok) return failing(host, outcome.error, facts);
+  if (outcome.continuation !== undefined) return { kind: 'continue', continuation: outcome.continuation };
   try {
-    const what = `The output of workflow '${options.workflow.name}'`;
-    output = encodeValue(host.codec, outcome.value, what);
+    const what = `The output of workflow '${facts.workflow.name}'`;
+    const output = encodeValue(host.codec, outcome.value, what);
     host.limit.check(output, what);
+    return { kind: 'complete', output };
   } catch (error) {
-    return fail(host, error, options);
+    return failing(host, error, facts);
   }
-  const last = host.unrecorded.takeLast();
-  const hasOpenSteps = options.hasWaits || host.work.count > (last === undefined ? 0 : 1);
-  const end = { ...(output === undefined ? {} : { output }), hasOpenSteps };
-  if (last === undefined) await host.calls.call('completeWorkflow', end);
-  else await endWith(host, last, end);
-  return 'completed';
+}
+
+function failing(host: EndingHost, error: unknown, facts: EndingFacts): Ending {
+  if (facts.cancelRequested && isCancel(error)) return { kind: 'cancel', error };
+  const { workflow, retries } = facts;
+  const decision = decide(resolveRetry(workflow.options.retry, 1), error, retries + 1);
+  if (!decision.retry || facts.cancelRequested || facts.isCompensating) return { kind: 'fail', error };
+  const cut = host.failures.cutFor(error);
+  // The steps before are kept, but some of what they have done is undone: the next attempt would rely on it.
+  if (cut !== undefined && facts.lastCompensation > (cut.seq ?? 0)) return { kind: 'fail', error };
+  return { kind: 'retry', error, delayMs: decision.delayMs, cut };
+}
+
+export interface RecordOptions {
+  /** Timers or other waits of abandoned branches are open. */
+  readonly hasWaits: boolean;
+  /** Undefined: there was nothing to compensate. */
+  readonly compensation: CompensationReport | undefined;
+}
+
+/** Records how a run ended: COMPLETED, FAILED, CANCELLED, or another attempt of the run. */
+export async function endRun(host: EndingHost, ending: Ending, options: RecordOptions): Promise<ExecutionEnd> {
+  switch (ending.kind) {
+    case 'complete': {
+      const last = host.unrecorded.takeLast();
+      const hasOpenSteps = options.hasWaits || host.work.count > (last === undefined ? 0 : 1);
+      const end = { ...(ending.output === undefined ? {} : { output: ending.output }), hasOpenSteps };
+      if (last === undefined) await host.calls.call('completeWorkflow', end);
+      else await endWith(host, last, end);
+      return 'completed';
+    }
+    case 'continue': {
+      const hasOpenSteps = options.hasWaits || host.work.count > 0;
+      await host.calls.call('continueWorkflow', { ...ending.continuation, hasOpenSteps });
+      return 'continued';
+    }
+    case 'cancel':
+      await host.calls.call('confirmCancel', cutAtEnd(host, ending.error));
+      return 'cancelled';
+    case 'retry': {
+      const { cut, delayMs } = ending;
+      const retryAfter = durationOf(delayMs);
+      const failure = runFailure(host, ending.error);
+      await host.calls.call('failWorkflow', { failure, retryAfter, ...(cut === undefined ? {} : { cut }) });
+      return 'retrying';
+    }
+    case 'fail': {
+      const failure = runFailure(host, ending.error);
+      if (options.compensation !== undefined) failure.compensation = options.compensation;
+      await host.calls.call('failWorkflow', { failure, ...cutAtEnd(host, ending.error) });
+      return 'failed';
+    }
+  }
+}
+
+function runFailure(host: EndingHost, error: unknown): Failure {
+  const failure = failureOf(host.codec, error);
+  failure.stepId = host.failures.stepOf(error) ?? '';
+  return failure;
 }
 
 /** Records the last result and the end as one. When the result is refused, the run has not ended either. */
@@ -73,28 +139,6 @@ async function endWith(host: EndingHost, last: UnsentResult, end: RequestOf<'com
     throw new ExecutionEnded();
   }
   last.onRecordedWithEnd();
-}
-
-async function fail(host: EndingHost, error: unknown, options: RunEndingOptions): Promise<ExecutionEnd> {
-  if (options.cancelRequested && isCancel(error)) {
-    await host.calls.call('confirmCancel', cutAtEnd(host, error));
-    return 'cancelled';
-  }
-  const failure = failureOf(host.codec, error);
-  failure.stepId = host.failures.stepOf(error) ?? '';
-  const { workflow, retries } = options;
-  const decision = decide(resolveRetry(workflow.options.retry, 1), error, retries + 1);
-  if (decision.retry && !options.cancelRequested) {
-    const cut = host.failures.cutFor(error);
-    await host.calls.call('failWorkflow', {
-      failure,
-      retryAfter: durationOf(decision.delayMs),
-      ...(cut === undefined ? {} : { cut }),
-    });
-    return 'retrying';
-  }
-  await host.calls.call('failWorkflow', { failure, ...cutAtEnd(host, error) });
-  return 'failed';
 }
 
 /** Recorded with the end, for a retry of the ended run. */

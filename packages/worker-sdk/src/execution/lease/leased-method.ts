@@ -7,6 +7,7 @@ export type LeasedMethod =
   | 'completeStep'
   | 'failStep'
   | 'settleStep'
+  | 'beginCompensation'
   | 'observeCancel'
   | 'scheduleSleep'
   | 'awaitStep'

@@ -11,6 +11,8 @@ export interface StepRef {
   /** What a run-level retry has taken back under the id. */
   readonly cut: RecordedStep | undefined;
   readonly uncancellable: boolean;
+  /** It undoes another step. */
+  readonly isCompensation: boolean;
 }
 
 /** What a run's code requests, in its order, compared with what is recorded. */
@@ -36,7 +38,7 @@ export class Program {
 
   /** @throws {Error} when the author's function has ended */
   refuseAfterEnd(name: string): void {
-    if (!this.#hasEnded) return;
+    if (!this.#hasEnded || currentScope().isCompensation) return;
     throw new Error(
       `'${name}' was called after the workflow's function had ended. Await every step before it returns.`,
     );
@@ -60,8 +62,8 @@ export class Program {
     const mismatch = mismatchOf(this.#memo, { stepId, seq }, kind);
     if (mismatch !== undefined) return { mismatch };
     const { entries, cut } = this.#memo;
-    const uncancellable = currentScope().uncancellable === true;
-    return { stepId, seq, recorded: entries.get(stepId), cut: cut.get(stepId), uncancellable };
+    const { uncancellable = false, isCompensation = false } = currentScope();
+    return { stepId, seq, recorded: entries.get(stepId), cut: cut.get(stepId), uncancellable, isCompensation };
   }
 }
 

@@ -11,6 +11,7 @@ export const WORKER_WRITES = [
   'completeStep',
   'failStep',
   'settleStep',
+  'beginCompensation',
   'observeCancel',
   'scheduleSleep',
   'awaitStep',
