@@ -5,7 +5,7 @@ import { Connection, type RpcError } from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
-import { refusal } from '../support/raw-worker.js';
+import { finalStep, refusal } from '../support/raw-worker.js';
 
 const MAX_PAYLOAD = 2 * 1024 * 1024;
 const tooBig = { data: new Uint8Array(MAX_PAYLOAD + 1), encoding: '' };
@@ -361,6 +361,26 @@ const cases: readonly Case[] = [
   [WorkerService, 'suspendRun', { ...lease, waits: [] }, 'waits'],
   [WorkerService, 'suspendRun', { ...lease, waits: [{ stepId: 's' }] }, 'waits[0].kind'],
   [WorkerService, 'completeWorkflow', { ...lease, output: tooBig }, 'output.data'],
+  ...(
+    [
+      [{ stepId: '' }, 'final_step.step_id'],
+      [{ attemptNumber: 0 }, 'final_step.attempt_number'],
+      [{ eventSeq: 0 }, 'final_step.event_seq'],
+      [{ output: tooBig }, 'final_step.output.data'],
+      [{ begin: undefined }, 'final_step.begin'],
+      [{ begin: { seq: 0, kind: 1, countedAttempt: 1 } }, 'final_step.begin.seq'],
+      [{ begin: { seq: 1, kind: 2, countedAttempt: 1 } }, 'final_step.begin.kind'],
+      [{ begin: { seq: 1, kind: 1, countedAttempt: 0 } }, 'final_step.begin.counted_attempt'],
+    ] as const
+  ).map(
+    ([wrong, field]) =>
+      [
+        WorkerService,
+        'completeWorkflow',
+        { ...lease, finalStep: { ...finalStep('last', 1), ...wrong } },
+        field,
+      ] as const,
+  ),
   [WorkerService, 'failWorkflow', { ...lease }, 'failure'],
   [WorkerService, 'failWorkflow', { ...lease, failure, cut: { seq: 1 } }, 'cut.from.lease_token'],
   [WorkerService, 'confirmCancel', { ...lease, cut: { seq: -1 } }, 'cut.seq'],

@@ -1,7 +1,7 @@
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
-import { begin, failure, fenceOf, refusal, registerRawWorker, startRequest } from '../support/raw-worker.js';
+import { begin, failure, fenceOf, finalStep, refusal, registerRawWorker, startRequest } from '../support/raw-worker.js';
 
 describe('namespaces', () => {
   let perdure: TestPerdure;
@@ -86,6 +86,7 @@ describe('namespaces', () => {
       }),
       perdure.workers.suspendRun({ ...lease, waits: [{ stepId: 'nap', kind: { case: 'timer', value: {} } }] }),
       perdure.workers.completeWorkflow(lease),
+      perdure.workers.completeWorkflow({ ...lease, finalStep: finalStep('last', 6) }),
       perdure.workers.failWorkflow({ ...lease, failure: failure() }),
       perdure.workers.failWorkflow({ ...lease, failure: failure(), retryAfter: {} }),
       perdure.workers.confirmCancel(lease),

@@ -88,6 +88,35 @@ describe('workers that die, with real processes', () => {
     expect(second.child.exitCode).toBeNull();
   });
 
+  it('the runs that a killed worker has kept in memory continue elsewhere, also one that was leased to it as it died', async () => {
+    const { taskQueue, startWorker, noted } = setUp();
+    const first = await startWorker();
+    const handles = await Promise.all(
+      Array.from({ length: 20 }, () => perdure.client.start<undefined, number>('signalled', undefined, { taskQueue })),
+    );
+    const suspended = () =>
+      until('all runs to wait', async () => {
+        const runs = await Promise.all(handles.map((handle) => handle.get()));
+        return runs.every(({ status }) => status === 'WAITING');
+      });
+    await suspended();
+    await Promise.all(handles.map((handle) => handle.signal('go')));
+    await suspended();
+    expect(noted('after 0')).toHaveLength(20);
+    // Its polls are not over before the server notices: some runs are leased to a process that is no more.
+    const sent = handles.map((handle, n) => {
+      if (n === 10) first.child.kill('SIGKILL');
+      return handle.signal('go');
+    });
+    await Promise.all(sent);
+    const second = await startWorker();
+    const pids = await Promise.all(handles.map((handle) => handle.result({ timeout: '25s' })));
+    expect(new Set([...pids, first.child.pid, second.child.pid]).size).toBe(2);
+    expect(noted('after 0')).toHaveLength(20);
+    const { attempt } = await (handles[19] as (typeof handles)[number]).get();
+    expect(attempt).toBeLessThanOrEqual(2);
+  });
+
   it('a worker that a Ctrl-C reaches twice, from the terminal and from npm, lets its runs end', async () => {
     const { taskQueue, startWorker, noted, letGo } = setUp();
     const worker = await startWorker();

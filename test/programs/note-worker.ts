@@ -56,9 +56,18 @@ export const chain = workflow('chain', async (ctx, { n, until }: { n: number; un
   return ctx.continueAsNew({ n: n + 1, until });
 });
 
+/** A step after each of two signals. */
+export const signalled = workflow('signalled', async (ctx, _: undefined) => {
+  for (let n = 0; n < 2; n++) {
+    await ctx.waitForSignal('go');
+    await ctx.step('s', () => note(`after ${n}`));
+  }
+  return process.pid;
+});
+
 const worker = new Worker({
   taskQueue: process.env.QUEUE ?? 'q',
-  workflows: [held, five, many, chain],
+  workflows: [held, five, many, signalled, chain],
   leaseDuration: '1s',
   concurrency: 50,
 });

@@ -1,194 +1,298 @@
-/** A run that a worker keeps in memory is leased to that worker by the statement that wakes it. */
 import {
   awaitSteps,
-  type ClaimedRun,
   cancelRuns,
-  claimRuns,
-  type KeeperSlots,
+  drainWorkers,
+  endRuns,
   type LeaseRef,
   pauseDispatch,
   pauseRuns,
-  type SendSignalOutcome,
+  resumeDispatch,
+  type SendSignal,
+  type SendUpdate,
   sendSignals,
+  sendUpdates,
+  startChildren,
+  startIdentity,
   suspendRuns,
+  tellParents,
   terminateRuns,
+  untoldChildren,
 } from '@perdure/store';
 import { v7 as uuid } from 'uuid';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { Seeded } from '../support/seeded.js';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { offerSlots } from '../support/keepers.js';
 import { openTestStore, type TestStore } from '../support/store.js';
 
-const PAIRS = Number(process.env.PERDURE_RACE_PAIRS ?? 300);
-const AT_ONCE = 25;
-const namespace = 'default';
+const text = (value: string) => ({ data: Buffer.from(value), encoding: 'text' });
 
-describe('a run that its worker keeps in memory', () => {
+/** Statements that wake a run also lease it, to the worker that keeps it in memory and has room. */
+describe('runs that wake are leased to their keepers', () => {
   let store: TestStore;
-  let workerId: string;
-  const random = new Seeded(11);
+  let keeper: string;
   beforeAll(async () => {
     store = await openTestStore();
-    workerId = await store.register();
   });
   afterAll(() => store.stop());
+  beforeEach(async () => {
+    keeper = await store.register();
+  });
+  // No test claims a run of another one.
   afterEach(async () => {
-    await store.database
-      .sql`truncate perdure.workflow_runs, perdure.step_runs, perdure.signals, perdure.dispatch_pauses`;
+    const open = await store.database.sql<{ run_id: string }[]>`
+      select run_id from perdure.workflow_runs where finished_at is null`;
+    await terminateRuns(
+      store.db,
+      open.map((row) => ({ namespace: 'default', runId: row.run_id, reason: '' })),
+    );
   });
 
-  /** Runs that wait for the signal 'go', suspended by the worker. */
-  const suspended = async (count: number, isKept = true): Promise<LeaseRef[]> => {
+  const leases = async (count: number): Promise<LeaseRef[]> => {
     await store.start(count);
-    const leases = await store.claim(workerId, count);
-    expect(leases).toHaveLength(count);
-    const wait = { stepId: 'go', seq: 1, stepKind: 'SIGNAL' as const, attemptNumber: 1, awaits: 'go' };
-    const more = { timeoutMs: null, eventSeq: 2, uncancellable: false };
-    await awaitSteps(
-      store.db,
-      leases.map((lease) => ({ ...lease, ...wait, ...more })),
-    );
+    return store.claim(keeper, count);
+  };
+  /** Runs that wait, suspended, for one signal `go` or one update. */
+  const suspended = async (
+    count: number,
+    { kind = 'SIGNAL', isKept = true, steps = 1, arrivalsAwaited = 1 } = {},
+  ): Promise<LeaseRef[]> => {
+    const runs = await leases(count);
+    for (let seq = 1; seq <= steps; seq++) {
+      await awaitSteps(
+        store.db,
+        runs.map((lease) => ({
+          ...lease,
+          stepId: `step${seq}`,
+          seq,
+          stepKind: kind as 'SIGNAL' | 'UPDATE',
+          attemptNumber: 1,
+          awaits: kind === 'SIGNAL' ? 'go' : '',
+          timeoutMs: null,
+          eventSeq: seq,
+          uncancellable: false,
+        })),
+      );
+    }
     const outcomes = await suspendRuns(
       store.db,
-      leases.map((lease) => ({ ...lease, waits: [], arrivalsAwaited: 1, isKept })),
+      runs.map((lease) => ({ ...lease, waits: [], arrivalsAwaited, isKept })),
     );
-    expect(outcomes.every(({ kind }) => kind === 'suspended')).toBe(true);
-    return leases;
+    expect(outcomes.map((outcome) => outcome.kind === 'suspended' && outcome.keeper)).toEqual(
+      runs.map(() => (isKept ? { workerId: keeper, taskQueue: 'q', workflowType: 'w' } : null)),
+    );
+    return runs;
   };
-  /** A slot of the worker for every run. */
-  const slotsOf = (worker: string, claims: (ClaimedRun | null)[]): KeeperSlots => ({
-    reserve: (runIds) => ({
-      slots: runIds.map(() => ({ workerId: worker })),
-      settle: (settled) => void claims.push(...settled),
-    }),
+  const signalTo = ({ namespace, runId }: LeaseRef, more: Partial<SendSignal> = {}): SendSignal => ({
+    namespace,
+    runId,
+    name: 'go',
+    payload: text('x'),
+    requestId: null,
+    sender: '',
+    maxUnconsumed: 10,
+    ...more,
   });
-  const send = async (runId: string, worker: string) => {
-    const claims: (ClaimedRun | null)[] = [];
-    const payload = { data: new TextEncoder().encode('1'), encoding: 'json' };
-    const command = { namespace, runId, name: 'go', payload, requestId: null, sender: '', maxUnconsumed: 10 };
-    const [outcome] = await sendSignals(store.db, [command], slotsOf(worker, claims));
-    return { outcome: outcome as SendSignalOutcome, claim: claims[0] ?? null };
-  };
 
-  it('is leased with what has arrived, and without a memo', async () => {
-    const [lease] = (await suspended(1)) as [LeaseRef];
-    const { outcome, claim } = await send(lease.runId, workerId);
-    expect(outcome).toMatchObject({ kind: 'sent', effect: { kind: 'leased' } });
-    expect(claim).toMatchObject({
-      run: { runId: lease.runId, leaseToken: lease.leaseToken + 1, workflowType: 'w' },
-      arrivals: [{ stepId: 'go', status: 'COMPLETED', leaseToken: lease.leaseToken + 1, eventSeq: 1 }],
-      memo: [],
-      hasArrivals: false,
+  it('a signal: the claim is the next lease, without a memo, with the signal taken at its first place', async () => {
+    const [run] = (await suspended(1)) as [LeaseRef];
+    const slots = offerSlots(keeper);
+    expect(await sendSignals(store.db, [signalTo(run)], slots)).toEqual([
+      { kind: 'sent', seq: 1, effect: { kind: 'leased' } },
+    ]);
+    expect(slots.open).toBe(0);
+    expect(slots.claims).toMatchObject([
+      {
+        run: { runId: run.runId, namespace: 'default', leaseToken: 2, attempt: 1, workflowType: 'w' },
+        leaseMs: 30_000,
+        hasArrivals: false,
+        memo: [],
+        arrivals: [{ stepId: 'step1', status: 'COMPLETED', leaseToken: 2, eventSeq: 1, output: text('x') }],
+      },
+    ]);
+    expect(slots.claims[0]?.nextMemoCursor).not.toBeNull();
+    expect(await store.run(run.runId)).toMatchObject({
+      status: 'RUNNING',
+      leased_by: keeper,
+      lease_token: 2,
+      has_arrivals: false,
+      suspended_by: null,
+      available_at: null,
     });
-    expect(await store.run(lease.runId)).toMatchObject({ status: 'RUNNING', leased_by: workerId, suspended_by: null });
-    expect(await store.claim(workerId)).toEqual([]);
+    expect(await store.claim(keeper)).toEqual([]);
   });
 
-  for (const [what, prepare, worker] of [
-    ['another worker has the slot', async () => undefined, uuid()],
-    ['it is paused', (runId: string) => pauseRuns(store.db, [{ namespace, runId, by: '', reason: '' }]), undefined],
-    [
-      'its queue is paused',
-      () => pauseDispatch(store.db, { namespace, kind: 'TASK_QUEUE', name: 'q', pausedBy: '', reason: '' }),
-      undefined,
-    ],
-    [
-      'its type is paused',
-      () => pauseDispatch(store.db, { namespace, kind: 'WORKFLOW_TYPE', name: 'w', pausedBy: '', reason: '' }),
-      undefined,
-    ],
-    [
-      'its worker gets no more runs',
-      () =>
-        store.database
-          .sql`update perdure.workers set status = 'DRAINING', drain_requested_at = now() where worker_id = ${workerId}`,
-      undefined,
-    ],
-  ] as const) {
-    it(`is only woken when ${what}`, async () => {
-      const [lease] = (await suspended(1)) as [LeaseRef];
-      await prepare(lease.runId);
-      const { outcome, claim } = await send(lease.runId, worker ?? workerId);
-      await store.database
-        .sql`update perdure.workers set status = 'ONLINE', drain_requested_at = null where worker_id = ${workerId}`;
-      expect(outcome).toMatchObject({ kind: 'sent', effect: { kind: 'woken' } });
-      expect(claim).toBeNull();
-      expect(await store.run(lease.runId)).toMatchObject({ status: 'PENDING', lease_token: lease.leaseToken });
-    });
-  }
-
-  it('is only woken when its worker does not keep it', async () => {
-    const [lease] = (await suspended(1, false)) as [LeaseRef];
-    const { outcome, claim } = await send(lease.runId, workerId);
-    expect([outcome.kind, claim]).toEqual(['sent', null]);
-    expect(await store.run(lease.runId)).toMatchObject({ status: 'PENDING' });
-  });
-
-  it('is leased once by two signals, and only once beside a claim', async () => {
-    for (const rival of ['signal', 'claim'] as const) {
-      const runs = await suspended(PAIRS);
-      const other = await store.register();
-      await inLanes(runs, async ({ runId, leaseToken }) => {
-        const claims = () =>
-          claimRuns(
-            store.db,
-            { namespace, taskQueue: 'q', workflowTypes: ['w'], slots: [{ workerId: other }] },
-            { memoPageBytes: 1e6, memoPageEntries: 100 },
-          );
-        const [first, second] = await Promise.all([
-          send(runId, workerId),
-          rival === 'signal' ? send(runId, workerId) : claims(),
-        ]);
-        expect(first.outcome.kind).toBe('sent');
-        if (rival === 'claim') return;
-        const leased = [first, second as typeof first].filter(({ claim }) => claim !== null);
-        expect(leased).toHaveLength(1);
-        expect(await store.run(runId)).toMatchObject({ status: 'RUNNING', lease_token: leaseToken + 1 });
-      });
-      const rows = await store.database.sql<{ n: number; tokens: number }[]>`
-        select count(*)::int as n, max(lease_token)::int as tokens from perdure.workflow_runs
-        where status in ('RUNNING', 'PENDING')`;
-      expect(rows[0]).toEqual({ n: PAIRS, tokens: 2 });
-      const received = await store.database.sql<{ n: number }[]>`
-        select count(*)::int as n from perdure.step_runs where step_id = 'go' and status = 'COMPLETED' and event_seq = 1`;
-      if (rival === 'signal') expect(received[0]?.n).toBe(PAIRS);
-      await store.database.sql`truncate perdure.workflow_runs, perdure.step_runs, perdure.signals`;
-    }
-  });
-
-  for (const [what, rival, statuses] of [
-    ['a cancel', (runId: string) => cancelRuns(store.db, [{ namespace, runId, reason: '' }]), ['RUNNING', 'PENDING']],
-    ['its termination', (runId: string) => terminateRuns(store.db, [{ namespace, runId, reason: '' }]), ['TERMINATED']],
-    [
-      'a pause',
-      (runId: string) => pauseRuns(store.db, [{ namespace, runId, by: '', reason: '' }]),
-      ['RUNNING', 'PENDING'],
-    ],
-  ] as const) {
-    it(`is leased before ${what} or not at all`, async () => {
-      const runs = await suspended(PAIRS);
-      await inLanes(runs, async ({ runId, leaseToken }) => {
-        const both = [() => send(runId, workerId), () => rival(runId)] as const;
-        const isSignalFirst = random.chance(0.5);
-        const answers = await Promise.all((isSignalFirst ? both : [...both].reverse()).map((call) => call()));
-        const { outcome, claim } = answers[isSignalFirst ? 0 : 1] as Awaited<ReturnType<typeof send>>;
-        const run = await store.run(runId);
-        expect(statuses).toContain(run.status);
-        if (run.status === 'TERMINATED') expect(['sent', 'closed', 'run_closed']).toContain(outcome.kind);
-        else {
-          expect(outcome.kind).toBe('sent');
-          expect([run.status, run.lease_token]).toEqual(
-            claim === null ? ['PENDING', leaseToken] : ['RUNNING', leaseToken + 1],
-          );
-        }
-      });
-    });
-  }
-
-  async function inLanes(runs: readonly LeaseRef[], work: (lease: LeaseRef) => Promise<void>): Promise<void> {
-    const left = [...runs];
-    const lane = async () => {
-      for (let lease = left.pop(); lease !== undefined; lease = left.pop()) await work(lease);
+  it('an update: the claim says what was received', async () => {
+    const [run] = (await suspended(1, { kind: 'UPDATE' })) as [LeaseRef];
+    const slots = offerSlots(keeper);
+    const command: SendUpdate = {
+      namespace: 'default',
+      runId: run.runId,
+      name: 'add',
+      payload: text('1'),
+      requestId: uuid(),
+      sender: 'me',
+      maxUnanswered: 10,
     };
-    await Promise.all(Array.from({ length: AT_ONCE }, lane));
-  }
+    expect(await sendUpdates(store.db, [command], slots)).toMatchObject([{ kind: 'sent', effect: { kind: 'leased' } }]);
+    expect(slots.claims).toMatchObject([
+      {
+        run: { leaseToken: 2 },
+        arrivals: [
+          {
+            stepId: 'step1',
+            kind: 'UPDATE',
+            output: text('1'),
+            update: { name: 'add', requestId: command.requestId, sender: 'me', answer: null },
+          },
+        ],
+      },
+    ]);
+  });
+
+  it('the end of a child: the parent has its result, and the end is not told again', async () => {
+    const [parent] = (await leases(1)) as [LeaseRef];
+    const childRunId = startIdentity('default', '').runId;
+    await startChildren(store.db, [
+      {
+        ...parent,
+        stepId: 'c',
+        seq: 1,
+        attemptNumber: 1,
+        eventSeq: 1,
+        uncancellable: false,
+        childRunId,
+        workflowId: null,
+        workflowType: 'w',
+        taskQueue: null,
+        priority: null,
+        build: null,
+        reusePolicy: 'ALLOW',
+        parentClose: 'CANCEL',
+        startDelayMs: 0,
+        runTimeoutMs: 0,
+        executionTimeoutMs: 0,
+        maxLostLeases: 10,
+        input: null,
+      },
+    ]);
+    await suspendRuns(store.db, [{ ...parent, waits: [], arrivalsAwaited: 1, isKept: true }]);
+    const [child] = (await store.claim(keeper)) as [LeaseRef];
+    await endRuns(store.db, [{ ...child, end: 'COMPLETED', output: text('done'), hasOpenSteps: false }]);
+    const slots = offerSlots(keeper);
+    expect(await tellParents(store.db, [childRunId], slots)).toEqual([
+      { namespace: 'default', runId: parent.runId, effect: { kind: 'leased' } },
+    ]);
+    expect(slots.claims).toMatchObject([
+      { run: { runId: parent.runId, leaseToken: 2 }, arrivals: [{ stepId: 'c', kind: 'CHILD', output: text('done') }] },
+    ]);
+    expect(await untoldChildren(store.db, { limit: 10, minAgeMs: 0 })).toEqual([]);
+    expect(await tellParents(store.db, [childRunId], slots)).toEqual([]);
+  });
+
+  it('a batch: each run once, however many signals it gets, and only those that wake', async () => {
+    const [twice, other, joins, refused] = (await suspended(4)) as [LeaseRef, LeaseRef, LeaseRef, LeaseRef];
+    const requestId = uuid();
+    await sendSignals(store.db, [signalTo(refused, { name: 'else', requestId })]);
+    const slots = offerSlots(keeper);
+    const outcomes = await sendSignals(
+      store.db,
+      [
+        signalTo(twice, { name: 'else' }),
+        signalTo(twice),
+        signalTo(twice),
+        signalTo(other),
+        signalTo(joins, { name: 'else' }),
+        // A repeat, and a signal that wakes the run.
+        signalTo(refused, { name: 'else', requestId }),
+        signalTo(refused),
+      ],
+      slots,
+    );
+    expect(outcomes.map(({ kind }) => kind)).toEqual(['sent', 'sent', 'sent', 'sent', 'sent', 'already_sent', 'sent']);
+    expect(slots.claims.map(({ run }) => run.runId).sort()).toEqual([twice, other, refused].map((r) => r.runId).sort());
+    expect(slots.claims.map(({ arrivals }) => arrivals.length)).toEqual([1, 1, 1]);
+    expect((await store.run(joins.runId)).status).toBe('WAITING');
+    expect(slots.open).toBe(0);
+  });
+
+  it('many arrivals of one run come with its claim, in the order of their arrival', async () => {
+    const [run] = (await suspended(1, { steps: 5, arrivalsAwaited: 5 })) as [LeaseRef];
+    const slots = offerSlots(keeper);
+    await sendSignals(store.db, [signalTo(run), signalTo(run)], slots);
+    expect(slots.claims).toEqual([]);
+    const outcomes = await sendSignals(store.db, [signalTo(run), signalTo(run), signalTo(run)], slots);
+    expect(outcomes.map((outcome) => outcome.kind === 'sent' && outcome.effect.kind)).toEqual([
+      'leased',
+      'leased',
+      'leased',
+    ]);
+    expect(slots.claims).toHaveLength(1);
+    const steps = slots.claims[0]?.arrivals.map(({ stepId }) => stepId);
+    expect(steps).toEqual(['step1', 'step2', 'step3', 'step4', 'step5']);
+  });
+
+  it('a run that another worker keeps, or none, is claimable as before', async () => {
+    const [kept] = (await suspended(1)) as [LeaseRef];
+    const [cold] = (await suspended(1, { isKept: false })) as [LeaseRef];
+    const slots = offerSlots(await store.register());
+    const outcomes = await sendSignals(store.db, [signalTo(kept), signalTo(cold)], slots);
+    expect(outcomes.map((outcome) => outcome.kind === 'sent' && outcome.effect.kind)).toEqual(['woken', 'woken']);
+    expect(slots).toMatchObject({ claims: [], open: 0 });
+    expect(await store.run(kept.runId)).toMatchObject({ status: 'PENDING', lease_token: 1, has_arrivals: true });
+  });
+
+  it('a worker that drains gets none', async () => {
+    const [run] = (await suspended(1)) as [LeaseRef];
+    await drainWorkers(store.db, [{ namespace: 'default', workerId: keeper }]);
+    const slots = offerSlots(keeper);
+    expect(await sendSignals(store.db, [signalTo(run)], slots)).toMatchObject([{ effect: { kind: 'woken' } }]);
+    expect(slots).toMatchObject({ claims: [], open: 0 });
+  });
+
+  it('a run that is paused gets none, nor one of a paused queue or type; others do', async () => {
+    const [own, ofQueue] = (await suspended(2)) as [LeaseRef, LeaseRef];
+    await pauseRuns(store.db, [{ ...own, by: '', reason: '' }]);
+    const slots = offerSlots(keeper);
+    expect(await sendSignals(store.db, [signalTo(own)], slots)).toMatchObject([{ effect: { kind: 'woken' } }]);
+    for (const [kind, name] of [
+      ['TASK_QUEUE', 'q'],
+      ['WORKFLOW_TYPE', 'w'],
+    ] as const) {
+      const pause = { namespace: 'default', kind, name, pausedBy: '', reason: '' };
+      await pauseDispatch(store.db, pause);
+      expect(await sendSignals(store.db, [signalTo(ofQueue)], slots)).toMatchObject([{ kind: 'sent' }]);
+      expect(await store.run(ofQueue.runId)).toMatchObject({ status: 'PENDING', lease_token: 1 });
+      await resumeDispatch(store.db, pause);
+    }
+    const other = { namespace: 'default', kind: 'TASK_QUEUE', name: 'other', pausedBy: '', reason: '' } as const;
+    await pauseDispatch(store.db, other);
+    expect(slots).toMatchObject({ claims: [], open: 0 });
+    await sendSignals(store.db, [signalTo(ofQueue)], slots);
+    await resumeDispatch(store.db, other);
+    expect(slots.claims).toMatchObject([{ run: { runId: ofQueue.runId, leaseToken: 2 } }]);
+  });
+
+  it('a run that its worker holds gets a notice, and keeps its lease', async () => {
+    const [run] = (await leases(1)) as [LeaseRef];
+    const slots = offerSlots(keeper);
+    await sendSignals(store.db, [signalTo(run)], slots);
+    expect(slots).toMatchObject({ claims: [], open: 0 });
+    expect(await store.run(run.runId)).toMatchObject({ status: 'RUNNING', lease_token: 1 });
+  });
+
+  it('a run that a cancel has woken is leased with the cancel request', async () => {
+    const [run] = (await suspended(1)) as [LeaseRef];
+    await cancelRuns(store.db, [{ ...run, reason: '' }]);
+    const slots = offerSlots(keeper);
+    await sendSignals(store.db, [signalTo(run)], slots);
+    expect(slots.claims).toMatchObject([{ run: { runId: run.runId, leaseToken: 2 } }]);
+    expect(slots.claims[0]?.run.cancelRequestedAt).not.toBeNull();
+  });
+
+  it('slots are given back when the statement fails', async () => {
+    const [run] = (await suspended(1)) as [LeaseRef];
+    const slots = offerSlots(keeper);
+    await expect(sendSignals(store.db, [signalTo(run, { name: 'a\0b' })], slots)).rejects.toThrow();
+    expect(slots).toMatchObject({ claims: [], open: 0 });
+    expect(await store.run(run.runId)).toMatchObject({ status: 'WAITING', lease_token: 1 });
+  });
 });

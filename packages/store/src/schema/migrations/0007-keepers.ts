@@ -1,7 +1,10 @@
 /** Runs that wake are leased at once to the worker that keeps them in memory, when it waits for runs (decision 0025). */
 export const keepers = `
 -- Leases runs that a worker keeps in memory to that worker, as the claim does, in the transaction that has locked them and has made them
--- claimable. A run is left as it is when it is paused or not claimable, when another worker may have its code, or when the worker gets no more runs.
+-- claimable. A run is left as it is when it is not claimable, when another worker may have its code, when the worker gets no more runs, or
+-- when the run, its queue or its type is paused (see 0006-pauses.ts). A pause is read after the runs were locked: whoever waits here for a
+-- pause to commit waits for nothing else. suspended_by says that the run was woken and not claimed since, so it is available; available_at may
+-- be later than the clock of a statement that has waited for the lock while another one has woken the run.
 -- What has arrived is taken: one row for each outcome, at least one for each leased run. ord: the place in the arrays.
 create function perdure.lease_to_keepers(runs uuid[], keepers uuid[], max_entries integer, max_bytes float8)
   returns table (ord integer, now timestamptz, lease_ms integer, run_id uuid, namespace text, workflow_id text, workflow_type text, build text,
@@ -17,7 +20,10 @@ create function perdure.lease_to_keepers(runs uuid[], keepers uuid[], max_entrie
   begin
     return query
     with pause as materialized (
-      select p.namespace, p.kind, p.name from perdure.dispatch_pauses p for key share
+      select p.namespace, p.kind, p.name from perdure.dispatch_pauses p
+      where exists (select 1 from perdure.workers w where w.worker_id = any(keepers) and w.namespace = p.namespace
+        and (p.kind = 'WORKFLOW_TYPE' or p.name = w.task_queue))
+      for key share
     ),
     leased as (
       update perdure.workflow_runs r
@@ -29,9 +35,9 @@ create function perdure.lease_to_keepers(runs uuid[], keepers uuid[], max_entrie
         updated_at = perdure.clock()
       from unnest(runs, keepers) with ordinality as k(run_id, worker_id, ord)
       join perdure.workers w on w.worker_id = k.worker_id and w.status = 'ONLINE'
-      where r.run_id = k.run_id and r.status = 'PENDING' and r.suspended_by = k.worker_id and not r.suspect
-        and r.available_at <= perdure.clock() and w.namespace = r.namespace and w.task_queue = r.task_queue
-        and r.paused_at is null and not exists (select 1 from pause p where p.namespace = r.namespace
+      where r.run_id = k.run_id and r.status = 'PENDING' and r.paused_at is null and r.suspended_by = k.worker_id and not r.suspect
+        and w.namespace = r.namespace and w.task_queue = r.task_queue
+        and not exists (select 1 from pause p where p.namespace = r.namespace
           and p.name = case p.kind when 'TASK_QUEUE' then r.task_queue else r.workflow_type end)
       returning k.ord::int, w.lease_ms, r.run_id, r.namespace, r.workflow_id, r.workflow_type, r.build, r.lease_token, r.attempt, r.retries,
         r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.created_at, r.started_at, r.run_deadline_at,
