@@ -4,7 +4,7 @@ import { LongestFirst } from './test/support/longest-first.js';
 export default defineConfig({
   test: {
     projects: [
-      { extends: true, test: { name: 'all', include: ['test/**/*.test.ts'] } },
+      { extends: true, test: { name: 'all', include: ['test/**/*.test.ts', 'examples/*/src/**/*.test.ts'] } },
       // The same black-box suite without sessions - a worker may be written with unary calls alone - and with suspended runs
       // kept in memory.
       {

@@ -49,13 +49,6 @@ export const many = workflow('many', async (ctx, _: undefined) => {
   return process.pid;
 });
 
-/** A chain of runs that counts to the input's `until`; each run is charged once. */
-export const chain = workflow('chain', async (ctx, { n, until }: { n: number; until: number }): Promise<number> => {
-  await ctx.step('charge', ({ idempotencyKey }) => note(`charge ${n} ${idempotencyKey}`));
-  if (n === until) return n;
-  return ctx.continueAsNew({ n: n + 1, until });
-});
-
 /** A step after each of two signals. */
 export const signalled = workflow('signalled', async (ctx, _: undefined) => {
   for (let n = 0; n < 2; n++) {
@@ -63,6 +56,13 @@ export const signalled = workflow('signalled', async (ctx, _: undefined) => {
     await ctx.step('s', () => note(`after ${n}`));
   }
   return process.pid;
+});
+
+/** A chain of runs that counts to the input's `until`; each run is charged once. */
+export const chain = workflow('chain', async (ctx, { n, until }: { n: number; until: number }): Promise<number> => {
+  await ctx.step('charge', ({ idempotencyKey }) => note(`charge ${n} ${idempotencyKey}`));
+  if (n === until) return n;
+  return ctx.continueAsNew({ n: n + 1, until });
 });
 
 const worker = new Worker({

@@ -69,7 +69,6 @@ export { createTestDatabase, type TestDatabase } from './testing/test-database.j
 export {
   type AwaitedRuns,
   openTestTime,
-  type SkipOptions,
   type Standstill,
   type TestTime,
   type UnservedRuns,

@@ -10,7 +10,8 @@ import { defineStatement } from '../database/statement.js';
 import type { QueueRef } from '../model.js';
 import { type QueueRow, queuesOf } from './queues.js';
 
-const WAKE_SLEEPERS = defineStatement(
+/** Its parameter is the most runs that it wakes. */
+export const WAKE_SLEEPERS = defineStatement(
   'wake_sleepers',
   `with due as materialized (
     select r.run_id, r.waits

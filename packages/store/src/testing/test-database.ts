@@ -5,6 +5,7 @@ import { openDriver } from '../database/driver.js';
 import { migrate } from '../schema/migrate.js';
 import { MIGRATIONS } from '../schema/migrations/index.js';
 import { INSTALL_TEST_CLOCK } from './test-clock.js';
+import { INSTALL_SKIP } from './test-statements.js';
 
 /** A database of its own for one test environment, at the latest schema, with a clock that can be moved. */
 export interface TestDatabase {
@@ -65,6 +66,7 @@ async function templateOf(admin: postgres.Sql, adminUrl: string): Promise<string
     const sql = openDriver(url, { maxConnections: 1, preparedStatements: false, parameters: {} });
     try {
       await sql.unsafe(INSTALL_TEST_CLOCK);
+      await sql.unsafe(INSTALL_SKIP);
     } finally {
       await sql.end({ timeout: 5 });
     }
@@ -80,6 +82,7 @@ function schemaHash(): string {
   const hash = createHash('sha256');
   for (const { version, sql } of MIGRATIONS) hash.update(`${version}\n${sql}\n`);
   hash.update(INSTALL_TEST_CLOCK);
+  hash.update(INSTALL_SKIP);
   return hash.digest('hex').slice(0, 16);
 }
 

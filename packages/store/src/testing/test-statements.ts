@@ -1,7 +1,12 @@
 /** Statements for databases of tests; they use the clock's table, so they are not among the store's own. */
+import { WAKE_SLEEPERS } from '../sweeps/wake-sleepers.js';
+import { TIMERS_CHANNEL, WAKEUP_CHANNEL } from '../wakeup/channels.js';
 
 /** A timer must be due when its time is reached, whatever was rounded, in ms. */
 const BEYOND_MS = 0.01;
+
+/** A notification names their queues, and has room for some hundred. */
+const MAX_WOKEN = 10_000;
 
 const STANDSTILL = `
   unserved as (
@@ -26,26 +31,51 @@ const STANDSTILL = `
       ) - perdure.clock()) * 1000)::float8 as due_in_ms,
       exists (select 1 from perdure.workflow_runs r
         where r.finished_at is null and (r.run_id in (select jsonb_array_elements_text($1::text::jsonb -> 'runIds')::uuid)
-          or r.workflow_id in (select jsonb_array_elements_text($1::text::jsonb -> 'workflowIds')))) as awaited,
+          or r.workflow_id in (select jsonb_array_elements_text($1::text::jsonb -> 'workflowIds'))))
+      or exists (select 1 from perdure.run_updates u
+        where u.answer is null and u.request_id in (select jsonb_array_elements_text($1::text::jsonb -> 'requestIds')))
+      or ($1::text::jsonb -> 'facts')::boolean as awaited,
       (select jsonb_agg(jsonb_build_object('namespace', namespace, 'taskQueue', task_queue, 'workflowType', workflow_type))
         from unserved) as unserved
   )`;
 
 export const LOOK = `with ${STANDSTILL} select * from standstill`;
 
-/** No run is held, so no lease has to move along. */
-export const SKIP = `
-  with ${STANDSTILL},
-  go as (
-    select greatest(0, s.due_in_ms) + ${BEYOND_MS} as ms from standstill s
-    where s.running = 0 and not s.moving and s.due_in_ms is not null and (s.awaited or $2::boolean)
-      and (s.unserved is null or $3::boolean)
-  ),
-  clock as (update public.perdure_test_clock t set ahead = t.ahead + go.ms * interval '1 ms' from go),
-  workers as (
-    update perdure.workers w set last_seen_at = w.last_seen_at + go.ms * interval '1 ms' from go where w.status <> 'OFFLINE'
-  )
-  select s.*, exists (select 1 from go) as moved from standstill s`;
+/**
+ * When everything waits: moves the clock to the next due time, wakes what is due, and tells the servers; in one statement, because a test may
+ * skip thousands of times. No run is held then, so no lease has to move along.
+ */
+export const INSTALL_SKIP = `
+  create function public.perdure_test_skip(awaited_runs text, ignore_unserved boolean, sender text)
+  returns table (running integer, moving boolean, due_in_ms float8, awaited boolean, unserved jsonb, moved boolean)
+  language plpgsql volatile as $skip$
+  #variable_conflict use_column
+  declare
+    s record;
+    queue record;
+    queues jsonb := '[]';
+    has_moved boolean;
+    further interval;
+  begin
+    with ${STANDSTILL} select * into s from standstill;
+    has_moved := s.running = 0 and not s.moving and s.due_in_ms is not null and s.awaited
+      and (s.unserved is null or ignore_unserved);
+    if has_moved then
+      further := (greatest(0, s.due_in_ms) + ${BEYOND_MS}) * interval '1 ms';
+      update public.perdure_test_clock set ahead = ahead + further;
+      update perdure.workers set last_seen_at = last_seen_at + further where status <> 'OFFLINE';
+      for queue in execute $wake$${WAKE_SLEEPERS.text}$wake$ using ${MAX_WOKEN} loop
+        queues := queues || jsonb_build_array(jsonb_build_array(queue.namespace, queue.task_queue));
+      end loop;
+      -- What fell due is not a sleeper: a deadline, for the reaper.
+      if queues = '[]' then perform pg_notify('${TIMERS_CHANNEL}', '{"wakeInMs":0,"expiryInMs":0}');
+      else perform pg_notify('${WAKEUP_CHANNEL}', jsonb_build_object('from', sender, 'queues', queues)::text);
+      end if;
+    end if;
+    return query select s.running, s.moving, s.due_in_ms, s.awaited, s.unserved, has_moved;
+  end $skip$`;
+
+export const SKIP = 'select * from public.perdure_test_skip($1, $2, $3)';
 
 /**
  * Takes along what stands for living processes: leases, and when workers, servers and reapers were last seen. So nobody seems to have

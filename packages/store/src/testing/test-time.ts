@@ -20,31 +20,33 @@ export interface Standstill {
   readonly isMoving: boolean;
   /** Ms until something falls due, 0 or less when it is; null: nothing will. */
   readonly dueInMs: number | null;
-  /** One of the awaited runs is open. */
+  /** Something of what is awaited is still to come. */
   readonly isAwaited: boolean;
   /** Claimable runs that no worker serves; they do not count as moving. */
   readonly unserved: readonly UnservedRuns[];
 }
 
-/** Runs whose end a test waits for. */
+/** What a test waits for. */
 export interface AwaitedRuns {
   readonly runIds: readonly string[];
   readonly workflowIds: readonly string[];
-}
-
-export interface SkipOptions {
-  /** Something other than an awaited run is a reason to skip. */
-  readonly isWanted: boolean;
-  /** Runs that no worker serves are no reason to wait. */
-  readonly ignoreUnserved: boolean;
+  /** Of updates whose answer is awaited. */
+  readonly requestIds: readonly string[];
+  /** Something else is awaited. */
+  readonly facts: boolean;
 }
 
 /** The time of one test database. */
 export interface TestTime {
   now(): Promise<Date>;
   look(awaited: AwaitedRuns): Promise<Standstill>;
-  /** When everything waits, moves the clock to the next due time and wakes what is due. @returns how it was before */
-  skip(awaited: AwaitedRuns, options: SkipOptions): Promise<Standstill & { readonly hasMoved: boolean }>;
+  /**
+   * When everything waits, moves the clock to the next due time and wakes what is due.
+   *
+   * @param ignoreUnserved runs that no worker serves are no reason to wait
+   * @returns how it was before
+   */
+  skip(awaited: AwaitedRuns, ignoreUnserved: boolean): Promise<Standstill & { readonly hasMoved: boolean }>;
   /** Moves the clock and wakes what is due; leases move along. */
   move(ms: number): Promise<void>;
   /** Ends leases as if they had expired, and makes their runs claimable at once. */
@@ -79,12 +81,6 @@ export function openTestTime(url: string): TestTime {
   const wake = async (queues: readonly QueueRef[]) => {
     for (const payload of encodeWakeup({ from, queues })) await db.notify(WAKEUP_CHANNEL, payload);
   };
-  const onMoved = async () => {
-    const { woken, queues } = await wakeSleepers(db, { limit: ALL });
-    await wake(queues);
-    // What fell due is not a sleeper: a deadline, for the reaper.
-    if (woken === 0) await db.notify(TIMERS_CHANNEL, encodeTimers({ wakeInMs: 0, expiryInMs: 0 }));
-  };
   return {
     async now() {
       return (await run<{ now: Date }>('select perdure.clock() as now', [])).now;
@@ -92,14 +88,16 @@ export function openTestTime(url: string): TestTime {
     async look(awaited) {
       return standstillOf(await run<Row>(LOOK, [JSON.stringify(awaited)]));
     },
-    async skip(awaited, { isWanted, ignoreUnserved }) {
-      const row = await run<Row & { moved: boolean }>(SKIP, [JSON.stringify(awaited), isWanted, ignoreUnserved]);
-      if (row.moved) await onMoved();
+    async skip(awaited, ignoreUnserved) {
+      const row = await run<Row & { moved: boolean }>(SKIP, [JSON.stringify(awaited), ignoreUnserved, from]);
       return { ...standstillOf(row), hasMoved: row.moved };
     },
     async move(ms) {
       await run(MOVE_WITH_PROCESSES, [ms]);
-      await onMoved();
+      const { woken, queues } = await wakeSleepers(db, { limit: ALL });
+      await wake(queues);
+      // What fell due is not a sleeper: a deadline, for the reaper.
+      if (woken === 0) await db.notify(TIMERS_CHANNEL, encodeTimers({ wakeInMs: 0, expiryInMs: 0 }));
     },
     async dropLeases(leases) {
       if (leases.length === 0) return;

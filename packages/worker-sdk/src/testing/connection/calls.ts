@@ -5,10 +5,11 @@ import { withService } from './with-service.js';
 /** Calls of a test that wait for a run: while one of them is under way, and nothing else, time may skip. */
 const WAITING: ReadonlySet<string> = new Set(['awaitRun', 'executeWorkflow', 'updateRun']);
 
-/** What a call waits for: the end of a run, by either id; without ids, for something else. */
+/** What a call waits for: the end of a run, by either id, or the answer to an update. */
 interface Awaited {
-  readonly runId?: string;
-  readonly workflowId?: string;
+  readonly runId?: string | undefined;
+  readonly workflowId?: string | undefined;
+  readonly requestId?: string | undefined;
 }
 
 /** The calls that a test has under way. */
@@ -17,18 +18,11 @@ export class CallCount {
   /** All others: what they change is not there yet. */
   acting = 0;
 
-  /** Ids of the runs whose end is awaited. */
-  get awaited(): { readonly runIds: readonly string[]; readonly workflowIds: readonly string[] } {
+  /** Ids of what is awaited. */
+  get awaited(): Record<'runIds' | 'workflowIds' | 'requestIds', readonly string[]> {
     const calls = [...this.waiting];
-    return {
-      runIds: calls.flatMap(({ runId }) => (runId === undefined ? [] : [runId])),
-      workflowIds: calls.flatMap(({ workflowId }) => (workflowId === undefined ? [] : [workflowId])),
-    };
-  }
-
-  /** A call waits for something other than the end of a run. */
-  get isWaitingOtherwise(): boolean {
-    return [...this.waiting].some(({ runId, workflowId }) => runId === undefined && workflowId === undefined);
+    const idsOf = (key: keyof Awaited) => calls.flatMap((call) => (call[key] === undefined ? [] : [call[key]]));
+    return { runIds: idsOf('runId'), workflowIds: idsOf('workflowId'), requestIds: idsOf('requestId') };
   }
 }
 
@@ -60,11 +54,13 @@ export function countingCalls(connection: Connection, count: CallCount, onChange
 
 interface Request {
   readonly runId?: string;
+  readonly workflowId?: string;
+  readonly requestId?: string;
   readonly start?: { readonly workflowId?: string; readonly requestId?: string };
 }
 
-function awaitedBy(method: string, { runId, start }: Request): Awaited {
-  if (method === 'awaitRun' && runId !== undefined) return { runId };
-  const workflowId = start?.workflowId || start?.requestId;
-  return method === 'executeWorkflow' && workflowId !== undefined ? { workflowId } : {};
+function awaitedBy(method: string, { runId, workflowId, requestId, start }: Request): Awaited {
+  if (method === 'updateRun') return { requestId };
+  if (method === 'awaitRun') return { runId: runId || undefined, workflowId: workflowId || undefined };
+  return { workflowId: start?.workflowId || start?.requestId };
 }

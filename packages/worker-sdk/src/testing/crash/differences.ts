@@ -28,7 +28,15 @@ export function lineOfDifference({ path, expected, actual }: Difference): string
   return `${path}: without a crash ${textOf(expected)}, with it ${textOf(actual)}`;
 }
 
-const textOf = (value: unknown) => (value === MISSING ? 'nothing' : value === undefined ? 'undefined' : shown(value));
+/** Longest text of a value, in characters: an error with its causes must be readable. */
+const MAX_SHOWN = 1_000;
+
+function textOf(value: unknown): string {
+  if (value === MISSING) return 'nothing';
+  const text = JSON.stringify(value) ?? shown(value);
+  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
+}
+
 const partOf = (value: object, key: string) =>
   Object.hasOwn(value, key) ? (value as Readonly<Record<string, unknown>>)[key] : MISSING;
 const isContainer = (value: unknown): value is object => typeof value === 'object' && value !== null;

@@ -16,20 +16,19 @@ export interface Standstill {
   readonly unserved: readonly UnservedRuns[];
 }
 
-/** Runs whose end a test waits for. */
+/** What a test waits for. */
 export interface AwaitedRuns {
   readonly runIds: readonly string[];
   readonly workflowIds: readonly string[];
+  readonly requestIds: readonly string[];
+  readonly facts: boolean;
 }
 
 /** The time of one test database. */
 export interface TestTime {
   now(): Promise<Date>;
   look(awaited: AwaitedRuns): Promise<Standstill>;
-  skip(
-    awaited: AwaitedRuns,
-    options: { readonly isWanted: boolean; readonly ignoreUnserved: boolean },
-  ): Promise<Standstill & { readonly hasMoved: boolean }>;
+  skip(awaited: AwaitedRuns, ignoreUnserved: boolean): Promise<Standstill & { readonly hasMoved: boolean }>;
   move(ms: number): Promise<void>;
   dropLeases(leases: readonly { readonly runId: string; readonly leaseToken: number }[]): Promise<void>;
   close(): Promise<void>;

@@ -20,7 +20,9 @@ interface Fact {
 }
 
 /** How often it looks without having been told of a change, in ms. */
-const LOOK_MS = 20;
+const LOOK_MS = 100;
+/** When it looks again while an end or an event is being passed on, or a worker will claim, in ms. */
+const LOOK_AGAIN_MS = 10;
 /** A timer must be due when its time is reached, whatever was rounded. */
 const BEYOND_MS = 0.01;
 /** An `advance` waits this long, in ms of the real time, for runs that do not come to rest. */
@@ -136,10 +138,11 @@ export class TimeSkipper {
 
   async #look(): Promise<void> {
     if (this.#stopped || !this.#wantsTime) return;
-    const { time, calls } = this.#options;
+    const { time } = this.#options;
     if (this.#facts.size > 0) {
-      const { unserved } = await time.look(calls.awaited);
+      const { unserved } = await time.look(this.#awaited);
       await this.#serve(unserved);
+      setTimeout(() => this.changed(), LOOK_AGAIN_MS).unref();
       if (await this.#tellFacts()) {
         // The test gets the time to act on it.
         for (let turn = 0; turn < TURNS; turn++) await new Promise((resolve) => setImmediate(resolve));
@@ -156,13 +159,17 @@ export class TimeSkipper {
   }
 
   async #skip(): Promise<void> {
-    const { time, calls } = this.#options;
-    // Whoever waits for the end of a run that has ended is about to hear of it: that is no reason.
-    const isWanted = calls.isWaitingOtherwise || this.#facts.size > 0;
-    const { hasMoved, unserved } = await time.skip(calls.awaited, { isWanted, ignoreUnserved: false });
+    const { time } = this.#options;
+    const { hasMoved, isMoving, running, unserved } = await time.skip(this.#awaited, false);
+    if (!hasMoved && isMoving && running === 0) setTimeout(() => this.changed(), LOOK_AGAIN_MS).unref();
     if (hasMoved || unserved.length === 0) return;
     if (await this.#serve(unserved)) this.#lookAgain = true;
-    else if (this.#maySkip) await time.skip(calls.awaited, { isWanted, ignoreUnserved: true });
+    else if (this.#maySkip) await time.skip(this.#awaited, true);
+  }
+
+  /** Whoever waits for the end of a run that has ended is about to hear of it, so what is awaited is looked up. */
+  get #awaited() {
+    return { ...this.#options.calls.awaited, facts: this.#facts.size > 0 };
   }
 
   /** @returns whether there is a worker for one of them now */
@@ -192,7 +199,7 @@ export class TimeSkipper {
   async #rest(what: string, duringBodies: boolean): Promise<number | null> {
     const { time, calls, bodies } = this.#options;
     for (const untilMs = performance.now() + PATIENCE_MS; ; ) {
-      const { running, isMoving, dueInMs, unserved } = await time.look(calls.awaited);
+      const { running, isMoving, dueInMs, unserved } = await time.look(this.#awaited);
       if (await this.#serve(unserved)) continue;
       const held = duringBodies ? Math.max(0, running - bodies.runningRuns) : running;
       if (held === 0 && !isMoving && calls.acting === 0 && !(dueInMs !== null && dueInMs <= 0)) return dueInMs;
