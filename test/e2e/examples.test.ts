@@ -53,3 +53,9 @@ it.concurrent('support agent: another worker continues, and no decision that is 
   expect(demo.output()).toContain('Agent: Order 17 is refunded.');
   expect(demo.output()).toContain('Nobody is there now');
 }, 120_000);
+
+it.concurrent('subscription: three years of months, each a run of its own, charged once each', async ({ expect }) => {
+  const demo = startProcess('examples/subscription/dist/demo.js', []);
+  expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('36 months, 36 runs, 36 charges')]);
+  expect(demo.output()).toContain('Ada has left after 36 months: moving away');
+}, 120_000);
