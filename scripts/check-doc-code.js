@@ -10,6 +10,7 @@ const PAGES = [
   'README.md',
   'docs/agents.md',
   'docs/children.md',
+  'docs/control.md',
   'docs/client.md',
   'docs/messages.md',
   'docs/events.md',

@@ -82,8 +82,9 @@ export const LAYERS = {
     'transitions/signals',
     'transitions/updates',
     'transitions/children',
-    // Tells parents and closes children before it deletes a run.
+    // Tell parents and close children before they delete a run, or open it again.
     'transitions/runs/delete-runs.ts',
+    'transitions/runs/retry-runs.ts',
     // Waits for the schema, so it stands above the read that looks for it.
     'database/wait-for-database.ts',
     'testing',

@@ -5,7 +5,7 @@ import { Connection, type RpcError } from '@perdure/worker-sdk';
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
-import { refusal } from '../support/raw-worker.js';
+import { finalStep, refusal } from '../support/raw-worker.js';
 
 const MAX_PAYLOAD = 2 * 1024 * 1024;
 const tooBig = { data: new Uint8Array(MAX_PAYLOAD + 1), encoding: '' };
@@ -114,6 +114,12 @@ const cases: readonly Case[] = [
   [WorkflowService, 'getStepAttempt', { runId, stepId: 's', attemptNumber: -1 }, 'attempt_number'],
   [WorkflowService, 'cancelRun', { runId, reason: 'r'.repeat(1_025) }, 'reason'],
   [WorkflowService, 'terminateRun', { runId, reason: '\u001b[31m' }, 'reason'],
+  [WorkflowService, 'retryRun', {}, 'run_id'],
+  [WorkflowService, 'retryRun', { runId, reason: 'r'.repeat(1_025) }, 'reason'],
+  [WorkflowService, 'retryRun', { runId, actor: 'a'.repeat(256) }, 'actor'],
+  [WorkflowService, 'retryRun', { runId, requestId: '\u0000' }, 'request_id'],
+  [WorkflowService, 'restartRun', { runId, workflowId: 'both' }, 'run_id'],
+  [WorkflowService, 'restartRun', { runId, newWorkflowId: 'w'.repeat(256) }, 'new_workflow_id'],
   [WorkflowService, 'deleteRun', {}, 'run_id'],
   [WorkflowService, 'deleteRun', { runId: 'all' }, 'run_id'],
   [WorkerService, 'registerWorker', { taskQueue: 'q', slots: 1 }, 'workflow_types'],
@@ -355,9 +361,33 @@ const cases: readonly Case[] = [
   [WorkerService, 'suspendRun', { ...lease, waits: [] }, 'waits'],
   [WorkerService, 'suspendRun', { ...lease, waits: [{ stepId: 's' }] }, 'waits[0].kind'],
   [WorkerService, 'completeWorkflow', { ...lease, output: tooBig }, 'output.data'],
+  ...(
+    [
+      [{ stepId: '' }, 'final_step.step_id'],
+      [{ attemptNumber: 0 }, 'final_step.attempt_number'],
+      [{ eventSeq: 0 }, 'final_step.event_seq'],
+      [{ output: tooBig }, 'final_step.output.data'],
+      [{ begin: undefined }, 'final_step.begin'],
+      [{ begin: { seq: 0, kind: 1, countedAttempt: 1 } }, 'final_step.begin.seq'],
+      [{ begin: { seq: 1, kind: 2, countedAttempt: 1 } }, 'final_step.begin.kind'],
+      [{ begin: { seq: 1, kind: 1, countedAttempt: 0 } }, 'final_step.begin.counted_attempt'],
+    ] as const
+  ).map(
+    ([wrong, field]) =>
+      [
+        WorkerService,
+        'completeWorkflow',
+        { ...lease, finalStep: { ...finalStep('last', 1), ...wrong } },
+        field,
+      ] as const,
+  ),
   [WorkerService, 'failWorkflow', { ...lease }, 'failure'],
-  [WorkerService, 'failWorkflow', { ...lease, failure, cut: { seq: 1 } }, 'cut'],
+  [WorkerService, 'failWorkflow', { ...lease, failure, cut: { seq: 1 } }, 'cut.from.lease_token'],
+  [WorkerService, 'confirmCancel', { ...lease, cut: { seq: -1 } }, 'cut.seq'],
   [WorkerService, 'confirmCancel', { runId: 'x', leaseToken: 1 }, 'run_id'],
+  [WorkerService, 'continueWorkflow', { ...lease, taskQueue: 'q'.repeat(256) }, 'task_queue'],
+  [WorkerService, 'continueWorkflow', { ...lease, priority: 101 }, 'priority'],
+  [WorkerService, 'continueWorkflow', { ...lease, startDelay: { seconds: -1n } }, 'start_delay'],
   [WorkerService, 'releaseRun', { ...lease, delay: { seconds: 3_601n } }, 'delay'],
   [WorkerService, 'holdRun', { ...lease }, 'failure'],
   [WorkerService, 'holdRun', { ...lease, runId: 'x', failure }, 'run_id'],

@@ -7,6 +7,7 @@ import {
   begin,
   failure,
   fenceOf,
+  finalStep,
   payload,
   pollsWait,
   type RawWorker,
@@ -109,10 +110,13 @@ describe('leases', () => {
       perdure.workers.answerUpdate({ ...fenceOf(run), stepId: 'open', answer: { case: 'completed', value: {} } }),
     SetRunState: (run) => perdure.workers.setRunState({ ...fenceOf(run), state: payload('stale'), seq: 1 }),
     CompleteWorkflow: (run) => perdure.workers.completeWorkflow({ ...fenceOf(run), output: payload('stale') }),
+    'CompleteWorkflow with the last step': (run) =>
+      perdure.workers.completeWorkflow({ ...fenceOf(run), output: payload('stale'), finalStep: finalStep('last', 9) }),
     FailWorkflow: (run) => perdure.workers.failWorkflow({ ...fenceOf(run), failure: failure('stale') }),
     'FailWorkflow with a retry': (run) =>
       perdure.workers.failWorkflow({ ...fenceOf(run), failure: failure('stale'), retryAfter: {} }),
     ConfirmCancel: (run) => perdure.workers.confirmCancel(fenceOf(run)),
+    ContinueWorkflow: (run) => perdure.workers.continueWorkflow(fenceOf(run)),
     HoldRun: (run) => perdure.workers.holdRun({ ...fenceOf(run), failure: failure('stale') }),
   };
   for (const [name, write] of Object.entries(writes)) {

@@ -1,7 +1,7 @@
 import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
-import { begin, failure, fenceOf, refusal, registerRawWorker, startRequest } from '../support/raw-worker.js';
+import { begin, failure, fenceOf, finalStep, refusal, registerRawWorker, startRequest } from '../support/raw-worker.js';
 
 describe('namespaces', () => {
   let perdure: TestPerdure;
@@ -68,6 +68,8 @@ describe('namespaces', () => {
       perdure.workflows.updateRun({ namespace, workflowId, name: 'n' }),
       perdure.workflows.getRunState({ namespace, runId }),
       perdure.workflows.deleteRun({ namespace, runId }),
+      perdure.workflows.retryRun({ namespace, runId }),
+      perdure.workflows.restartRun({ namespace, runId }),
       perdure.workflows.watchRun({ namespace, runId })[Symbol.asyncIterator]().next(),
       perdure.workers.getMemo(lease),
       perdure.workers.beginStep({ ...begin(run, 'x', { seq: 3 }), namespace }),
@@ -84,9 +86,11 @@ describe('namespaces', () => {
       }),
       perdure.workers.suspendRun({ ...lease, waits: [{ stepId: 'nap', kind: { case: 'timer', value: {} } }] }),
       perdure.workers.completeWorkflow(lease),
+      perdure.workers.completeWorkflow({ ...lease, finalStep: finalStep('last', 6) }),
       perdure.workers.failWorkflow({ ...lease, failure: failure() }),
       perdure.workers.failWorkflow({ ...lease, failure: failure(), retryAfter: {} }),
       perdure.workers.confirmCancel(lease),
+      perdure.workers.continueWorkflow(lease),
       perdure.workers.releaseRun(lease),
       perdure.workers.holdRun({ ...lease, failure: failure() }),
       perdure.admin.pauseTaskQueue({ namespace: 'nowhere', taskQueue }),

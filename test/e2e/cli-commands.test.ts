@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { workflow } from '@perdure/worker-sdk';
+import { TerminalError, workflow } from '@perdure/worker-sdk';
+import { v7 as uuid } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startPerdure, type TestPerdure } from '../support/perdure.js';
 import { until } from '../support/until.js';
@@ -142,6 +143,35 @@ describe('commands', { timeout: 120_000 }, () => {
   });
   afterAll(() => perdure.stop());
 
+  it('a failed run is retried and restarted, and describe shows by whom and why', async () => {
+    const taskQueue = `again-${uuid()}`;
+    let isBroken = true;
+    const again = workflow('again', async (ctx) =>
+      ctx.step('may break', () => {
+        if (isBroken) throw new TerminalError('not yet');
+        return 'done';
+      }),
+    );
+    const worker = await perdure.startWorker({ taskQueue, workflows: [again] });
+    const id = (await cli(`run start again -q ${taskQueue} -o ids`)).output.trim();
+    expect((await cli(`run result ${id}`)).exitCode).not.toBe(0);
+    expect((await cli(`run describe ${id}`)).output).toContain(`run retry ${id}`);
+    isBroken = false;
+    expect((await cli(`run retry ${id} --reason repaired`)).output).toContain(`${id} retried`);
+    expect((await cli(`run result ${id}`)).output).toContain('done');
+    const described = (await cli(`run describe ${id}`)).output;
+    expect(described).toMatch(/retried by .+: repaired \(was FAILED: .*not yet/);
+    const refused = await cli(`run retry ${id}`);
+    expect(refused.exitCode).not.toBe(0);
+    expect(refused.errors).toContain('run restart');
+    const other = (await cli(`run restart ${id} --workflow-id w-${taskQueue} -o ids`)).output.trim();
+    expect(other).not.toBe(id);
+    expect((await cli(`run result ${other}`)).output).toContain('done');
+    expect((await cli(`run describe ${other}`)).output).toContain(`restart of ${id}`);
+    expect((await cli(`run describe ${id}`)).output).toContain(`restarted as ${other}`);
+    await worker.shutdown(0);
+  });
+
   it('run describe and history say what a waiting run waits for; event and promise bring it', async () => {
     const runId = await startOne('asking');
     await until('the run to wait', async () => (await cli(`run get ${runId}`)).output.includes('WAITING'));
@@ -232,7 +262,18 @@ describe('commands', { timeout: 120_000 }, () => {
     ['run list --nope', 2],
     ['run list -o xml', 2],
     ['run list --status none', 2],
-    ['run list --status paused', 2],
+    ['run list --status paused', 0],
+    ['run pause', 2],
+    ['run pause nosuch', 3],
+    ['run resume', 2],
+    ['run resume nosuch', 3],
+    ['run resume nosuch --held', 2],
+    ['run resume nosuch --type greet', 2],
+    ['queue pause', 2],
+    ['workflow resume', 2],
+    ['--namespace nowhere queue pause q', 3],
+    ['--namespace nowhere workflow pause w', 3],
+    ['--namespace nowhere workflow list', 3],
     ['run list --since whenever', 2],
     ['run list --limit -1', 2],
     ['run list --cursor nonsense', 2],

@@ -58,9 +58,16 @@ export const signalled = workflow('signalled', async (ctx, _: undefined) => {
   return process.pid;
 });
 
+/** A chain of runs that counts to the input's `until`; each run is charged once. */
+export const chain = workflow('chain', async (ctx, { n, until }: { n: number; until: number }): Promise<number> => {
+  await ctx.step('charge', ({ idempotencyKey }) => note(`charge ${n} ${idempotencyKey}`));
+  if (n === until) return n;
+  return ctx.continueAsNew({ n: n + 1, until });
+});
+
 const worker = new Worker({
   taskQueue: process.env.QUEUE ?? 'q',
-  workflows: [held, five, many, signalled],
+  workflows: [held, five, many, signalled, chain],
   leaseDuration: '1s',
   concurrency: 50,
 });

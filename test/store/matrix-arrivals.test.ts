@@ -7,6 +7,7 @@ import {
   cancelRuns,
   endRuns,
   type LeaseRef,
+  pauseRuns,
   publishEvents,
   sendSignals,
   sendUpdates,
@@ -277,7 +278,7 @@ describe('state × command of what comes from outside', () => {
       await store.database.sql`select * from perdure.signals where run_id = ${runId} order by seq`,
       await store.database.sql`select * from perdure.run_updates where run_id = ${runId} order by seq`,
     ]);
-  const LEFT_ALONE = /lost|closed|already|not_found|nobody|received by 0/;
+  const LEFT_ALONE = /lost|closed|already|not_found|nobody|received by 0|^paused/;
 
   for (const [name, { run, expected }] of Object.entries(COMMANDS)) {
     for (const state of STATES) {
@@ -295,6 +296,21 @@ describe('state × command of what comes from outside', () => {
             has_arrivals: true,
           });
         }
+        await terminateRuns(store.db, [{ namespace, runId: subject.runId, reason: '' }]);
+      });
+    }
+    for (const state of ['RUNNING', 'WAITING'] as const) {
+      // What comes reaches a paused run as any other; only what begins is refused.
+      const outcome = name.startsWith('awaitStep') && state === 'RUNNING' ? 'paused' : expected[state];
+      it(`${name}, ${state} run that is paused: ${outcome}`, async () => {
+        const subject = await inState(state);
+        await pauseRuns(store.db, [{ namespace, runId: subject.runId, reason: '', by: '' }]);
+        const before = await snapshot(subject.runId);
+        expect(await run(subject, store)).toBe(outcome);
+        const after = await snapshot(subject.runId);
+        if (LEFT_ALONE.test(outcome)) expect(after).toBe(before);
+        else expect(after).not.toBe(before);
+        expect(await store.claim(workerId)).toEqual([]);
         await terminateRuns(store.db, [{ namespace, runId: subject.runId, reason: '' }]);
       });
     }

@@ -6,6 +6,7 @@ import {
   cancelRuns,
   claimRuns,
   completeSteps,
+  continueRuns,
   type Database,
   deleteRuns,
   endRuns,
@@ -22,8 +23,10 @@ import {
   registerWorkers,
   releaseRuns,
   renewLeases,
+  restartRuns,
   resumeRuns,
   retryRunAttempts,
+  retryRuns,
   scheduleSleeps,
   sendUpdates,
   setRunStates,
@@ -41,7 +44,16 @@ import { startCommand } from '../support/store.js';
 const namespace = 'default';
 const failure = { type: 'Error', message: 'm', reason: 'APPLICATION' } as const;
 
-type State = 'PENDING' | 'RUNNING' | 'SLEEPING' | 'WOKEN' | 'COMPLETED' | 'FAILED' | 'CANCELLED' | 'TERMINATED';
+type State =
+  | 'PENDING'
+  | 'RUNNING'
+  | 'SLEEPING'
+  | 'WOKEN'
+  | 'COMPLETED'
+  | 'FAILED'
+  | 'CANCELLED'
+  | 'TERMINATED'
+  | 'CONTINUED';
 const STATES: readonly State[] = [
   'PENDING',
   'RUNNING',
@@ -51,6 +63,7 @@ const STATES: readonly State[] = [
   'FAILED',
   'CANCELLED',
   'TERMINATED',
+  'CONTINUED',
 ];
 
 /** A run that is paused: while its worker holds it (PAUSING), or suspended (PAUSED). */
@@ -96,6 +109,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   recordStep: {
@@ -123,6 +137,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   completeStep: {
@@ -136,6 +151,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   failStep: {
@@ -150,6 +166,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   scheduleSleep: {
@@ -166,6 +183,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   settleStep: {
@@ -182,6 +200,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   observeCancel: {
@@ -195,6 +214,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   startChild: {
@@ -231,6 +251,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   suspendRun: {
@@ -245,6 +266,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   completeRun: {
@@ -258,6 +280,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   completeRunWithStep: {
@@ -288,6 +311,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   failRun: {
@@ -301,6 +325,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'already_ended',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   confirmCancel: {
@@ -314,6 +339,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'already_ended',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   retryRunAttempt: {
@@ -327,6 +353,33 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
+    },
+  },
+  continueRun: {
+    run: (db, lease) =>
+      continueRuns(db, [
+        {
+          ...lease,
+          input: null,
+          taskQueue: 'elsewhere',
+          priority: null,
+          startDelayMs: 0,
+          runTimeoutMs: null,
+          executionTimeoutMs: null,
+          hasOpenSteps: true,
+        },
+      ]),
+    expected: {
+      PENDING: 'lease_lost',
+      RUNNING: 'continued',
+      SLEEPING: 'lease_lost',
+      WOKEN: 'lease_lost',
+      COMPLETED: 'lease_lost',
+      FAILED: 'lease_lost',
+      CANCELLED: 'lease_lost',
+      TERMINATED: 'lease_lost',
+      CONTINUED: 'already_continued',
     },
   },
   releaseRun: {
@@ -340,6 +393,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   renewLease: {
@@ -353,6 +407,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   cancelRun: {
@@ -366,6 +421,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'wrong_state',
       CANCELLED: 'already_requested',
       TERMINATED: 'wrong_state',
+      CONTINUED: 'wrong_state',
     },
   },
   terminateRun: {
@@ -379,6 +435,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'wrong_state',
       CANCELLED: 'wrong_state',
       TERMINATED: 'already_terminated',
+      CONTINUED: 'wrong_state',
     },
   },
   awaitStep: {
@@ -405,6 +462,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   pauseRun: {
@@ -418,6 +476,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'run_closed',
       CANCELLED: 'run_closed',
       TERMINATED: 'run_closed',
+      CONTINUED: 'run_closed',
     },
   },
   resumeRun: {
@@ -431,6 +490,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'run_closed',
       CANCELLED: 'run_closed',
       TERMINATED: 'run_closed',
+      CONTINUED: 'run_closed',
     },
   },
   holdRun: {
@@ -444,6 +504,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   answerUpdate: {
@@ -457,6 +518,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   setRunState: {
@@ -470,6 +532,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'lease_lost',
       CANCELLED: 'lease_lost',
       TERMINATED: 'lease_lost',
+      CONTINUED: 'lease_lost',
     },
   },
   sendUpdate: {
@@ -486,6 +549,37 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'run_closed',
       CANCELLED: 'run_closed',
       TERMINATED: 'run_closed',
+      CONTINUED: 'run_closed',
+    },
+  },
+  retryRun: {
+    run: (db, { namespace: of, runId }) =>
+      retryRuns(db, [{ namespace: of, runId, actor: 'a', reason: 'r', requestId: null }]),
+    expected: {
+      PENDING: 'wrong_state',
+      RUNNING: 'wrong_state',
+      SLEEPING: 'wrong_state',
+      WOKEN: 'wrong_state',
+      COMPLETED: 'wrong_state',
+      FAILED: 'retried',
+      CANCELLED: 'retried',
+      TERMINATED: 'retried',
+      CONTINUED: 'wrong_state',
+    },
+  },
+  restartRun: {
+    run: (db, { namespace: of, runId }) =>
+      restartRuns(db, [{ namespace: of, runId, actor: 'a', reason: 'r', requestId: null, workflowId: null }]),
+    expected: {
+      PENDING: 'workflow_id_taken',
+      RUNNING: 'workflow_id_taken',
+      SLEEPING: 'workflow_id_taken',
+      WOKEN: 'workflow_id_taken',
+      COMPLETED: 'restarted',
+      FAILED: 'restarted',
+      CANCELLED: 'restarted',
+      TERMINATED: 'restarted',
+      CONTINUED: 'restarted',
     },
   },
   deleteRun: {
@@ -499,6 +593,7 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       FAILED: 'deleted',
       CANCELLED: 'deleted',
       TERMINATED: 'deleted',
+      CONTINUED: 'deleted',
     },
   },
 };
@@ -518,6 +613,8 @@ const CHANGES = new Set([
   'requested',
   'terminated',
   'deleted',
+  'retried',
+  'continued',
   'resumed',
   'held',
   'waiting',
@@ -608,6 +705,15 @@ describe('state × command', () => {
         break;
       case 'TERMINATED':
         await terminateRuns(db, [{ namespace, runId, reason: '' }]);
+        break;
+      case 'CONTINUED': {
+        const successor = { input: null, taskQueue: 'elsewhere', priority: null, startDelayMs: 0 };
+        const limits = { runTimeoutMs: null, executionTimeoutMs: null, hasOpenSteps: true };
+        const [continued] = await continueRuns(db, [{ ...lease, ...successor, ...limits }]);
+        // So that its workflow id is free.
+        if (continued?.kind === 'continued')
+          await terminateRuns(db, [{ namespace, runId: continued.nextRunId, reason: '' }]);
+      }
     }
     return lease;
   };
@@ -654,7 +760,17 @@ describe('state × command', () => {
       const before = await snapshot(lease.runId);
       const [missing] = await run(db, { ...lease, runId: uuid() });
       expect(missing?.kind).toBe('run_not_found');
-      if (!['cancelRun', 'terminateRun', 'deleteRun', 'sendUpdate', 'pauseRun', 'resumeRun'].includes(name)) {
+      const unfenced = [
+        'cancelRun',
+        'terminateRun',
+        'deleteRun',
+        'retryRun',
+        'restartRun',
+        'sendUpdate',
+        'pauseRun',
+        'resumeRun',
+      ];
+      if (!unfenced.includes(name)) {
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken - 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, leaseToken: lease.leaseToken + 1 }))[0]?.kind).toBe('lease_lost');
         expect((await run(db, { ...lease, namespace: 'other' }))[0]?.kind).toBe('run_not_found');
@@ -694,11 +810,12 @@ describe('state × command', () => {
     ]);
   });
 
-  it('terminal states never change again until the run is deleted', async () => {
+  it('terminal states never change again until the run is deleted or retried', async () => {
     for (const state of ['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'] as const satisfies readonly RunStatus[]) {
       const lease = await inState(state);
       const before = await snapshot(lease.runId);
-      for (const [name, { run }] of Object.entries(COMMANDS)) if (name !== 'deleteRun') await run(db, lease);
+      for (const [name, { run }] of Object.entries(COMMANDS))
+        if (!['deleteRun', 'retryRun'].includes(name)) await run(db, lease);
       expect(await snapshot(lease.runId)).toBe(before);
       const [found] = await findRuns(db, [{ namespace, runId: lease.runId, workflowId: null }]);
       expect(found).toMatchObject({ status: state });

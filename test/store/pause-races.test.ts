@@ -7,6 +7,8 @@ import {
   completeSteps,
   endRuns,
   endRunsWithStep,
+  expireRuns,
+  expireSteps,
   failSteps,
   holdRuns,
   type LeaseRef,
@@ -489,6 +491,42 @@ describe('a pause races', () => {
     for (let left = 1; left > 0; ) {
       left = (await reclaimLeases(store.db, { limit: 100, backoffMs: 1, maxBackoffMs: 1, serverGraceMs: 0 })).runIds
         .length;
+    }
+    expect(await store.claim(workerId, PAIRS)).toEqual([]);
+  });
+
+  it('the end of its timeout: it FAILs, and the pause was before or is refused', async () => {
+    const runs = await suspended();
+    await store.database.sql`update perdure.workflow_runs set run_deadline_at = now() - interval '1 s'`;
+    const outcomes = await race(
+      runs,
+      () => expireRuns(store.db, { limit: 3 }),
+      (facts, paused) => {
+        expect(['paused', 'run_closed']).toContain(paused);
+        expect(facts.status).toMatch(paused === 'paused' ? /^(FAILED|WAITING)$/ : /^FAILED$/);
+        expect(facts.pauses).toBe(paused === 'paused' ? 1 : 0);
+        return paused;
+      },
+    );
+    expect([...outcomes].sort()).toEqual(['paused', 'run_closed']);
+    await expireRuns(store.db, { limit: PAIRS });
+    for (const { runId } of runs) expect((await factsOf(runId)).status).toBe('FAILED');
+  });
+
+  it('the end of the timeout of a step under way: it is taken from its worker, and not claimed', async () => {
+    const runs = await begun();
+    await store.database.sql`update perdure.step_runs set deadline_at = now() - interval '1 h'`;
+    await race(
+      runs,
+      () => expireSteps(store.db, { limit: 3 }),
+      (facts, paused) => {
+        expect(paused).toBe('paused');
+        expect(`${facts.status} ${facts.s}`).toMatch(/^(RUNNING RUNNING|PENDING FAILED)$/);
+      },
+    );
+    await expireSteps(store.db, { limit: PAIRS });
+    for (const { runId } of runs) {
+      expect(await factsOf(runId)).toMatchObject({ status: 'PENDING', s: 'FAILED', paused: true, open_pauses: 1 });
     }
     expect(await store.claim(workerId, PAIRS)).toEqual([]);
   });

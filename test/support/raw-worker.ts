@@ -57,6 +57,14 @@ export const fenceOf = ({ runId, leaseToken }: Pick<LeasedRun, 'runId' | 'leaseT
 
 export const payload = (value: unknown) => devalueCodec.encode(value);
 
+/** The last step of a run, for CompleteWorkflow. */
+export const finalStep = (stepId: string, seq: number) => ({
+  stepId,
+  attemptNumber: 1,
+  eventSeq: seq,
+  begin: { seq, kind: StepKind.FUNCTION, countedAttempt: 1 },
+});
+
 export const failure = (message = 'boom') => ({ type: 'Error', message });
 
 /** A start with what must be given. */

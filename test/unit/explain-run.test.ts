@@ -36,6 +36,10 @@ const run = (fields: Partial<Run>): Run => ({
   finishedAt: null,
   failure: null,
   parent: null,
+  origin: null,
+  firstRunId: null,
+  nextRunId: null,
+  retriedAt: null,
   pause: null,
   ...fields,
 });
@@ -89,6 +93,7 @@ const facts = (fields: Partial<RunFacts> = {}): RunFacts => ({
   lastStepEndedAt: null,
   failedSteps: [],
   reapersAlive: 1,
+  actions: [],
   ...fields,
 });
 const failure = (fields: Partial<Failure> = {}): Failure => ({

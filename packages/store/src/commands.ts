@@ -8,6 +8,7 @@ import type {
   MemoEntry,
   ParentClose,
   Payload,
+  QueueRef,
   ReceivedUpdate,
   Run,
   RunStatus,
@@ -387,8 +388,9 @@ export interface Relatives {
 export type EndRun = LeaseRef &
   (
     | { readonly end: 'COMPLETED'; readonly output: Payload | null; readonly hasOpenSteps: boolean }
-    | { readonly end: 'FAILED'; readonly failure: Failure }
-    | { readonly end: 'CANCELLED' }
+    /** `cut`: what a retry of the ended run executes again; null: not known. */
+    | { readonly end: 'FAILED'; readonly failure: Failure; readonly cut?: MemoCut | null }
+    | { readonly end: 'CANCELLED'; readonly cut?: MemoCut | null }
   );
 export type EndRunOutcome =
   | FenceOutcome
@@ -493,6 +495,78 @@ export type TerminateRunOutcome =
   /** `holder`: the worker whose lease ended with it. */
   | { readonly kind: 'terminated'; readonly holder: RunHolder | null; readonly relatives?: Relatives }
   | { readonly kind: 'already_terminated' };
+
+/** What a person does to a run: recorded with it. */
+export interface RunAction {
+  readonly namespace: string;
+  readonly runId: string;
+  /** Who it is, for people. */
+  readonly actor: string;
+  readonly reason: string;
+  /** A repeat has the same one; null: it is not recognised. */
+  readonly requestId: string | null;
+}
+export type RetryRun = RunAction;
+export type RetryRunOutcome =
+  | { readonly kind: 'run_not_found' }
+  /** The run is open, or has a result. */
+  | WrongRunState
+  /** Another run with its workflow id is open. */
+  | { readonly kind: 'workflow_id_taken'; readonly runId: string }
+  | {
+      readonly kind: 'retried';
+      readonly queue: QueueRef;
+      readonly workflowType: string;
+      /** Null: the run has no run timeout. */
+      readonly expiresInMs: number | null;
+    }
+  /** By an earlier call with the same request id. */
+  | { readonly kind: 'already_retried'; readonly status: RunStatus };
+
+export interface RestartRun extends RunAction {
+  /** Of the new run; null: that of the origin. */
+  readonly workflowId: string | null;
+}
+export type RestartRunOutcome =
+  | { readonly kind: 'run_not_found' }
+  /** An open run has the workflow id. */
+  | { readonly kind: 'workflow_id_taken'; readonly runId: string; readonly workflowId: string }
+  | {
+      readonly kind: 'restarted';
+      readonly runId: string;
+      readonly workflowId: string;
+      readonly queue: QueueRef;
+      readonly workflowType: string;
+      /** Null: the run has no run timeout. */
+      readonly expiresInMs: number | null;
+    }
+  /** By an earlier call with the same request id. */
+  | { readonly kind: 'already_restarted'; readonly runId: string; readonly workflowId: string };
+
+export interface ContinueRun extends LeaseRef {
+  readonly input: Payload | null;
+  /** Null: as before; so are the others. */
+  readonly taskQueue: string | null;
+  readonly priority: number | null;
+  readonly startDelayMs: number;
+  /** 0: none. */
+  readonly runTimeoutMs: number | null;
+  /** 0: none. */
+  readonly executionTimeoutMs: number | null;
+  readonly hasOpenSteps: boolean;
+}
+export type ContinueRunOutcome =
+  | FenceOutcome
+  | {
+      readonly kind: 'continued';
+      readonly nextRunId: string;
+      readonly queue: QueueRef;
+      readonly workflowType: string;
+      /** Null: the successor has no run timeout. */
+      readonly expiresInMs: number | null;
+      readonly hasChildren: boolean;
+    }
+  | { readonly kind: 'already_continued'; readonly nextRunId: string };
 
 export interface RegisterWorker {
   readonly workerId: string;

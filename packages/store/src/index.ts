@@ -10,6 +10,7 @@ export {
   waitForDatabase,
 } from './database/wait-for-database.js';
 export * from './model.js';
+export { chainEnd } from './reads/chain-end.js';
 export { diagnose } from './reads/diagnose.js';
 export { endedAmong } from './reads/ended-among.js';
 export {
@@ -100,6 +101,7 @@ export {
 } from './transitions/promises/settle-promises.js';
 export { cancelRuns } from './transitions/runs/cancel-runs.js';
 export { claimRuns } from './transitions/runs/claim-runs.js';
+export { continueRuns } from './transitions/runs/continue-runs.js';
 export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions/runs/delete-runs.js';
 export { endRuns } from './transitions/runs/end-runs.js';
 export { endRunsWithStep } from './transitions/runs/end-runs-with-step.js';
@@ -109,8 +111,10 @@ export { observeCancels } from './transitions/runs/observe-cancels.js';
 export { type PauseRun, type PauseRunOutcome, pauseRuns } from './transitions/runs/pause-runs.js';
 export { releaseRuns } from './transitions/runs/release-runs.js';
 export { renewLeases } from './transitions/runs/renew-leases.js';
+export { restartRuns } from './transitions/runs/restart-runs.js';
 export { type ResumeRun, type ResumeRunOutcome, resumeRuns } from './transitions/runs/resume-runs.js';
 export { retryRunAttempts } from './transitions/runs/retry-run-attempts.js';
+export { retryRuns } from './transitions/runs/retry-runs.js';
 export { type SetRunState, type SetRunStateOutcome, setRunStates } from './transitions/runs/set-run-states.js';
 export { isGuarded, startRuns } from './transitions/runs/start-runs.js';
 export { suspendRuns } from './transitions/runs/suspend-runs.js';

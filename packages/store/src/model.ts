@@ -11,10 +11,11 @@ export const RUN_STATUSES = [
   'FAILED',
   'CANCELLED',
   'TERMINATED',
+  'CONTINUED',
 ] as const;
 export type RunStatus = (typeof RUN_STATUSES)[number];
 
-export const TERMINAL_STATUSES = ['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED'] as const;
+export const TERMINAL_STATUSES = ['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED', 'CONTINUED'] as const;
 export type TerminalStatus = (typeof TERMINAL_STATUSES)[number];
 
 /** SKIPPED is reserved. */
@@ -93,6 +94,31 @@ export interface Parent {
   readonly close: ParentClose;
 }
 
+/** How a run came from another one. */
+export const RUN_ORIGINS = ['RESTART', 'CONTINUE'] as const;
+export type RunOrigin = (typeof RUN_ORIGINS)[number];
+
+export interface Origin {
+  readonly runId: string;
+  readonly kind: RunOrigin;
+}
+
+/** What people do to runs. */
+export const RUN_ACTION_KINDS = ['RETRY', 'RESTART'] as const;
+export type RunActionKind = (typeof RUN_ACTION_KINDS)[number];
+
+/** Something that a person did to a run. */
+export interface RecordedAction {
+  readonly kind: RunActionKind;
+  readonly actedAt: Date;
+  readonly actor: string;
+  readonly reason: string;
+  /** The run that it has started. */
+  readonly otherRunId: string | null;
+  /** RETRY: how the run had ended. */
+  readonly previous: { readonly status: RunStatus; readonly failure: Failure | null } | null;
+}
+
 /** A structured error as in the `failure` columns (jsonb). NUL characters are replaced before. */
 export interface Failure {
   readonly type: string;
@@ -151,6 +177,14 @@ export interface Run {
   readonly parent: Parent | null;
   /** Null: it is not paused, or has ended. */
   readonly pause: RunPause | null;
+  /** Null: it came from no other run. */
+  readonly origin: Origin | null;
+  /** The first run of its chain; null for that run, and when it continues none. */
+  readonly firstRunId: string | null;
+  /** The run that it was continued as. */
+  readonly nextRunId: string | null;
+  /** When a person last retried it. */
+  readonly retriedAt: Date | null;
 }
 
 /** A pause of a run: who, when and why. */

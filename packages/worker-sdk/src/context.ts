@@ -114,6 +114,20 @@ export interface HandleOptions<Received> {
   readonly validate?: (input: Received) => void;
 }
 
+/** Options of {@link WorkflowContext.continueAsNew}; each is as before when it is absent. */
+export interface ContinueOptions {
+  /** Whose workers execute the new run. */
+  readonly taskQueue?: string;
+  /** −100 to 100. */
+  readonly priority?: number;
+  /** Time until the new run begins, at most 10 years; default 0. */
+  readonly startDelay?: Duration;
+  /** Counted from the start of the new run; 0: no limit. */
+  readonly runTimeout?: Duration;
+  /** 0: no limit. */
+  readonly executionTimeout?: Duration;
+}
+
 /**
  * What a workflow's function receives. Code between steps must be deterministic: given the same results, it calls the same
  * steps and sleeps in the same order. Take time, randomness and everything from outside from here.
@@ -189,6 +203,16 @@ export interface WorkflowContext {
     handler: UpdateHandler<Received, Output>,
     options?: HandleOptions<Received>,
   ): void;
+  /**
+   * Ends the run as CONTINUED and continues as a new run with another input, in one commit: the same workflow and workflow id, an empty
+   * history. Signals and updates that no step has received, the state and a cancel request move along; a parent, and whoever waits for
+   * the result, waits for the end of the chain. Branches that are open end as at a return.
+   *
+   * @param input of the new run
+   * @returns never: nothing after it is executed, also no `finally`. Write `return ctx.continueAsNew(…)`
+   * @throws {TypeError} naming the option that is wrong, or the part of the input that cannot be encoded
+   */
+  continueAsNew(input?: unknown, options?: ContinueOptions): Promise<never>;
   /**
    * Sets the state of the run, which `handle.state()` and `perdure run state` read at any time without a worker. The code does not
    * wait for it. It is stored before the run is suspended or ends, and before an update is answered; a replay sets it again.

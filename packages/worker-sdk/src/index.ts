@@ -1,5 +1,6 @@
 export { type Activity, activity } from './activity.js';
 export type { ChildOptions, ChildRun, MapOptions } from './child.js';
+export type { ActionOptions, RestartOptions, RunOf } from './client/act-on-run.js';
 export { Client, type ClientOptions } from './client/client.js';
 export type { DispatchPauseSummary } from './client/client-pauses.js';
 export type { ListOptions } from './client/list-options.js';
@@ -19,6 +20,7 @@ export { devalueCodec } from './codec/devalue-codec.js';
 export { type GzipCodecOptions, gzipCodec } from './codec/gzip-codec.js';
 export { jsonCodec } from './codec/json-codec.js';
 export type {
+  ContinueOptions,
   DurablePromise,
   EventWaitOptions,
   HandleOptions,

@@ -2,11 +2,13 @@ import { RunStatus } from '@perdure/proto';
 import { RpcError } from '@perdure/worker-sdk';
 import type { Command } from 'commander';
 import pc from 'picocolors';
+import { v7 as newUuid } from 'uuid';
 import { CliError, EXIT } from '../exit-codes.js';
 import { printOne } from '../output/print.js';
 import { runStatusText } from '../output/statuses.js';
 import { runIdOf, type Session, withRun, withSession } from '../session.js';
 import { idsOf } from './ids.js';
+import { sender } from './run-messages.js';
 
 /** What became of a run. */
 export interface Done {
@@ -14,6 +16,8 @@ export interface Done {
   readonly status: string;
   /** For tables. */
   readonly text: string;
+  /** The run that was started. */
+  readonly newRunId?: string;
 }
 
 interface Action {
@@ -22,7 +26,8 @@ interface Action {
   readonly done: string;
   readonly description: string;
   readonly takesReason: boolean;
-  readonly act: (session: Session, id: string, reason: string) => Promise<Done>;
+  readonly takesWorkflowId?: true;
+  readonly act: (session: Session, id: string, reason: string, newWorkflowId: string) => Promise<Done>;
 }
 
 const actions: readonly Action[] = [
@@ -43,6 +48,31 @@ const actions: readonly Action[] = [
       doneBy(await withRun(session, id, (ref) => session.workflows.terminateRun({ ...ref, reason }))),
   },
   {
+    name: 'retry',
+    done: 'retried',
+    description: 'continue ended runs from the step that failed, or from where they were cancelled or terminated',
+    takesReason: true,
+    act: async (session, id, reason) => {
+      const requestId = newUuid();
+      const answer = await withRun(session, id, (ref) =>
+        session.workflows.retryRun({ ...ref, reason, actor: sender(), requestId }),
+      );
+      return { status: RunStatus[answer.status], text: `retried, ${runStatusText(answer.status)}` };
+    },
+  },
+  {
+    name: 'restart',
+    done: 'restarted',
+    description: 'start other runs with the same input, from the start',
+    takesReason: true,
+    takesWorkflowId: true,
+    act: async (session, id, reason, newWorkflowId) => {
+      const action = { reason, actor: sender(), requestId: newUuid(), newWorkflowId };
+      const { runId } = await withRun(session, id, (ref) => session.workflows.restartRun({ ...ref, ...action }));
+      return { status: RunStatus[RunStatus.PENDING], text: `restarted as ${runId}`, newRunId: runId };
+    },
+  },
+  {
     name: 'delete',
     done: 'deleted',
     description: 'delete ended runs with their steps and payloads permanently',
@@ -61,12 +91,15 @@ function doneBy({ status }: { readonly status: RunStatus }): Done {
 }
 
 export function addActions(run: Command): void {
-  for (const { name, done, description, takesReason, act } of actions) {
+  for (const { name, done, description, takesReason, takesWorkflowId, act } of actions) {
     const command = run.command(`${name} <id...>`).description(`${description}; - reads ids from stdin`);
     if (takesReason) command.option('-r, --reason <text>', 'recorded with the run', '');
-    command.action((ids: string[], options: { reason?: string }, invoked: Command) =>
+    if (takesWorkflowId) command.option('-w, --workflow-id <id>', 'of the new run; default: the same');
+    command.action((ids: string[], options: { reason?: string; workflowId?: string }, invoked: Command) =>
       withSession(invoked, async (session) => {
-        await actOnRuns(session, await idsOf(ids), done, (id) => act(session, id, options.reason ?? ''));
+        await actOnRuns(session, await idsOf(ids), done, (id) =>
+          act(session, id, options.reason ?? '', options.workflowId ?? ''),
+        );
       }),
     );
   }
@@ -82,8 +115,9 @@ export async function actOnRuns(
   let refused: RpcError | undefined;
   for (const id of ids) {
     try {
-      const { status, text } = await act(id);
-      printOne(session.output, { id, json: { id, status }, text: `${id} ${text}` });
+      const { status, text, newRunId } = await act(id);
+      const json = { id, status, ...(newRunId === undefined ? {} : { newRunId }) };
+      printOne(session.output, { id: newRunId ?? id, json, text: `${id} ${text}` });
     } catch (error) {
       // One refusal must not keep the command from the other runs.
       if (!(error instanceof RpcError) || error.isTransient || ids.length === 1) throw error;

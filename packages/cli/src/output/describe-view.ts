@@ -9,6 +9,7 @@ import {
   type WorkflowRun,
 } from '@perdure/proto';
 import pc from 'picocolors';
+import { actionJson, actionText } from './action-view.js';
 import { failureChain } from './failures.js';
 import { pauseFields } from './pause-view.js';
 import { payloadLine } from './payloads.js';
@@ -33,6 +34,7 @@ export function describeJson(described: DescribeRunResponse): unknown {
     workersOnline: described.workersOnline,
     workersWithType: described.workersWithType,
     reapersAlive: described.reapersAlive,
+    actions: described.actions.map(actionJson),
   };
 }
 
@@ -61,6 +63,9 @@ export function describeText(described: DescribeRunResponse, fullStack: boolean)
     pc.bold(safe(described.explanation)),
     pc.dim(`${summary.join('; ')}.`),
     ...(currentSteps.length > 0 ? ['', pc.dim('now'), fieldsOf(currentSteps.map((step) => nowLine(step, now)))] : []),
+    ...(described.actions.length > 0
+      ? ['', pc.dim('by hand'), ...described.actions.map((action) => `  ${actionText(action)}`)]
+      : []),
     ...(next.length > 0 ? ['', pc.dim('next'), ...next.map((line) => `  ${safe(line)}`)] : []),
   ].join('\n');
 }
@@ -129,7 +134,11 @@ export function nextSteps({ run, waitReason, reapersAlive, currentSteps, now }: 
   const perdure = (command: string, purpose: string) => `perdure ${namespace}${command}  # ${purpose}`;
   const history = perdure(`run history ${run.runId}`, 'every attempt of every step');
   if (run.status === RunStatus.FAILED)
-    return [history, perdure(`run get ${run.runId} --full-stack`, 'the whole error')];
+    return [
+      history,
+      perdure(`run get ${run.runId} --full-stack`, 'the whole error'),
+      perdure(`run retry ${run.runId}`, 'continue from where it failed'),
+    ];
   if (run.finishedAt !== undefined) return [];
   const late = (betweenMs(run.wakeAt, now) ?? 0) > 0 || waitReason === WaitReason.LEASE_EXPIRED;
   const reaper = late && reapersAlive === 0 ? ['perdure reaper  # nobody wakes sleepers until one runs'] : [];

@@ -1,5 +1,5 @@
 import { toJson } from '@bufbuild/protobuf';
-import { ParentClose, RunStatus, type WorkflowRun, WorkflowRunSchema } from '@perdure/proto';
+import { ParentClose, RunOrigin, RunStatus, type WorkflowRun, WorkflowRunSchema } from '@perdure/proto';
 import { failureChain, failureJson, failureText } from './failures.js';
 import { pauseFields } from './pause-view.js';
 import { payloadJson, payloadText } from './payloads.js';
@@ -15,6 +15,7 @@ export function runJson(run: WorkflowRun): unknown {
     ...json,
     status: RunStatus[run.status],
     parentClose: ParentClose[run.parentClose],
+    origin: RunOrigin[run.origin],
     ...(run.input === undefined ? {} : { input: payloadJson(run.input) }),
     ...(run.output === undefined ? {} : { output: payloadJson(run.output) }),
     ...(run.failure === undefined ? {} : { failure: failureJson(run.failure) }),
@@ -65,8 +66,12 @@ export function runFields(run: WorkflowRun): [string, string | undefined][] {
     ['status', runStatusText(run.status)],
     ['attempt', run.attempt > 1 ? attemptsText(run) : undefined],
     ['parent', run.parentRunId === '' ? undefined : `${run.parentRunId}, step '${safe(run.parentStepId)}'`],
+    ['origin', originText(run)],
+    ['first of chain', run.firstRunId || undefined],
+    ['continued as', run.nextRunId || undefined],
     ['priority', run.priority === 0 ? undefined : String(run.priority)],
     ['created', timeText(run.createdAt)],
+    ['retried', timeText(run.retriedAt)],
     ['started', timeText(run.startedAt)],
     ['wakes', timeText(run.wakeAt)],
     ['run timeout', timeText(run.runDeadlineAt)],
@@ -86,8 +91,21 @@ export function payloadFields(run: WorkflowRun, fullStack: boolean): [string, st
   ];
 }
 
+function originText({ origin, originRunId }: WorkflowRun): string | undefined {
+  switch (origin) {
+    case RunOrigin.RESTART:
+      return `restart of ${originRunId}`;
+    case RunOrigin.CONTINUE:
+      return `continues ${originRunId}`;
+    default:
+      return undefined;
+  }
+}
+
 /** `4: 2 retries of the run, 1 lost lease`; the number rises with both. */
-export function attemptsText({ attempt, retries }: WorkflowRun): string {
+export function attemptsText({ attempt, retries, retriedAt }: WorkflowRun): string {
+  // What came before a retry by hand is not counted any more.
+  if (retriedAt !== undefined) return String(attempt);
   const lost = attempt - 1 - retries;
   const parts = [
     ...(retries === 1 ? ['1 retry of the run'] : retries > 1 ? [`${retries} retries of the run`] : []),

@@ -11,6 +11,7 @@ const COLOURS: Readonly<Record<string, (text: string) => string>> = {
   WAITING: pc.blue,
   TIMED_OUT: pc.yellow,
   PENDING: pc.magenta,
+  CONTINUED: pc.green,
   PAUSED: pc.yellow,
 };
 
@@ -38,4 +39,5 @@ export const OFFERED_STATUSES: readonly RunStatus[] = [
   RunStatus.FAILED,
   RunStatus.CANCELLED,
   RunStatus.TERMINATED,
+  RunStatus.CONTINUED,
 ];

@@ -22,4 +22,4 @@ it('greets once, wherever its worker crashes', async () => {
   env.stub('deliver', () => undefined);
   const report = await env.crashEverywhere(greeting, { name: 'Ada' });
   expect(report.points).toBeGreaterThan(0);
-});
+}, 60_000);

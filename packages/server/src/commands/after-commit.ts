@@ -8,6 +8,8 @@ import type {
   CancelRun,
   CancelRunOutcome,
   ClosedChild,
+  ContinueRun,
+  ContinueRunOutcome,
   EndRun,
   EndRunOutcome,
   EndRunWithStep,
@@ -25,9 +27,11 @@ import type {
   Relatives,
   ReleaseRun,
   ReleaseRunOutcome,
+  RestartRunOutcome,
   ResumeRunOutcome,
   RetryRunAttempt,
   RetryRunAttemptOutcome,
+  RetryRunOutcome,
   RunEnd,
   RunHolder,
   SendSignal,
@@ -200,6 +204,32 @@ export function afterTerminate(command: TerminateRun, outcome: TerminateRunOutco
   if (outcome.kind !== 'terminated') return NONE;
   const ended: Effect[] = [{ kind: 'ended', runId: command.runId }, ...relativesOf(command.runId, outcome)];
   return outcome.holder === null ? ended : [...ended, leaseNotice('lease_lost', command, outcome.holder)];
+}
+
+export function afterRetryRun(_: unknown, outcome: RetryRunOutcome): readonly Effect[] {
+  return outcome.kind === 'retried' ? runnableAgain(outcome) : NONE;
+}
+
+export function afterRestart(_: unknown, outcome: RestartRunOutcome): readonly Effect[] {
+  return outcome.kind === 'restarted' ? runnableAgain(outcome) : NONE;
+}
+
+/** Callers that wait for the run read that it was continued, and wait for its successor. */
+export function afterContinue({ runId, startDelayMs }: ContinueRun, outcome: ContinueRunOutcome): readonly Effect[] {
+  if (outcome.kind !== 'continued') return outcome.kind === 'already_continued' ? [{ kind: 'ended', runId }] : NONE;
+  const effects: Effect[] = [{ kind: 'ended', runId }, ...runnableAgain(outcome)];
+  if (startDelayMs > 0) effects.push({ kind: 'wakes', inMs: startDelayMs });
+  if (outcome.hasChildren) effects.push({ kind: 'relatives', runId, hasParent: false, hasChildren: true });
+  return effects;
+}
+
+function runnableAgain(run: {
+  readonly queue: QueueRef;
+  readonly workflowType: string;
+  readonly expiresInMs: number | null;
+}): readonly Effect[] {
+  const runnable: Effect = { kind: 'runnable', queue: run.queue, workflowType: run.workflowType };
+  return run.expiresInMs === null ? [runnable] : [runnable, { kind: 'expires', inMs: run.expiresInMs }];
 }
 
 export function afterSignal(command: SendSignal, outcome: SendSignalOutcome): readonly Effect[] {

@@ -5,6 +5,8 @@ import {
   FailureReason as FailureReasonNumber,
   ParentClose as ParentCloseNumber,
   WorkflowIdReusePolicy as ReusePolicyNumber,
+  RunActionKind as RunActionKindNumber,
+  RunOrigin as RunOriginNumber,
   RunStatus as RunStatusNumber,
   StepKind as StepKindNumber,
   StepStatus as StepStatusNumber,
@@ -14,6 +16,8 @@ import type {
   DispatchKind,
   FailureReason,
   ParentClose,
+  RunActionKind,
+  RunOrigin,
   RunStatus,
   StepKind,
   StepStatus,
@@ -49,6 +53,10 @@ export const failureReasons = names<FailureReason>(FailureReasonNumber);
 export const failureReasonNumber: Readonly<Record<FailureReason, FailureReasonNumber>> = numbers(failureReasons);
 export const parentCloses = names<ParentClose>(ParentCloseNumber);
 export const parentCloseNumber: Readonly<Record<ParentClose, ParentCloseNumber>> = numbers(parentCloses);
+const runOrigins = names<RunOrigin>(RunOriginNumber);
+export const runOriginNumber: Readonly<Record<RunOrigin, RunOriginNumber>> = numbers(runOrigins);
+const runActionKinds = names<RunActionKind>(RunActionKindNumber);
+export const runActionKindNumber: Readonly<Record<RunActionKind, RunActionKindNumber>> = numbers(runActionKinds);
 export const dispatchKindNumber: Readonly<Record<DispatchKind, DispatchKindNumber>> = numbers(
   names<DispatchKind>(DispatchKindNumber),
 );

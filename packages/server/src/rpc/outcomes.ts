@@ -127,6 +127,38 @@ export function wrongRunState(runId: string, action: string, outcome: WrongRunSt
   );
 }
 
+export function notRetriable(runId: string, { status }: WrongRunState): RpcError {
+  const instead = isTerminal(status)
+    ? `it has a result, and only runs that FAILED, or were CANCELLED or TERMINATED, are retried. \`perdure run restart ${runId}\` starts it anew.`
+    : 'it has not ended.';
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WRONG_RUN_STATE,
+    `Run ${runId} is ${status} and cannot be retried: ${instead}`,
+    { metadata: { run_id: runId, status } },
+  );
+}
+
+export function workflowIdInUse(runId: string, openRunId: string): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WORKFLOW_ID_IN_USE,
+    `Run ${runId} cannot be opened again: run ${openRunId} with the same workflow id is open. Nothing was changed. ` +
+      'Wait for the end of that run, or cancel or terminate it first.',
+    { metadata: { run_id: runId, open_run_id: openRunId } },
+  );
+}
+
+export function newWorkflowIdInUse(runId: string, workflowId: string, openRunId: string): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WORKFLOW_ID_IN_USE,
+    `Run ${runId} cannot be restarted: run ${openRunId} with workflow id '${workflowId}' is open. Nothing was started. ` +
+      'Wait for the end of that run, cancel or terminate it, or give the new run another workflow id.',
+    { metadata: { run_id: runId, open_run_id: openRunId } },
+  );
+}
+
 export function runClosed(runId: string, status: RunStatus): RpcError {
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,

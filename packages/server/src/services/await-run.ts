@@ -1,4 +1,4 @@
-import type { FoundRun, RunEnd, RunRef } from '@perdure/store';
+import { chainEnd, type FoundRun, type RunEnd, type RunRef } from '@perdure/store';
 import type { Call } from '../call/handlers.js';
 import type { ServerContext } from '../context.js';
 import { refText } from '../rpc/decode/workflow-requests.js';
@@ -6,13 +6,24 @@ import { runNotFound } from '../rpc/outcomes.js';
 
 /**
  * Waits until a run has ended. Subscribes first and reads then, so no end is missed; when the notification is lost, the fallback
- * read of the waiters finds the end.
+ * read of the waiters finds the end. When the run has continued as another one, it waits for the end of the chain.
  *
  * @param waitMs longest wait
  * @returns the run; `end` is null if the wait passed, the caller left or the server stopped first
  * @throws {RpcError} RUN_NOT_FOUND
  */
-export async function awaitRun(
+export async function awaitRun(context: ServerContext, ref: RunRef, waitMs: number, call: Call): Promise<FoundRun> {
+  const untilMs = performance.now() + waitMs;
+  for (let next = ref; ; ) {
+    const found = await awaitOne(context, next, Math.max(0, untilMs - performance.now()), call);
+    if (found.end?.status !== 'CONTINUED') return found;
+    const runId = await chainEnd(context.db, found.runId);
+    if (runId === null) return found;
+    next = { namespace: ref.namespace, runId, workflowId: null };
+  }
+}
+
+async function awaitOne(
   { commands, endWaiters }: ServerContext,
   ref: RunRef,
   waitMs: number,

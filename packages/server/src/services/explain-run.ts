@@ -24,6 +24,7 @@ export function explainRun(run: Run, facts: RunFacts): Explanation {
     case 'FAILED':
     case 'CANCELLED':
     case 'TERMINATED':
+    case 'CONTINUED':
       return { reason: WaitReason.UNSPECIFIED, text: endText(run, facts) };
   }
 }

@@ -8,6 +8,8 @@ import {
   type WorkerService,
 } from '@perdure/proto';
 import {
+  type ContinueRun,
+  type ContinueRunOutcome,
   type EndRun,
   type EndRunOutcome,
   type EndRunWithStep,
@@ -49,6 +51,7 @@ export function leasedRuns(
   | 'completeWorkflow'
   | 'failWorkflow'
   | 'confirmCancel'
+  | 'continueWorkflow'
   | 'releaseRun'
   | 'holdRun'
 > {
@@ -86,6 +89,7 @@ export function leasedRuns(
       refuseIfFenced(failing.command, await commands.retryRunAttempt(failing.command));
       return { status: RunStatus.SLEEPING };
     },
+    continueWorkflow: answering(context, decoders.decodeContinueWorkflow, commands.continueRun, runContinued),
     confirmCancel: answering(context, decoders.decodeConfirmCancel, commands.endRun, runEnded),
     releaseRun: answering(context, decoders.decodeReleaseRun, commands.releaseRun, runReleased),
     holdRun: answering(context, decoders.decodeHoldRun, commands.holdRun, runHeld),
@@ -116,6 +120,16 @@ function cancelObserved(command: ObserveCancel, outcome: ObserveCancelOutcome): 
   if (outcome.kind === 'cancel_not_requested') throw cancelNotRequested(command.runId);
   refuseIfFenced(command, outcome);
   return ACKNOWLEDGED;
+}
+
+function runContinued(command: ContinueRun, outcome: ContinueRunOutcome): { readonly nextRunId: string } {
+  switch (outcome.kind) {
+    case 'continued':
+    case 'already_continued':
+      return { nextRunId: outcome.nextRunId };
+    default:
+      throw fenceRefused(command, outcome);
+  }
 }
 
 function runReleased(command: ReleaseRun, outcome: ReleaseRunOutcome): typeof ACKNOWLEDGED {

@@ -16,6 +16,7 @@ import { optionalPayload } from '../rpc/encode/payload.js';
 import { optionalTimestamp } from '../rpc/encode/time.js';
 import { namespaceNotFound, runClosed, runNotFound, tooManySignals, workflowAlreadyExists } from '../rpc/outcomes.js';
 import { runIdOf } from './find-run.js';
+import { followingChain } from './follow-chain.js';
 import { updateRun } from './update-run.js';
 
 /** RPCs that send something to a run, and that read what it shows. */
@@ -26,13 +27,12 @@ export function messages(
   return {
     async signalRun(request) {
       const { ref, ...signal } = decode(context, (check) => decodeSignalRun(check, request));
-      const command = {
-        ...signal,
-        namespace: ref.namespace,
-        runId: await runIdOf(context, ref),
-        maxUnconsumed: config.maxUnconsumedSignals,
-      };
-      return signalSent(command, await commands.sendSignal(command));
+      const command = { ...signal, namespace: ref.namespace, maxUnconsumed: config.maxUnconsumedSignals };
+      const named = await runIdOf(context, ref);
+      const { runId, outcome } = await followingChain(context, named, (of) =>
+        commands.sendSignal({ ...command, runId: of }),
+      );
+      return signalSent({ ...command, runId }, outcome);
     },
 
     async signalWithStart(request) {

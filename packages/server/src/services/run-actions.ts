@@ -4,9 +4,7 @@ import type {
   CancelRunOutcome,
   DeleteRun,
   DeleteRunOutcome,
-  PauseRun,
   PauseRunOutcome,
-  ResumeRun,
   ResumeRunOutcome,
   TerminateRun,
   TerminateRunOutcome,
@@ -20,6 +18,7 @@ import { runStatusNumber } from '../rpc/enums.js';
 import { endedRun, runNotFound, wrongRunState } from '../rpc/outcomes.js';
 import { answering } from './answering.js';
 import { runIdOf } from './find-run.js';
+import { followingChain } from './follow-chain.js';
 
 type Request = Parameters<typeof decodeActOnRun>[1];
 
@@ -29,27 +28,37 @@ export function runActions(
 ): Pick<Handlers<typeof WorkflowService>, 'cancelRun' | 'terminateRun' | 'pauseRun' | 'resumeRun' | 'deleteRun'> {
   const { commands } = context;
   const acting =
-    <Outcome, Answer>(
+    <Outcome extends { readonly kind: string }, Answer>(
       submit: (command: CancelRun) => Promise<Outcome>,
       answer: (command: CancelRun, outcome: Outcome) => Answer,
     ) =>
     async (request: Request): Promise<Answer> => {
       const { ref, reason } = decode(context, (check) => decodeActOnRun(check, request));
-      const command = { namespace: ref.namespace, runId: await runIdOf(context, ref), reason };
-      return answer(command, await submit(command));
+      const { namespace } = ref;
+      const named = await runIdOf(context, ref);
+      const { runId, outcome } = await followingChain(context, named, (of) => submit({ namespace, runId: of, reason }));
+      return answer({ namespace, runId, reason }, outcome);
     };
   return {
     cancelRun: acting(commands.cancelRun, runCancelled),
     terminateRun: acting(commands.terminateRun, runTerminated),
     async pauseRun(request) {
       const { ref, reason, by } = decode(context, (check) => decodePauseRun(check, request));
-      const command = { namespace: ref.namespace, runId: await runIdOf(context, ref), reason, by };
-      return runPaused(command, await commands.pauseRun(command));
+      const { namespace } = ref;
+      const named = await runIdOf(context, ref);
+      const { runId, outcome } = await followingChain(context, named, (of) =>
+        commands.pauseRun({ namespace, runId: of, reason, by }),
+      );
+      return runPaused(runId, outcome);
     },
     async resumeRun(request) {
       const { ref, by } = decode(context, (check) => decodeResumeRun(check, request));
-      const command = { namespace: ref.namespace, runId: await runIdOf(context, ref), by };
-      return runResumed(command, await commands.resumeRun(command));
+      const { namespace } = ref;
+      const named = await runIdOf(context, ref);
+      const { runId, outcome } = await followingChain(context, named, (of) =>
+        commands.resumeRun({ namespace, runId: of, by }),
+      );
+      return runResumed(runId, outcome);
     },
     // By run id only: a repeated call must not delete the next older run of a workflow id.
     deleteRun: answering(
@@ -89,7 +98,7 @@ function runTerminated({ runId }: TerminateRun, outcome: TerminateRunOutcome): {
   }
 }
 
-function runPaused({ runId }: PauseRun, outcome: PauseRunOutcome): { readonly status: RunStatus } {
+function runPaused(runId: string, outcome: PauseRunOutcome): { readonly status: RunStatus } {
   switch (outcome.kind) {
     case 'paused':
     case 'already_paused':
@@ -102,7 +111,7 @@ function runPaused({ runId }: PauseRun, outcome: PauseRunOutcome): { readonly st
 }
 
 function runResumed(
-  { runId }: ResumeRun,
+  runId: string,
   outcome: ResumeRunOutcome,
 ): { readonly status: RunStatus; readonly resumed: boolean } {
   switch (outcome.kind) {

@@ -1,8 +1,8 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { UpdateRunRequest, UpdateRunResponseSchema } from '@perdure/proto';
-import type { FoundUpdate, SendUpdate, SendUpdateOutcome, UpdateAnswer } from '@perdure/store';
+import { ErrorReason, type UpdateRunRequest, type UpdateRunResponseSchema } from '@perdure/proto';
+import { chainEnd, type FoundUpdate, type SendUpdate, type SendUpdateOutcome, type UpdateAnswer } from '@perdure/store';
 import type { Call } from '../call/handlers.js';
-import type { RpcError } from '../call/rpc-error.js';
+import { RpcError } from '../call/rpc-error.js';
 import type { ServerContext } from '../context.js';
 import { decode } from '../rpc/decode/decode.js';
 import { decodeUpdateRun } from '../rpc/decode/update-requests.js';
@@ -17,15 +17,31 @@ type Answer = MessageInitShape<typeof UpdateRunResponseSchema>;
  * neither is missed; when a notification is lost, the fallback reads of the waiters find it.
  */
 export async function updateRun(context: ServerContext, request: UpdateRunRequest, call: Call): Promise<Answer> {
-  const { answerWaiters, endWaiters, config } = context;
   const { ref, waitMs, ...sent } = decode(context, (check) => decodeUpdateRun(check, request));
-  const runId = await runIdOf(context, ref);
-  const update: SendUpdate = {
-    ...sent,
-    namespace: ref.namespace,
-    runId,
-    maxUnanswered: config.maxUnconsumedSignals,
-  };
+  const untilMs = performance.now() + waitMs;
+  const { namespace } = ref;
+  const maxUnanswered = context.config.maxUnconsumedSignals;
+  for (let runId = await runIdOf(context, ref); ; ) {
+    const update: SendUpdate = { ...sent, namespace, runId, maxUnanswered };
+    try {
+      return await updateOne(context, update, Math.max(0, untilMs - performance.now()), call);
+    } catch (error) {
+      // The update has moved to the successor, or is sent to it.
+      if (!isContinued(error)) throw error;
+      const next = await chainEnd(context.db, runId);
+      if (next === null) throw error;
+      runId = next;
+    }
+  }
+}
+
+function isContinued(error: unknown): boolean {
+  return error instanceof RpcError && error.reason === ErrorReason.RUN_CLOSED && error.metadata.status === 'CONTINUED';
+}
+
+async function updateOne(context: ServerContext, update: SendUpdate, waitMs: number, call: Call): Promise<Answer> {
+  const { answerWaiters, endWaiters } = context;
+  const { runId } = update;
   let wake: (answer?: UpdateAnswer) => void = () => undefined;
   const told = new Promise<UpdateAnswer | undefined>((resolve) => {
     wake = resolve;

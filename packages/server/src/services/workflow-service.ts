@@ -24,7 +24,7 @@ import {
   historyScope,
   listScope,
 } from '../rpc/decode/workflow-requests.js';
-import { runEndFields, runMessage, stepMessage, workerMessage } from '../rpc/encode/model.js';
+import { actionMessage, runEndFields, runMessage, stepMessage, workerMessage } from '../rpc/encode/model.js';
 import { runPauseMessage } from '../rpc/encode/pauses.js';
 import { timestampOf } from '../rpc/encode/time.js';
 import { runStatusNumber } from '../rpc/enums.js';
@@ -37,6 +37,7 @@ import { runOf } from './find-run.js';
 import { messages } from './messages.js';
 import { promises } from './promises.js';
 import { runActions } from './run-actions.js';
+import { runControl } from './run-control.js';
 import { runStarts } from './run-starts.js';
 import { watchRun } from './watch-run.js';
 
@@ -45,6 +46,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
   return {
     ...runStarts(context),
     ...runActions(context),
+    ...runControl(context),
     ...messages(context),
     ...events(context),
     ...promises(context),
@@ -78,6 +80,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
         workersWithType: facts.workersWithType,
         now: timestampOf(facts.now),
         reapersAlive: facts.reapersAlive,
+        actions: facts.actions.map(actionMessage),
         ...(facts.holder === null ? {} : { worker: workerMessage(facts.holder) }),
       };
     },

@@ -79,10 +79,15 @@ export async function findAnswers(
   ]);
   const found = new Array<FoundUpdate | Deferred | null>(refs.length).fill(DEFERRED);
   for (const row of rows) {
-    found[row.ord - 1] =
-      row.seq === null ? null : { seq: row.seq, answer: answerOf(row), hasEnded: row.ended, status: row.status };
+    found[row.ord - 1] = foundOf(row);
   }
   return found;
+}
+
+function foundOf(row: Row): FoundUpdate | null {
+  if (row.seq !== null) return { seq: row.seq, answer: answerOf(row), hasEnded: row.ended, status: row.status };
+  // The successor of the run has it.
+  return row.status === 'CONTINUED' ? { seq: 0, answer: null, hasEnded: true, status: row.status } : null;
 }
 
 /** @returns those that are answered */

@@ -5,6 +5,7 @@ import type {
   Failure,
   MemoEntry,
   Payload,
+  RecordedAction,
   Run,
   RunPause,
   RunStatus,
@@ -85,6 +86,8 @@ export interface RunFacts {
   /** Steps whose failure is final, the latest first, at most 20; empty unless the run FAILED. */
   readonly failedSteps: readonly StepAttempt[];
   readonly reapersAlive: number;
+  /** What people did to the run, newest first. */
+  readonly actions: readonly RecordedAction[];
   /** Pauses of its task queue and its workflow type. */
   readonly pauses: readonly DispatchPause[];
 }

@@ -1,5 +1,5 @@
 import { payloadOf } from '../database/payload-columns.js';
-import type { Failure, Parent, ParentClose, Run, RunStatus, YieldReason } from '../model.js';
+import type { Failure, Origin, Parent, ParentClose, Run, RunOrigin, RunStatus, YieldReason } from '../model.js';
 import { OPEN_PAUSE, type OpenPauseJson, openPauseOf, shownStatus } from './run-pauses.js';
 
 /** Columns of a run without its payloads, for a table aliased `r`. */
@@ -7,7 +7,8 @@ export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_typ
     ${shownStatus('r')} as status, r.yield_reason, r.attempt, r.lease_token, r.leased_by, r.lease_expires_at, r.available_at, r.wake_at,
     r.run_deadline_at, r.execution_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases, r.retries,
     r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure, r.last_release_reason,
-    r.parent_run_id, r.parent_step_id, r.parent_close, ${OPEN_PAUSE} as pause`;
+    r.parent_run_id, r.parent_step_id, r.parent_close, r.origin_run_id, r.origin_kind, r.first_run_id, r.next_run_id,
+    r.reopened_at, ${OPEN_PAUSE} as pause`;
 
 export interface RunRow {
   readonly run_id: string;
@@ -40,6 +41,11 @@ export interface RunRow {
   readonly parent_run_id: string | null;
   readonly parent_step_id: string | null;
   readonly parent_close: ParentClose | null;
+  readonly origin_run_id: string | null;
+  readonly origin_kind: RunOrigin | null;
+  readonly first_run_id: string | null;
+  readonly next_run_id: string | null;
+  readonly reopened_at: Date | null;
   readonly pause: OpenPauseJson | null;
   readonly input?: Uint8Array | null;
   readonly input_encoding?: string | null;
@@ -77,6 +83,10 @@ export function runOf(row: RunRow): Run {
     failure: row.failure,
     lastReleaseReason: row.last_release_reason,
     parent: parentOf(row),
+    origin: originOf(row),
+    firstRunId: row.first_run_id,
+    nextRunId: row.next_run_id,
+    retriedAt: row.reopened_at,
     pause: openPauseOf(row.pause),
     ...(row.input === undefined ? {} : { input: payloadOf(row.input, row.input_encoding) }),
     ...(row.output === undefined ? {} : { output: payloadOf(row.output, row.output_encoding) }),
@@ -86,4 +96,9 @@ export function runOf(row: RunRow): Run {
 function parentOf({ parent_run_id, parent_step_id, parent_close }: RunRow): Parent | null {
   if (parent_run_id === null || parent_step_id === null || parent_close === null) return null;
   return { runId: parent_run_id, stepId: parent_step_id, close: parent_close };
+}
+
+function originOf({ origin_run_id, origin_kind }: RunRow): Origin | null {
+  if (origin_run_id === null || origin_kind === null) return null;
+  return { runId: origin_run_id, kind: origin_kind };
 }

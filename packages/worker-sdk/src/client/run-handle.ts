@@ -2,6 +2,7 @@ import type { GetRunResponse, WorkflowRun } from '@perdure/proto';
 import { refuseUnknownKeys } from '../options.js';
 import type { Signal } from '../signal.js';
 import type { Update } from '../update.js';
+import { type ActionOptions, type RestartOptions, restartRun, retryRun } from './act-on-run.js';
 import { awaitResult, type ClientContext } from './await-result.js';
 import { type PauseOptions, pauseBy, resumeBy } from './pause-options.js';
 import { readState } from './read-state.js';
@@ -158,6 +159,29 @@ export class RunHandle<Output = unknown> {
     const { service, namespace, outage } = this.#context;
     const how = resumeBy(options);
     await retryUntilAnswered(outage, (call) => service.resumeRun({ namespace, runId: this.runId, ...how }, call));
+  }
+
+  /**
+   * Retries a run that has ended as FAILED, CANCELLED or TERMINATED: the same run continues from the step that failed, or from where it was
+   * cancelled or terminated. Earlier steps keep their outcomes.
+   *
+   * @returns once it is claimable again; {@link result} then waits for its next end
+   * @throws {RpcError} WRONG_RUN_STATE when it is open or has a result; WORKFLOW_ID_IN_USE when another run with its workflow id is open;
+   *   RUN_NOT_FOUND
+   */
+  async retry(options: ActionOptions = {}): Promise<void> {
+    await retryRun(this.#context, { runId: this.runId }, options);
+  }
+
+  /**
+   * Starts another run with the same type, task queue, input and limits, from the start.
+   *
+   * @returns the new run
+   * @throws {RpcError} WORKFLOW_ID_IN_USE when an open run has the workflow id; RUN_NOT_FOUND
+   */
+  async restart(options: RestartOptions = {}): Promise<RunHandle<Output>> {
+    const run = await restartRun(this.#context, { runId: this.runId }, options);
+    return new RunHandle<Output>(run, this.#workflowType, this.#context);
   }
 
   /**

@@ -3,7 +3,9 @@ import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import { errorOf } from '../errors/failure.js';
 
-/** A run's status. Open: PENDING, RUNNING, SLEEPING, WAITING, PAUSED. Ended: COMPLETED, FAILED, CANCELLED, TERMINATED. */
+/**
+ * A run's status. Open: PENDING, RUNNING, SLEEPING, WAITING, PAUSED. Ended: COMPLETED, FAILED, CANCELLED, TERMINATED, CONTINUED.
+ */
 export type RunStatus = Exclude<keyof typeof RunStatusNumber, 'UNSPECIFIED'>;
 
 /** A run as a client sees it. */

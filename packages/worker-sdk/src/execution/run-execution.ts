@@ -23,6 +23,7 @@ import { FailureLog } from './order/failure-log.js';
 import { loadMemo } from './order/memo.js';
 import { Program, type StepRef } from './order/program.js';
 import type { ResultTicket } from './order/result-ticket.js';
+import { LONG_HISTORY, reportLongHistory } from './report/long-history.js';
 import { RunState } from './report/run-state.js';
 import { Updates } from './report/updates.js';
 import { type FaultHost, Faults } from './run/faults.js';
@@ -93,7 +94,7 @@ export class RunExecution
     );
     this.arrivals = new Arrivals(this, this.#waits, leased.hasArrivals);
     this.#suspension = new Suspension(this, this.#waits, this.arrivals, clock);
-    this.#cancelRequest = new CancelRequest(this, this.#waits, leased.cancelObserved !== undefined);
+    this.#cancelRequest = new CancelRequest(this, this.#waits, leased.cancelObserved);
     this.#delivery = this.#deliver([]);
   }
 
@@ -230,7 +231,10 @@ export class RunExecution
     if (this.#suspension.isSuspended) this.forget();
     if (this.#hasEnded || this.#isRewinding) return undefined;
     const opened = this.#program.open(name, kind);
-    if (!('mismatch' in opened)) return opened;
+    if (!('mismatch' in opened)) {
+      if (opened.seq === LONG_HISTORY && !this.replaying) reportLongHistory(this.facts);
+      return opened;
+    }
     const { runId } = this.facts.run;
     this.faults.nonDeterministic(
       `${opened.mismatch} (run ${runId}). Rename the step, or run the code that began the run.`,
@@ -387,7 +391,7 @@ export class RunExecution
     const { unawaited } = context;
     reportLeftovers(this.facts, this.options.unawaitedCalls, { unrequested: this.#delivery.unrequested, unawaited });
     if (this.#state !== undefined) await this.#state.sent();
-    if (outcome.ok) this.#noteEnd();
+    if (outcome.ok && outcome.continuation === undefined) this.#noteEnd();
     const how = await endRun(this, outcome, {
       workflow,
       retries: leased.retries,

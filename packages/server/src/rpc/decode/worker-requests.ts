@@ -4,6 +4,8 @@ import type {
   BeginStepRequest,
   CompleteStepRequest,
   CompleteWorkflowRequest,
+  ConfirmCancelRequest,
+  ContinueWorkflowRequest,
   FailStepRequest,
   FailWorkflowRequest,
   FinalStep,
@@ -24,6 +26,7 @@ import { StepBeginSchema } from '@perdure/proto';
 import type {
   BeginStep,
   CompleteStep,
+  ContinueRun,
   EndRun,
   EndRunWithStep,
   FailStep,
@@ -349,8 +352,8 @@ function decodeBegin(check: Checker, path: string, begin: StepBegin) {
   };
 }
 
-export function decodeConfirmCancel(check: Checker, request: LeaseFields): EndRun {
-  return { ...decodeLease(check, request), end: 'CANCELLED' };
+export function decodeConfirmCancel(check: Checker, request: ConfirmCancelRequest): EndRun {
+  return { ...decodeLease(check, request), end: 'CANCELLED', cut: decodeCut(check, request.cut, 0) };
 }
 
 export type FailWorkflow =
@@ -361,22 +364,32 @@ export function decodeFailWorkflow(check: Checker, request: FailWorkflowRequest)
   const lease = decodeLease(check, request);
   const failure = decodeFailure(check, 'failure', request.failure);
   const retryAfterMs = check.duration('retry_after', request.retryAfter, null);
-  const cut = decodeCut(check, request.cut);
-  if (retryAfterMs === null) {
-    if (cut !== null) check.violate('cut', 'must be absent unless retry_after is given.');
-    return { kind: 'fail', command: { ...lease, end: 'FAILED', failure } };
-  }
+  const cut = decodeCut(check, request.cut, retryAfterMs === null ? 0 : 1);
+  if (retryAfterMs === null) return { kind: 'fail', command: { ...lease, end: 'FAILED', failure, cut } };
   return { kind: 'retry', command: { ...lease, failure, retryAfterMs, cut } };
 }
 
-function decodeCut(check: Checker, cut: MemoCutMessage | undefined): MemoCut | null {
+function decodeCut(check: Checker, cut: MemoCutMessage | undefined, minSeq: number): MemoCut | null {
   if (cut === undefined) return null;
   return {
     from: {
       leaseToken: check.integer('cut.from.lease_token', cut.from?.leaseToken ?? 0, 1, MAX_INT32),
       eventSeq: check.integer('cut.from.event_seq', cut.from?.eventSeq ?? 0, 1, MAX_INT32),
     },
-    seq: check.integer('cut.seq', cut.seq, 1, MAX_INT32),
+    seq: check.integer('cut.seq', cut.seq, minSeq, MAX_INT32),
+  };
+}
+
+export function decodeContinueWorkflow(check: Checker, request: ContinueWorkflowRequest): ContinueRun {
+  return {
+    ...decodeLease(check, request),
+    input: check.payload('input', request.input),
+    hasOpenSteps: request.hasOpenSteps,
+    taskQueue: check.optionalId('task_queue', request.taskQueue) || null,
+    priority: request.priority === undefined ? null : check.integer('priority', request.priority, -100, 100),
+    startDelayMs: check.duration('start_delay', request.startDelay, 0),
+    runTimeoutMs: check.duration('run_timeout', request.runTimeout, null),
+    executionTimeoutMs: check.duration('execution_timeout', request.executionTimeout, null),
   };
 }
 

@@ -5,7 +5,7 @@ import type { Failure } from '@perdure/store';
 import { failureReasonNumber } from '../enums.js';
 import { loadedPayload } from './payload.js';
 
-function failureMessage(failure: Failure): FailureMessage {
+export function failureMessage(failure: Failure): FailureMessage {
   return create(FailureSchema, {
     type: failure.type,
     message: failure.message,

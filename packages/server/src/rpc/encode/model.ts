@@ -5,6 +5,7 @@ import {
   type MemoEntry as MemoEntryMessage,
   MemoEntrySchema,
   type ReceivedUpdateSchema,
+  type RunActionSchema,
   type StepAttempt as StepAttemptMessage,
   StepAttemptSchema,
   type WorkerInfo,
@@ -12,10 +13,27 @@ import {
   type WorkflowRun,
   WorkflowRunSchema,
 } from '@perdure/proto';
-import type { MemoEntry, ReceivedUpdate, Run, RunEnd, StepAttempt, UpdateAnswer, WorkerWithRuns } from '@perdure/store';
-import { parentCloseNumber, runStatusNumber, stepKindNumber, stepStatusNumber, workerStatusNumber } from '../enums.js';
+import type {
+  MemoEntry,
+  ReceivedUpdate,
+  RecordedAction,
+  Run,
+  RunEnd,
+  StepAttempt,
+  UpdateAnswer,
+  WorkerWithRuns,
+} from '@perdure/store';
+import {
+  parentCloseNumber,
+  runActionKindNumber,
+  runOriginNumber,
+  runStatusNumber,
+  stepKindNumber,
+  stepStatusNumber,
+  workerStatusNumber,
+} from '../enums.js';
 import { awaitsText } from './awaits.js';
-import { optionalFailure } from './failure.js';
+import { failureMessage, optionalFailure } from './failure.js';
 import { runPauseMessage } from './pauses.js';
 import { optionalPayload } from './payload.js';
 import { durationOf, optionalTimestamp, timestampOf } from './time.js';
@@ -81,7 +99,29 @@ export function runMessage(run: Run): WorkflowRun {
           parentStepId: run.parent.stepId,
           parentClose: parentCloseNumber[run.parent.close],
         }),
+    ...(run.origin === null
+      ? {}
+      : {
+          originRunId: run.origin.runId,
+          origin: runOriginNumber[run.origin.kind],
+        }),
+    firstRunId: run.firstRunId ?? '',
+    nextRunId: run.nextRunId ?? '',
+    ...optionalTimestamp('retriedAt', run.retriedAt),
   });
+}
+
+export function actionMessage(action: RecordedAction): MessageInitShape<typeof RunActionSchema> {
+  const { kind, actor, reason, actedAt, otherRunId, previous } = action;
+  return {
+    kind: runActionKindNumber[kind],
+    actor,
+    reason,
+    actedAt: timestampOf(actedAt),
+    otherRunId: otherRunId ?? '',
+    ...(previous === null ? {} : { previousStatus: runStatusNumber[previous.status] }),
+    ...(previous?.failure ? { previousFailure: failureMessage(previous.failure) } : {}),
+  };
 }
 
 export function stepMessage(step: StepAttempt): StepAttemptMessage {

@@ -5,6 +5,7 @@ import { events } from './0004-events.js';
 import { updates } from './0005-updates.js';
 import { pauses } from './0006-pauses.js';
 import { keepers } from './0007-keepers.js';
+import { control } from './0008-control.js';
 
 export interface Migration {
   /** From 1, rising. */
@@ -22,4 +23,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 5, name: 'updates', sql: updates },
   { version: 6, name: 'pauses', sql: pauses },
   { version: 7, name: 'keepers', sql: keepers },
+  { version: 8, name: 'control', sql: control },
 ];

@@ -34,7 +34,7 @@ const LEFT_CHILDREN = defineStatement(
     and (p.finished_at is not null or not exists (
       select 1 from perdure.step_runs s
       where s.run_id = p.run_id and s.step_id = c.parent_step_id and s.attempt_key = 0 and s.status = 'RUNNING'
-        and s.awaits = c.run_id::text))
+        and s.awaits = coalesce(c.first_run_id, c.run_id)::text))
   order by c.run_id
   limit $3`,
 );

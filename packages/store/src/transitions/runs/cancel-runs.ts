@@ -32,7 +32,7 @@ const CANCEL_RUNS = defineStatement(
       case
         when l.run_id is null or l.namespace <> c.namespace then 'run_not_found'
         when l.status = 'CANCELLED' then 'already_requested'
-        when l.status in ('COMPLETED', 'FAILED', 'TERMINATED') then 'wrong_state'
+        when l.status in ('COMPLETED', 'FAILED', 'TERMINATED', 'CONTINUED') then 'wrong_state'
         when l.cancel_requested_at is not null then 'already_requested'
         when l.started_at is null then 'cancelled'
         else 'requested'

@@ -35,16 +35,14 @@ import {
 
 const CLAIM_RUNS = defineStatement(
   'claim_runs',
-  `with pause as materialized (
-    select p.kind, p.name from perdure.dispatch_pauses p
-    where p.namespace = $1
-      and ((p.kind = 'TASK_QUEUE' and p.name = $2) or (p.kind = 'WORKFLOW_TYPE' and p.name = any($3::text[])))
-    for key share
-  ),
-  -- Null: nothing may be claimed.
-  open as materialized (
+  `with open as materialized (
+    -- Null: nothing may be claimed.
     select array_agg(t.name) as types from unnest($3::text[]) as t(name)
-    where not exists (select 1 from pause p where p.kind = 'TASK_QUEUE' or p.name = t.name)
+    where not exists (
+      select 1 from perdure.dispatch_pauses p
+      where p.namespace = $1 and p.name = case p.kind when 'TASK_QUEUE' then $2 else t.name end
+      for key share
+    )
   ),
   slot as materialized (
     select s.ord, w.worker_id, w.status, w.lease_ms, row_number() over (partition by s.worker_id order by s.ord) as nth
@@ -61,7 +59,7 @@ const CLAIM_RUNS = defineStatement(
       where x.leased_by = s.worker_id and x.status = 'RUNNING' and x.suspect
       order by x.leased_by, x.run_id limit 1
     ) held on true
-    where s.status = 'ONLINE' and s.nth = 1 and held.run_id is null and (select types from open) is not null
+    where s.status = 'ONLINE' and s.nth = 1 and held.run_id is null
   ),
   suspect as materialized (
     select r.run_id, r.suspended_by
@@ -69,7 +67,7 @@ const CLAIM_RUNS = defineStatement(
     where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.paused_at is null and r.suspect
       and r.workflow_type = any((select types from open)::text[]) and r.available_at <= perdure.clock()
     order by r.priority desc, r.available_at
-    limit (select count(*) from apart)
+    limit (select case when types is not null then (select count(*) from apart) else 0 end from open)
     for no key update skip locked
   ),
   suspect_given as materialized (
@@ -78,8 +76,7 @@ const CLAIM_RUNS = defineStatement(
   ),
   free as materialized (
     select ord, row_number() over (order by ord) as place from slot
-    where status = 'ONLINE' and (select types from open) is not null
-      and not exists (select 1 from suspect_given g where g.ord = slot.ord)
+    where status = 'ONLINE' and not exists (select 1 from suspect_given g where g.ord = slot.ord)
   ),
   picked as materialized (
     select r.run_id, r.suspended_by
@@ -87,7 +84,7 @@ const CLAIM_RUNS = defineStatement(
     where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.paused_at is null and not r.suspect
       and r.workflow_type = any((select types from open)::text[]) and r.available_at <= perdure.clock()
     order by r.priority desc, r.available_at
-    limit (select count(*) from free)
+    limit (select case when types is not null then (select count(*) from free) else 0 end from open)
     for no key update skip locked
   ),
   given as (

@@ -100,6 +100,9 @@ const DELETE_RUNS = defineStatement(
   states_deleted as (
     delete from perdure.run_states s using gone g where s.run_id = g.run_id
   ),
+  actions_deleted as (
+    delete from perdure.run_actions a using gone g where a.run_id = g.run_id
+  ),
   pauses_deleted as (
     delete from perdure.run_pauses p using gone g where p.run_id = g.run_id
   )

@@ -44,8 +44,9 @@ const END_RUNS = defineStatement(
   'end_runs',
   `with ${LOCKED_RUNS},
   command as (
-    select * from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::bytea[], $6::text[], $7::jsonb[], $8::boolean[])
-      with ordinality as t(run_id, namespace, lease_token, end_status, output, output_encoding, failure, has_open_steps, ord)
+    select * from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::bytea[], $6::text[], $7::jsonb[], $8::boolean[],
+        $9::jsonb[])
+      with ordinality as t(run_id, namespace, lease_token, end_status, output, output_encoding, failure, has_open_steps, cut, ord)
   ),
   judged as (
     select c.*,
@@ -62,7 +63,7 @@ const END_RUNS = defineStatement(
   ended as (
     update perdure.workflow_runs r
     set status = j.end_status, output = j.output, output_encoding = j.output_encoding, failure = j.failure,
-      leased_by = null, lease_expires_at = null, finished_at = perdure.clock(), updated_at = perdure.clock()
+      end_cut = j.cut, leased_by = null, lease_expires_at = null, finished_at = perdure.clock(), updated_at = perdure.clock()
     from judged j
     where j.verdict = 'end' and r.run_id = j.run_id
     returning r.run_id, r.parent_run_id is not null as has_parent, coalesce(r.has_children, false) as has_children
@@ -136,10 +137,16 @@ function judgeAndEnd(db: Database, commands: readonly EndRun[]): Promise<EndRunO
         textArray(round, (command) => (command.end === 'COMPLETED' ? command.output?.encoding : null)),
         jsonArray(round, (command) => (command.end === 'FAILED' ? command.failure : null)),
         plainArray(round, (command) => command.end !== 'COMPLETED' || command.hasOpenSteps),
+        jsonArray(round, cutOf),
       ]);
       return rows.map(outcomeOf);
     },
   );
+}
+
+function cutOf(command: EndRun) {
+  const cut = command.end === 'COMPLETED' ? null : command.cut;
+  return cut ? { ...cut.from, seq: cut.seq } : null;
 }
 
 type Row = VerdictRow & RelativesRow;

@@ -30,7 +30,7 @@ const TERMINATE_RUNS = defineStatement(
       case
         when l.run_id is null or l.namespace <> c.namespace then 'run_not_found'
         when l.status = 'TERMINATED' then 'already_terminated'
-        when l.status in ('COMPLETED', 'FAILED', 'CANCELLED') then 'wrong_state'
+        when l.status in ('COMPLETED', 'FAILED', 'CANCELLED', 'CONTINUED') then 'wrong_state'
         else 'terminated'
       end as verdict
     from command c

@@ -1,3 +1,4 @@
+import type { EventPlace, FailureLog } from '../order/failure-log.js';
 import { CANCEL_EVENT } from '../order/memo.js';
 import type { RecordingHost } from '../order/recording-host.js';
 import type { Arrivals } from '../wait/arrivals.js';
@@ -7,28 +8,34 @@ import type { Cancellation } from './cancellation.js';
 export interface CancelHost extends RecordingHost {
   readonly cancellation: Cancellation;
   readonly arrivals: Arrivals;
+  readonly failures: FailureLog;
+  /** How many steps the code has requested. */
+  readonly seq: number;
 }
 
 /** Takes in a cancel request: stops bodies, ends waits, and records at which place in the order of results the code learns of it. */
 export class CancelRequest {
   readonly #host: CancelHost;
   readonly #waits: Waits;
+  readonly #observedAt: EventPlace | undefined;
   #isObserved: boolean;
   #isMemoLoaded = false;
   /** It came before the memo was loaded, or before it was known what has arrived. */
   #isEarly = false;
 
-  /** @param isObserved the code has learned of it under an earlier lease */
-  constructor(host: CancelHost, waits: Waits, isObserved: boolean) {
+  /** @param observedAt where the code has learned of it under an earlier lease */
+  constructor(host: CancelHost, waits: Waits, observedAt: EventPlace | undefined) {
     this.#host = host;
     this.#waits = waits;
-    this.#isObserved = isObserved;
+    this.#observedAt = observedAt;
+    this.#isObserved = observedAt !== undefined;
   }
 
   /** The memo is loaded. Code that has learned of the request learns of it again at the same place. */
   replay(): void {
     this.#isMemoLoaded = true;
-    if (this.#isObserved) this.#host.delivery.request(CANCEL_EVENT, () => this.#host.cancellation.observe());
+    const place = this.#observedAt;
+    if (place !== undefined) this.#host.delivery.request(CANCEL_EVENT, () => this.#tell(place));
     if (this.#isEarly) this.receive();
   }
 
@@ -55,10 +62,17 @@ export class CancelRequest {
   }
 
   async #observe(): Promise<void> {
-    const { cancellation, delivery, work, calls } = this.#host;
+    const { delivery, work, calls } = this.#host;
     this.#isObserved = true;
     const ticket = delivery.reserve();
     await work.during(() => calls.call('observeCancel', { eventSeq: ticket.eventSeq }));
-    ticket.ready(() => cancellation.observe());
+    const place = { leaseToken: calls.leaseToken, eventSeq: ticket.eventSeq };
+    ticket.ready(() => this.#tell(place));
+  }
+
+  #tell(place: EventPlace): void {
+    const { failures, cancellation, seq } = this.#host;
+    failures.sawCancel(place, seq);
+    cancellation.observe();
   }
 }

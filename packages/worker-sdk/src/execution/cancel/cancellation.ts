@@ -64,6 +64,7 @@ export class Cancellation {
 const WHY_STOPPED: Readonly<Record<Exclude<ExecutionEnd, 'suspended'>, string>> = {
   completed: 'The run has ended without waiting for this step.',
   failed: 'The run has ended without waiting for this step.',
+  continued: 'The run has ended without waiting for this step.',
   cancelled: 'The run has ended without waiting for this step.',
   terminated: 'The run was terminated.',
   retrying: 'The attempt of the run has ended; another one follows.',

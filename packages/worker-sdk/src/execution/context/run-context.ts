@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { ChildOptions, ChildRun } from '../../child.js';
 import type {
   ChildWorkflow,
+  ContinueOptions,
   DurablePromise,
   EventWaitOptions,
   HandleOptions,
@@ -27,6 +28,7 @@ import { checkStepName, resolveStepOptions } from '../step/step-options.js';
 import { checkUntil, refuseInsideBody, settledOr } from './checks.js';
 import { Children } from './children.js';
 import type { ContextHost } from './context-host.js';
+import { type Continuable, type Continuation, continuationOf } from './continuation.js';
 import { eventWait, publishEvent } from './events.js';
 import { mapItems } from './map-items.js';
 import { promiseIdOf, promiseOptions, promiseWait } from './promises.js';
@@ -40,7 +42,7 @@ import { settledBy, type Track } from './tracked-promise.js';
  * A class, because an object literal with accessors gets a hidden class of its own: V8 keeps those until a full collection,
  * and with them everything that the accessors close over, which would be the whole run.
  */
-export class RunContext implements WorkflowContext {
+export class RunContext implements Continuable {
   readonly run: WorkflowContext['run'];
   readonly #host: ContextHost;
   readonly #unawaited = new Set<string>();
@@ -142,6 +144,16 @@ export class RunContext implements WorkflowContext {
     const validate = options.validate as ((input: unknown) => void) | undefined;
     this.#host.updates.handle({ update, handle, validate, scope: currentScope() });
   };
+
+  /** Set by whoever executes the code. */
+  onContinue: (continuation: Continuation) => void = () => undefined;
+
+  continueAsNew = (input?: unknown, options: ContinueOptions = {}): Promise<never> =>
+    settledOr(() => {
+      refuseInsideBody('ctx.continueAsNew', '');
+      this.onContinue(continuationOf(this.#host, input, options));
+      return new Promise<never>(() => undefined);
+    }) as Promise<never>;
 
   setState = (value: unknown): void => {
     refuseInsideBody('ctx.setState', '');

@@ -38,9 +38,14 @@ export interface RunEndingOptions {
   readonly hasWaits: boolean;
 }
 
-/** Records how the code of a run ended: COMPLETED, FAILED, CANCELLED, or another attempt of the run. */
+/** Records how the code of a run ended: COMPLETED, FAILED, CANCELLED, CONTINUED, or another attempt of the run. */
 export async function endRun(host: EndingHost, outcome: CodeOutcome, options: RunEndingOptions): Promise<ExecutionEnd> {
   if (!outcome.ok) return fail(host, outcome.error, options);
+  if (outcome.continuation !== undefined) {
+    const hasOpenSteps = options.hasWaits || host.work.count > 0;
+    await host.calls.call('continueWorkflow', { ...outcome.continuation, hasOpenSteps });
+    return 'continued';
+  }
   let output: ReturnType<typeof encodeValue>;
   try {
     const what = `The output of workflow '${options.workflow.name}'`;
@@ -72,7 +77,7 @@ async function endWith(host: EndingHost, last: UnsentResult, end: RequestOf<'com
 
 async function fail(host: EndingHost, error: unknown, options: RunEndingOptions): Promise<ExecutionEnd> {
   if (options.cancelRequested && isCancel(error)) {
-    await host.calls.call('confirmCancel', {});
+    await host.calls.call('confirmCancel', cutAtEnd(host, error));
     return 'cancelled';
   }
   const failure = failureOf(host.codec, error);
@@ -88,8 +93,14 @@ async function fail(host: EndingHost, error: unknown, options: RunEndingOptions)
     });
     return 'retrying';
   }
-  await host.calls.call('failWorkflow', { failure });
+  await host.calls.call('failWorkflow', { failure, ...cutAtEnd(host, error) });
   return 'failed';
+}
+
+/** Recorded with the end, for a retry of the ended run. */
+function cutAtEnd({ failures }: EndingHost, error: unknown) {
+  const cut = failures.cutAtEnd(error);
+  return cut === undefined ? {} : { cut };
 }
 
 function isCancel(error: unknown): boolean {

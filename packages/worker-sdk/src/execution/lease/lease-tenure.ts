@@ -7,6 +7,8 @@ import { LeasedCalls, type LeasedCallsOptions } from './leased-calls.js';
 export type ExecutionEnd =
   | 'completed'
   | 'failed'
+  /** As another run. */
+  | 'continued'
   | 'retrying'
   | 'cancelled'
   | 'terminated'

@@ -18,6 +18,7 @@ export type LeasedMethod =
   | 'completeWorkflow'
   | 'failWorkflow'
   | 'confirmCancel'
+  | 'continueWorkflow'
   | 'releaseRun'
   | 'holdRun';
 type Fence = 'namespace' | 'runId' | 'leaseToken' | '$typeName' | '$unknown';
@@ -31,6 +32,7 @@ export const YIELDING: ReadonlySet<LeasedMethod> = new Set([
   'completeWorkflow',
   'failWorkflow',
   'confirmCancel',
+  'continueWorkflow',
   'releaseRun',
   'holdRun',
 ]);

@@ -22,6 +22,7 @@ const MAX_DEPTH = 16;
 /** The final failures that a run's code has seen, in order: and which of them the next attempt of the run goes back to. */
 export class FailureLog {
   readonly #failures: DeliveredFailure[] = [];
+  #cancel: { readonly from: EventPlace; readonly seq: number } | undefined;
   /** Made on demand: in most runs nothing fails, and the collector looks at every WeakMap. */
   #indexOf: WeakMap<Error, number> | undefined;
 
@@ -49,6 +50,27 @@ export class FailureLog {
     return { from: { leaseToken, eventSeq }, seq: failure.seq };
   }
 
+  /** The code has learned of the cancel request. */
+  sawCancel(from: EventPlace, seq: number): void {
+    this.#cancel = { from, seq };
+  }
+
+  /**
+   * The place that a retry of the ended run goes back to: as {@link cutFor}, and before the code learned of a cancel request, which the
+   * retry takes back.
+   *
+   * @param error what the code threw
+   */
+  cutAtEnd(error: unknown): MessageInitShape<typeof MemoCutSchema> | undefined {
+    const cancel = this.#cancel;
+    if (cancel === undefined) return this.cutFor(error);
+    const index = this.#blamed(error, 0);
+    const blamed = this.#failures[index];
+    if (blamed !== undefined && isBefore(blamed.from, cancel.from)) return this.cutFor(error);
+    const { leaseToken, eventSeq } = cancel.from;
+    return { from: { leaseToken, eventSeq }, seq: cancel.seq };
+  }
+
   /** The step that the error came from, directly or as a cause; the earliest when there are several. */
   stepOf(error: unknown): string | undefined {
     return this.#failures[this.#blamed(error, 0)]?.from.stepId;
@@ -63,4 +85,9 @@ export class FailureLog {
     }
     return earliest;
   }
+}
+
+/** In the order of results. */
+export function isBefore(a: EventPlace, b: EventPlace): boolean {
+  return a.leaseToken < b.leaseToken || (a.leaseToken === b.leaseToken && a.eventSeq < b.eventSeq);
 }

@@ -1,6 +1,6 @@
 import { type LeasedRun, type MemoEntry, StepStatus } from '@perdure/proto';
 import type { LeasedCalls } from '../lease/leased-calls.js';
-import type { EventPlace } from './failure-log.js';
+import { type EventPlace, isBefore } from './failure-log.js';
 
 export type RecordedStep = MemoEntry;
 
@@ -65,10 +65,6 @@ function add(memo: GrowingMemo, page: readonly MemoEntry[]): void {
     }
     memo.delivered.push(entry.stepId);
   }
-}
-
-function isBefore(a: EventPlace, b: EventPlace): boolean {
-  return a.leaseToken < b.leaseToken || (a.leaseToken === b.leaseToken && a.eventSeq < b.eventSeq);
 }
 
 /** The code has been told the final outcome: it has its place in the order of results. */

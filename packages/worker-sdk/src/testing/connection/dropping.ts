@@ -22,6 +22,7 @@ export const WORKER_WRITES = [
   'completeWorkflow',
   'failWorkflow',
   'confirmCancel',
+  'continueWorkflow',
   'holdRun',
 ] as const satisfies readonly (keyof WorkerTransport)[];
 

@@ -1,0 +1,33 @@
+import { type RunAction, RunActionKind, RunStatus } from '@perdure/proto';
+import { failureChain, failureJson } from './failures.js';
+import { safe } from './text.js';
+import { timeText } from './time.js';
+
+const WHAT: Readonly<Record<RunActionKind, string>> = {
+  [RunActionKind.UNSPECIFIED]: 'changed',
+  [RunActionKind.RETRY]: 'retried',
+  [RunActionKind.RESTART]: 'restarted',
+};
+
+export function actionJson(action: RunAction): unknown {
+  const { kind, actor, reason, otherRunId, previousStatus, previousFailure } = action;
+  return {
+    kind: RunActionKind[kind],
+    actedAt: timeText(action.actedAt) ?? null,
+    actor,
+    reason,
+    otherRunId,
+    previousStatus: RunStatus[previousStatus],
+    ...(previousFailure === undefined ? {} : { previousFailure: failureJson(previousFailure) }),
+  };
+}
+
+/** `2026-11-25 10:00:00 retried by ada@web-3: it is repaired (was FAILED: Error: boom)`. */
+export function actionText(action: RunAction): string {
+  const { kind, actor, reason, otherRunId, previousStatus, previousFailure } = action;
+  const other = otherRunId === '' ? '' : ` as ${otherRunId}`;
+  const error = previousFailure === undefined ? '' : `: ${failureChain(previousFailure)}`;
+  const was = previousStatus === RunStatus.UNSPECIFIED ? '' : ` (was ${RunStatus[previousStatus]}${error})`;
+  const by = actor === '' ? '' : ` by ${safe(actor)}`;
+  return `${timeText(action.actedAt) ?? ''} ${WHAT[kind]}${other}${by}${reason === '' ? '' : `: ${safe(reason)}`}${was}`;
+}

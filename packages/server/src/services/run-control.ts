@@ -1,0 +1,60 @@
+import { type RestartRunRequest, type RetryRunRequest, RunStatus, type WorkflowService } from '@perdure/proto';
+import type { RestartRun, RestartRunOutcome, RetryRun, RetryRunOutcome } from '@perdure/store';
+import type { Handlers } from '../call/handlers.js';
+import type { ServerContext } from '../context.js';
+import { decodeRunAction } from '../rpc/decode/control-requests.js';
+import { decode } from '../rpc/decode/decode.js';
+import { runStatusNumber } from '../rpc/enums.js';
+import { newWorkflowIdInUse, notRetriable, runNotFound, workflowIdInUse } from '../rpc/outcomes.js';
+import { runIdOf } from './find-run.js';
+
+/** RPCs with which a person lets a run continue, or happen again. */
+export function runControl(context: ServerContext): Pick<Handlers<typeof WorkflowService>, 'retryRun' | 'restartRun'> {
+  const { commands } = context;
+  return {
+    async retryRun(request: RetryRunRequest) {
+      const { ref, action } = decode(context, (check) => decodeRunAction(check, request));
+      const command = { ...action, namespace: ref.namespace, runId: await runIdOf(context, ref) };
+      return runRetried(command, await commands.retryRun(command));
+    },
+
+    async restartRun(request: RestartRunRequest) {
+      const { ref, action, workflowId } = decode(context, (check) => ({
+        ...decodeRunAction(check, request),
+        workflowId: check.optionalId('new_workflow_id', request.newWorkflowId) || null,
+      }));
+      const command = { ...action, namespace: ref.namespace, runId: await runIdOf(context, ref), workflowId };
+      return runRestarted(command, await commands.restartRun(command));
+    },
+  };
+}
+
+function runRetried(
+  { runId }: RetryRun,
+  outcome: RetryRunOutcome,
+): { readonly runId: string; readonly status: RunStatus } {
+  switch (outcome.kind) {
+    case 'retried':
+      return { runId, status: RunStatus.PENDING };
+    case 'already_retried':
+      return { runId, status: runStatusNumber[outcome.status] };
+    case 'wrong_state':
+      throw notRetriable(runId, outcome);
+    case 'workflow_id_taken':
+      throw workflowIdInUse(runId, outcome.runId);
+    case 'run_not_found':
+      throw runNotFound(runId);
+  }
+}
+
+function runRestarted({ runId }: RestartRun, outcome: RestartRunOutcome) {
+  switch (outcome.kind) {
+    case 'restarted':
+    case 'already_restarted':
+      return { runId: outcome.runId, workflowId: outcome.workflowId, created: outcome.kind === 'restarted' };
+    case 'workflow_id_taken':
+      throw newWorkflowIdInUse(runId, outcome.workflowId, outcome.runId);
+    case 'run_not_found':
+      throw runNotFound(runId);
+  }
+}
