@@ -73,6 +73,15 @@ describe('a test environment', () => {
     expect(stub.calls).toHaveLength(1);
   });
 
+  it('a worker that is started while a body is at work is no part of that body', async () => {
+    const triple = activity('triple', (n: number) => 3 * n);
+    const starting = workflow('starting', async (ctx) => {
+      await ctx.step('start', async () => void (await env.worker({ taskQueue: 'late', workflows: [triple] })));
+      return ctx.call(triple, 2, { taskQueue: 'late' });
+    });
+    expect(await env.run(starting)).toBe(6);
+  });
+
   it('advances by exactly what it is told, one due time after the other', async () => {
     const manual = await createTestEnvironment({ timeSkips: 'manual' });
     const seen: number[] = [];

@@ -1,3 +1,4 @@
+import { AsyncResource } from 'node:async_hooks';
 import { Client } from '../../client/client.js';
 import { contextOf, RunHandle } from '../../client/run-handle.js';
 import type { InputAnd, StartOptions } from '../../client/start-options.js';
@@ -54,6 +55,8 @@ export class TestEnvironment {
   readonly #serving: Serving;
   readonly #calls = new CallCount();
   readonly #skipper: TimeSkipper;
+  /** A worker that is started while a body is at work must not take itself for a part of that body. */
+  readonly #outside = new AsyncResource('TestEnvironment');
   #closed: Promise<void> | undefined;
 
   /** Made by {@link createTestEnvironment}. */
@@ -288,7 +291,7 @@ export class TestEnvironment {
       connection: observingWorker(options.connection ?? this.#connection, () => this.#skipper.changed()),
       workflows: options.workflows.map((one) => observedWorkflow(one as Workflow, observation)),
     });
-    await worker.start();
+    await this.#outside.runInAsyncScope(() => worker.start());
     return worker;
   }
 
