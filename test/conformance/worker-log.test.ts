@@ -168,7 +168,13 @@ describe('a worker', () => {
 
   it('a worker that cannot decode a run gives it back for longer each time', async () => {
     const taskQueue = `q-${uuid()}`;
-    const { worker } = newWorker({ taskQueue, workflows: [nothing], connection: perdure.connection });
+    const { worker } = newWorker({
+      taskQueue,
+      workflows: [nothing],
+      connection: perdure.connection,
+      // By default it is held after the second time.
+      onNonDeterminism: 'fail',
+    });
     await worker.start();
     const { runId } = await perdure.workflows.startWorkflow({
       workflowType: 'nothing',
