@@ -107,7 +107,7 @@ describe('sagas', () => {
     expect(await listed('COMPENSATING', handle.runId)).toBe(false);
   });
 
-  it('goes on when a compensation has used up its tries, and is PARTIAL', async () => {
+  it('continues when a compensation has used up its tries, and is PARTIAL', async () => {
     const effects: string[] = [];
     const { handle, error } = await failureOf(async (ctx) => {
       await book(ctx, effects, 'flight');

@@ -1,5 +1,5 @@
 import { StepStatus, WorkerService } from '@perdure/proto';
-import { type Connection, RpcError, type WorkflowContext, workflow } from '@perdure/worker-sdk';
+import { type Connection, RpcError, type StepContext, type WorkflowContext, workflow } from '@perdure/worker-sdk';
 import { withService } from '@perdure/worker-sdk/testing';
 import { pino } from 'pino';
 import { v7 as uuid } from 'uuid';
@@ -214,9 +214,11 @@ describe('a result that the code is given before it is recorded', () => {
 
   it('does not keep bodies that are under way from being recorded when it is taken back', async () => {
     const taskQueue = newQueue();
-    const isCancelled = gate();
     const definition = workflow('beside', async (ctx) => {
-      const pay = ctx.step('pay', () => isCancelled.opened, { begin: 'durable', retry: { maxAttempts: 1 } });
+      // It ends, with a result, when it is told to stop.
+      const untilStopped = ({ signal }: StepContext) =>
+        new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+      const pay = ctx.step('pay', untilStopped, { begin: 'durable', retry: { maxAttempts: 1 } });
       await ctx.step('read', () => 1, lazily);
       await ctx.step('next', () => undefined);
       await pay;
@@ -227,7 +229,6 @@ describe('a result that the code is given before it is recorded', () => {
       isFirst = false;
       await until('the payment to have begun', async () => (await historyOf(runId)).includes('pay/1 RUNNING'));
       await perdure.client.cancel({ runId });
-      setTimeout(() => isCancelled.open(), 20);
     });
     await perdure.startWorker({ taskQueue, workflows: [definition], connection: cancelling });
     const handle = await perdure.client.start(definition, { taskQueue });
