@@ -15,6 +15,7 @@ import {
   endSteps,
   failSteps,
   findRuns,
+  forkRuns,
   holdRuns,
   type LeaseRef,
   observeCancels,
@@ -583,6 +584,32 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       CONTINUED: 'wrong_state',
     },
   },
+  forkRun: {
+    run: (db, { namespace: of, runId }) =>
+      forkRuns(db, [
+        {
+          namespace: of,
+          runId,
+          actor: 'a',
+          reason: 'r',
+          requestId: null,
+          stepId: 'nap',
+          workflowId: `fork of ${runId}`,
+          input: null,
+        },
+      ]),
+    expected: {
+      PENDING: 'step_not_found',
+      RUNNING: 'forked',
+      SLEEPING: 'forked',
+      WOKEN: 'forked',
+      COMPLETED: 'forked',
+      FAILED: 'forked',
+      CANCELLED: 'forked',
+      TERMINATED: 'forked',
+      CONTINUED: 'forked',
+    },
+  },
   endStep: {
     run: (db, { namespace: of, runId }) =>
       endSteps(db, [
@@ -660,6 +687,7 @@ const CHANGES = new Set([
   'resumed',
   'held',
   'waiting',
+  'forked',
 ]);
 
 describe('state × command', () => {
@@ -809,6 +837,7 @@ describe('state × command', () => {
         'retryRun',
         'restartRun',
         'endStep',
+        'forkRun',
         'sendUpdate',
         'pauseRun',
         'resumeRun',
@@ -858,7 +887,7 @@ describe('state × command', () => {
       const lease = await inState(state);
       const before = await snapshot(lease.runId);
       for (const [name, { run }] of Object.entries(COMMANDS))
-        if (!['deleteRun', 'retryRun', 'endStep'].includes(name)) await run(db, lease);
+        if (!['deleteRun', 'retryRun', 'endStep', 'forkRun'].includes(name)) await run(db, lease);
       expect(await snapshot(lease.runId)).toBe(before);
       const [found] = await findRuns(db, [{ namespace, runId: lease.runId, workflowId: null }]);
       expect(found).toMatchObject({ status: state });

@@ -21,6 +21,7 @@ export {
   type UpdateRef,
 } from './reads/find-answers.js';
 export { findRunState, findRuns } from './reads/find-runs.js';
+export { listForks } from './reads/list-actions.js';
 export { listDispatchPauses } from './reads/list-dispatch-pauses.js';
 export {
   type EventCursor,
@@ -106,6 +107,7 @@ export { continueRuns } from './transitions/runs/continue-runs.js';
 export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions/runs/delete-runs.js';
 export { endRuns } from './transitions/runs/end-runs.js';
 export { endRunsWithStep } from './transitions/runs/end-runs-with-step.js';
+export { type ForkRun, type ForkRunOutcome, forkRuns } from './transitions/runs/fork-runs.js';
 export { type HoldRun, type HoldRunOutcome, holdRuns } from './transitions/runs/hold-runs.js';
 export type { KeeperReservation, KeeperSlots } from './transitions/runs/lease-to-keepers.js';
 export { observeCancels } from './transitions/runs/observe-cancels.js';

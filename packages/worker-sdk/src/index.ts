@@ -1,6 +1,6 @@
 export { type Activity, activity } from './activity.js';
 export type { ChildOptions, ChildRun, MapOptions } from './child.js';
-export type { ActionOptions, RestartOptions, RunOf } from './client/act-on-run.js';
+export type { ActionOptions, ForkOptions, RestartOptions, RunOf } from './client/act-on-run.js';
 export { Client, type ClientOptions } from './client/client.js';
 export type { DispatchPauseSummary } from './client/client-pauses.js';
 export type { ListOptions } from './client/list-options.js';

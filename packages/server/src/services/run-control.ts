@@ -1,33 +1,43 @@
 import {
   type EndStepRequest,
+  type ForkRunRequest,
   type RestartRunRequest,
   type RetryRunRequest,
   RunStatus,
   type WorkflowService,
 } from '@perdure/proto';
-import type { EndStep, EndStepOutcome, RestartRun, RestartRunOutcome, RetryRun, RetryRunOutcome } from '@perdure/store';
+import type {
+  EndStep,
+  EndStepOutcome,
+  ForkRun,
+  ForkRunOutcome,
+  RestartRun,
+  RestartRunOutcome,
+  RetryRun,
+  RetryRunOutcome,
+} from '@perdure/store';
 import type { Handlers } from '../call/handlers.js';
 import { invalidArgument } from '../call/rpc-error.js';
 import type { ServerContext } from '../context.js';
-import { decodeEndStep, decodeRunAction } from '../rpc/decode/control-requests.js';
-import { decode } from '../rpc/decode/decode.js';
-import { runStatusNumber } from '../rpc/enums.js';
 import {
   newWorkflowIdInUse,
+  notForkable,
   notRetriable,
   noUseForOutcome,
-  runNotFound,
   stepEnded,
   stepNotEndable,
-  stepNotFound,
   workflowIdInUse,
-} from '../rpc/outcomes.js';
+} from '../rpc/control-outcomes.js';
+import { decodeEndStep, decodeForkRun, decodeRunAction } from '../rpc/decode/control-requests.js';
+import { decode } from '../rpc/decode/decode.js';
+import { runStatusNumber } from '../rpc/enums.js';
+import { runNotFound, stepNotFound } from '../rpc/outcomes.js';
 import { runIdOf } from './find-run.js';
 
 /** RPCs with which a person lets a run continue, or happen again. */
 export function runControl(
   context: ServerContext,
-): Pick<Handlers<typeof WorkflowService>, 'retryRun' | 'restartRun' | 'endStep'> {
+): Pick<Handlers<typeof WorkflowService>, 'retryRun' | 'restartRun' | 'forkRun' | 'endStep'> {
   const { commands } = context;
   return {
     async retryRun(request: RetryRunRequest) {
@@ -43,6 +53,13 @@ export function runControl(
       }));
       const command = { ...action, namespace: ref.namespace, runId: await runIdOf(context, ref), workflowId };
       return runRestarted(command, await commands.restartRun(command));
+    },
+
+    async forkRun(request: ForkRunRequest) {
+      const { ref, action, stepId, workflowId, input } = decode(context, (check) => decodeForkRun(check, request));
+      const { namespace } = ref;
+      const command = { ...action, namespace, runId: await runIdOf(context, ref), stepId, workflowId, input };
+      return runForked(command, await commands.forkRun(command));
     },
 
     async endStep(request: EndStepRequest) {
@@ -78,9 +95,27 @@ function runRestarted({ runId }: RestartRun, outcome: RestartRunOutcome) {
     case 'already_restarted':
       return { runId: outcome.runId, workflowId: outcome.workflowId, created: outcome.kind === 'restarted' };
     case 'workflow_id_taken':
-      throw newWorkflowIdInUse(runId, outcome.workflowId, outcome.runId);
+      throw newWorkflowIdInUse(runId, 'restarted', outcome.workflowId, outcome.runId);
     case 'run_not_found':
       throw runNotFound(runId);
+  }
+}
+
+function runForked({ runId, stepId }: ForkRun, outcome: ForkRunOutcome) {
+  switch (outcome.kind) {
+    case 'forked':
+    case 'already_forked': {
+      const { workflowId, keptSteps } = outcome;
+      return { runId: outcome.runId, workflowId, keptSteps, created: outcome.kind === 'forked' };
+    }
+    case 'run_not_found':
+      throw runNotFound(runId);
+    case 'step_not_found':
+      throw stepNotFound(runId, stepId, 0);
+    case 'wrong_state':
+      throw notForkable(runId, outcome);
+    case 'workflow_id_taken':
+      throw newWorkflowIdInUse(runId, 'forked', outcome.workflowId, outcome.runId);
   }
 }
 

@@ -1,4 +1,12 @@
-import { type ActionOptions, type RestartOptions, type RunOf, restartRun, retryRun } from './act-on-run.js';
+import {
+  type ActionOptions,
+  type ForkOptions,
+  forkRun,
+  type RestartOptions,
+  type RunOf,
+  restartRun,
+  retryRun,
+} from './act-on-run.js';
 import { ClientPauses } from './client-pauses.js';
 import { completeStep, failStep, skipStep } from './end-step.js';
 import { RunHandle } from './run-handle.js';
@@ -13,6 +21,11 @@ export abstract class ClientControl extends ClientPauses {
   /** Starts another run like one that exists; see {@link RunHandle.restart}. */
   async restart<Output = unknown>(run: RunOf, options: RestartOptions = {}): Promise<RunHandle<Output>> {
     return new RunHandle<Output>(await restartRun(this.context, run, options), undefined, this.context);
+  }
+
+  /** Starts another run from a step of one that exists; see {@link RunHandle.fork}. */
+  async fork<Output = unknown>(run: RunOf, stepId: string, options: ForkOptions = {}): Promise<RunHandle<Output>> {
+    return new RunHandle<Output>(await forkRun(this.context, run, stepId, options), undefined, this.context);
   }
 
   /** Gives a step a result by hand; see {@link RunHandle.completeStep}. */

@@ -22,7 +22,7 @@ create function perdure.end_step(ended_run uuid, in_namespace text, ended_step t
   begin
     select r.* into run
     from perdure.workflow_runs r where r.run_id = ended_run and r.namespace = in_namespace for no key update;
-    if not found then
+    if not found or run.deleting_at is not null then
       verdict := 'run_not_found';
       return next;
       return;
