@@ -1,6 +1,6 @@
 /** Why a run or a step is not what a person wants to make of it, as errors. */
 import { ErrorReason } from '@perdure/proto';
-import type { WrongRunState } from '@perdure/store';
+import type { RunStatus, WrongRunState } from '@perdure/store';
 import { RpcError, StatusCode } from '../call/rpc-error.js';
 import { isTerminal } from './outcomes.js';
 
@@ -35,12 +35,13 @@ export function notRetriable(runId: string, { status }: WrongRunState): RpcError
   );
 }
 
-export function notForkable(runId: string, { status }: WrongRunState): RpcError {
+/** @param action completes "cannot be …" */
+export function compensatedRun(runId: string, action: string, status: RunStatus): RpcError {
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.WRONG_RUN_STATE,
-    `Run ${runId} is ${status} and cannot be forked: what its steps have done is undone by its compensations, and a fork would rely on it. ` +
-      `\`perdure run restart ${runId}\` starts it anew.`,
+    `Run ${runId} is ${status} and cannot be ${action}: what its steps have done is undone by its compensations, and the ${action} run would ` +
+      `rely on it. \`perdure run restart ${runId}\` starts it anew.`,
     { metadata: { run_id: runId, status } },
   );
 }

@@ -20,8 +20,8 @@ import type { Handlers } from '../call/handlers.js';
 import { invalidArgument } from '../call/rpc-error.js';
 import type { ServerContext } from '../context.js';
 import {
+  compensatedRun,
   newWorkflowIdInUse,
-  notForkable,
   notRetriable,
   noUseForOutcome,
   stepEnded,
@@ -82,6 +82,8 @@ function runRetried(
       return { runId, status: runStatusNumber[outcome.status] };
     case 'wrong_state':
       throw notRetriable(runId, outcome);
+    case 'compensated':
+      throw compensatedRun(runId, 'retried', outcome.status);
     case 'workflow_id_taken':
       throw workflowIdInUse(runId, outcome.runId);
     case 'run_not_found':
@@ -113,7 +115,7 @@ function runForked({ runId, stepId }: ForkRun, outcome: ForkRunOutcome) {
     case 'step_not_found':
       throw stepNotFound(runId, stepId, 0);
     case 'wrong_state':
-      throw notForkable(runId, outcome);
+      throw compensatedRun(runId, 'forked', outcome.status);
     case 'workflow_id_taken':
       throw newWorkflowIdInUse(runId, 'forked', outcome.workflowId, outcome.runId);
   }

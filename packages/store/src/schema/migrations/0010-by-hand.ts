@@ -1,6 +1,7 @@
 /** People decide about single steps of runs. */
 import { cuts } from './0010-cuts.js';
 import { forks } from './0010-forks.js';
+import { redrives } from './0010-redrives.js';
 import { stepsByHand } from './0010-steps-by-hand.js';
 
 const tables = `
@@ -14,4 +15,4 @@ alter table perdure.run_actions
   add constraint run_actions_kind_check check (kind in ('RETRY', 'RESTART', 'COMPLETE_STEP', 'FAIL_STEP', 'SKIP_STEP', 'FORK'));
 `;
 
-export const byHand = tables + stepsByHand + forks + cuts;
+export const byHand = tables + stepsByHand + forks + cuts + redrives;
