@@ -32,6 +32,17 @@ create or replace function perdure.cut_steps(retried_run uuid, cut_lease integer
         and (s.lease_token, s.event_seq) >= (cut_lease, cut_event)));
   end $$;
 
+-- As before; and what has no body of its own, and was failed by hand at the place or later, begins again like a child that failed there.
+create or replace function perdure.cut_run(retried_run uuid, cut_lease integer, cut_event integer, cut_seq integer) returns void
+  language plpgsql volatile
+  as $$ begin
+    perform perdure.cut_steps(retried_run, cut_lease, cut_event, cut_seq);
+    update perdure.step_runs s set is_cut = true, next_retry_at = null
+    where s.run_id = retried_run and s.status = 'FAILED' and s.is_latest and not s.is_cut
+      and (s.kind = 'CHILD' or (s.action_seq is not null and (s.awaits is not null or s.kind = 'SLEEP')))
+      and (s.lease_token, s.event_seq) >= (cut_lease, cut_event);
+  end $$;
+
 -- As before, by key; and an update that a fork has taken over has its payload with the step that had received it.
 create or replace function perdure.free_updates(retried_run uuid, cut_seq integer) returns void
   language plpgsql volatile
