@@ -47,6 +47,8 @@ interface Case {
   readonly cancelAtWrite: number;
   /** A step of the run is ended by hand before each so many writes of it; 0: none is. */
   readonly handEvery: number;
+  /** Chooses the step that another run is forked from, when the run has ended; 0: none is. */
+  readonly forkAt: number;
 }
 
 /** What one execution of the code has seen. */
@@ -92,7 +94,8 @@ function caseOf(seed: number): Case {
   };
   const program = randomProgram(random, flavour);
   const cancelAtWrite = random.chance(0.3) ? 1 + random.below(8) : 0;
-  return { seed, flavour, program, cancelAtWrite, handEvery: random.chance(0.3) ? 2 + random.below(5) : 0 };
+  const handEvery = random.chance(0.3) ? 2 + random.below(5) : 0;
+  return { seed, flavour, program, cancelAtWrite, handEvery, forkAt: random.chance(0.05) ? 1 + random.below(50) : 0 };
 }
 
 describe('what the code of a run has seen', () => {
@@ -207,6 +210,7 @@ describe('what the code of a run has seen', () => {
       workers.push(await perdure.startWorker({ taskQueue, workflows, warmRuns, concurrency: AT_ONCE, connection }));
     }
     let byHand = 0;
+    let forks = 0;
     const hands: Promise<void>[] = [];
     /** Skips or fails a step that has no outcome; it may get one meanwhile. */
     const endStepByHand = async (runId: string, choice: number) => {
@@ -288,8 +292,44 @@ describe('what the code of a run has seen', () => {
         for (const problem of check(next, outcome, of(handle.runId), steps)) {
           problems.push(`program ${next.seed} (run ${handle.runId}): ${problem}`);
         }
+        const from = steps.filter(({ isLatest, isCut }) => isLatest && !isCut);
+        const stepId = from[next.forkAt % from.length]?.stepId;
+        if (next.forkAt > 0 && stepId !== undefined) await executeFork(next, handle, stepId);
       }
     };
+    /** A fork sees what its origin has seen before the step, in the same order, and continues from there. */
+    const executeFork = async (origin: Case, { runId: originId }: { readonly runId: string }, stepId: string) => {
+      const fork = await perdure.client.fork({ runId: originId }, stepId);
+      const { runId } = fork;
+      const one = { ...origin, cancelAtWrite: 0, handEvery: 0 };
+      caseOfRun.set(runId, one);
+      open.add(runId);
+      forks++;
+      const outcome = await fork.result({ timeout: TIMEOUT_MS }).then(
+        (result) => ({ result: result as { value: unknown; trace: Trace } }),
+        (error: Error) => ({ error }),
+      );
+      ended.add(runId);
+      const { steps } = await perdure.workflows.getHistory({ runId, pageSize: 1_000 });
+      const kept = new Set(
+        steps
+          .filter(({ workerId, leaseToken }) => leaseToken <= keptUpTo(originId) && workerId !== '')
+          .map(({ stepId: id }) => id),
+      );
+      for (const id of kept) of(runId).bodies.set(id, 1);
+      const problem = (text: string) =>
+        problems.push(`program ${origin.seed} (run ${runId}, fork of ${originId} from ${stepId}): ${text}`);
+      for (const text of check(one, outcome, of(runId), steps)) problem(text);
+      const seenBy = (id: string) =>
+        (of(id).traces.at(-1)?.trace ?? []).flatMap((entry) => {
+          const result = stepIdOf(entry);
+          return result !== undefined && kept.has(result) ? [entry] : [];
+        });
+      const [before, after] = [seenBy(originId), seenBy(runId)];
+      if (after.some((entry, index) => entry !== before[index]))
+        problem(`${after.join(' | ')} after ${before.join(' | ')}`);
+    };
+    const keptUpTo = (originId: string) => of(originId).leaseToken;
     await Promise.all(Array.from({ length: AT_ONCE }, lane));
     feeder();
     await Promise.all(hands);
@@ -301,6 +341,7 @@ describe('what the code of a run has seen', () => {
     });
     await Promise.all(workers.map((worker) => worker.shutdown(0)));
     if (answered === 0 && cases.length >= 100) problems.push('no update was answered');
+    if (forks === 0 && cases.length >= 100) problems.push('no run was forked');
     if (byHand === 0 && cases.length >= 100) problems.push('no step was ended by hand');
     return problems;
   }
