@@ -25,6 +25,8 @@ const run = (fields: Partial<Run>): Run => ({
   wakeAt: null,
   runDeadlineAt: null,
   executionDeadlineAt: null,
+  startDeadlineAt: null,
+  chainDeadlineAt: null,
   cancelRequestedAt: null,
   cancelReason: null,
   lastReleaseReason: null,

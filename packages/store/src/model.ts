@@ -74,6 +74,9 @@ export const FAILURE_REASONS = [
   'CHILD_CANCELLED',
   'CHILD_TERMINATED',
   'CHILD_NOT_STARTED',
+  'START_TIMEOUT',
+  'CHAIN_TIMEOUT',
+  'RETRY_BUDGET',
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
 
@@ -169,6 +172,10 @@ export interface Run {
   readonly wakeAt: Date | null;
   readonly runDeadlineAt: Date | null;
   readonly executionDeadlineAt: Date | null;
+  /** Null: no start timeout, or a worker has claimed it. */
+  readonly startDeadlineAt: Date | null;
+  /** Null: no chain timeout. */
+  readonly chainDeadlineAt: Date | null;
   readonly cancelRequestedAt: Date | null;
   readonly cancelReason: string | null;
   readonly lostLeases: number;

@@ -79,6 +79,8 @@ export function runFields(run: WorkflowRun): [string, string | undefined][] {
     ['wakes', timeText(run.wakeAt)],
     ['run timeout', timeText(run.runDeadlineAt)],
     ['execution timeout', timeText(run.executionDeadlineAt)],
+    ['start timeout', timeText(run.startDeadlineAt)],
+    ['chain timeout', timeText(run.chainDeadlineAt)],
     ['ended', timeText(run.finishedAt)],
     ['took', spanText(betweenMs(run.createdAt, run.finishedAt))],
     ['cancel requested', timeText(run.cancelRequestedAt)],

@@ -50,14 +50,47 @@ export class CancelledError extends Error {
   }
 }
 
+/** A step or a run took longer than one of its timeouts; its subclasses say which. */
+export abstract class TimeoutError extends Error {}
+
 /** An attempt of a step took longer than the step's `timeout`. */
-export class StepTimeoutError extends Error {
+export class StepTimeoutError extends TimeoutError {
   override readonly name: string = 'StepTimeoutError';
 }
 
 /** A step reported no heartbeat within its `heartbeatTimeout`. */
-export class HeartbeatTimeoutError extends Error {
+export class HeartbeatTimeoutError extends TimeoutError {
   override readonly name: string = 'HeartbeatTimeoutError';
+}
+
+/** No worker claimed the run within its `startTimeout`. */
+export class StartTimeoutError extends TimeoutError {
+  override readonly name: string = 'StartTimeoutError';
+}
+
+/** An attempt of the run did not end within its `executionTimeout`. `cause`: the error of the attempt before, if there was one. */
+export class ExecutionTimeoutError extends TimeoutError {
+  override readonly name: string = 'ExecutionTimeoutError';
+}
+
+/** The run did not end within its `runTimeout`. `cause`: the error of its latest attempt, if one failed. */
+export class RunTimeoutError extends TimeoutError {
+  override readonly name: string = 'RunTimeoutError';
+}
+
+/** The run and those that it continues did not end within their `chainTimeout`. `cause`: the error of its latest attempt, if one failed. */
+export class ChainTimeoutError extends TimeoutError {
+  override readonly name: string = 'ChainTimeoutError';
+}
+
+/** A step failed, and the run had used up the retries that all of its steps share (`maxRetriesInAll`). `cause`: the error of the step. */
+export class RetryBudgetError extends Error {
+  override readonly name: string = 'RetryBudgetError';
+}
+
+/** The run lost its worker `maxLostLeases` times in a row, and was itself the cause. */
+export class TooManyLostLeasesError extends Error {
+  override readonly name: string = 'TooManyLostLeasesError';
 }
 
 /** The worker that ran an attempt died or stalled, and the step may not be executed a second time. */

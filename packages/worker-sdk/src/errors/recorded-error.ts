@@ -5,18 +5,24 @@ import { decodeValue } from '../codec/payload.js';
 import { shown } from '../text.js';
 import {
   CancelledError,
+  ChainTimeoutError,
   ChildCancelledError,
   ChildFailedError,
   ChildNotStartedError,
   ChildTerminatedError,
   CompensationError,
+  ExecutionTimeoutError,
   HeartbeatTimeoutError,
   InvalidInputError,
   NonDeterminismError,
   PayloadTooLargeError,
   RetryableError,
+  RetryBudgetError,
+  RunTimeoutError,
+  StartTimeoutError,
   StepTimeoutError,
   TerminalError,
+  TooManyLostLeasesError,
   WorkerLostError,
 } from './errors.js';
 import { markNonRetryable } from './non-retryable.js';
@@ -28,6 +34,12 @@ type ErrorClass = new (message: string, options?: ErrorOptions) => Error;
 export const CLASS_OF_REASON: readonly (readonly [FailureReason, ErrorClass])[] = [
   [FailureReason.STEP_TIMEOUT, StepTimeoutError],
   [FailureReason.HEARTBEAT_TIMEOUT, HeartbeatTimeoutError],
+  [FailureReason.START_TIMEOUT, StartTimeoutError],
+  [FailureReason.EXECUTION_TIMEOUT, ExecutionTimeoutError],
+  [FailureReason.RUN_TIMEOUT, RunTimeoutError],
+  [FailureReason.CHAIN_TIMEOUT, ChainTimeoutError],
+  [FailureReason.RETRY_BUDGET, RetryBudgetError],
+  [FailureReason.TOO_MANY_LOST_LEASES, TooManyLostLeasesError],
   [FailureReason.WORKER_LOST, WorkerLostError],
   [FailureReason.NON_DETERMINISM, NonDeterminismError],
   [FailureReason.CANCELLED, CancelledError],

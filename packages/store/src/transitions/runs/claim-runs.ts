@@ -98,8 +98,10 @@ const CLAIM_RUNS = defineStatement(
     set status = 'RUNNING', lease_token = r.lease_token + 1, leased_by = s.worker_id,
       lease_expires_at = perdure.clock() + s.lease_ms * interval '1 ms', available_at = null, suspended_by = null,
       started_at = coalesce(r.started_at, perdure.clock()),
+      -- Before the first claim it is the deadline of the start timeout.
       execution_deadline_at = case when r.execution_timeout_ms > 0 and r.compensation is distinct from 'COMPENSATING'
-        then coalesce(r.execution_deadline_at, perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
+        then coalesce(case when r.started_at is not null then r.execution_deadline_at end,
+          perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
       updated_at = perdure.clock()
     from given g
     join slot s using (ord)

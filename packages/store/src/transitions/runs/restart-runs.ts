@@ -13,7 +13,10 @@ import { unknownVerdict } from '../parts/batch.js';
 
 const RESTART_RUN = defineStatement(
   'restart_run',
-  'select * from perdure.restart_run($1::uuid, $2::text, $3::uuid, $4::text, $5::text, $6::text, $7::text)',
+  `with restarted as materialized (
+    select * from perdure.restart_run($1::uuid, $2::text, $3::uuid, $4::text, $5::text, $6::text, $7::text)
+  )
+  select r.*, case when r.verdict = 'restarted' then perdure.renew_limits($1::uuid, r.new_run_id) end as limited from restarted r`,
 );
 
 interface Row {
