@@ -197,6 +197,31 @@ const cases: readonly Case[] = [
     'begin.kind',
   ],
   [WorkerService, 'failStep', { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1 }, 'failure'],
+  ...(
+    [
+      [{ origin: { runId: 'x' } }, 'origin.run_id'],
+      [{ origin: { runId: uuid(), stepId: 's'.repeat(256) } }, 'origin.step_id'],
+      [{ origin: { runId: uuid(), workflowType: 'w'.repeat(256) } }, 'origin.workflow_type'],
+      [{ origin: { runId: uuid(), attempt: -1 } }, 'origin.attempt'],
+      [{ origin: { runId: uuid(), maxAttempts: -1 } }, 'origin.max_attempts'],
+      [{ lostLeases: Array(21).fill({ leaseToken: 1, workerId: uuid() }) }, 'lost_leases'],
+      [{ lostLeases: [{ workerId: uuid() }] }, 'lost_leases[0].lease_token'],
+      [{ lostLeases: [{ leaseToken: 1 }] }, 'lost_leases[0].worker_id'],
+      [
+        { lostLeases: [{ leaseToken: 1, workerId: uuid(), openSteps: Array(11).fill('s') }] },
+        'lost_leases[0].open_steps',
+      ],
+      [{ lostLeases: [{ leaseToken: 1, workerId: uuid(), lostAt: { nanos: -1 } }] }, 'lost_leases[0].lost_at'],
+    ] as const
+  ).map(
+    ([failure, path]) =>
+      [
+        WorkerService,
+        'failStep',
+        { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1, failure: { type: 'E', message: 'm', ...failure } },
+        `failure.${path}`,
+      ] as Case,
+  ),
   [
     WorkerService,
     'failStep',

@@ -3,6 +3,7 @@ import {
   ChainTimeoutError,
   ChildFailedError,
   ExecutionTimeoutError,
+  errorFacts,
   HeartbeatTimeoutError,
   RetryBudgetError,
   RunTimeoutError,
@@ -82,6 +83,10 @@ describe('timeouts', () => {
         expect(cause).toBeInstanceOf(type);
         expect(cause).toBeInstanceOf(TimeoutError);
         expect((cause as Error).name).toBe(name);
+        expect((caught as ChildFailedError).category).toBe('timeout');
+        expect(errorFacts(cause)).toMatchObject({ category: 'timeout', origin: (caught as ChildFailedError).origin });
+        if (name !== 'ChainTimeoutError')
+          expect((caught as ChildFailedError).origin?.runId).toBe((caught as ChildFailedError).runId);
       }
     },
   );

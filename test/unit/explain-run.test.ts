@@ -97,6 +97,7 @@ const facts = (fields: Partial<RunFacts> = {}): RunFacts => ({
   failedSteps: [],
   reapersAlive: 1,
   actions: [],
+  lostLeases: [],
   ...fields,
 });
 const failure = (fields: Partial<Failure> = {}): Failure => ({

@@ -144,8 +144,33 @@ export interface Failure {
   readonly child?: { readonly runId: string; readonly workflowId: string; readonly workflowType: string };
   /** What was compensated; in the failure of a run. */
   readonly compensation?: CompensationReport;
+  /** Where it began, when it was passed on from there. */
+  readonly origin?: FailureOrigin;
+  /** The latest last; with TOO_MANY_LOST_LEASES. */
+  readonly lostLeases?: readonly LostLease[];
   /** The whole failure, encrypted by the SDK; `data` is base64. */
   readonly sealed?: { readonly data: string; readonly encoding: string };
+}
+
+/** Where a failure began. */
+export interface FailureOrigin {
+  readonly runId: string;
+  readonly workflowType: string;
+  readonly stepId: string;
+  readonly attempt: number;
+  readonly maxAttempts: number;
+}
+
+/** A lease that a run has lost with its worker. Times are ISO 8601. */
+export interface LostLease {
+  readonly leaseToken: number;
+  readonly workerId: string;
+  readonly workerIdentity: string;
+  readonly build: string;
+  readonly lastSeenAt: string;
+  readonly lostAt: string;
+  readonly openSteps: readonly string[];
+  readonly counted: boolean;
 }
 
 export interface CompensationReport {

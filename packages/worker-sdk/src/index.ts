@@ -33,6 +33,7 @@ export type {
 } from './context.js';
 export type { Duration } from './duration.js';
 export type { CompensationReport, FailedCompensation } from './errors/compensation-report.js';
+export { type ErrorFacts, type ErrorOrigin, errorFacts } from './errors/error-facts.js';
 export {
   AwaitTimeoutError,
   CancelledError,
@@ -64,6 +65,7 @@ export {
   WorkflowFailedError,
   WorkflowTerminatedError,
 } from './errors/errors.js';
+export type { LostLease } from './errors/lost-lease.js';
 export { type EventDefinition, event } from './event.js';
 export type { ErrorMatcher, RetryPolicy } from './retry.js';
 export {

@@ -450,6 +450,8 @@ export class RunExecution
     if (this.#state !== undefined) await this.#state.sent();
     if (ending.kind === 'complete') this.#noteEnd();
     const how = await endRun(this, ending, {
+      attempt: leased.retries + 1,
+      maxAttempts: workflow.options.retry?.maxAttempts ?? 1,
       hasWaits: this.#waits.size > 0 || this.#isCompensating,
       compensation: reportOf(this.codec, compensations?.compensated ?? [], failed),
     });

@@ -66,4 +66,31 @@ create function perdure.renew_limits(origin uuid, renewed_run uuid) returns void
     on conflict (run_id) do update set chain_deadline_at = excluded.chain_deadline_at;
     if found then perform perdure.apply_limits(array[renewed_run]); end if;
   end $$;
+
+-- What is known of the workers that a run has lost. Written by the sweep alone; the latest 20 of a run are kept until it is deleted.
+create table perdure.lost_leases (
+  run_id          uuid        not null,
+  worker_id       uuid        not null,
+  lost_at         timestamptz not null,
+  -- The worker's last sign of life: a heartbeat, or a renewal of this lease.
+  last_seen_at    timestamptz not null,
+  lease_token     integer     not null check (lease_token >= 1),
+  -- Towards max_lost_leases.
+  counted         boolean     not null,
+  worker_identity text        not null default '',
+  build           text        not null default '',
+  -- Steps whose bodies were recorded as begun.
+  open_steps      text[]      not null default '{}',
+  primary key (run_id, lease_token)
+);
+
+-- Those of a run, the latest last, as they are kept in failures.
+create function perdure.lost_leases_of(lost_run uuid, latest integer) returns jsonb
+  language sql stable
+  as $$
+    select jsonb_agg(jsonb_build_object('leaseToken', l.lease_token, 'workerId', l.worker_id, 'workerIdentity', l.worker_identity,
+      'build', l.build, 'lastSeenAt', l.last_seen_at, 'lostAt', l.lost_at, 'openSteps', to_jsonb(l.open_steps), 'counted', l.counted)
+      order by l.lease_token)
+    from (select * from perdure.lost_leases x where x.run_id = lost_run order by x.lease_token desc limit latest) l
+  $$;
 `;

@@ -103,6 +103,9 @@ const DELETE_RUNS = defineStatement(
   actions_deleted as (
     delete from perdure.run_actions a using gone g where a.run_id = g.run_id
   ),
+  losses_deleted as (
+    delete from perdure.lost_leases l using gone g where l.run_id = g.run_id
+  ),
   limits_deleted as (
     delete from perdure.run_limits l using gone g where l.run_id = g.run_id
   ),

@@ -1,6 +1,7 @@
 import { type CompleteStepResponse, dateOf, durationOf, StepKind } from '@perdure/proto';
 import { encodeValue } from '../../codec/payload.js';
 import { MAX_DURATION_MS } from '../../duration.js';
+import { originIn } from '../../errors/error-facts.js';
 import { CancelledError, LeaseLostError, RetryBudgetError } from '../../errors/errors.js';
 import { errorOf, failureOf, markNonRetryable } from '../../errors/failure.js';
 import { RpcError } from '../../rpc/rpc-error.js';
@@ -296,7 +297,12 @@ async function failAttempt(
       : error;
   const decision = decide(options.retry, thrown, countedAttempt);
   const isRetried = decision.retry && host.retryBudget.take(step.isCompensation);
-  const failure = failureOf(host.codec, decision.retry && !isRetried ? budgetError(host, stepId, thrown) : thrown);
+  const final = decision.retry && !isRetried ? budgetError(host, stepId, thrown) : thrown;
+  const failure = failureOf(
+    host.codec,
+    final,
+    originIn(host.facts.run, stepId, countedAttempt, options.retry.maxAttempts),
+  );
   await host.reports.flush(stepId);
   if (decision.retry && isRetried) {
     const delayMs = Math.min(decision.delayMs, MAX_DURATION_MS);
