@@ -8,6 +8,7 @@ import { keepers } from './0007-keepers.js';
 import { control } from './0008-control.js';
 import { compensations } from './0009-compensations.js';
 import { byHand } from './0010-by-hand.js';
+import { cheapChecks } from './0013-cheap-checks.js';
 
 export interface Migration {
   /** From 1, rising. */
@@ -28,4 +29,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 8, name: 'control', sql: control },
   { version: 9, name: 'compensations', sql: compensations },
   { version: 10, name: 'by-hand', sql: byHand },
+  { version: 13, name: 'cheap-checks', sql: cheapChecks },
 ];
