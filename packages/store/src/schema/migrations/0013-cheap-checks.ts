@@ -1,13 +1,14 @@
 /**
  * One check per hot table instead of 49.
  *
- * PostgreSQL parses and plans every CHECK of a table anew in each statement that writes to it: half of the time of a statement that
- * writes one row (decision 0033). The check of a function is one call; the function's body is parsed once per connection.
+ * PostgreSQL parses and plans every CHECK of a table anew in each statement that writes to it, which took half of the time of a
+ * statement that writes one row (decision 0033). Here the check is one call; the function's body is parsed once per connection.
  *
  * Ranges of single columns are left to the server, which refuses bad input. A later migration that changes a rule drops the
  * constraint and the function, and creates both again: `not valid`, because the rows were checked when they were written.
  */
 export const cheapChecks = `
+lock table perdure.workflow_runs, perdure.step_runs in access exclusive mode;
 do $$
 declare old record;
 begin
