@@ -12,6 +12,7 @@ import {
   deleteRuns,
   endRuns,
   endRunsWithStep,
+  endSteps,
   failSteps,
   findRuns,
   holdRuns,
@@ -582,6 +583,31 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       CONTINUED: 'wrong_state',
     },
   },
+  endStep: {
+    run: (db, { namespace: of, runId }) =>
+      endSteps(db, [
+        {
+          namespace: of,
+          runId,
+          actor: 'a',
+          reason: 'r',
+          requestId: null,
+          stepId: 'open',
+          outcome: { kind: 'SKIPPED' },
+        },
+      ]),
+    expected: {
+      PENDING: 'step_not_found',
+      RUNNING: 'ended',
+      SLEEPING: 'ended',
+      WOKEN: 'ended',
+      COMPLETED: 'wrong_state',
+      FAILED: 'ended',
+      CANCELLED: 'ended',
+      TERMINATED: 'ended',
+      CONTINUED: 'wrong_state',
+    },
+  },
   restartRun: {
     run: (db, { namespace: of, runId }) =>
       restartRuns(db, [{ namespace: of, runId, actor: 'a', reason: 'r', requestId: null, workflowId: null }]),
@@ -782,6 +808,7 @@ describe('state × command', () => {
         'deleteRun',
         'retryRun',
         'restartRun',
+        'endStep',
         'sendUpdate',
         'pauseRun',
         'resumeRun',
@@ -831,7 +858,7 @@ describe('state × command', () => {
       const lease = await inState(state);
       const before = await snapshot(lease.runId);
       for (const [name, { run }] of Object.entries(COMMANDS))
-        if (!['deleteRun', 'retryRun'].includes(name)) await run(db, lease);
+        if (!['deleteRun', 'retryRun', 'endStep'].includes(name)) await run(db, lease);
       expect(await snapshot(lease.runId)).toBe(before);
       const [found] = await findRuns(db, [{ namespace, runId: lease.runId, workflowId: null }]);
       expect(found).toMatchObject({ status: state });

@@ -135,7 +135,7 @@ function actionFor(failure: Failure, origin: FailureOriginFacts | undefined, run
     case FailureReason.CHAIN_TIMEOUT:
       return `See what took so long (perdure run history ${origin?.runId ?? runId}), then give it the same time again: ${retry}`;
     case FailureReason.WORKER_LOST:
-      return `Find out whether ${step} has taken effect before its worker was lost (perdure run history ${origin?.runId ?? runId}): it is executed at most once.`;
+      return `Find out whether ${step} has taken effect before its worker was lost, give it its result (perdure step complete ${origin?.runId ?? runId} '${origin?.stepId ?? '<step>'}'), then: ${retry}`;
     case FailureReason.TOO_MANY_LOST_LEASES:
       return `Look at the logs of the workers that it has lost (perdure run describe ${origin?.runId ?? runId} names them), fix what ends them, then: ${retry}`;
     case FailureReason.NON_DETERMINISM:

@@ -15,6 +15,7 @@ import {
   deleteRuns,
   endRuns,
   endRunsWithStep,
+  endSteps,
   failSteps,
   findAnswers,
   findRuns,
@@ -260,6 +261,18 @@ export const commandTable = {
   terminateRun: kind({ name: 'TerminateRun', key: byRun, transition: terminateRuns, effects: after.afterTerminate }),
   retryRun: kind({ name: 'RetryRun', key: byRun, transition: retryRuns, effects: after.afterRetryRun }),
   restartRun: kind({ name: 'RestartRun', key: byRun, transition: restartRuns, effects: after.afterRestart }),
+  endStep: kind({
+    name: 'EndStep',
+    key: byRun,
+    bytes: ({ outcome }) =>
+      outcome.kind === 'COMPLETED'
+        ? payloadBytes(outcome.output)
+        : outcome.kind === 'FAILED'
+          ? failureBytes(outcome.failure)
+          : 0,
+    transition: endSteps,
+    effects: after.afterEndStep,
+  }),
   pauseRun: kind({ name: 'PauseRun', key: byRun, transition: pauseRuns, effects: after.afterPause }),
   resumeRun: kind({ name: 'ResumeRun', key: byRun, transition: resumeRuns, effects: after.afterResume }),
   deleteRun: kind({ name: 'DeleteRun', key: byRun, transition: deleteRuns }),

@@ -7,7 +7,9 @@ import { pauses } from './0006-pauses.js';
 import { keepers } from './0007-keepers.js';
 import { control } from './0008-control.js';
 import { compensations } from './0009-compensations.js';
+import { byHand } from './0010-by-hand.js';
 import { failures } from './0012-failures.js';
+import { cheapChecks } from './0013-cheap-checks.js';
 
 export interface Migration {
   /** From 1, rising. */
@@ -27,5 +29,7 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 7, name: 'keepers', sql: keepers },
   { version: 8, name: 'control', sql: control },
   { version: 9, name: 'compensations', sql: compensations },
+  { version: 10, name: 'by-hand', sql: byHand },
   { version: 12, name: 'failures', sql: failures },
+  { version: 13, name: 'cheap-checks', sql: cheapChecks },
 ];
