@@ -70,6 +70,7 @@ describe('namespaces', () => {
       perdure.workflows.deleteRun({ namespace, runId }),
       perdure.workflows.retryRun({ namespace, runId }),
       perdure.workflows.restartRun({ namespace, runId }),
+      perdure.workflows.dismissRun({ namespace, runId }),
       perdure.workflows.watchRun({ namespace, runId })[Symbol.asyncIterator]().next(),
       perdure.workers.getMemo(lease),
       perdure.workers.beginStep({ ...begin(run, 'x', { seq: 3 }), namespace }),

@@ -172,6 +172,40 @@ describe('commands', { timeout: 120_000 }, () => {
     await worker.shutdown(0);
   });
 
+  it('run failures counts what failed alike and lists the runs of a group; run dismiss takes a run from it', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const type = `unpaid-${uuid()}`;
+    const unpaid = workflow(type, async (ctx, order: number) =>
+      ctx.step('charge', () => {
+        throw new TerminalError(`Order ${order} is not paid`);
+      }),
+    );
+    const worker = await perdure.startWorker({ taskQueue, workflows: [unpaid] });
+    const ids: string[] = [];
+    for (const order of [17, 4]) {
+      ids.push((await cli(`run start ${type} -q ${taskQueue} -o ids --input ${order}`)).output.trim());
+      expect((await cli(`run result ${ids.at(-1)}`)).exitCode).toBe(1);
+    }
+    const groups = await cli(`run failures --type ${type}`);
+    expect(groups.output).toMatch(/^FINGERPRINT +RUNS +TYPE +STEP +ERROR/);
+    expect(groups.output).toMatch(
+      new RegExp(`\\n[0-9a-f]{16} +2 +${type} +charge +TerminalError: Order 4 is not paid .* ${ids[1]}$`, 'm'),
+    );
+    const fingerprint = (await cli(`run failures --type ${type} -o ids`)).output.trim();
+    expect(JSON.parse((await cli(`run failures --type ${type} -o json`)).output)).toMatchObject([
+      { fingerprint, runs: 2, newestFailure: { type: 'TerminalError', stepId: 'charge', reason: 'APPLICATION' } },
+    ]);
+    const [older = ''] = ids;
+    expect((await cli(`run dismiss ${older} --reason 'paid in cash'`)).output).toContain(`${older} dismissed`);
+    expect((await cli(`run dismiss ${older}`)).output).toContain('had been dealt with before');
+    expect((await cli(`run describe ${older}`)).output).toMatch(/dismissed by .+: paid in cash/);
+    expect((await cli(`run failures ${fingerprint} -o ids`)).output.trim()).toBe(ids[1]);
+    expect((await cli(`run list --unresolved --type ${type} -o ids`)).output.trim()).toBe(ids[1]);
+    expect((await cli('run failures nonsense')).exitCode).toBe(2);
+    expect((await cli('run failures --type nothing')).output.trim()).toBe('No dead letters.');
+    await worker.shutdown(0);
+  });
+
   it('run describe and history say what a waiting run waits for; event and promise bring it', async () => {
     const runId = await startOne('asking');
     await until('the run to wait', async () => (await cli(`run get ${runId}`)).output.includes('WAITING'));

@@ -139,6 +139,8 @@ describe('children', () => {
         build: null,
         parentRunId: parent.runId,
         held: false,
+        unresolved: false,
+        failureFingerprint: null,
         compensation: null,
         createdAfter: null,
         createdBefore: null,

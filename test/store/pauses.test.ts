@@ -67,6 +67,8 @@ describe('pauses', () => {
       build: null,
       parentRunId: null,
       held: false,
+      unresolved: false,
+      failureFingerprint: null,
       compensation: null,
       createdAfter: null,
       createdBefore: null,

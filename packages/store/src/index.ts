@@ -11,6 +11,12 @@ export {
 } from './database/wait-for-database.js';
 export * from './model.js';
 export { chainEnd } from './reads/chain-end.js';
+export {
+  type FailureGroup,
+  type FailureGroupPage,
+  listFailureGroups,
+  MAX_COUNTED_FAILURES,
+} from './reads/dead-letters.js';
 export { diagnose } from './reads/diagnose.js';
 export { endedAmong } from './reads/ended-among.js';
 export {
@@ -104,6 +110,7 @@ export { cancelRuns } from './transitions/runs/cancel-runs.js';
 export { claimRuns } from './transitions/runs/claim-runs.js';
 export { continueRuns } from './transitions/runs/continue-runs.js';
 export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions/runs/delete-runs.js';
+export { dismissRuns } from './transitions/runs/dismiss-runs.js';
 export { endRuns } from './transitions/runs/end-runs.js';
 export { endRunsWithStep } from './transitions/runs/end-runs-with-step.js';
 export { type HoldRun, type HoldRunOutcome, holdRuns } from './transitions/runs/hold-runs.js';

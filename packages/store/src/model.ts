@@ -108,7 +108,7 @@ export interface Origin {
 }
 
 /** What people do to runs. */
-export const RUN_ACTION_KINDS = ['RETRY', 'RESTART'] as const;
+export const RUN_ACTION_KINDS = ['RETRY', 'RESTART', 'DISMISS'] as const;
 export type RunActionKind = (typeof RUN_ACTION_KINDS)[number];
 
 /** Something that a person did to a run. */
@@ -199,6 +199,10 @@ export interface Run {
   readonly nextRunId: string | null;
   /** When a person last retried it. */
   readonly retriedAt: Date | null;
+  /** Equal for runs that failed in the same way; null unless FAILED. */
+  readonly failureFingerprint: string | null;
+  /** When a person dismissed or restarted it; null unless FAILED. */
+  readonly resolvedAt: Date | null;
 }
 
 /** A pause of a run: who, when and why. */

@@ -2,6 +2,7 @@ export { type Activity, activity } from './activity.js';
 export type { ChildOptions, ChildRun, MapOptions } from './child.js';
 export type { ActionOptions, RestartOptions, RunOf } from './client/act-on-run.js';
 export { Client, type ClientOptions } from './client/client.js';
+export type { FailureGroup } from './client/client-control.js';
 export type { DispatchPauseSummary } from './client/client-pauses.js';
 export type { ListOptions } from './client/list-options.js';
 export type { PauseOptions } from './client/pause-options.js';

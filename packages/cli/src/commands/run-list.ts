@@ -24,6 +24,8 @@ interface ListOptions extends FilterOptions {
   readonly workflowId?: string;
   readonly build?: string;
   readonly held?: boolean;
+  readonly unresolved?: boolean;
+  readonly fingerprint?: string;
   readonly limit: number;
   readonly cursor?: string;
   readonly watch?: boolean;
@@ -39,6 +41,8 @@ export function addLists(run: Command): void {
     .option('--workflow-id <id>', 'workflow id')
     .option('--build <name>', 'build that the run was started for')
     .option('--held', 'only runs that are held, because their worker could not continue them')
+    .option('--unresolved', 'only failed runs that nobody has retried, restarted or dismissed')
+    .option('--fingerprint <fingerprint>', 'only unresolved runs that failed alike, see perdure run failures')
     .option('-n, --limit <n>', 'list at most n runs; 0 for all', countArgument, 50)
     .option('--cursor <cursor>', 'continue after an earlier list with the same filters')
     .action((options: ListOptions, command: Command) =>
@@ -94,7 +98,7 @@ function filterFields({ type, taskQueue, since, until, parent, compensation }: F
   };
 }
 
-async function showRuns(session: Session, options: ListOptions): Promise<void> {
+export async function showRuns(session: Session, options: ListOptions): Promise<void> {
   const statuses = (options.status ?? []).map(statusOf);
   const limit = options.limit === 0 ? Number.POSITIVE_INFINITY : options.limit;
   const runs: WorkflowRun[] = [];
@@ -107,6 +111,8 @@ async function showRuns(session: Session, options: ListOptions): Promise<void> {
       workflowId: options.workflowId ?? '',
       build: options.build ?? '',
       held: options.held === true,
+      unresolved: options.unresolved === true,
+      failureFingerprint: options.fingerprint ?? '',
       pageSize: Math.min(1_000, limit - runs.length),
       pageToken,
     });

@@ -7,6 +7,7 @@ const WHAT: Readonly<Record<RunActionKind, string>> = {
   [RunActionKind.UNSPECIFIED]: 'changed',
   [RunActionKind.RETRY]: 'retried',
   [RunActionKind.RESTART]: 'restarted',
+  [RunActionKind.DISMISS]: 'dismissed',
 };
 
 export function actionJson(action: RunAction): unknown {

@@ -139,6 +139,15 @@ export function notRetriable(runId: string, { status }: WrongRunState): RpcError
   );
 }
 
+export function notDismissible(runId: string, { status }: WrongRunState): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WRONG_RUN_STATE,
+    `Run ${runId} is ${status} and cannot be dismissed: only runs that FAILED are dead letters.`,
+    { metadata: { run_id: runId, status } },
+  );
+}
+
 export function workflowIdInUse(runId: string, openRunId: string): RpcError {
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,

@@ -33,6 +33,7 @@ import { awaitRun } from './await-run.js';
 import { checkNamespace } from './check-namespace.js';
 import { events } from './events.js';
 import { explainRun } from './explain-run.js';
+import { failures } from './failures.js';
 import { runOf } from './find-run.js';
 import { messages } from './messages.js';
 import { promises } from './promises.js';
@@ -50,6 +51,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
     ...messages(context),
     ...events(context),
     ...promises(context),
+    ...failures(context),
 
     async getRun(request) {
       return {

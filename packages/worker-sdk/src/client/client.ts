@@ -16,7 +16,7 @@ import type { Signal } from '../signal.js';
 import type { Workflow } from '../workflow.js';
 import { type ActionOptions, type RestartOptions, type RunOf, restartRun, retryRun } from './act-on-run.js';
 import { awaitResult, outputOf } from './await-result.js';
-import { ClientPauses } from './client-pauses.js';
+import { ClientControl } from './client-control.js';
 import { type ListOptions, listRequest } from './list-options.js';
 import { OutageReport } from './outage-report.js';
 import { inputRefusal, PayloadLimit } from './payload-limit.js';
@@ -54,7 +54,7 @@ const EXECUTE_WAIT_MS = 2_000;
  * Starts runs, reads them and acts on them. Calls are repeated for up to 30 s while no server can be reached; that is safe,
  * since each start carries a request id. After 1 s without a server one line says which address does not answer.
  */
-export class Client extends ClientPauses {
+export class Client extends ClientControl {
   /** The namespace of all its runs. */
   readonly namespace: string;
   readonly #connection: Connection;

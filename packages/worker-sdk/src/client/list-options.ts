@@ -29,6 +29,10 @@ export interface ListOptions {
   readonly compensation?: Compensation;
   /** Only runs that are held: paused, because their worker could not continue them. */
   readonly held?: boolean;
+  /** Only dead letters: runs that have FAILED and that nobody has retried, restarted or dismissed. */
+  readonly unresolved?: boolean;
+  /** Only dead letters with this fingerprint, see `client.failures()`. */
+  readonly failureFingerprint?: string;
   /** Runs fetched with one call, 1 to 1,000; default 100. */
   readonly pageSize?: number;
 }
@@ -43,6 +47,8 @@ const KNOWN: readonly (keyof ListOptions)[] = [
   'createdBefore',
   'compensation',
   'held',
+  'unresolved',
+  'failureFingerprint',
   'pageSize',
 ];
 const STATUSES = Object.keys(RunStatusNumber).filter((name) => /^[A-Z]+$/.test(name) && name !== 'UNSPECIFIED');
@@ -59,6 +65,8 @@ export function listRequest(namespace: string, options: ListOptions): MessageIni
     workflowId: options.workflowId ?? '',
     build: options.build ?? '',
     held: options.held ?? false,
+    unresolved: options.unresolved ?? false,
+    failureFingerprint: options.failureFingerprint ?? '',
     compensation: compensationNumber(options.compensation),
     pageSize: options.pageSize ?? 100,
     ...(createdAfter === undefined ? {} : { createdAfter: timestampOf(createdAfter) }),

@@ -119,6 +119,8 @@ export function decodeListRuns(check: Checker, request: ListRunsRequest): ListRu
     workflowId: check.optionalId('workflow_id', request.workflowId) || null,
     build: check.optionalId('build', request.build) || null,
     held: request.held,
+    unresolved: request.unresolved,
+    failureFingerprint: decodeFingerprint(check, 'failure_fingerprint', request.failureFingerprint),
   };
   return {
     filter,
@@ -132,7 +134,24 @@ export function decodeListRuns(check: Checker, request: ListRunsRequest): ListRu
 export const listScope = (filter: RunFilter): unknown => ['runs', filter];
 
 export function decodeCountRuns(check: Checker, request: CountRunsRequest): RunFilter {
-  return { ...decodeCommonFilter(check, request), statuses: [], workflowId: null, build: null, held: false };
+  return {
+    ...decodeCommonFilter(check, request),
+    statuses: [],
+    workflowId: null,
+    build: null,
+    held: false,
+    unresolved: false,
+    failureFingerprint: null,
+  };
+}
+
+const FINGERPRINT = /^[0-9a-f]{16}$/;
+
+/** Empty means any. */
+function decodeFingerprint(check: Checker, field: string, value: string): string | null {
+  if (value === '') return null;
+  if (!FINGERPRINT.test(value)) check.violate(field, 'must be the 16 hexadecimal digits of a fingerprint, or empty.');
+  return value;
 }
 
 function decodeCommonFilter(check: Checker, request: ListRunsRequest | CountRunsRequest) {

@@ -1,0 +1,71 @@
+import { dateOf } from '@perdure/proto';
+import { refuseUnknownKeys } from '../options.js';
+import { type ActionOptions, dismissRun, type RunOf } from './act-on-run.js';
+import { ClientPauses } from './client-pauses.js';
+import { retryUntilAnswered } from './retry-until-answered.js';
+
+/** Dead letters that failed in the same way. */
+export interface FailureGroup {
+  /** 16 hexadecimal digits. */
+  readonly fingerprint: string;
+  readonly workflowType: string;
+  /** Stops at 10,000. */
+  readonly runs: number;
+  /** When the first of them failed, by the database's clock. */
+  readonly firstFailedAt: Date;
+  readonly lastFailedAt: Date;
+  /** The one that was started last. */
+  readonly newestRunId: string;
+  /** Why that one failed. With a codec that encrypts, type and message are placeholders: read the run. */
+  readonly newestError: {
+    readonly type: string;
+    /** At most 1,000 characters. */
+    readonly message: string;
+    /** Empty when there is none. */
+    readonly code: string;
+    /** Id of the step whose failure ended the run; empty when no step's failure did. */
+    readonly stepId: string;
+  };
+}
+
+/** What a client does to failed runs, and to many runs. */
+export abstract class ClientControl extends ClientPauses {
+  /** Takes a FAILED run from the dead letters; see {@link RunHandle.dismiss}. */
+  async dismiss(run: RunOf, options: ActionOptions = {}): Promise<boolean> {
+    return dismissRun(this.context, run, options);
+  }
+
+  /**
+   * The dead letters (runs that have FAILED and that nobody has retried, restarted or dismissed) in groups that failed in the same way. `list`
+   * with `failureFingerprint` has the runs of a group.
+   *
+   * @throws {TypeError} naming the option that is wrong
+   */
+  async *failures(options: { readonly workflowType?: string } = {}): AsyncGenerator<FailureGroup> {
+    refuseUnknownKeys('A list of failures', options, ['workflowType']);
+    const { service, namespace, outage } = this.context;
+    const request = { namespace, workflowType: options.workflowType ?? '', pageSize: 100 };
+    let pageToken = '';
+    do {
+      const answer = await retryUntilAnswered(outage, (call) => service.listFailures({ ...request, pageToken }, call));
+      for (const { firstFailedAt, lastFailedAt, newestFailure, ...group } of answer.groups) {
+        const { fingerprint, workflowType, runs, newestRunId } = group;
+        yield {
+          fingerprint,
+          workflowType,
+          runs,
+          newestRunId,
+          firstFailedAt: dateOf(firstFailedAt) ?? new Date(0),
+          lastFailedAt: dateOf(lastFailedAt) ?? new Date(0),
+          newestError: {
+            type: newestFailure?.type ?? '',
+            message: newestFailure?.message ?? '',
+            code: newestFailure?.code ?? '',
+            stepId: newestFailure?.stepId ?? '',
+          },
+        };
+      }
+      pageToken = answer.nextPageToken;
+    } while (pageToken !== '');
+  }
+}
