@@ -139,6 +139,7 @@ describe('children', () => {
         build: null,
         parentRunId: parent.runId,
         held: false,
+        paused: false,
         unresolved: false,
         failureFingerprint: null,
         compensation: null,

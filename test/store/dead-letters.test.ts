@@ -22,6 +22,7 @@ const ANY = {
   compensation: null,
   parentRunId: null,
   held: false,
+  paused: false,
   unresolved: true,
   failureFingerprint: null,
   createdAfter: null,

@@ -67,6 +67,7 @@ describe('pauses', () => {
       build: null,
       parentRunId: null,
       held: false,
+      paused: false,
       unresolved: false,
       failureFingerprint: null,
       compensation: null,

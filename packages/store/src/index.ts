@@ -10,6 +10,7 @@ export {
   waitForDatabase,
 } from './database/wait-for-database.js';
 export * from './model.js';
+export type { BulkAction, BulkOperation, BulkRefusal } from './reads/bulk-row.js';
 export { chainEnd } from './reads/chain-end.js';
 export {
   type FailureGroup,
@@ -27,6 +28,7 @@ export {
   type UpdateRef,
 } from './reads/find-answers.js';
 export { findRunState, findRuns } from './reads/find-runs.js';
+export { type BulkPage, bulkDueInMs, getBulkOperation, listBulkOperations } from './reads/list-bulk-operations.js';
 export { listDispatchPauses } from './reads/list-dispatch-pauses.js';
 export {
   type EventCursor,
@@ -49,6 +51,7 @@ export { listReapers } from './reads/list-reapers.js';
 export { countRuns, listRuns } from './reads/list-runs.js';
 export { listTaskQueues } from './reads/list-task-queues.js';
 export { getRegistration, getWorker, listWorkers } from './reads/list-workers.js';
+export { findMatchingRuns, MAX_SCANNED, type MatchingRuns } from './reads/matching-runs.js';
 export { withSenders } from './reads/message-senders.js';
 export * from './reads/queries.js';
 export { readDatabaseFacts, schemaVersion } from './reads/read-database-facts.js';
@@ -81,6 +84,24 @@ export {
 } from './testing/test-time.js';
 export { announceReaper, retireReaper } from './transitions/announce-reapers.js';
 export { announceServer, retireServer } from './transitions/announce-servers.js';
+export {
+  type AdvancedBulk,
+  advanceBulkOperation,
+  BulkChunkError,
+  noteBulkTrouble,
+} from './transitions/bulk/advance-bulk-operation.js';
+export type { BulkAct } from './transitions/bulk/bulk-acts.js';
+export {
+  type ControlBulkOperation,
+  type ControlBulkOutcome,
+  controlBulkOperation,
+} from './transitions/bulk/control-bulk-operations.js';
+export {
+  findStartedBulkOperation,
+  type StartBulkOperation,
+  type StartedBulkOperation,
+  startBulkOperation,
+} from './transitions/bulk/start-bulk-operations.js';
 export { type ClosedChild, closeChildren } from './transitions/children/close-children.js';
 export { startChildren } from './transitions/children/start-children.js';
 export { type ToldParent, tellParents } from './transitions/children/tell-parents.js';

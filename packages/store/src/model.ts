@@ -111,6 +111,17 @@ export interface Origin {
 export const RUN_ACTION_KINDS = ['RETRY', 'RESTART', 'DISMISS'] as const;
 export type RunActionKind = (typeof RUN_ACTION_KINDS)[number];
 
+/** What a bulk operation does to each run. */
+export const BULK_KINDS = ['CANCEL', 'TERMINATE', 'PAUSE', 'RESUME', 'RETRY', 'SIGNAL', 'DELETE', 'DISMISS'] as const;
+export type BulkKind = (typeof BULK_KINDS)[number];
+
+export const BULK_STATUSES = ['RUNNING', 'PAUSED', 'COMPLETED', 'ABORTED'] as const;
+export type BulkStatus = (typeof BULK_STATUSES)[number];
+
+/** What a person did to a bulk operation. */
+export const BULK_ACTION_KINDS = ['START', 'PAUSE', 'RESUME', 'ABORT'] as const;
+export type BulkActionKind = (typeof BULK_ACTION_KINDS)[number];
+
 /** Something that a person did to a run. */
 export interface RecordedAction {
   readonly kind: RunActionKind;

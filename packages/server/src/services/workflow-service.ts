@@ -30,6 +30,7 @@ import { timestampOf } from '../rpc/encode/time.js';
 import { runStatusNumber } from '../rpc/enums.js';
 import { stepNotFound } from '../rpc/outcomes.js';
 import { awaitRun } from './await-run.js';
+import { bulkOperations } from './bulk-operations.js';
 import { checkNamespace } from './check-namespace.js';
 import { events } from './events.js';
 import { explainRun } from './explain-run.js';
@@ -52,6 +53,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
     ...events(context),
     ...promises(context),
     ...failures(context),
+    ...bulkOperations(context),
 
     async getRun(request) {
       return {

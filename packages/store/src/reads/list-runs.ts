@@ -12,7 +12,7 @@ import { shownStatus } from './run-pauses.js';
 import { RUN_COLUMNS, type RunRow, runOf } from './run-row.js';
 
 /** What the caller asks for, by the status that is shown; the stored ones come first, because an index may fit them. */
-const FILTER = `r.namespace = $1
+export const FILTER = `r.namespace = $1
     and ($2::text[] is null or (r.status = any($2::text[] || case when 'PAUSED' = any($2) then '{PENDING,SLEEPING,WAITING}'::text[] end)
       and ${shownStatus('r')} = any($2::text[])))
     and ($3::text is null or r.workflow_type = $3)
@@ -22,7 +22,7 @@ const FILTER = `r.namespace = $1
     and ($7::timestamptz is null or r.created_at >= $7)
     and ($8::timestamptz is null or r.created_at < $8)`;
 
-const HELD = `(not $9::boolean or (r.paused_at is not null and r.finished_at is null and exists (
+export const HELD = `(not $9::boolean or (r.paused_at is not null and r.finished_at is null and exists (
       select 1 from perdure.run_pauses p where p.run_id = r.run_id and p.resumed_at is null and p.failure is not null)))`;
 
 /** Other statements for paused runs, because they are few and have an index. */
@@ -101,7 +101,7 @@ const COUNT_CHILDREN = defineStatement(
   `select ${shownStatus('r')} as status, count(*)::float8 as count from perdure.workflow_runs r where ${CHILDREN} group by 1 order by 1`,
 );
 
-function filterParameters(filter: RunFilter): Parameter[] {
+export function filterParameters(filter: RunFilter): Parameter[] {
   return [
     filter.namespace,
     filter.statuses.length === 0 ? null : textArray(filter.statuses),

@@ -1,8 +1,11 @@
 import { dateOf } from '@perdure/proto';
 import { refuseUnknownKeys } from '../options.js';
 import { type ActionOptions, dismissRun, type RunOf } from './act-on-run.js';
+import { BulkHandle, type BulkKind, type BulkSummary, bulkSummary } from './bulk-operation.js';
 import { ClientPauses } from './client-pauses.js';
 import { retryUntilAnswered } from './retry-until-answered.js';
+import type { RunFilter } from './run-filter.js';
+import { type BulkOptions, type BulkPreview, previewBulk, startBulk } from './start-bulk.js';
 
 /** Dead letters that failed in the same way. */
 export interface FailureGroup {
@@ -65,6 +68,45 @@ export abstract class ClientControl extends ClientPauses {
           },
         };
       }
+      pageToken = answer.nextPageToken;
+    } while (pageToken !== '');
+  }
+
+  /**
+   * Counts the runs that a bulk operation would act on now.
+   *
+   * @throws {TypeError} naming the option that is wrong
+   * @throws {RpcError} INVALID_ARGUMENT when the filter names a status that the action is not for
+   */
+  async previewBulk(kind: BulkKind, filter: RunFilter): Promise<BulkPreview> {
+    return previewBulk(this.context, kind, filter);
+  }
+
+  /**
+   * Starts one action on all runs that match a filter and exist now. Servers carry it out in the background, in chunks, each run once, also when
+   * servers are killed and restarted.
+   *
+   * @returns once the operation is committed; {@link BulkHandle.done} waits for its end
+   * @throws what {@link previewBulk} throws
+   * @throws {InvalidInputError} when the payload does not fit the signal's schema
+   */
+  async startBulk(kind: BulkKind, filter: RunFilter, options: BulkOptions = {}): Promise<BulkHandle> {
+    return startBulk(this.context, kind, filter, options);
+  }
+
+  /** A handle for a bulk operation by its id; makes no call. */
+  bulk(operationId: string): BulkHandle {
+    return new BulkHandle(operationId, this.context);
+  }
+
+  /** Bulk operations, the newest first; pages are fetched on demand. */
+  async *bulkOperations(): AsyncGenerator<BulkSummary> {
+    const { service, namespace, outage } = this.context;
+    let pageToken = '';
+    do {
+      const request = { namespace, pageToken, pageSize: 100 };
+      const answer = await retryUntilAnswered(outage, (call) => service.listBulkOperations(request, call));
+      yield* answer.operations.map(bulkSummary);
       pageToken = answer.nextPageToken;
     } while (pageToken !== '');
   }

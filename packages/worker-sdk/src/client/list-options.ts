@@ -37,7 +37,8 @@ export interface ListOptions {
   readonly pageSize?: number;
 }
 
-const KNOWN: readonly (keyof ListOptions)[] = [
+/** What chooses runs. */
+export const FILTER_KEYS: readonly (keyof ListOptions)[] = [
   'status',
   'workflowType',
   'taskQueue',
@@ -49,16 +50,19 @@ const KNOWN: readonly (keyof ListOptions)[] = [
   'held',
   'unresolved',
   'failureFingerprint',
-  'pageSize',
 ];
 const STATUSES = Object.keys(RunStatusNumber).filter((name) => /^[A-Z]+$/.test(name) && name !== 'UNSPECIFIED');
 
 /** @throws {TypeError} naming the option that is wrong */
 export function listRequest(namespace: string, options: ListOptions): MessageInitShape<typeof ListRunsRequestSchema> {
-  refuseUnknownKeys('A list', options, KNOWN);
+  refuseUnknownKeys('A list', options, [...FILTER_KEYS, 'pageSize']);
+  return { namespace, ...filterFields(options), pageSize: options.pageSize ?? 100 };
+}
+
+/** @throws {TypeError} naming the option that is wrong */
+export function filterFields(options: Omit<ListOptions, 'pageSize'>) {
   const { status = [], createdAfter, createdBefore } = options;
   return {
-    namespace,
     statuses: [status].flat().map(statusNumber),
     workflowType: options.workflowType ?? '',
     taskQueue: options.taskQueue ?? '',
@@ -68,7 +72,6 @@ export function listRequest(namespace: string, options: ListOptions): MessageIni
     unresolved: options.unresolved ?? false,
     failureFingerprint: options.failureFingerprint ?? '',
     compensation: compensationNumber(options.compensation),
-    pageSize: options.pageSize ?? 100,
     ...(createdAfter === undefined ? {} : { createdAfter: timestampOf(createdAfter) }),
     ...(createdBefore === undefined ? {} : { createdBefore: timestampOf(createdBefore) }),
   };

@@ -7,6 +7,7 @@ import { pauses } from './0006-pauses.js';
 import { keepers } from './0007-keepers.js';
 import { control } from './0008-control.js';
 import { compensations } from './0009-compensations.js';
+import { bulkOperations } from './0011-bulk-operations.js';
 import { deadLetters } from './0011-dead-letters.js';
 
 export interface Migration {
@@ -27,5 +28,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 7, name: 'keepers', sql: keepers },
   { version: 8, name: 'control', sql: control },
   { version: 9, name: 'compensations', sql: compensations },
-  { version: 11, name: 'dead-letters', sql: deadLetters },
+  { version: 11, name: 'dead-letters', sql: deadLetters + bulkOperations },
 ];

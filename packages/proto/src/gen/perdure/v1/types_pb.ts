@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/types.proto.
  */
 export const file_perdure_v1_types: GenFile = /*@__PURE__*/
-  fileDesc("ChZwZXJkdXJlL3YxL3R5cGVzLnByb3RvEgpwZXJkdXJlLnYxIikKB1BheWxvYWQSDAoEZGF0YRgBIAEoDBIQCghlbmNvZGluZxgCIAEoCSKHAwoHRmFpbHVyZRIMCgR0eXBlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDQoFc3RhY2sYAyABKAkSDAoEY29kZRgEIAEoCRIpCgZyZWFzb24YBSABKA4yGS5wZXJkdXJlLnYxLkZhaWx1cmVSZWFzb24SJAoHZGV0YWlscxgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIiCgVjYXVzZRgHIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1ub25fcmV0cnlhYmxlGAggASgIEiMKBmVycm9ycxgJIAMoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIPCgdzdGVwX2lkGAogASgJEiMKBnNlYWxlZBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIjCgVjaGlsZBgMIAEoCzIULnBlcmR1cmUudjEuQ2hpbGRSdW4SNAoMY29tcGVuc2F0aW9uGBQgASgLMh4ucGVyZHVyZS52MS5Db21wZW5zYXRpb25SZXBvcnQiRgoIQ2hpbGRSdW4SDgoGcnVuX2lkGAEgASgJEhMKC3dvcmtmbG93X2lkGAIgASgJEhUKDXdvcmtmbG93X3R5cGUYAyABKAkiWQoSQ29tcGVuc2F0aW9uUmVwb3J0EhMKC2NvbXBlbnNhdGVkGAEgAygJEi4KBmZhaWxlZBgCIAMoCzIeLnBlcmR1cmUudjEuRmFpbGVkQ29tcGVuc2F0aW9uIksKEkZhaWxlZENvbXBlbnNhdGlvbhIPCgdzdGVwX2lkGAEgASgJEiQKB2ZhaWx1cmUYAiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUi0woKC1dvcmtmbG93UnVuEg4KBnJ1bl9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSFQoNd29ya2Zsb3dfdHlwZRgEIAEoCRINCgVidWlsZBgFIAEoCRISCgp0YXNrX3F1ZXVlGAYgASgJEhAKCHByaW9yaXR5GAcgASgFEiUKBnN0YXR1cxgIIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEg8KB2F0dGVtcHQYCSABKAUSEwoLbGVhc2VfdG9rZW4YCiABKAUSEQoJbGVhc2VkX2J5GAsgASgJEjQKEGxlYXNlX2V4cGlyZXNfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGF2YWlsYWJsZV9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHd2FrZV9hdBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPcnVuX2RlYWRsaW5lX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVleGVjdXRpb25fZGVhZGxpbmVfYXQYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjcKE2NhbmNlbF9yZXF1ZXN0ZWRfYXQYESABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWNhbmNlbF9yZWFzb24YEiABKAkSEwoLbG9zdF9sZWFzZXMYEyABKAUSLgoKY3JlYXRlZF9hdBgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgWIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZmluaXNoZWRfYXQYFyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiIKBWlucHV0GBggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiMKBm91dHB1dBgZIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGBogASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEg8KB3JldHJpZXMYGyABKAUSGwoTbGFzdF9yZWxlYXNlX3JlYXNvbhgcIAEoCRIVCg1wYXJlbnRfcnVuX2lkGB0gASgJEhYKDnBhcmVudF9zdGVwX2lkGB4gASgJEi0KDHBhcmVudF9jbG9zZRgfIAEoDjIXLnBlcmR1cmUudjEuUGFyZW50Q2xvc2USIwoFcGF1c2UYKCABKAsyFC5wZXJkdXJlLnYxLlJ1blBhdXNlEhUKDW9yaWdpbl9ydW5faWQYKSABKAkSJQoGb3JpZ2luGCogASgOMhUucGVyZHVyZS52MS5SdW5PcmlnaW4SFAoMZmlyc3RfcnVuX2lkGCsgASgJEhMKC25leHRfcnVuX2lkGCwgASgJEi4KCnJldHJpZWRfYXQYLSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KDGNvbXBlbnNhdGlvbhguIAEoDjIYLnBlcmR1cmUudjEuQ29tcGVuc2F0aW9uEhsKE2ZhaWx1cmVfZmluZ2VycHJpbnQYRiABKAkSLwoLcmVzb2x2ZWRfYXQYRyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIvUBCgxGYWlsdXJlR3JvdXASEwoLZmluZ2VycHJpbnQYASABKAkSFQoNd29ya2Zsb3dfdHlwZRgCIAEoCRIMCgRydW5zGAMgASgFEjMKD2ZpcnN0X2ZhaWxlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoObGFzdF9mYWlsZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDW5ld2VzdF9ydW5faWQYBiABKAkSKwoObmV3ZXN0X2ZhaWx1cmUYByABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUixgEKCFJ1blBhdXNlEi0KCXBhdXNlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGF1c2VkX2J5GAIgASgJEg4KBnJlYXNvbhgDIAEoCRIkCgdmYWlsdXJlGAQgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KCnJlc3VtZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCnJlc3VtZWRfYnkYBiABKAki9gEKCVJ1bkFjdGlvbhInCgRraW5kGAEgASgOMhkucGVyZHVyZS52MS5SdW5BY3Rpb25LaW5kEiwKCGFjdGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVhY3RvchgDIAEoCRIOCgZyZWFzb24YBCABKAkSFAoMb3RoZXJfcnVuX2lkGAUgASgJEi4KD3ByZXZpb3VzX3N0YXR1cxgGIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEi0KEHByZXZpb3VzX2ZhaWx1cmUYByABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUi3gUKC1N0ZXBBdHRlbXB0Eg4KBnJ1bl9pZBgBIAEoCRIPCgdzdGVwX2lkGAIgASgJEgsKA3NlcRgDIAEoBRIiCgRraW5kGAQgASgOMhQucGVyZHVyZS52MS5TdGVwS2luZBIWCg5hdHRlbXB0X251bWJlchgFIAEoBRIXCg9jb3VudGVkX2F0dGVtcHQYBiABKAUSHAoUbWF4X2NvdW50ZWRfYXR0ZW1wdHMYByABKAUSEQoJaXNfbGF0ZXN0GAggASgIEiYKBnN0YXR1cxgJIAEoDjIWLnBlcmR1cmUudjEuU3RlcFN0YXR1cxIRCgl3b3JrZXJfaWQYCiABKAkSEwoLbGVhc2VfdG9rZW4YCyABKAUSIgoFaW5wdXQYDCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSIwoGb3V0cHV0GA0gASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYDiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoKc3RhcnRlZF9hdBgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZmluaXNoZWRfYXQYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDW5leHRfcmV0cnlfYXQYESABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGZpcmVzX2F0GBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtkZWFkbGluZV9hdBgTIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoJaGVhcnRiZWF0GBQgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEhEKCWV2ZW50X3NlcRgVIAEoBRIOCgZpc19jdXQYFiABKAgSDgoGYXdhaXRzGBcgASgJEg4KBnNlbmRlchgeIAEoCSLjAQoFRXZlbnQSEAoIZXZlbnRfaWQYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEgwKBG5hbWUYAyABKAkSCwoDa2V5GAQgASgJEhIKCnJlcXVlc3RfaWQYBSABKAkSMAoMcHVibGlzaGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIkCgdwYXlsb2FkGAggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkIvICCg5EdXJhYmxlUHJvbWlzZRISCgpwcm9taXNlX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIOCgZydW5faWQYAyABKAkSEwoLd29ya2Zsb3dfaWQYBCABKAkSDwoHc3RlcF9pZBgFIAEoCRInCgVzdGF0ZRgGIAEoDjIYLnBlcmR1cmUudjEuUHJvbWlzZVN0YXRlEi4KCmNyZWF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDHRpbWVzX291dF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc2V0dGxlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIgoFdmFsdWUYCiABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJAoHZmFpbHVyZRgLIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZSLhAgoKV29ya2VySW5mbxIRCgl3b3JrZXJfaWQYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEhIKCnRhc2tfcXVldWUYAyABKAkSFgoOd29ya2Zsb3dfdHlwZXMYBCADKAkSDQoFYnVpbGQYBSABKAkSEAoIaWRlbnRpdHkYBiABKAkSDQoFc2xvdHMYByABKAUSMQoObGVhc2VfZHVyYXRpb24YCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoGc3RhdHVzGAkgASgOMhgucGVyZHVyZS52MS5Xb3JrZXJTdGF0dXMSMQoNcmVnaXN0ZXJlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF9zZWVuX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdydW5uaW5nGAwgASgFKoEFCg1GYWlsdXJlUmVhc29uEh4KGkZBSUxVUkVfUkVBU09OX1VOU1BFQ0lGSUVEEAASHgoaRkFJTFVSRV9SRUFTT05fQVBQTElDQVRJT04QARIfChtGQUlMVVJFX1JFQVNPTl9TVEVQX1RJTUVPVVQQAhIkCiBGQUlMVVJFX1JFQVNPTl9IRUFSVEJFQVRfVElNRU9VVBADEh4KGkZBSUxVUkVfUkVBU09OX1JVTl9USU1FT1VUEAQSJAogRkFJTFVSRV9SRUFTT05fRVhFQ1VUSU9OX1RJTUVPVVQQBRIeChpGQUlMVVJFX1JFQVNPTl9XT1JLRVJfTE9TVBAGEicKI0ZBSUxVUkVfUkVBU09OX1RPT19NQU5ZX0xPU1RfTEVBU0VTEAcSIgoeRkFJTFVSRV9SRUFTT05fTk9OX0RFVEVSTUlOSVNNEAgSHAoYRkFJTFVSRV9SRUFTT05fQ0FOQ0VMTEVEEAkSHQoZRkFJTFVSRV9SRUFTT05fVEVSTUlOQVRFRBAKEiQKIEZBSUxVUkVfUkVBU09OX1BBWUxPQURfVE9PX0xBUkdFEAsSIAocRkFJTFVSRV9SRUFTT05fSU5WQUxJRF9JTlBVVBAMEiEKHUZBSUxVUkVfUkVBU09OX1VQREFURV9SRUZVU0VEEBQSHwobRkFJTFVSRV9SRUFTT05fQ0hJTERfRkFJTEVEEA0SIgoeRkFJTFVSRV9SRUFTT05fQ0hJTERfQ0FOQ0VMTEVEEA4SIwofRkFJTFVSRV9SRUFTT05fQ0hJTERfVEVSTUlOQVRFRBAPEiQKIEZBSUxVUkVfUkVBU09OX0NISUxEX05PVF9TVEFSVEVEEBAqgAEKDENvbXBlbnNhdGlvbhIcChhDT01QRU5TQVRJT05fVU5TUEVDSUZJRUQQABIdChlDT01QRU5TQVRJT05fQ09NUEVOU0FUSU5HEAESGQoVQ09NUEVOU0FUSU9OX0NPTVBMRVRFEAISGAoUQ09NUEVOU0FUSU9OX1BBUlRJQUwQAyp6CgtQYXJlbnRDbG9zZRIcChhQQVJFTlRfQ0xPU0VfVU5TUEVDSUZJRUQQABIXChNQQVJFTlRfQ0xPU0VfQ0FOQ0VMEAESGgoWUEFSRU5UX0NMT1NFX1RFUk1JTkFURRACEhgKFFBBUkVOVF9DTE9TRV9BQkFORE9OEAMqnwIKCVJ1blN0YXR1cxIaChZSVU5fU1RBVFVTX1VOU1BFQ0lGSUVEEAASFgoSUlVOX1NUQVRVU19QRU5ESU5HEAESFgoSUlVOX1NUQVRVU19SVU5OSU5HEAISFwoTUlVOX1NUQVRVU19TTEVFUElORxADEhYKElJVTl9TVEFUVVNfV0FJVElORxAEEhUKEVJVTl9TVEFUVVNfUEFVU0VEEAUSGAoUUlVOX1NUQVRVU19DT01QTEVURUQQBhIVChFSVU5fU1RBVFVTX0ZBSUxFRBAHEhgKFFJVTl9TVEFUVVNfQ0FOQ0VMTEVEEAgSGQoVUlVOX1NUQVRVU19URVJNSU5BVEVEEAkSGAoUUlVOX1NUQVRVU19DT05USU5VRUQQCirEAQoKU3RlcFN0YXR1cxIbChdTVEVQX1NUQVRVU19VTlNQRUNJRklFRBAAEhcKE1NURVBfU1RBVFVTX1JVTk5JTkcQARIZChVTVEVQX1NUQVRVU19DT01QTEVURUQQAhIWChJTVEVQX1NUQVRVU19GQUlMRUQQAxIZChVTVEVQX1NUQVRVU19DQU5DRUxMRUQQBBIXChNTVEVQX1NUQVRVU19TS0lQUEVEEAUSGQoVU1RFUF9TVEFUVVNfVElNRURfT1VUEAYqhgIKCFN0ZXBLaW5kEhkKFVNURVBfS0lORF9VTlNQRUNJRklFRBAAEhYKElNURVBfS0lORF9GVU5DVElPThABEhMKD1NURVBfS0lORF9TTEVFUBACEhQKEFNURVBfS0lORF9TSUdOQUwQAxITCg9TVEVQX0tJTkRfQ0hJTEQQBBITCg9TVEVQX0tJTkRfSFVNQU4QBRIZChVTVEVQX0tJTkRfVFJBTlNBQ1RJT04QBhIVChFTVEVQX0tJTkRfVkVSU0lPThAHEhMKD1NURVBfS0lORF9FVkVOVBAIEhUKEVNURVBfS0lORF9QUk9NSVNFEAkSFAoQU1RFUF9LSU5EX1VQREFURRAKKlgKCVJ1bk9yaWdpbhIaChZSVU5fT1JJR0lOX1VOU1BFQ0lGSUVEEAASFgoSUlVOX09SSUdJTl9SRVNUQVJUEAESFwoTUlVOX09SSUdJTl9DT05USU5VRRACKoUBCg1SdW5BY3Rpb25LaW5kEh8KG1JVTl9BQ1RJT05fS0lORF9VTlNQRUNJRklFRBAAEhkKFVJVTl9BQ1RJT05fS0lORF9SRVRSWRABEhsKF1JVTl9BQ1RJT05fS0lORF9SRVNUQVJUEAISGwoXUlVOX0FDVElPTl9LSU5EX0RJU01JU1MQCiq6AQoMUHJvbWlzZVN0YXRlEh0KGVBST01JU0VfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVQUk9NSVNFX1NUQVRFX1BFTkRJTkcQARIaChZQUk9NSVNFX1NUQVRFX1JFU09MVkVEEAISGgoWUFJPTUlTRV9TVEFURV9SRUpFQ1RFRBADEhsKF1BST01JU0VfU1RBVEVfVElNRURfT1VUEAQSGwoXUFJPTUlTRV9TVEFURV9DQU5DRUxMRUQQBSp+CgxXb3JrZXJTdGF0dXMSHQoZV09SS0VSX1NUQVRVU19VTlNQRUNJRklFRBAAEhgKFFdPUktFUl9TVEFUVVNfT05MSU5FEAESGgoWV09SS0VSX1NUQVRVU19EUkFJTklORxACEhkKFVdPUktFUl9TVEFUVVNfT0ZGTElORRADKqAHCgtFcnJvclJlYXNvbhIcChhFUlJPUl9SRUFTT05fVU5TUEVDSUZJRUQQABIeChpFUlJPUl9SRUFTT05fSU5WQUxJRF9GSUVMRBABEh4KGkVSUk9SX1JFQVNPTl9SVU5fTk9UX0ZPVU5EEAISHwobRVJST1JfUkVBU09OX1NURVBfTk9UX0ZPVU5EEAMSJAogRVJST1JfUkVBU09OX05BTUVTUEFDRV9OT1RfRk9VTkQQBBIhCh1FUlJPUl9SRUFTT05fV09SS0VSX05PVF9GT1VORBAFEigKJEVSUk9SX1JFQVNPTl9XT1JLRkxPV19BTFJFQURZX0VYSVNUUxAGEikKJUVSUk9SX1JFQVNPTl9OQU1FU1BBQ0VfQUxSRUFEWV9FWElTVFMQBxIbChdFUlJPUl9SRUFTT05fTEVBU0VfTE9TVBAIEiAKHEVSUk9SX1JFQVNPTl9XUk9OR19SVU5fU1RBVEUQCRIeChpFUlJPUl9SRUFTT05fV1JPTkdfQVRURU1QVBAKEh4KGkVSUk9SX1JFQVNPTl9TVEVQX01JU01BVENIEAsSIQodRVJST1JfUkVBU09OX0NBTkNFTF9SRVFVRVNURUQQDBIeChpFUlJPUl9SRUFTT05fVElNRVJfTk9UX0RVRRANEiYKIkVSUk9SX1JFQVNPTl9XT1JLRVJfTk9UX1JFR0lTVEVSRUQQDhIgChxFUlJPUl9SRUFTT05fV09SS0VSX0RSQUlOSU5HEA8SIAocRVJST1JfUkVBU09OX1dPUktFUl9NSVNNQVRDSBAQEhsKF0VSUk9SX1JFQVNPTl9PVkVSTE9BREVEEBESJQohRVJST1JfUkVBU09OX0RBVEFCQVNFX1VOQVZBSUxBQkxFEBISHgoaRVJST1JfUkVBU09OX1NIVVRUSU5HX0RPV04QExIZChVFUlJPUl9SRUFTT05fSU5URVJOQUwQFBIbChdFUlJPUl9SRUFTT05fUlVOX0NMT1NFRBAVEiEKHUVSUk9SX1JFQVNPTl9UT09fTUFOWV9TSUdOQUxTEBYSIgoeRVJST1JfUkVBU09OX1BST01JU0VfTk9UX0ZPVU5EEBkSIQodRVJST1JfUkVBU09OX1RPT19NQU5ZX1VQREFURVMQIBIbChdFUlJPUl9SRUFTT05fUlVOX1BBVVNFRBAoEiMKH0VSUk9SX1JFQVNPTl9XT1JLRkxPV19JRF9JTl9VU0UQPGIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChZwZXJkdXJlL3YxL3R5cGVzLnByb3RvEgpwZXJkdXJlLnYxIikKB1BheWxvYWQSDAoEZGF0YRgBIAEoDBIQCghlbmNvZGluZxgCIAEoCSKHAwoHRmFpbHVyZRIMCgR0eXBlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDQoFc3RhY2sYAyABKAkSDAoEY29kZRgEIAEoCRIpCgZyZWFzb24YBSABKA4yGS5wZXJkdXJlLnYxLkZhaWx1cmVSZWFzb24SJAoHZGV0YWlscxgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIiCgVjYXVzZRgHIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1ub25fcmV0cnlhYmxlGAggASgIEiMKBmVycm9ycxgJIAMoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIPCgdzdGVwX2lkGAogASgJEiMKBnNlYWxlZBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIjCgVjaGlsZBgMIAEoCzIULnBlcmR1cmUudjEuQ2hpbGRSdW4SNAoMY29tcGVuc2F0aW9uGBQgASgLMh4ucGVyZHVyZS52MS5Db21wZW5zYXRpb25SZXBvcnQiRgoIQ2hpbGRSdW4SDgoGcnVuX2lkGAEgASgJEhMKC3dvcmtmbG93X2lkGAIgASgJEhUKDXdvcmtmbG93X3R5cGUYAyABKAkiWQoSQ29tcGVuc2F0aW9uUmVwb3J0EhMKC2NvbXBlbnNhdGVkGAEgAygJEi4KBmZhaWxlZBgCIAMoCzIeLnBlcmR1cmUudjEuRmFpbGVkQ29tcGVuc2F0aW9uIksKEkZhaWxlZENvbXBlbnNhdGlvbhIPCgdzdGVwX2lkGAEgASgJEiQKB2ZhaWx1cmUYAiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUi0woKC1dvcmtmbG93UnVuEg4KBnJ1bl9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSEwoLd29ya2Zsb3dfaWQYAyABKAkSFQoNd29ya2Zsb3dfdHlwZRgEIAEoCRINCgVidWlsZBgFIAEoCRISCgp0YXNrX3F1ZXVlGAYgASgJEhAKCHByaW9yaXR5GAcgASgFEiUKBnN0YXR1cxgIIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEg8KB2F0dGVtcHQYCSABKAUSEwoLbGVhc2VfdG9rZW4YCiABKAUSEQoJbGVhc2VkX2J5GAsgASgJEjQKEGxlYXNlX2V4cGlyZXNfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGF2YWlsYWJsZV9hdBgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHd2FrZV9hdBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPcnVuX2RlYWRsaW5lX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI5ChVleGVjdXRpb25fZGVhZGxpbmVfYXQYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjcKE2NhbmNlbF9yZXF1ZXN0ZWRfYXQYESABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWNhbmNlbF9yZWFzb24YEiABKAkSEwoLbG9zdF9sZWFzZXMYEyABKAUSLgoKY3JlYXRlZF9hdBgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgWIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZmluaXNoZWRfYXQYFyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiIKBWlucHV0GBggASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiMKBm91dHB1dBgZIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGBogASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEg8KB3JldHJpZXMYGyABKAUSGwoTbGFzdF9yZWxlYXNlX3JlYXNvbhgcIAEoCRIVCg1wYXJlbnRfcnVuX2lkGB0gASgJEhYKDnBhcmVudF9zdGVwX2lkGB4gASgJEi0KDHBhcmVudF9jbG9zZRgfIAEoDjIXLnBlcmR1cmUudjEuUGFyZW50Q2xvc2USIwoFcGF1c2UYKCABKAsyFC5wZXJkdXJlLnYxLlJ1blBhdXNlEhUKDW9yaWdpbl9ydW5faWQYKSABKAkSJQoGb3JpZ2luGCogASgOMhUucGVyZHVyZS52MS5SdW5PcmlnaW4SFAoMZmlyc3RfcnVuX2lkGCsgASgJEhMKC25leHRfcnVuX2lkGCwgASgJEi4KCnJldHJpZWRfYXQYLSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KDGNvbXBlbnNhdGlvbhguIAEoDjIYLnBlcmR1cmUudjEuQ29tcGVuc2F0aW9uEhsKE2ZhaWx1cmVfZmluZ2VycHJpbnQYRiABKAkSLwoLcmVzb2x2ZWRfYXQYRyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIvUBCgxGYWlsdXJlR3JvdXASEwoLZmluZ2VycHJpbnQYASABKAkSFQoNd29ya2Zsb3dfdHlwZRgCIAEoCRIMCgRydW5zGAMgASgFEjMKD2ZpcnN0X2ZhaWxlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoObGFzdF9mYWlsZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDW5ld2VzdF9ydW5faWQYBiABKAkSKwoObmV3ZXN0X2ZhaWx1cmUYByABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUixgEKCFJ1blBhdXNlEi0KCXBhdXNlZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGF1c2VkX2J5GAIgASgJEg4KBnJlYXNvbhgDIAEoCRIkCgdmYWlsdXJlGAQgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KCnJlc3VtZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCnJlc3VtZWRfYnkYBiABKAki9gEKCVJ1bkFjdGlvbhInCgRraW5kGAEgASgOMhkucGVyZHVyZS52MS5SdW5BY3Rpb25LaW5kEiwKCGFjdGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVhY3RvchgDIAEoCRIOCgZyZWFzb24YBCABKAkSFAoMb3RoZXJfcnVuX2lkGAUgASgJEi4KD3ByZXZpb3VzX3N0YXR1cxgGIAEoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEi0KEHByZXZpb3VzX2ZhaWx1cmUYByABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUi8AIKCVJ1bkZpbHRlchInCghzdGF0dXNlcxgBIAMoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEhUKDXdvcmtmbG93X3R5cGUYAiABKAkSEgoKdGFza19xdWV1ZRgDIAEoCRITCgt3b3JrZmxvd19pZBgEIAEoCRINCgVidWlsZBgFIAEoCRIxCg1jcmVhdGVkX2FmdGVyGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5jcmVhdGVkX2JlZm9yZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcGFyZW50X3J1bl9pZBgIIAEoCRIuCgxjb21wZW5zYXRpb24YCSABKA4yGC5wZXJkdXJlLnYxLkNvbXBlbnNhdGlvbhIMCgRoZWxkGAogASgIEhIKCnVucmVzb2x2ZWQYCyABKAgSGwoTZmFpbHVyZV9maW5nZXJwcmludBgMIAEoCSKDAQoKQnVsa0FjdGlvbhIoCgRraW5kGAEgASgOMhoucGVyZHVyZS52MS5CdWxrQWN0aW9uS2luZBIsCghhY3RlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYAyABKAkSDgoGcmVhc29uGAQgASgJIioKC0J1bGtSZWZ1c2FsEg4KBnJ1bl9pZBgBIAEoCRILCgN3aHkYAiABKAki1gQKDUJ1bGtPcGVyYXRpb24SFAoMb3BlcmF0aW9uX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIiCgRraW5kGAMgASgOMhQucGVyZHVyZS52MS5CdWxrS2luZBImCgZzdGF0dXMYBCABKA4yFi5wZXJkdXJlLnYxLkJ1bGtTdGF0dXMSJQoGZmlsdGVyGAUgASgLMhUucGVyZHVyZS52MS5SdW5GaWx0ZXISDQoFYWN0b3IYBiABKAkSDgoGcmVhc29uGAcgASgJEhMKC3NpZ25hbF9uYW1lGAggASgJEgwKBHJhdGUYCSABKAUSDwoHbWF0Y2hlZBgKIAEoBRIYChBtYXRjaGVkX2lzX2V4YWN0GAsgASgIEg8KB2NoYW5nZWQYDCABKAUSEQoJdW5jaGFuZ2VkGA0gASgFEg8KB3JlZnVzZWQYDiABKAUSKQoIcmVmdXNhbHMYDyADKAsyFy5wZXJkdXJlLnYxLkJ1bGtSZWZ1c2FsEicKB2FjdGlvbnMYECADKAsyFi5wZXJkdXJlLnYxLkJ1bGtBY3Rpb24SEQoJd29ya2VkX2J5GBEgASgJEg8KB3Ryb3VibGUYEiABKAkSLgoKY3JlYXRlZF9hdBgTIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZmluaXNoZWRfYXQYFSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIt4FCgtTdGVwQXR0ZW1wdBIOCgZydW5faWQYASABKAkSDwoHc3RlcF9pZBgCIAEoCRILCgNzZXEYAyABKAUSIgoEa2luZBgEIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSFwoPY291bnRlZF9hdHRlbXB0GAYgASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAcgASgFEhEKCWlzX2xhdGVzdBgIIAEoCBImCgZzdGF0dXMYCSABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSEQoJd29ya2VyX2lkGAogASgJEhMKC2xlYXNlX3Rva2VuGAsgASgFEiIKBWlucHV0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiMKBm91dHB1dBgNIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGA4gASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KCnN0YXJ0ZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaGVkX2F0GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZGVhZGxpbmVfYXQYEyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKCWhlYXJ0YmVhdBgUIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIRCglldmVudF9zZXEYFSABKAUSDgoGaXNfY3V0GBYgASgIEg4KBmF3YWl0cxgXIAEoCRIOCgZzZW5kZXIYHiABKAki4wEKBUV2ZW50EhAKCGV2ZW50X2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIMCgRuYW1lGAMgASgJEgsKA2tleRgEIAEoCRISCgpyZXF1ZXN0X2lkGAUgASgJEjAKDHB1Ymxpc2hlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJAoHcGF5bG9hZBgIIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZCLyAgoORHVyYWJsZVByb21pc2USEgoKcHJvbWlzZV9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSDgoGcnVuX2lkGAMgASgJEhMKC3dvcmtmbG93X2lkGAQgASgJEg8KB3N0ZXBfaWQYBSABKAkSJwoFc3RhdGUYBiABKA4yGC5wZXJkdXJlLnYxLlByb21pc2VTdGF0ZRIuCgpjcmVhdGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgx0aW1lc19vdXRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnNldHRsZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiIKBXZhbHVlGAogASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYCyABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUi4QIKCldvcmtlckluZm8SEQoJd29ya2VyX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRISCgp0YXNrX3F1ZXVlGAMgASgJEhYKDndvcmtmbG93X3R5cGVzGAQgAygJEg0KBWJ1aWxkGAUgASgJEhAKCGlkZW50aXR5GAYgASgJEg0KBXNsb3RzGAcgASgFEjEKDmxlYXNlX2R1cmF0aW9uGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBnN0YXR1cxgJIAEoDjIYLnBlcmR1cmUudjEuV29ya2VyU3RhdHVzEjEKDXJlZ2lzdGVyZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3Rfc2Vlbl9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcnVubmluZxgMIAEoBSqBBQoNRmFpbHVyZVJlYXNvbhIeChpGQUlMVVJFX1JFQVNPTl9VTlNQRUNJRklFRBAAEh4KGkZBSUxVUkVfUkVBU09OX0FQUExJQ0FUSU9OEAESHwobRkFJTFVSRV9SRUFTT05fU1RFUF9USU1FT1VUEAISJAogRkFJTFVSRV9SRUFTT05fSEVBUlRCRUFUX1RJTUVPVVQQAxIeChpGQUlMVVJFX1JFQVNPTl9SVU5fVElNRU9VVBAEEiQKIEZBSUxVUkVfUkVBU09OX0VYRUNVVElPTl9USU1FT1VUEAUSHgoaRkFJTFVSRV9SRUFTT05fV09SS0VSX0xPU1QQBhInCiNGQUlMVVJFX1JFQVNPTl9UT09fTUFOWV9MT1NUX0xFQVNFUxAHEiIKHkZBSUxVUkVfUkVBU09OX05PTl9ERVRFUk1JTklTTRAIEhwKGEZBSUxVUkVfUkVBU09OX0NBTkNFTExFRBAJEh0KGUZBSUxVUkVfUkVBU09OX1RFUk1JTkFURUQQChIkCiBGQUlMVVJFX1JFQVNPTl9QQVlMT0FEX1RPT19MQVJHRRALEiAKHEZBSUxVUkVfUkVBU09OX0lOVkFMSURfSU5QVVQQDBIhCh1GQUlMVVJFX1JFQVNPTl9VUERBVEVfUkVGVVNFRBAUEh8KG0ZBSUxVUkVfUkVBU09OX0NISUxEX0ZBSUxFRBANEiIKHkZBSUxVUkVfUkVBU09OX0NISUxEX0NBTkNFTExFRBAOEiMKH0ZBSUxVUkVfUkVBU09OX0NISUxEX1RFUk1JTkFURUQQDxIkCiBGQUlMVVJFX1JFQVNPTl9DSElMRF9OT1RfU1RBUlRFRBAQKoABCgxDb21wZW5zYXRpb24SHAoYQ09NUEVOU0FUSU9OX1VOU1BFQ0lGSUVEEAASHQoZQ09NUEVOU0FUSU9OX0NPTVBFTlNBVElORxABEhkKFUNPTVBFTlNBVElPTl9DT01QTEVURRACEhgKFENPTVBFTlNBVElPTl9QQVJUSUFMEAMqegoLUGFyZW50Q2xvc2USHAoYUEFSRU5UX0NMT1NFX1VOU1BFQ0lGSUVEEAASFwoTUEFSRU5UX0NMT1NFX0NBTkNFTBABEhoKFlBBUkVOVF9DTE9TRV9URVJNSU5BVEUQAhIYChRQQVJFTlRfQ0xPU0VfQUJBTkRPThADKp8CCglSdW5TdGF0dXMSGgoWUlVOX1NUQVRVU19VTlNQRUNJRklFRBAAEhYKElJVTl9TVEFUVVNfUEVORElORxABEhYKElJVTl9TVEFUVVNfUlVOTklORxACEhcKE1JVTl9TVEFUVVNfU0xFRVBJTkcQAxIWChJSVU5fU1RBVFVTX1dBSVRJTkcQBBIVChFSVU5fU1RBVFVTX1BBVVNFRBAFEhgKFFJVTl9TVEFUVVNfQ09NUExFVEVEEAYSFQoRUlVOX1NUQVRVU19GQUlMRUQQBxIYChRSVU5fU1RBVFVTX0NBTkNFTExFRBAIEhkKFVJVTl9TVEFUVVNfVEVSTUlOQVRFRBAJEhgKFFJVTl9TVEFUVVNfQ09OVElOVUVEEAoqxAEKClN0ZXBTdGF0dXMSGwoXU1RFUF9TVEFUVVNfVU5TUEVDSUZJRUQQABIXChNTVEVQX1NUQVRVU19SVU5OSU5HEAESGQoVU1RFUF9TVEFUVVNfQ09NUExFVEVEEAISFgoSU1RFUF9TVEFUVVNfRkFJTEVEEAMSGQoVU1RFUF9TVEFUVVNfQ0FOQ0VMTEVEEAQSFwoTU1RFUF9TVEFUVVNfU0tJUFBFRBAFEhkKFVNURVBfU1RBVFVTX1RJTUVEX09VVBAGKoYCCghTdGVwS2luZBIZChVTVEVQX0tJTkRfVU5TUEVDSUZJRUQQABIWChJTVEVQX0tJTkRfRlVOQ1RJT04QARITCg9TVEVQX0tJTkRfU0xFRVAQAhIUChBTVEVQX0tJTkRfU0lHTkFMEAMSEwoPU1RFUF9LSU5EX0NISUxEEAQSEwoPU1RFUF9LSU5EX0hVTUFOEAUSGQoVU1RFUF9LSU5EX1RSQU5TQUNUSU9OEAYSFQoRU1RFUF9LSU5EX1ZFUlNJT04QBxITCg9TVEVQX0tJTkRfRVZFTlQQCBIVChFTVEVQX0tJTkRfUFJPTUlTRRAJEhQKEFNURVBfS0lORF9VUERBVEUQCipYCglSdW5PcmlnaW4SGgoWUlVOX09SSUdJTl9VTlNQRUNJRklFRBAAEhYKElJVTl9PUklHSU5fUkVTVEFSVBABEhcKE1JVTl9PUklHSU5fQ09OVElOVUUQAiqFAQoNUnVuQWN0aW9uS2luZBIfChtSVU5fQUNUSU9OX0tJTkRfVU5TUEVDSUZJRUQQABIZChVSVU5fQUNUSU9OX0tJTkRfUkVUUlkQARIbChdSVU5fQUNUSU9OX0tJTkRfUkVTVEFSVBACEhsKF1JVTl9BQ1RJT05fS0lORF9ESVNNSVNTEAoq1wEKCEJ1bGtLaW5kEhkKFUJVTEtfS0lORF9VTlNQRUNJRklFRBAAEhQKEEJVTEtfS0lORF9DQU5DRUwQARIXChNCVUxLX0tJTkRfVEVSTUlOQVRFEAISEwoPQlVMS19LSU5EX1BBVVNFEAMSFAoQQlVMS19LSU5EX1JFU1VNRRAEEhMKD0JVTEtfS0lORF9SRVRSWRAFEhQKEEJVTEtfS0lORF9TSUdOQUwQBhIUChBCVUxLX0tJTkRfREVMRVRFEAcSFQoRQlVMS19LSU5EX0RJU01JU1MQCCqOAQoKQnVsa1N0YXR1cxIbChdCVUxLX1NUQVRVU19VTlNQRUNJRklFRBAAEhcKE0JVTEtfU1RBVFVTX1JVTk5JTkcQARIWChJCVUxLX1NUQVRVU19QQVVTRUQQAhIZChVCVUxLX1NUQVRVU19DT01QTEVURUQQAxIXChNCVUxLX1NUQVRVU19BQk9SVEVEEAQqowEKDkJ1bGtBY3Rpb25LaW5kEiAKHEJVTEtfQUNUSU9OX0tJTkRfVU5TUEVDSUZJRUQQABIaChZCVUxLX0FDVElPTl9LSU5EX1NUQVJUEAESGgoWQlVMS19BQ1RJT05fS0lORF9QQVVTRRACEhsKF0JVTEtfQUNUSU9OX0tJTkRfUkVTVU1FEAMSGgoWQlVMS19BQ1RJT05fS0lORF9BQk9SVBAEKroBCgxQcm9taXNlU3RhdGUSHQoZUFJPTUlTRV9TVEFURV9VTlNQRUNJRklFRBAAEhkKFVBST01JU0VfU1RBVEVfUEVORElORxABEhoKFlBST01JU0VfU1RBVEVfUkVTT0xWRUQQAhIaChZQUk9NSVNFX1NUQVRFX1JFSkVDVEVEEAMSGwoXUFJPTUlTRV9TVEFURV9USU1FRF9PVVQQBBIbChdQUk9NSVNFX1NUQVRFX0NBTkNFTExFRBAFKn4KDFdvcmtlclN0YXR1cxIdChlXT1JLRVJfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGAoUV09SS0VSX1NUQVRVU19PTkxJTkUQARIaChZXT1JLRVJfU1RBVFVTX0RSQUlOSU5HEAISGQoVV09SS0VSX1NUQVRVU19PRkZMSU5FEAMq8gcKC0Vycm9yUmVhc29uEhwKGEVSUk9SX1JFQVNPTl9VTlNQRUNJRklFRBAAEh4KGkVSUk9SX1JFQVNPTl9JTlZBTElEX0ZJRUxEEAESHgoaRVJST1JfUkVBU09OX1JVTl9OT1RfRk9VTkQQAhIfChtFUlJPUl9SRUFTT05fU1RFUF9OT1RfRk9VTkQQAxIkCiBFUlJPUl9SRUFTT05fTkFNRVNQQUNFX05PVF9GT1VORBAEEiEKHUVSUk9SX1JFQVNPTl9XT1JLRVJfTk9UX0ZPVU5EEAUSKAokRVJST1JfUkVBU09OX1dPUktGTE9XX0FMUkVBRFlfRVhJU1RTEAYSKQolRVJST1JfUkVBU09OX05BTUVTUEFDRV9BTFJFQURZX0VYSVNUUxAHEhsKF0VSUk9SX1JFQVNPTl9MRUFTRV9MT1NUEAgSIAocRVJST1JfUkVBU09OX1dST05HX1JVTl9TVEFURRAJEh4KGkVSUk9SX1JFQVNPTl9XUk9OR19BVFRFTVBUEAoSHgoaRVJST1JfUkVBU09OX1NURVBfTUlTTUFUQ0gQCxIhCh1FUlJPUl9SRUFTT05fQ0FOQ0VMX1JFUVVFU1RFRBAMEh4KGkVSUk9SX1JFQVNPTl9USU1FUl9OT1RfRFVFEA0SJgoiRVJST1JfUkVBU09OX1dPUktFUl9OT1RfUkVHSVNURVJFRBAOEiAKHEVSUk9SX1JFQVNPTl9XT1JLRVJfRFJBSU5JTkcQDxIgChxFUlJPUl9SRUFTT05fV09SS0VSX01JU01BVENIEBASGwoXRVJST1JfUkVBU09OX09WRVJMT0FERUQQERIlCiFFUlJPUl9SRUFTT05fREFUQUJBU0VfVU5BVkFJTEFCTEUQEhIeChpFUlJPUl9SRUFTT05fU0hVVFRJTkdfRE9XThATEhkKFUVSUk9SX1JFQVNPTl9JTlRFUk5BTBAUEhsKF0VSUk9SX1JFQVNPTl9SVU5fQ0xPU0VEEBUSIQodRVJST1JfUkVBU09OX1RPT19NQU5ZX1NJR05BTFMQFhIiCh5FUlJPUl9SRUFTT05fUFJPTUlTRV9OT1RfRk9VTkQQGRIhCh1FUlJPUl9SRUFTT05fVE9PX01BTllfVVBEQVRFUxAgEhsKF0VSUk9SX1JFQVNPTl9SVU5fUEFVU0VEECgSKQolRVJST1JfUkVBU09OX0JVTEtfT1BFUkFUSU9OX05PVF9GT1VORBBGEiUKIUVSUk9SX1JFQVNPTl9CVUxLX09QRVJBVElPTl9FTkRFRBBHEiMKH0VSUk9SX1JFQVNPTl9XT1JLRkxPV19JRF9JTl9VU0UQPGIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Opaque bytes that the server stores and returns exactly as they came and never parses.
@@ -716,6 +716,335 @@ export const RunActionSchema: GenMessage<RunAction> = /*@__PURE__*/
   messageDesc(file_perdure_v1_types, 8);
 
 /**
+ * Which runs; a run must match all that are given.
+ *
+ * @generated from message perdure.v1.RunFilter
+ */
+export type RunFilter = Message<"perdure.v1.RunFilter"> & {
+  /**
+   * Any of these; empty means every status that the action is for.
+   *
+   * @generated from field: repeated perdure.v1.RunStatus statuses = 1;
+   */
+  statuses: RunStatus[];
+
+  /**
+   * Exact match; empty means any.
+   *
+   * @generated from field: string workflow_type = 2;
+   */
+  workflowType: string;
+
+  /**
+   * Exact match; empty means any.
+   *
+   * @generated from field: string task_queue = 3;
+   */
+  taskQueue: string;
+
+  /**
+   * Exact match; empty means any.
+   *
+   * @generated from field: string workflow_id = 4;
+   */
+  workflowId: string;
+
+  /**
+   * Exact match; empty means any.
+   *
+   * @generated from field: string build = 5;
+   */
+  build: string;
+
+  /**
+   * Created at or after this.
+   *
+   * @generated from field: google.protobuf.Timestamp created_after = 6;
+   */
+  createdAfter?: Timestamp;
+
+  /**
+   * Created before this.
+   *
+   * @generated from field: google.protobuf.Timestamp created_before = 7;
+   */
+  createdBefore?: Timestamp;
+
+  /**
+   * A UUID: children of this run; empty means any run.
+   *
+   * @generated from field: string parent_run_id = 8;
+   */
+  parentRunId: string;
+
+  /**
+   * Only runs whose compensation is in this state; unspecified means any.
+   *
+   * @generated from field: perdure.v1.Compensation compensation = 9;
+   */
+  compensation: Compensation;
+
+  /**
+   * True: only runs that are held, see HoldRun of the worker service.
+   *
+   * @generated from field: bool held = 10;
+   */
+  held: boolean;
+
+  /**
+   * True: only dead letters, see ListFailures.
+   *
+   * @generated from field: bool unresolved = 11;
+   */
+  unresolved: boolean;
+
+  /**
+   * Only dead letters with this fingerprint; empty means any run.
+   *
+   * @generated from field: string failure_fingerprint = 12;
+   */
+  failureFingerprint: string;
+};
+
+/**
+ * Describes the message perdure.v1.RunFilter.
+ * Use `create(RunFilterSchema)` to create a new message.
+ */
+export const RunFilterSchema: GenMessage<RunFilter> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_types, 9);
+
+/**
+ * Something that a person did to a bulk operation, for people.
+ *
+ * @generated from message perdure.v1.BulkAction
+ */
+export type BulkAction = Message<"perdure.v1.BulkAction"> & {
+  /**
+   * What it was.
+   *
+   * @generated from field: perdure.v1.BulkActionKind kind = 1;
+   */
+  kind: BulkActionKind;
+
+  /**
+   * When it was done.
+   *
+   * @generated from field: google.protobuf.Timestamp acted_at = 2;
+   */
+  actedAt?: Timestamp;
+
+  /**
+   * Who did it, as the call said.
+   *
+   * @generated from field: string actor = 3;
+   */
+  actor: string;
+
+  /**
+   * Why, as the call said.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message perdure.v1.BulkAction.
+ * Use `create(BulkActionSchema)` to create a new message.
+ */
+export const BulkActionSchema: GenMessage<BulkAction> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_types, 10);
+
+/**
+ * A run on which a bulk operation could not act.
+ *
+ * @generated from message perdure.v1.BulkRefusal
+ */
+export type BulkRefusal = Message<"perdure.v1.BulkRefusal"> & {
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * Why, for people.
+   *
+   * @generated from field: string why = 2;
+   */
+  why: string;
+};
+
+/**
+ * Describes the message perdure.v1.BulkRefusal.
+ * Use `create(BulkRefusalSchema)` to create a new message.
+ */
+export const BulkRefusalSchema: GenMessage<BulkRefusal> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_types, 11);
+
+/**
+ * One action on all runs that match a filter, carried out by the servers in chunks.
+ *
+ * @generated from message perdure.v1.BulkOperation
+ */
+export type BulkOperation = Message<"perdure.v1.BulkOperation"> & {
+  /**
+   * A UUID, given by the server.
+   *
+   * @generated from field: string operation_id = 1;
+   */
+  operationId: string;
+
+  /**
+   * The namespace of its runs.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * What it does to each run.
+   *
+   * @generated from field: perdure.v1.BulkKind kind = 3;
+   */
+  kind: BulkKind;
+
+  /**
+   * Its present state.
+   *
+   * @generated from field: perdure.v1.BulkStatus status = 4;
+   */
+  status: BulkStatus;
+
+  /**
+   * Which runs, with the statuses that were meant when none were given.
+   *
+   * @generated from field: perdure.v1.RunFilter filter = 5;
+   */
+  filter?: RunFilter;
+
+  /**
+   * Who started it, for people.
+   *
+   * @generated from field: string actor = 6;
+   */
+  actor: string;
+
+  /**
+   * Why, for people; recorded with each run where the single action records one.
+   *
+   * @generated from field: string reason = 7;
+   */
+  reason: string;
+
+  /**
+   * SIGNAL: the name of the signal that it sends; empty for all others.
+   *
+   * @generated from field: string signal_name = 8;
+   */
+  signalName: string;
+
+  /**
+   * Runs per second, at most.
+   *
+   * @generated from field: int32 rate = 9;
+   */
+  rate: number;
+
+  /**
+   * Runs that matched when it was started.
+   *
+   * @generated from field: int32 matched = 10;
+   */
+  matched: number;
+
+  /**
+   * False: there were more than `matched`.
+   *
+   * @generated from field: bool matched_is_exact = 11;
+   */
+  matchedIsExact: boolean;
+
+  /**
+   * Runs that it has changed.
+   *
+   * @generated from field: int32 changed = 12;
+   */
+  changed: number;
+
+  /**
+   * Runs that needed no change: they were so already, or had ended or been changed by somebody else just before.
+   *
+   * @generated from field: int32 unchanged = 13;
+   */
+  unchanged: number;
+
+  /**
+   * Runs on which it could not act.
+   *
+   * @generated from field: int32 refused = 14;
+   */
+  refused: number;
+
+  /**
+   * The first 20 of these.
+   *
+   * @generated from field: repeated perdure.v1.BulkRefusal refusals = 15;
+   */
+  refusals: BulkRefusal[];
+
+  /**
+   * What people did to it, the oldest first; at most 100.
+   *
+   * @generated from field: repeated perdure.v1.BulkAction actions = 16;
+   */
+  actions: BulkAction[];
+
+  /**
+   * Host and process of the server that did the last chunk; empty before the first.
+   *
+   * @generated from field: string worked_by = 17;
+   */
+  workedBy: string;
+
+  /**
+   * Why the last chunk could not be done, in which case it is tried again; empty when it could.
+   *
+   * @generated from field: string trouble = 18;
+   */
+  trouble: string;
+
+  /**
+   * When it was started.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 19;
+   */
+  createdAt?: Timestamp;
+
+  /**
+   * When it last changed.
+   *
+   * @generated from field: google.protobuf.Timestamp updated_at = 20;
+   */
+  updatedAt?: Timestamp;
+
+  /**
+   * When it was completed or aborted; absent before.
+   *
+   * @generated from field: google.protobuf.Timestamp finished_at = 21;
+   */
+  finishedAt?: Timestamp;
+};
+
+/**
+ * Describes the message perdure.v1.BulkOperation.
+ * Use `create(BulkOperationSchema)` to create a new message.
+ */
+export const BulkOperationSchema: GenMessage<BulkOperation> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_types, 12);
+
+/**
  * One execution of a step's body, or one timer. Every attempt is kept.
  *
  * @generated from message perdure.v1.StepAttempt
@@ -896,7 +1225,7 @@ export type StepAttempt = Message<"perdure.v1.StepAttempt"> & {
  * Use `create(StepAttemptSchema)` to create a new message.
  */
 export const StepAttemptSchema: GenMessage<StepAttempt> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 9);
+  messageDesc(file_perdure_v1_types, 13);
 
 /**
  * Something that was published to all runs that wait for it.
@@ -966,7 +1295,7 @@ export type Event = Message<"perdure.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 10);
+  messageDesc(file_perdure_v1_types, 14);
 
 /**
  * A promise of a run that anyone who knows its id resolves or rejects, once.
@@ -1057,7 +1386,7 @@ export type DurablePromise = Message<"perdure.v1.DurablePromise"> & {
  * Use `create(DurablePromiseSchema)` to create a new message.
  */
 export const DurablePromiseSchema: GenMessage<DurablePromise> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 11);
+  messageDesc(file_perdure_v1_types, 15);
 
 /**
  * A process that executes workflows of one task queue.
@@ -1155,7 +1484,7 @@ export type WorkerInfo = Message<"perdure.v1.WorkerInfo"> & {
  * Use `create(WorkerInfoSchema)` to create a new message.
  */
 export const WorkerInfoSchema: GenMessage<WorkerInfo> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 12);
+  messageDesc(file_perdure_v1_types, 16);
 
 /**
  * Why something failed. APPLICATION is the author's own error; all others are Perdure's.
@@ -1698,6 +2027,178 @@ export const RunActionKindSchema: GenEnum<RunActionKind> = /*@__PURE__*/
   enumDesc(file_perdure_v1_types, 7);
 
 /**
+ * What a bulk operation does to each run.
+ *
+ * @generated from enum perdure.v1.BulkKind
+ */
+export enum BulkKind {
+  /**
+   * Never stored.
+   *
+   * @generated from enum value: BULK_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * As CancelRun; for open runs.
+   *
+   * @generated from enum value: BULK_KIND_CANCEL = 1;
+   */
+  CANCEL = 1,
+
+  /**
+   * As TerminateRun; for open runs.
+   *
+   * @generated from enum value: BULK_KIND_TERMINATE = 2;
+   */
+  TERMINATE = 2,
+
+  /**
+   * As PauseRun; for open runs that are not paused.
+   *
+   * @generated from enum value: BULK_KIND_PAUSE = 3;
+   */
+  PAUSE = 3,
+
+  /**
+   * As ResumeRun; for paused runs.
+   *
+   * @generated from enum value: BULK_KIND_RESUME = 4;
+   */
+  RESUME = 4,
+
+  /**
+   * As RetryRun; for runs that FAILED, were CANCELLED or TERMINATED. Without `statuses`: for dead letters.
+   *
+   * @generated from enum value: BULK_KIND_RETRY = 5;
+   */
+  RETRY = 5,
+
+  /**
+   * As SignalRun; for open runs.
+   *
+   * @generated from enum value: BULK_KIND_SIGNAL = 6;
+   */
+  SIGNAL = 6,
+
+  /**
+   * As DeleteRun; for runs that have ended.
+   *
+   * @generated from enum value: BULK_KIND_DELETE = 7;
+   */
+  DELETE = 7,
+
+  /**
+   * As DismissRun; for dead letters.
+   *
+   * @generated from enum value: BULK_KIND_DISMISS = 8;
+   */
+  DISMISS = 8,
+}
+
+/**
+ * Describes the enum perdure.v1.BulkKind.
+ */
+export const BulkKindSchema: GenEnum<BulkKind> = /*@__PURE__*/
+  enumDesc(file_perdure_v1_types, 8);
+
+/**
+ * The life of a bulk operation. RUNNING ⇄ PAUSED → COMPLETED or ABORTED.
+ *
+ * @generated from enum perdure.v1.BulkStatus
+ */
+export enum BulkStatus {
+  /**
+   * Never stored.
+   *
+   * @generated from enum value: BULK_STATUS_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Servers act on its runs.
+   *
+   * @generated from enum value: BULK_STATUS_RUNNING = 1;
+   */
+  RUNNING = 1,
+
+  /**
+   * Stopped by somebody; it may be resumed.
+   *
+   * @generated from enum value: BULK_STATUS_PAUSED = 2;
+   */
+  PAUSED = 2,
+
+  /**
+   * It has looked at all runs.
+   *
+   * @generated from enum value: BULK_STATUS_COMPLETED = 3;
+   */
+  COMPLETED = 3,
+
+  /**
+   * Ended by somebody before it had looked at all runs; what it did stays.
+   *
+   * @generated from enum value: BULK_STATUS_ABORTED = 4;
+   */
+  ABORTED = 4,
+}
+
+/**
+ * Describes the enum perdure.v1.BulkStatus.
+ */
+export const BulkStatusSchema: GenEnum<BulkStatus> = /*@__PURE__*/
+  enumDesc(file_perdure_v1_types, 9);
+
+/**
+ * What a person did to a bulk operation.
+ *
+ * @generated from enum perdure.v1.BulkActionKind
+ */
+export enum BulkActionKind {
+  /**
+   * Never stored.
+   *
+   * @generated from enum value: BULK_ACTION_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * StartBulkOperation.
+   *
+   * @generated from enum value: BULK_ACTION_KIND_START = 1;
+   */
+  START = 1,
+
+  /**
+   * PauseBulkOperation.
+   *
+   * @generated from enum value: BULK_ACTION_KIND_PAUSE = 2;
+   */
+  PAUSE = 2,
+
+  /**
+   * ResumeBulkOperation.
+   *
+   * @generated from enum value: BULK_ACTION_KIND_RESUME = 3;
+   */
+  RESUME = 3,
+
+  /**
+   * AbortBulkOperation.
+   *
+   * @generated from enum value: BULK_ACTION_KIND_ABORT = 4;
+   */
+  ABORT = 4,
+}
+
+/**
+ * Describes the enum perdure.v1.BulkActionKind.
+ */
+export const BulkActionKindSchema: GenEnum<BulkActionKind> = /*@__PURE__*/
+  enumDesc(file_perdure_v1_types, 10);
+
+/**
  * The life of a promise. PENDING → one of the others.
  *
  * @generated from enum perdure.v1.PromiseState
@@ -1750,7 +2251,7 @@ export enum PromiseState {
  * Describes the enum perdure.v1.PromiseState.
  */
 export const PromiseStateSchema: GenEnum<PromiseState> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 8);
+  enumDesc(file_perdure_v1_types, 11);
 
 /**
  * A worker's liveness.
@@ -1791,7 +2292,7 @@ export enum WorkerStatus {
  * Describes the enum perdure.v1.WorkerStatus.
  */
 export const WorkerStatusSchema: GenEnum<WorkerStatus> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 9);
+  enumDesc(file_perdure_v1_types, 12);
 
 /**
  * The closed list of reasons that an ErrorInfo of domain `perdure` carries.
@@ -1982,6 +2483,20 @@ export enum ErrorReason {
   RUN_PAUSED = 40,
 
   /**
+   * NOT_FOUND: no such bulk operation in this namespace.
+   *
+   * @generated from enum value: ERROR_REASON_BULK_OPERATION_NOT_FOUND = 70;
+   */
+  BULK_OPERATION_NOT_FOUND = 70,
+
+  /**
+   * FAILED_PRECONDITION: the bulk operation has ended.
+   *
+   * @generated from enum value: ERROR_REASON_BULK_OPERATION_ENDED = 71;
+   */
+  BULK_OPERATION_ENDED = 71,
+
+  /**
    * FAILED_PRECONDITION: the run cannot be opened again, because another run with its workflow id is open.
    *
    * @generated from enum value: ERROR_REASON_WORKFLOW_ID_IN_USE = 60;
@@ -1993,5 +2508,5 @@ export enum ErrorReason {
  * Describes the enum perdure.v1.ErrorReason.
  */
 export const ErrorReasonSchema: GenEnum<ErrorReason> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 10);
+  enumDesc(file_perdure_v1_types, 13);
 
