@@ -82,7 +82,7 @@ export function bulkSummary(operation: BulkOperationMessage | undefined): BulkSu
 }
 
 /** How often {@link BulkHandle.done} asks, in ms. */
-const ASK_MS = 500;
+const ASK_MS = 250;
 
 /** One bulk operation: reads it, waits for its end, pauses, resumes or aborts it. Made by a client. */
 export class BulkHandle {

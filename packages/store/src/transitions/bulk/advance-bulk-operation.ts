@@ -36,6 +36,12 @@ const TAKE_BULK = defineStatement(
   for no key update skip locked`,
 );
 
+/** A host that vanishes cannot end its transaction: PostgreSQL does, when nothing has come for this long. */
+const BOUND_TRANSACTION = defineStatement(
+  'bound_bulk_transaction',
+  `select set_config('idle_in_transaction_session_timeout', '60s', true)`,
+);
+
 /** A chunk that comes late may be made up for, by one second. */
 const MOVE_BULK = defineStatement(
   'move_bulk_operation',
@@ -94,6 +100,7 @@ export async function advanceBulkOperation(db: Database, options: AdvanceOptions
   let taken: string | undefined;
   try {
     return await db.transaction(async (transaction) => {
+      await transaction.query(BOUND_TRANSACTION, []);
       const [row] = await transaction.query<TakenRow>(TAKE_BULK, []);
       taken = row?.operation_id;
       return row === undefined ? null : doChunk(db, transaction, row, options);
