@@ -25,6 +25,8 @@ export const MAX_CHUNK = 500;
 const MAX_DELETIONS = 50;
 /** Chunks per second, unless the rate is below it. */
 const CHUNKS_PER_S = 10;
+/** Shortest time from one chunk to the next, in ms: a filter that few runs match must not keep PostgreSQL busy. */
+const MIN_PERIOD_MS = 50;
 
 const TAKE_BULK = defineStatement(
   'take_bulk_operation',
@@ -168,7 +170,7 @@ async function moveOn(
     count('refused'),
     JSON.stringify(refusals.slice(0, 20)),
     isEnd,
-    (runIds.length / rate) * 1_000,
+    Math.max(MIN_PERIOD_MS, (runIds.length / rate) * 1_000),
     workedBy,
   ]);
   return { operationId, acts, isEnd };
