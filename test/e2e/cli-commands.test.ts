@@ -254,6 +254,36 @@ describe('commands', { timeout: 120_000 }, () => {
     expect((await cli(`run list --type ${type} -o ids`)).output).toBe('');
   });
 
+  it('step complete, fail and skip end steps by hand, and describe and history show who has, and why', async () => {
+    const taskQueue = `hands-${uuid()}`;
+    const hands = workflow('hands', async (ctx) => [
+      await ctx.waitForSignal('one'),
+      await ctx.waitForSignal('two').catch((error: Error) => `${error.name}: ${error.message}`),
+      (await ctx.waitForSignal('three')) ?? 'nothing',
+    ]);
+    const worker = await perdure.startWorker({ taskQueue, workflows: [hands] });
+    const id = (await cli(`run start hands -q ${taskQueue} --workflow-id w-${taskQueue} -o ids`)).output.trim();
+    const waits = (name: string) =>
+      until(`the wait for ${name}`, async () => (await cli(`run describe ${id}`)).output.includes(`signal '${name}'`));
+    await waits('one');
+    const completed = await cli(`step complete w-${taskQueue} one --result '[1]' --reason 'it was lost'`);
+    expect(completed).toMatchObject({ exitCode: 0, output: `Step 'one' of run ${id} was completed by hand.\n` });
+    await waits('two');
+    expect((await cli(`step fail ${id} two 'no more' --type Gone`)).exitCode).toBe(0);
+    await waits('three');
+    const skipped = await cli(`step skip ${id} three -o json`);
+    expect(JSON.parse(skipped.output)).toEqual({ runId: id, stepId: 'three', attemptNumber: 1, status: 'SKIPPED' });
+    expect((await cli(`run result ${id}`)).output).toMatch(/1[\s\S]*Gone: no more[\s\S]*nothing/);
+    expect((await cli(`run describe ${id}`)).output).toMatch(/completed step 'one' by .+: it was lost/);
+    expect((await cli(`run history ${id} -o wide`)).output).toMatch(/one .*COMPLETED.*by hand: .+: it was lost/);
+    expect((await cli(`step get ${id} two`)).output).toMatch(/by hand .*failed step 'two' by /);
+    const refused = await cli(`step skip ${id} one`);
+    expect(refused.exitCode).not.toBe(0);
+    expect(refused.errors).toContain('COMPLETED');
+    expect((await cli(`step complete ${id} one --result x`)).errors).toContain('The result is not JSON');
+    await worker.shutdown(0);
+  });
+
   it('run describe and history say what a waiting run waits for; event and promise bring it', async () => {
     const runId = await startOne('asking');
     await until('the run to wait', async () => (await cli(`run get ${runId}`)).output.includes('WAITING'));

@@ -6,6 +6,7 @@ import {
   awaitSteps,
   cancelRuns,
   endRuns,
+  endSteps,
   type LeaseRef,
   pauseRuns,
   publishEvents,
@@ -177,6 +178,52 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       ...ENDED('already_settled, CANCELLED'),
     },
   },
+  ...Object.fromEntries(
+    (['signal', 'event', 'promise', 'child'] as const).map((stepId) => [
+      `endStep of a ${stepId}`,
+      {
+        run: async ({ runId }: Subject, { db }: TestStore) => {
+          const action = { namespace, runId, actor: '', reason: '', requestId: null };
+          const [outcome] = await endSteps(db, [{ ...action, stepId, outcome: { kind: 'COMPLETED', output: null } }]);
+          if (outcome?.kind !== 'ended') return outcome?.kind;
+          return `${reached('ended', outcome.effect)}${outcome.closesChildren ? ', child closed' : ''}`;
+        },
+        expected: Object.fromEntries(
+          Object.entries({
+            PENDING: 'step_not_found',
+            RUNNING: 'ended, arrived',
+            WAITING: 'ended, woken',
+            WOKEN: 'ended, none',
+            COMPLETED: 'wrong_state',
+            FAILED: 'ended, none',
+            CANCELLED: 'ended, none',
+            TERMINATED: 'ended, none',
+          }).map(([state, outcome]) => [
+            state,
+            stepId === 'child' && ['RUNNING', 'WAITING', 'WOKEN'].includes(state)
+              ? `${outcome}, child closed`
+              : outcome,
+          ]),
+        ) as Record<State, string>,
+      },
+    ]),
+  ),
+  'endStep of an update': {
+    run: async ({ runId }, { db }) => {
+      const action = { namespace, runId, actor: '', reason: '', requestId: null };
+      return (await endSteps(db, [{ ...action, stepId: 'update', outcome: { kind: 'SKIPPED' } }]))[0]?.kind;
+    },
+    expected: {
+      PENDING: 'step_not_found',
+      RUNNING: 'wrong_kind',
+      WAITING: 'wrong_kind',
+      WOKEN: 'wrong_kind',
+      COMPLETED: 'wrong_state',
+      FAILED: 'wrong_kind',
+      CANCELLED: 'wrong_kind',
+      TERMINATED: 'wrong_kind',
+    },
+  },
   'tellParent of a child that ends': {
     run: async ({ childRunId }, { db }) => {
       await terminateRuns(db, [{ namespace, runId: childRunId, reason: '' }]);
@@ -278,7 +325,7 @@ describe('state × command of what comes from outside', () => {
       await store.database.sql`select * from perdure.signals where run_id = ${runId} order by seq`,
       await store.database.sql`select * from perdure.run_updates where run_id = ${runId} order by seq`,
     ]);
-  const LEFT_ALONE = /lost|closed|already|not_found|nobody|received by 0|^paused/;
+  const LEFT_ALONE = /lost|run_closed|already|not_found|nobody|received by 0|^paused|wrong/;
 
   for (const [name, { run, expected }] of Object.entries(COMMANDS)) {
     for (const state of STATES) {

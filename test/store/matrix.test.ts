@@ -13,6 +13,7 @@ import {
   dismissRuns,
   endRuns,
   endRunsWithStep,
+  endSteps,
   failSteps,
   findRuns,
   holdRuns,
@@ -598,6 +599,31 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       CONTINUED: 'wrong_state',
     },
   },
+  endStep: {
+    run: (db, { namespace: of, runId }) =>
+      endSteps(db, [
+        {
+          namespace: of,
+          runId,
+          actor: 'a',
+          reason: 'r',
+          requestId: null,
+          stepId: 'open',
+          outcome: { kind: 'SKIPPED' },
+        },
+      ]),
+    expected: {
+      PENDING: 'step_not_found',
+      RUNNING: 'ended',
+      SLEEPING: 'ended',
+      WOKEN: 'ended',
+      COMPLETED: 'wrong_state',
+      FAILED: 'ended',
+      CANCELLED: 'ended',
+      TERMINATED: 'ended',
+      CONTINUED: 'wrong_state',
+    },
+  },
   restartRun: {
     run: (db, { namespace: of, runId }) =>
       restartRuns(db, [{ namespace: of, runId, actor: 'a', reason: 'r', requestId: null, workflowId: null }]),
@@ -801,6 +827,7 @@ describe('state × command', () => {
         'retryRun',
         'restartRun',
         'dismissRun',
+        'endStep',
         'sendUpdate',
         'pauseRun',
         'resumeRun',
@@ -850,7 +877,7 @@ describe('state × command', () => {
       const lease = await inState(state);
       const before = await snapshot(lease.runId);
       for (const [name, { run }] of Object.entries(COMMANDS))
-        if (!['deleteRun', 'retryRun', 'restartRun', 'dismissRun'].includes(name)) await run(db, lease);
+        if (!['deleteRun', 'retryRun', 'restartRun', 'dismissRun', 'endStep'].includes(name)) await run(db, lease);
       expect(await snapshot(lease.runId)).toBe(before);
       const [found] = await findRuns(db, [{ namespace, runId: lease.runId, workflowId: null }]);
       expect(found).toMatchObject({ status: state });

@@ -52,6 +52,7 @@ const step = (fields: Partial<StepAttempt>): StepAttempt => ({
   seq: 1,
   kind: 'FUNCTION',
   awaits: null,
+  actionSeq: null,
   attemptNumber: 1,
   countedAttempt: 1,
   maxCountedAttempts: 3,

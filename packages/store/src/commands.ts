@@ -125,6 +125,10 @@ export interface StepMismatch {
   readonly recordedKind: StepKind;
   readonly recordedSeq: number;
 }
+/** A person has given the step its outcome, which waits to be taken, or was taken. */
+export interface EndedByHand {
+  readonly kind: 'ended_by_hand';
+}
 /** The attempt is not open, or not the one that may come next. */
 export interface WrongAttempt {
   readonly kind: 'wrong_attempt';
@@ -133,6 +137,7 @@ export interface WrongAttempt {
 }
 export type BeginStepOutcome =
   | FenceOutcome
+  | EndedByHand
   | StepMismatch
   | WrongAttempt
   | { readonly kind: 'cancel_requested' | 'paused' }
@@ -146,6 +151,7 @@ export interface CompleteStep extends LeaseRef {
 }
 export type CompleteStepOutcome =
   | FenceOutcome
+  | EndedByHand
   | WrongAttempt
   | { readonly kind: 'step_not_found' }
   | { readonly kind: 'not_due'; readonly remainingMs: number }
@@ -169,6 +175,7 @@ export interface RecordStep extends LeaseRef {
 }
 export type RecordStepOutcome =
   | FenceOutcome
+  | EndedByHand
   | StepMismatch
   | WrongAttempt
   | { readonly kind: 'cancel_requested' | 'paused' }
@@ -185,6 +192,7 @@ export interface FailStep extends LeaseRef {
 }
 export type FailStepOutcome =
   | FenceOutcome
+  | EndedByHand
   | WrongAttempt
   | { readonly kind: 'step_not_found' }
   | {

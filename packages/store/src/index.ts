@@ -157,6 +157,7 @@ export {
 export { awaitSteps } from './transitions/steps/await-steps.js';
 export { beginSteps } from './transitions/steps/begin-steps.js';
 export { completeSteps } from './transitions/steps/complete-steps.js';
+export { type EndStep, type EndStepOutcome, endSteps } from './transitions/steps/end-steps.js';
 export { failSteps } from './transitions/steps/fail-steps.js';
 export { recordStepHeartbeats } from './transitions/steps/record-step-heartbeats.js';
 export { recordSteps } from './transitions/steps/record-steps.js';

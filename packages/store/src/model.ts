@@ -108,7 +108,7 @@ export interface Origin {
 }
 
 /** What people do to runs. */
-export const RUN_ACTION_KINDS = ['RETRY', 'RESTART', 'DISMISS'] as const;
+export const RUN_ACTION_KINDS = ['RETRY', 'RESTART', 'COMPLETE_STEP', 'FAIL_STEP', 'SKIP_STEP', 'DISMISS'] as const;
 export type RunActionKind = (typeof RUN_ACTION_KINDS)[number];
 
 /** What a bulk operation does to each run. */
@@ -132,6 +132,8 @@ export interface RecordedAction {
   readonly otherRunId: string | null;
   /** RETRY: how the run had ended. */
   readonly previous: { readonly status: RunStatus; readonly failure: Failure | null } | null;
+  /** The step that it has ended. */
+  readonly stepId: string | null;
 }
 
 /** A structured error as in the `failure` columns (jsonb). NUL characters are replaced before. */
@@ -265,6 +267,10 @@ export interface StepAttempt {
   readonly awaits: string | null;
   /** Who sent the signal or the update that it received; in histories. */
   readonly sender?: string;
+  /** The number of the action with which a person has ended it, in its run. */
+  readonly actionSeq: number | null;
+  /** That action; in histories. */
+  readonly byHand?: RecordedAction;
   readonly deadlineAt: Date | null;
   readonly failure: Failure | null;
   /** Payloads are absent unless requested. */

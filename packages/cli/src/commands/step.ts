@@ -4,9 +4,11 @@ import { printList, printOne } from '../output/print.js';
 import { stepJson, stepListView, stepText } from '../output/step-view.js';
 import { runIdOf, withSession } from '../session.js';
 import { countArgument, FULL_STACK } from './arguments.js';
+import { addStepEnds } from './step-ends.js';
 
 export function addStepCommands(program: Command): void {
-  const step = program.command('step').description('show the attempts of a step');
+  const step = program.command('step').description('show the attempts of a step, and end steps by hand');
+  addStepEnds(step);
 
   step
     .command('attempts <run> <step>')

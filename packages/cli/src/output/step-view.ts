@@ -1,6 +1,7 @@
 import { toJson } from '@bufbuild/protobuf';
-import { dateOf, type StepAttempt, StepAttemptSchema, StepKind, StepStatus } from '@perdure/proto';
+import { dateOf, type RunAction, type StepAttempt, StepAttemptSchema, StepKind, StepStatus } from '@perdure/proto';
 import pc from 'picocolors';
+import { actionJson, actionText } from './action-view.js';
 import { failureChain, failureJson, failureText } from './failures.js';
 import { payloadJson, payloadText } from './payloads.js';
 import { fieldsText, type ListView } from './print.js';
@@ -19,6 +20,7 @@ export function stepJson(step: StepAttempt): unknown {
     ...(step.output === undefined ? {} : { output: payloadJson(step.output) }),
     ...(step.heartbeat === undefined ? {} : { heartbeat: payloadJson(step.heartbeat) }),
     ...(step.failure === undefined ? {} : { failure: failureJson(step.failure) }),
+    ...(step.byHand === undefined ? {} : { byHand: actionJson(step.byHand) }),
   };
 }
 
@@ -96,6 +98,7 @@ export const hasUncounted = (steps: readonly StepAttempt[]): boolean =>
 /** What follows after an attempt. */
 function nextText(step: StepAttempt): string {
   if (step.isCut) return 'taken back: the run was retried';
+  if (step.byHand !== undefined) return `by hand: ${byText(step.byHand)}`;
   const message = messageText(step);
   if (message !== '') return message;
   if (step.kind === StepKind.SLEEP) {
@@ -114,6 +117,10 @@ function nextText(step: StepAttempt): string {
   if (step.nextRetryAt !== undefined) return `retry at ${timeText(step.nextRetryAt)}`;
   return 'final';
 }
+
+/** `ada@web-3: the bank says it was paid`. */
+const byText = ({ actor, reason }: RunAction): string =>
+  [safe(actor), safe(reason)].filter((text) => text !== '').join(': ');
 
 /** What a step has received, and from whom; empty unless it is a signal or an update. */
 export function messageText({ kind, awaits, sender, status }: StepAttempt): string {
@@ -140,6 +147,7 @@ export function stepText(step: StepAttempt, fullStack: boolean): string {
     ['next attempt', timeText(step.nextRetryAt)],
     ['times out', timeText(step.deadlineAt)],
     ['received', messageText(step)],
+    ['by hand', step.byHand === undefined ? undefined : actionText(step.byHand)],
     ['input', payloadText(step.input)],
     ['output', payloadText(step.output)],
     ['heartbeat', payloadText(step.heartbeat)],

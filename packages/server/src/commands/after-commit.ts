@@ -14,6 +14,8 @@ import type {
   EndRunOutcome,
   EndRunWithStep,
   EndRunWithStepOutcome,
+  EndStep,
+  EndStepOutcome,
   HoldRun,
   HoldRunOutcome,
   Keeper,
@@ -212,6 +214,13 @@ export function afterRetryRun(_: unknown, outcome: RetryRunOutcome): readonly Ef
 
 export function afterRestart(_: unknown, outcome: RestartRunOutcome): readonly Effect[] {
   return outcome.kind === 'restarted' ? runnableAgain(outcome) : NONE;
+}
+
+export function afterEndStep(command: EndStep, outcome: EndStepOutcome): readonly Effect[] {
+  if (outcome.kind !== 'ended') return NONE;
+  const arrival = arrivalEffects(command, outcome.effect);
+  if (!outcome.closesChildren) return arrival;
+  return [...arrival, { kind: 'relatives', runId: command.runId, hasParent: false, hasChildren: true }];
 }
 
 /** Callers that wait for the run read that it was continued, and wait for its successor. */

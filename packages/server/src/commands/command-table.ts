@@ -16,6 +16,7 @@ import {
   dismissRuns,
   endRuns,
   endRunsWithStep,
+  endSteps,
   failSteps,
   findAnswers,
   findRuns,
@@ -262,6 +263,18 @@ export const commandTable = {
   retryRun: kind({ name: 'RetryRun', key: byRun, transition: retryRuns, effects: after.afterRetryRun }),
   restartRun: kind({ name: 'RestartRun', key: byRun, transition: restartRuns, effects: after.afterRestart }),
   dismissRun: kind({ name: 'DismissRun', key: byRun, transition: dismissRuns }),
+  endStep: kind({
+    name: 'EndStep',
+    key: byRun,
+    bytes: ({ outcome }) =>
+      outcome.kind === 'COMPLETED'
+        ? payloadBytes(outcome.output)
+        : outcome.kind === 'FAILED'
+          ? failureBytes(outcome.failure)
+          : 0,
+    transition: endSteps,
+    effects: after.afterEndStep,
+  }),
   pauseRun: kind({ name: 'PauseRun', key: byRun, transition: pauseRuns, effects: after.afterPause }),
   resumeRun: kind({ name: 'ResumeRun', key: byRun, transition: resumeRuns, effects: after.afterResume }),
   deleteRun: kind({ name: 'DeleteRun', key: byRun, transition: deleteRuns }),

@@ -76,6 +76,35 @@ export function wrongAttempt(runId: string, stepId: string, sent: number, outcom
   );
 }
 
+export function endedByHand(runId: string, stepId: string): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.STEP_ENDED,
+    `Step '${stepId}' of run ${runId} was ended by hand. Nothing was changed. Drop what its body has done; TakeArrivals brings the outcome, ` +
+      'if the run has not taken it before.',
+    { metadata: { run_id: runId, step_id: stepId } },
+  );
+}
+
+export function stepEnded(runId: string, stepId: string, status: string): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.STEP_ENDED,
+    `Step '${stepId}' of run ${runId} is ${status}: its outcome is recorded. Nothing was changed.`,
+    { metadata: { run_id: runId, step_id: stepId, status } },
+  );
+}
+
+/** @param why completes "… cannot be ended by hand: " */
+export function stepNotEndable(runId: string, stepId: string, why: string): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.STEP_ENDED,
+    `Step '${stepId}' of run ${runId} cannot be ended by hand: ${why} Nothing was changed.`,
+    { metadata: { run_id: runId, step_id: stepId } },
+  );
+}
+
 export function stepMismatch(
   runId: string,
   stepId: string,
@@ -145,6 +174,15 @@ export function notDismissible(runId: string, { status }: WrongRunState): RpcErr
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.WRONG_RUN_STATE,
     `Run ${runId} is ${status} and cannot be dismissed: only runs that FAILED are dead letters.`,
+    { metadata: { run_id: runId, status } },
+  );
+}
+
+export function noUseForOutcome(runId: string, { status }: WrongRunState): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WRONG_RUN_STATE,
+    `Run ${runId} is ${status} and cannot be retried, so nothing would use the outcome of its step. Nothing was changed.`,
     { metadata: { run_id: runId, status } },
   );
 }

@@ -116,6 +116,7 @@ function runEndedWithStep({ step, end }: EndRunWithStep, outcome: EndRunWithStep
   switch (outcome.kind) {
     case 'step_mismatch':
     case 'wrong_attempt':
+    case 'ended_by_hand':
     case 'cancel_requested':
     case 'paused':
       throw beginRefused(step, outcome);

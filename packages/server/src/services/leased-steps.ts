@@ -33,6 +33,7 @@ import { durationOf, optionalTimestamp, timestampOf } from '../rpc/encode/time.j
 import {
   cancelNotRequested,
   cancelRequested,
+  endedByHand,
   fenceRefused,
   runPaused,
   stepMismatch,
@@ -88,6 +89,8 @@ function stepCompleted(step: CompleteStep, outcome: CompleteStepOutcome): StepEn
       throw wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
     case 'step_not_found':
       throw stepNotFound(step.runId, step.stepId, step.attemptNumber);
+    case 'ended_by_hand':
+      throw endedByHand(step.runId, step.stepId);
     case 'not_due':
       throw timerNotDue(step.runId, step.stepId, outcome.remainingMs);
     default:
@@ -130,6 +133,8 @@ function stepFailed(step: FailStep, outcome: FailStepOutcome): MessageInitShape<
       throw wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
     case 'step_not_found':
       throw stepNotFound(step.runId, step.stepId, step.attemptNumber);
+    case 'ended_by_hand':
+      throw endedByHand(step.runId, step.stepId);
     default:
       throw fenceRefused(step, outcome);
   }
@@ -188,6 +193,8 @@ export function beginRefused(
       return stepMismatch(step.runId, step.stepId, { kind: step.stepKind, seq: step.seq }, outcome);
     case 'wrong_attempt':
       return wrongAttempt(step.runId, step.stepId, step.attemptNumber, outcome);
+    case 'ended_by_hand':
+      return endedByHand(step.runId, step.stepId);
     case 'paused':
       return runPaused(step.runId);
     case 'cancel_requested':

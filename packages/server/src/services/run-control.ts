@@ -1,5 +1,6 @@
 import {
   type DismissRunRequest,
+  type EndStepRequest,
   type RestartRunRequest,
   type RetryRunRequest,
   RunStatus,
@@ -8,23 +9,36 @@ import {
 import type {
   DismissRun,
   DismissRunOutcome,
+  EndStep,
+  EndStepOutcome,
   RestartRun,
   RestartRunOutcome,
   RetryRun,
   RetryRunOutcome,
 } from '@perdure/store';
 import type { Handlers } from '../call/handlers.js';
+import { invalidArgument } from '../call/rpc-error.js';
 import type { ServerContext } from '../context.js';
-import { decodeRunAction } from '../rpc/decode/control-requests.js';
+import { decodeEndStep, decodeRunAction } from '../rpc/decode/control-requests.js';
 import { decode } from '../rpc/decode/decode.js';
 import { runStatusNumber } from '../rpc/enums.js';
-import { newWorkflowIdInUse, notDismissible, notRetriable, runNotFound, workflowIdInUse } from '../rpc/outcomes.js';
+import {
+  newWorkflowIdInUse,
+  notDismissible,
+  notRetriable,
+  noUseForOutcome,
+  runNotFound,
+  stepEnded,
+  stepNotEndable,
+  stepNotFound,
+  workflowIdInUse,
+} from '../rpc/outcomes.js';
 import { runIdOf } from './find-run.js';
 
 /** RPCs with which a person lets a run continue, or happen again, or has dealt with its failure. */
 export function runControl(
   context: ServerContext,
-): Pick<Handlers<typeof WorkflowService>, 'retryRun' | 'restartRun' | 'dismissRun'> {
+): Pick<Handlers<typeof WorkflowService>, 'retryRun' | 'restartRun' | 'endStep' | 'dismissRun'> {
   const { commands } = context;
   return {
     async retryRun(request: RetryRunRequest) {
@@ -46,6 +60,13 @@ export function runControl(
       }));
       const command = { ...action, namespace: ref.namespace, runId: await runIdOf(context, ref), workflowId };
       return runRestarted(command, await commands.restartRun(command));
+    },
+
+    async endStep(request: EndStepRequest) {
+      const { ref, action, stepId, outcome } = decode(context, (check) => decodeEndStep(check, request));
+      const { namespace } = ref;
+      const command = { ...action, namespace, runId: await runIdOf(context, ref), stepId, outcome };
+      return stepEndedByHand(command, await commands.endStep(command));
     },
   };
 }
@@ -92,5 +113,29 @@ function runRestarted({ runId }: RestartRun, outcome: RestartRunOutcome) {
       throw newWorkflowIdInUse(runId, outcome.workflowId, outcome.runId);
     case 'run_not_found':
       throw runNotFound(runId);
+  }
+}
+
+function stepEndedByHand({ runId, stepId }: EndStep, outcome: EndStepOutcome) {
+  switch (outcome.kind) {
+    case 'ended':
+    case 'already_ended':
+      return { runId, attemptNumber: outcome.attemptNumber, alreadyEnded: outcome.kind === 'already_ended' };
+    case 'run_not_found':
+      throw runNotFound(runId);
+    case 'step_not_found':
+      throw stepNotFound(runId, stepId, 0);
+    case 'wrong_state':
+      throw noUseForOutcome(runId, outcome);
+    case 'step_ended':
+      throw stepEnded(runId, stepId, outcome.status);
+    case 'taken_back':
+      throw stepNotEndable(runId, stepId, 'it was taken back by a retry of the run, or a retry would take it back.');
+    case 'wrong_kind':
+      throw stepNotEndable(runId, stepId, 'it receives the updates of the run. Send an update.');
+    case 'no_result':
+      throw invalidArgument([
+        { field: 'completed.output', description: 'must be absent, because the step is a timer and has no result.' },
+      ]);
   }
 }

@@ -2,6 +2,7 @@
 import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { StepAttempt } from '../model.js';
+import { withActions } from './list-actions.js';
 import { withSenders } from './message-senders.js';
 import type { HistoryCursor, HistoryPage } from './queries.js';
 import { STEP_COLUMNS, STEP_PAYLOAD_COLUMNS, type StepRow, stepOf } from './step-row.js';
@@ -75,7 +76,7 @@ export async function readHistory(
     [runId, seq, stepId, attemptNumber, page.limit + 1, MAX_HISTORY_BYTES],
   );
   const shown = rows.slice(0, page.limit);
-  const steps = await withSenders(db, shown.map(stepOf));
+  const steps = await withActions(db, await withSenders(db, shown.map(stepOf)));
   const last = steps.at(-1);
   return {
     steps,
@@ -89,7 +90,7 @@ export async function readHistory(
 /** @returns the newest 1,000 attempts without payloads, oldest first */
 export async function listStepAttempts(db: Reader, runId: string, stepId: string): Promise<readonly StepAttempt[]> {
   const rows = await db.query<StepRow>(LIST_STEP_ATTEMPTS, [runId, stepId]);
-  return rows.map(stepOf);
+  return withActions(db, rows.map(stepOf));
 }
 
 /**
@@ -103,7 +104,7 @@ export async function getStepAttempt(
   attemptNumber: number,
 ): Promise<StepAttempt | null> {
   const [row] = await db.query<StepRow>(GET_STEP_ATTEMPT, [runId, stepId, attemptNumber]);
-  return row === undefined ? null : ((await withSenders(db, [stepOf(row)]))[0] ?? null);
+  return row === undefined ? null : ((await withActions(db, await withSenders(db, [stepOf(row)])))[0] ?? null);
 }
 
 /**

@@ -4,7 +4,7 @@ import type { Failure, StepAttempt, StepKind, StepStatus } from '../model.js';
 /** Columns of an attempt without its payloads, for a table aliased `s`. */
 export const STEP_COLUMNS = `s.run_id, s.step_id, s.seq, s.kind, s.attempt_number, s.counted_attempt, s.max_counted_attempts, s.is_latest, s.is_cut,
     s.status, s.worker_id, s.lease_token, s.event_seq, s.started_at, s.finished_at, s.next_retry_at, s.fires_at,
-    s.awaits, s.deadline_at, s.failure`;
+    s.awaits, s.deadline_at, s.failure, s.action_seq`;
 
 export const STEP_PAYLOAD_COLUMNS =
   's.input, s.input_encoding, s.output, s.output_encoding, s.heartbeat, s.heartbeat_encoding';
@@ -30,6 +30,7 @@ export interface StepRow {
   readonly awaits: string | null;
   readonly deadline_at: Date | null;
   readonly failure: Failure | null;
+  readonly action_seq: number | null;
   readonly input?: Uint8Array | null;
   readonly input_encoding?: string | null;
   readonly output?: Uint8Array | null;
@@ -60,6 +61,7 @@ export function stepOf(row: StepRow): StepAttempt {
     awaits: row.awaits,
     deadlineAt: row.deadline_at,
     failure: row.failure,
+    actionSeq: row.action_seq,
     ...(row.input === undefined ? {} : { input: payloadOf(row.input, row.input_encoding) }),
     ...(row.output === undefined ? {} : { output: payloadOf(row.output, row.output_encoding) }),
     ...(row.heartbeat === undefined ? {} : { heartbeat: payloadOf(row.heartbeat, row.heartbeat_encoding) }),

@@ -20,7 +20,7 @@ export interface ActionOptions {
 const ACTION_KEYS: readonly (keyof ActionOptions)[] = ['reason', 'actor', 'requestId'];
 
 /** @throws {TypeError} naming the option that is wrong */
-function actionFields(
+export function actionFields(
   what: string,
   options: ActionOptions,
   others: readonly string[] = [],

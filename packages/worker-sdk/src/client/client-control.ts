@@ -1,10 +1,12 @@
 import { dateOf } from '@perdure/proto';
 import { refuseUnknownKeys } from '../options.js';
-import { type ActionOptions, dismissRun, type RunOf } from './act-on-run.js';
+import { type ActionOptions, dismissRun, type RestartOptions, type RunOf, restartRun, retryRun } from './act-on-run.js';
 import { BulkHandle, type BulkKind, type BulkSummary, bulkSummary } from './bulk-operation.js';
 import { ClientPauses } from './client-pauses.js';
+import { completeStep, failStep, skipStep } from './end-step.js';
 import { retryUntilAnswered } from './retry-until-answered.js';
 import type { RunFilter } from './run-filter.js';
+import { RunHandle } from './run-handle.js';
 import { type BulkOptions, type BulkPreview, previewBulk, startBulk } from './start-bulk.js';
 
 /** Dead letters that failed in the same way. */
@@ -31,8 +33,33 @@ export interface FailureGroup {
   };
 }
 
-/** What a client does to failed runs, and to many runs. */
+/** What people do to runs and their steps, to failed runs, and to many runs. */
 export abstract class ClientControl extends ClientPauses {
+  /** Retries a run that has ended without a result; see {@link RunHandle.retry}. */
+  async retry(run: RunOf, options: ActionOptions = {}): Promise<void> {
+    await retryRun(this.context, run, options);
+  }
+
+  /** Starts another run like one that exists; see {@link RunHandle.restart}. */
+  async restart<Output = unknown>(run: RunOf, options: RestartOptions = {}): Promise<RunHandle<Output>> {
+    return new RunHandle<Output>(await restartRun(this.context, run, options), undefined, this.context);
+  }
+
+  /** Gives a step a result by hand; see {@link RunHandle.completeStep}. */
+  async completeStep(run: RunOf, stepId: string, result?: unknown, options: ActionOptions = {}): Promise<void> {
+    await completeStep(this.context, run, stepId, result, options);
+  }
+
+  /** Gives a step an error by hand; see {@link RunHandle.failStep}. */
+  async failStep(run: RunOf, stepId: string, error: unknown, options: ActionOptions = {}): Promise<void> {
+    await failStep(this.context, run, stepId, error, options);
+  }
+
+  /** Skips a step by hand; see {@link RunHandle.skipStep}. */
+  async skipStep(run: RunOf, stepId: string, options: ActionOptions = {}): Promise<void> {
+    await skipStep(this.context, run, stepId, options);
+  }
+
   /** Takes a FAILED run from the dead letters; see {@link RunHandle.dismiss}. */
   async dismiss(run: RunOf, options: ActionOptions = {}): Promise<boolean> {
     return dismissRun(this.context, run, options);

@@ -14,7 +14,6 @@ import { Connection } from '../rpc/connection.js';
 import { RpcError } from '../rpc/rpc-error.js';
 import type { Signal } from '../signal.js';
 import type { Workflow } from '../workflow.js';
-import { type ActionOptions, type RestartOptions, type RunOf, restartRun, retryRun } from './act-on-run.js';
 import { awaitResult, outputOf } from './await-result.js';
 import { ClientControl } from './client-control.js';
 import { type ListOptions, listRequest } from './list-options.js';
@@ -237,16 +236,6 @@ export class Client extends ClientControl {
     await retryUntilAnswered(this.context.outage, (options) =>
       this.context.service.terminateRun({ namespace: this.namespace, ...run, reason }, options),
     );
-  }
-
-  /** Retries a run that has ended without a result; see {@link RunHandle.retry}. */
-  async retry(run: RunOf, options: ActionOptions = {}): Promise<void> {
-    await retryRun(this.context, run, options);
-  }
-
-  /** Starts another run like one that exists; see {@link RunHandle.restart}. */
-  async restart<Output = unknown>(run: RunOf, options: RestartOptions = {}): Promise<RunHandle<Output>> {
-    return this.#handle<Output>(await restartRun(this.context, run, options), undefined);
   }
 
   /** Deletes an ended run; for a workflow id, its newest; see {@link RunHandle.delete}. */

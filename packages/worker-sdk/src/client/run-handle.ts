@@ -4,6 +4,7 @@ import type { Signal } from '../signal.js';
 import type { Update } from '../update.js';
 import { type ActionOptions, dismissRun, type RestartOptions, restartRun, retryRun } from './act-on-run.js';
 import { awaitResult, type ClientContext } from './await-result.js';
+import { completeStep, failStep, skipStep } from './end-step.js';
 import { type PauseOptions, pauseBy, resumeBy } from './pause-options.js';
 import { readState } from './read-state.js';
 import { ResultDeadline, type ResultOptions } from './result-deadline.js';
@@ -193,6 +194,30 @@ export class RunHandle<Output = unknown> {
    */
   async dismiss(options: ActionOptions = {}): Promise<boolean> {
     return dismissRun(this.#context, { runId: this.runId }, options);
+  }
+
+  /**
+   * Gives a step a result by hand, in place of its body or of what it waits for: the code of the run sees it as if it had come by itself. A
+   * body under way is asked to stop through its signal, and what it returns has no effect. When the run has FAILED, or was CANCELLED or TERMINATED,
+   * the step that failed or was interrupted is given the result, and {@link retry} continues with it.
+   *
+   * @param stepId as `perdure run history` shows it: its name, or `name#2` for the second step of the name
+   * @param result undefined for none; a timer has none
+   * @throws {RpcError} STEP_NOT_FOUND when the code has not requested it yet; STEP_ENDED when its outcome is recorded; WRONG_RUN_STATE when the run
+   *   has a result; RUN_NOT_FOUND
+   */
+  async completeStep(stepId: string, result?: unknown, options: ActionOptions = {}): Promise<void> {
+    await completeStep(this.#context, { runId: this.runId }, stepId, result, options);
+  }
+
+  /** Gives a step an error by hand; no attempt follows. See {@link completeStep}. */
+  async failStep(stepId: string, error: unknown, options: ActionOptions = {}): Promise<void> {
+    await failStep(this.#context, { runId: this.runId }, stepId, error, options);
+  }
+
+  /** Skips a step by hand: the code is given undefined, and the step is SKIPPED. See {@link completeStep}. */
+  async skipStep(stepId: string, options: ActionOptions = {}): Promise<void> {
+    await skipStep(this.#context, { runId: this.runId }, stepId, options);
   }
 
   /**

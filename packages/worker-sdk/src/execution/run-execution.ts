@@ -374,8 +374,10 @@ export class RunExecution
         this.#onQuiet?.();
         this.#onQuiet = undefined;
       }
-      if (this.#isPaused) this.#giveBack();
-      else this.#suspension.onIdle();
+      if (this.#isPaused) {
+        // Somebody may have ended a step by hand whose body does not end.
+        if (this.work.isZero || !this.arrivals.onIdle()) this.#giveBack();
+      } else this.#suspension.onIdle();
     };
     const wantsIdle = () =>
       this.#waits.size > 0 || this.#isPaused || this.#onQuiet !== undefined || this.unrecorded.keptCount > 0;

@@ -1,6 +1,8 @@
 /** Requests of people who act on runs. */
-import type { RunAction, RunRef } from '@perdure/store';
+import type { EndStepRequest } from '@perdure/proto';
+import type { EndStep, RunAction, RunRef } from '@perdure/store';
 import type { Checker } from './checker.js';
+import { decodeFailure } from './failure.js';
 import { decodeRunRef } from './workflow-requests.js';
 
 interface ActionFields {
@@ -27,4 +29,27 @@ export function decodeRunAction(check: Checker, request: ActionFields): ActOnRun
       requestId: check.optionalId('request_id', request.requestId) || null,
     },
   };
+}
+
+export function decodeEndStep(check: Checker, request: EndStepRequest): ActOnRun & Pick<EndStep, 'stepId' | 'outcome'> {
+  return {
+    ...decodeRunAction(check, request),
+    stepId: check.id('step_id', request.stepId),
+    outcome: outcomeOf(check, request.outcome),
+  };
+}
+
+function outcomeOf(check: Checker, outcome: EndStepRequest['outcome']): EndStep['outcome'] {
+  switch (outcome.case) {
+    case 'completed':
+      return { kind: 'COMPLETED', output: check.payload('completed.output', outcome.value.output) };
+    case 'failed':
+      return { kind: 'FAILED', failure: decodeFailure(check, 'failed', outcome.value) };
+    case 'skipped':
+      if (!outcome.value) check.violate('skipped', 'must be true; leave it out to complete or to fail the step.');
+      return { kind: 'SKIPPED' };
+    case undefined:
+      check.violate('outcome', 'must be given: one of completed, failed, skipped.');
+      return { kind: 'SKIPPED' };
+  }
 }

@@ -116,13 +116,14 @@ export function runMessage(run: Run): WorkflowRun {
 }
 
 export function actionMessage(action: RecordedAction): MessageInitShape<typeof RunActionSchema> {
-  const { kind, actor, reason, actedAt, otherRunId, previous } = action;
+  const { kind, actor, reason, actedAt, otherRunId, previous, stepId } = action;
   return {
     kind: runActionKindNumber[kind],
     actor,
     reason,
     actedAt: timestampOf(actedAt),
     otherRunId: otherRunId ?? '',
+    stepId: stepId ?? '',
     ...(previous === null ? {} : { previousStatus: runStatusNumber[previous.status] }),
     ...(previous?.failure ? { previousFailure: failureMessage(previous.failure) } : {}),
   };
@@ -145,6 +146,7 @@ export function stepMessage(step: StepAttempt): StepAttemptMessage {
     isCut: step.isCut,
     awaits: awaitsText(step),
     sender: step.sender ?? '',
+    ...(step.byHand === undefined ? {} : { byHand: actionMessage(step.byHand) }),
     startedAt: timestampOf(step.startedAt),
     ...optionalTimestamp('finishedAt', step.finishedAt),
     ...optionalTimestamp('nextRetryAt', step.nextRetryAt),

@@ -29,6 +29,8 @@ const SUSPEND_RUNS = defineStatement(
   wait as (
     select w.ord, w.step_id, w.wait_on,
       case
+        -- Ended by hand: has_arrivals says so. It is not due, or its body would be executed once more.
+        when w.wait_on <> 'ARRIVAL' and s.is_arrived and s.action_seq is not null then 'infinity'
         when w.wait_on = 'TIMER' and s.kind = 'SLEEP' then
           case s.status when 'RUNNING' then s.fires_at when 'COMPLETED' then '-infinity'::timestamptz end
         when w.wait_on = 'RETRY' and s.status = 'FAILED' then s.next_retry_at

@@ -31,6 +31,7 @@ const BEGIN_STEPS = defineStatement(
       p.seq as recorded_seq, p.started_at as recorded_started_at,
       coalesce(${FENCE_VERDICT}, case
         when ${IS_MISMATCH} then 'step_mismatch'
+        when p.action_seq is not null and not p.is_cut then 'ended_by_hand'
         when p.attempt_number = c.attempt_number and p.lease_token = c.lease_token then 'already_begun'
         when l.paused_at is not null then 'paused'
         when l.cancel_requested_at is not null and not c.uncancellable then 'cancel_requested'
@@ -104,6 +105,7 @@ function outcomeOf(row: Row): BeginStepOutcome | 'raced' {
       return { kind: row.verdict, startedAt: row.started_at };
     case 'cancel_requested':
     case 'paused':
+    case 'ended_by_hand':
       return { kind: row.verdict };
     case 'step_mismatch':
       return { kind: 'step_mismatch', recordedKind: row.recorded_kind, recordedSeq: row.recorded_seq };

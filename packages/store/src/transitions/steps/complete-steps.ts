@@ -5,7 +5,8 @@
  * `fires_at` by the database's clock. A repeat under the same lease answers with the recorded time. A cancel does not
  * refuse a completion, because the body was executed and its result is kept; but the answer reports the cancel.
  *
- * Races closed: a replaced lease (fence); the reaper closing the attempt at its deadline (the update repeats the status).
+ * Races closed: a replaced lease (fence); the reaper closing the attempt at its deadline, and a person who ends the step (the update repeats
+ * the status).
  */
 import type { CompleteStep, CompleteStepOutcome } from '../../commands.js';
 import type { Database } from '../../database/database.js';
@@ -26,6 +27,7 @@ const COMPLETE_STEPS = defineStatement(
     select c.*, l.cancel_requested_at is not null as cancel_requested, s.status as recorded_status, s.finished_at as recorded_finished_at,
       greatest(0, extract(epoch from s.fires_at - perdure.clock()) * 1000)::float8 as remaining_ms,
       coalesce(${FENCE_VERDICT}, case
+        when s.action_seq is not null and not s.is_cut then 'ended_by_hand'
         when s.run_id is null then 'step_not_found'
         when s.status = 'COMPLETED' and s.lease_token = c.lease_token then 'already_completed'
         when s.status <> 'RUNNING' or s.awaits is not null or (s.lease_token <> c.lease_token and s.kind <> 'SLEEP') then 'wrong_attempt'
@@ -93,7 +95,8 @@ function outcomeOf(row: Row): CompleteStepOutcome | 'raced' {
     case 'wrong_attempt':
       return { kind: 'wrong_attempt', latestAttempt: row.attempt_number, latestStatus: row.recorded_status };
     case 'step_not_found':
-      return { kind: 'step_not_found' };
+    case 'ended_by_hand':
+      return { kind: row.verdict };
     default:
       return fenceOutcome(row.verdict) ?? unknownVerdict('complete_steps', row.verdict);
   }

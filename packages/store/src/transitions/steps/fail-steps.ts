@@ -25,6 +25,7 @@ const FAIL_STEPS = defineStatement(
     select c.*, l.cancel_requested_at is not null as cancel_requested, s.status as recorded_status,
       s.finished_at as recorded_finished_at, s.next_retry_at as recorded_next_retry_at,
       coalesce(${FENCE_VERDICT}, case
+        when s.action_seq is not null and not s.is_cut then 'ended_by_hand'
         when s.run_id is null then 'step_not_found'
         when s.status = 'FAILED' and s.lease_token = c.lease_token then 'already_failed'
         when s.status <> 'RUNNING' or s.awaits is not null or s.lease_token <> c.lease_token then 'wrong_attempt'
@@ -95,7 +96,8 @@ function outcomeOf(row: Row): FailStepOutcome | 'raced' {
     case 'wrong_attempt':
       return { kind: 'wrong_attempt', latestAttempt: row.attempt_number, latestStatus: row.recorded_status };
     case 'step_not_found':
-      return { kind: 'step_not_found' };
+    case 'ended_by_hand':
+      return { kind: row.verdict };
     default:
       return fenceOutcome(row.verdict) ?? unknownVerdict('fail_steps', row.verdict);
   }

@@ -36,12 +36,12 @@ const SETTLE_STEPS = defineStatement(
         when c.status = 'CANCELLED' and l.cancel_requested_at is null then 'cancel_not_requested'
         when ${IS_MISMATCH} then 'step_mismatch'
         when p.status = c.status and p.lease_token = c.lease_token and p.event_seq = c.event_seq then 'already_settled'
+        when p.is_arrived and c.status in ('CANCELLED', 'FAILED') then 'arrived'
         when c.attempt_number <> coalesce(p.attempt_number, 0) then 'wrong_attempt'
         when (p.run_id is null or p.is_cut) and c.status = 'CANCELLED' then 'insert'
         when p.is_cut then case when p.status = c.status and p.kind = c.kind then 'adopt' else 'wrong_attempt' end
         when p.run_id is null or c.status = 'COMPLETED' then 'wrong_attempt'
         when p.status = 'FAILED' and p.next_retry_at is not null then 'settle'
-        when p.is_arrived and c.status = 'CANCELLED' then 'arrived'
         when p.status = 'RUNNING' and (p.kind = 'SLEEP' or p.awaits is not null) then
           case when c.status = 'CANCELLED' then 'settle' else 'wrong_attempt' end
         when p.status = 'RUNNING' and p.lease_token < c.lease_token then 'settle'

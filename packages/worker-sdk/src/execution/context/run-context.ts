@@ -265,7 +265,8 @@ export class RunContext implements Continuable {
   #begin(step: StepRef, { received, ...wait }: AwaitedStep, settle: Settle, track: Track, onBegun?: () => void): void {
     track(step.stepId, this.#unawaited);
     const resolve = (value: unknown) => void received(value).then(settle.resolve, settle.reject);
-    const call = { ...wait, step, settle: { ...settle, resolve }, ...(onBegun === undefined ? {} : { onBegun }) };
+    const told = { ...settle, resolve, skip: () => settle.resolve(undefined) };
+    const call = { ...wait, step, settle: told, ...(onBegun === undefined ? {} : { onBegun }) };
     void this.#host.faults.guard(() => callAwaited(this.#host, call));
   }
 

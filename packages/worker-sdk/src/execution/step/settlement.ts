@@ -1,4 +1,5 @@
 import { dateOf, type Failure, StepKind, StepStatus } from '@perdure/proto';
+import type { Codec } from '../../codec/codec.js';
 import { isJson, jsonCodec } from '../../codec/json-codec.js';
 import { decodeValue } from '../../codec/payload.js';
 import { CancelledError } from '../../errors/errors.js';
@@ -58,11 +59,14 @@ export function deliverOutcome(host: StepHost, { settle, acceptsJson, options }:
   switch (recorded.status) {
     case StepStatus.COMPLETED:
       try {
-        const isPlain = acceptsJson && isJson(recorded.output?.encoding ?? '');
-        settle.resolve(decodeValue(isPlain ? jsonCodec : host.codec, recorded.output), recorded.update);
+        settle.resolve(resultOf(host.codec, recorded.output, acceptsJson), recorded.update);
       } catch (error) {
         host.faults.undecodable(`The recorded result of step '${recorded.stepId}' cannot be decoded`, error);
       }
+      return;
+    case StepStatus.SKIPPED:
+      if (settle.skip === undefined) settle.resolve(undefined);
+      else settle.skip();
       return;
     case StepStatus.TIMED_OUT:
       settle.resolve(null);
@@ -72,6 +76,18 @@ export function deliverOutcome(host: StepHost, { settle, acceptsJson, options }:
       return;
     default:
       settle.reject(new CancelledError());
+  }
+}
+
+/** A step that was ended by hand may have plain JSON whatever the codec is: who ends it need not know the codec. */
+function resultOf(codec: Codec, output: Outcome['output'], prefersJson = false): unknown {
+  const isPlain = isJson(output?.encoding ?? '');
+  if (isPlain && prefersJson) return decodeValue(jsonCodec, output);
+  try {
+    return decodeValue(codec, output);
+  } catch (error) {
+    if (!isPlain) throw error;
+    return decodeValue(jsonCodec, output);
   }
 }
 

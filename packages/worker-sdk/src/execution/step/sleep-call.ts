@@ -1,7 +1,9 @@
-import { type Arrival, dateOf, durationOf, msOf, StepKind, timestampOf } from '@perdure/proto';
+import { dateOf, durationOf, msOf, StepKind, timestampOf } from '@perdure/proto';
 import { RpcError } from '../../rpc/rpc-error.js';
 import { isDelivered, isFinal } from '../order/memo.js';
+import type { OnArrival } from '../wait/arrivals.js';
 import { awaitArrival } from './awaited-call.js';
+import { isEndedByHand } from './ended-by-hand.js';
 import { deliverOutcome, settleCancelled } from './settlement.js';
 import type { SleepCall, StepHost } from './step-host.js';
 
@@ -11,18 +13,17 @@ import type { SleepCall, StepHost } from './step-host.js';
  * it is due; a suspended run's timers are fired by the reaper.
  */
 export async function callSleep(host: StepHost, call: SleepCall): Promise<void> {
-  const { step, settle } = call;
+  const { step } = call;
   const { recorded, cut } = step;
   if (recorded !== undefined && isDelivered(recorded)) {
     host.delivery.request(step.stepId, () => deliverOutcome(host, call, recorded));
     return;
   }
-  const onArrival = ({ finishedAt }: Arrival) => {
-    if (finishedAt !== undefined) host.facts.advanceClock(dateOf(finishedAt));
-    settle.resolve(undefined);
-  };
+  const onArrival: OnArrival = (arrival, eventSeq) =>
+    deliverOutcome(host, call, { ...arrival, leaseToken: host.calls.leaseToken, eventSeq });
   let timer: Timer;
   if (recorded?.firesAt !== undefined) {
+    if (host.arrivals.claim(step.stepId, onArrival)) return;
     // The reaper may have ended it already; then it is taken like everything that comes from outside.
     const remainingMs = isFinal(recorded) ? undefined : host.untilMs(dateOf(recorded.firesAt));
     timer = { attemptNumber: recorded.attemptNumber, remainingMs };
@@ -45,6 +46,10 @@ export async function callSleep(host: StepHost, call: SleepCall): Promise<void> 
     if (end === 'cancelled') return;
     const remainingMs = await host.work.during(() => fire(host, call, timer.attemptNumber));
     if (remainingMs === 'fired') return;
+    if (remainingMs === 'ended_by_hand') {
+      host.arrivals.takeFor(step.stepId, onArrival);
+      return;
+    }
     timer = { ...timer, remainingMs };
   }
 }
@@ -79,7 +84,11 @@ async function schedule(
 }
 
 /** @returns the ms left by the database's clock when it is not due yet */
-async function fire(host: StepHost, { step, settle }: SleepCall, attemptNumber: number): Promise<number | 'fired'> {
+async function fire(
+  host: StepHost,
+  { step, settle }: SleepCall,
+  attemptNumber: number,
+): Promise<number | 'fired' | 'ended_by_hand'> {
   const ticket = host.delivery.reserve();
   try {
     const answer = await host.calls.call('completeStep', {
@@ -95,6 +104,7 @@ async function fire(host: StepHost, { step, settle }: SleepCall, attemptNumber: 
     return 'fired';
   } catch (error) {
     ticket.release();
+    if (isEndedByHand(error)) return 'ended_by_hand';
     if (!(error instanceof RpcError) || error.reason !== 'TIMER_NOT_DUE') throw error;
     return Math.max(1, Math.ceil(error.retryAfterMs ?? 1));
   }

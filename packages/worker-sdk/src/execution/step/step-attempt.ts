@@ -9,7 +9,10 @@ import { type CallHandler, ExecutionEnded } from '../lease/leased-calls.js';
 import type { RequestOf } from '../lease/leased-method.js';
 import type { ResultTicket } from '../order/result-ticket.js';
 import { Unrecorded, type UnsentResult } from '../order/unrecorded.js';
+import type { OnArrival } from '../wait/arrivals.js';
+import { isEndedByHand } from './ended-by-hand.js';
 import { type Attempt, decide } from './next-attempt.js';
+import { deliverOutcome } from './settlement.js';
 import type { StepCall, StepHost } from './step-host.js';
 
 export type AttemptEnd =
@@ -44,6 +47,8 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
   #request: RequestOf<'completeStep'> | undefined;
   /** The code is given the result before it is recorded. */
   #isEarly = false;
+  /** {@link #onEnd} was called. */
+  #isOver = false;
 
   /** @param onEnd called once, unless the execution ends first */
   constructor(host: StepHost, call: StepCall, attempt: Attempt, onEnd: (end: AttemptEnd) => void) {
@@ -71,7 +76,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
     }
     this.#guard(async () => {
       if (await this.#recordBegin()) this.#runBody();
-      else this.#onEnd({ kind: 'not_begun' });
+      else this.#end({ kind: 'not_begun' });
     });
   }
 
@@ -82,12 +87,14 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
     this.#beginTimer = setImmediate(() => {
       // A refusal must not have to wait for the body to end.
       void this.#host.faults.guard(async () => {
-        if (!(await this.#recordBegin())) this.#body.abort(this.#host.isPaused ? paused() : new CancelledError());
+        if (!(await this.#recordBegin()) && !this.#isOver)
+          this.#body.abort(this.#host.isPaused ? paused() : new CancelledError());
       });
     });
   }
 
   #onResult(result: BodyResult): void {
+    if (this.#isOver) return;
     this.#hasResult = true;
     clearImmediate(this.#beginTimer);
     const encoded = result.ok ? encodeOutput(this.#host, this.#call.step.stepId, result.value) : result;
@@ -101,7 +108,11 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
       try {
         await work();
       } catch (error) {
-        if (error instanceof ExecutionEnded) this.#onEnd({ kind: 'delivered' });
+        if (isEndedByHand(error)) {
+          this.#endedByHand();
+          return;
+        }
+        if (error instanceof ExecutionEnded) this.#end({ kind: 'delivered' });
         throw error;
       }
     });
@@ -109,11 +120,12 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
 
   /** What failed is recorded apart from its beginning; an attempt whose beginning was sent waits until that is recorded. */
   async #finish(encoded: EncodedOutput): Promise<void> {
-    if (!(await this.#recordBegin())) this.#onEnd({ kind: 'not_begun' });
+    if (!(await this.#recordBegin())) this.#end({ kind: 'not_begun' });
+    else if (this.#isOver) return;
     else if (encoded.ok) this.#complete(encoded);
     else {
       const { abortReason } = this.#body;
-      this.#onEnd(await failAttempt(this.#host, this.#call, this.#attempt, encoded.error, abortReason));
+      this.#end(await failAttempt(this.#host, this.#call, this.#attempt, encoded.error, abortReason));
     }
   }
 
@@ -184,21 +196,48 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
       });
     }
     if (ack.cancelRequested) host.cancel();
-    this.#onEnd({ kind: 'delivered' });
+    this.#end({ kind: 'delivered' });
   }
 
   onRecordedWithEnd(): void {
     this.#host.unrecorded.recorded(this);
-    this.#onEnd({ kind: 'delivered' });
+    this.#end({ kind: 'delivered' });
   }
 
   /** The completion is refused. */
   onError(error: unknown): void {
     if (!this.#isEarly) this.#ticket?.release();
-    this.#onRefusal(error);
-    // A replay shows the code that the step is cancelled, or executes it when the run is resumed.
+    if (!isEndedByHand(error)) this.#onRefusal(error);
+    else if (!this.#isEarly) this.#endedByHand();
+    // A replay shows the code that the step is cancelled or ended by hand, or executes it when the run is resumed.
     if (this.#isEarly) this.#host.rewind();
-    this.#onEnd({ kind: this.#isEarly ? 'delivered' : 'not_begun' });
+    this.#end({ kind: this.#isEarly ? 'delivered' : 'not_begun' });
+  }
+
+  #end(end: AttemptEnd): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    // Expected since the beginning was sent; see #sendBegin.
+    if (this.#beginRecorded !== undefined) this.#host.arrivals.forget(this.#call.step.stepId);
+    this.#onEnd(end);
+  }
+
+  /** Somebody has ended the step by hand before this attempt did: the outcome is taken, and what the body does has no effect. */
+  #endedByHand(): void {
+    const { stepId } = this.#call.step;
+    this.#end({ kind: 'delivered' });
+    this.#host.arrivals.takeFor(stepId, this.#told());
+  }
+
+  /** For when the outcome of the step comes from outside. */
+  #told(): OnArrival {
+    return (arrival, eventSeq) => {
+      const host = this.#host;
+      clearImmediate(this.#beginTimer);
+      this.#body.abort(new CancelledError('The step was ended by hand. What its body still does has no effect.'));
+      deliverOutcome(host, this.#call, { ...arrival, leaseToken: host.calls.leaseToken, eventSeq });
+      this.#end({ kind: 'delivered' });
+    };
   }
 
   onRefusedWithEnd(error: unknown): void {
@@ -224,7 +263,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
   /**
    * Records the beginning, once.
    *
-   * @returns false when a cancel is requested or the run is paused, so that the attempt may not begin
+   * @returns false when a cancel is requested, the run is paused, or the step was ended by hand, so that the attempt may not begin
    */
   #recordBegin(): Promise<boolean> {
     this.#beginRecorded ??= this.#sendBegin();
@@ -233,6 +272,8 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
 
   async #sendBegin(): Promise<boolean> {
     const { step, options } = this.#call;
+    // From now on somebody may end the step by hand.
+    this.#host.arrivals.expect(step.stepId, this.#told());
     try {
       await this.#host.calls.call('beginStep', {
         stepId: step.stepId,
@@ -242,7 +283,8 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
       });
       return true;
     } catch (error) {
-      this.#onRefusal(error);
+      if (isEndedByHand(error)) this.#endedByHand();
+      else this.#onRefusal(error);
       return false;
     }
   }
@@ -305,7 +347,12 @@ async function failAttempt(
   }
   const ticket = host.delivery.reserve();
   const { eventSeq } = ticket;
-  const answer = await host.calls.call('failStep', { stepId, attemptNumber, failure, eventSeq }, RESULT);
+  const answer = await host.calls
+    .call('failStep', { stepId, attemptNumber, failure, eventSeq }, RESULT)
+    .catch((error: unknown) => {
+      ticket.release();
+      throw error;
+    });
   ticket.ready(() => {
     host.told(undefined);
     if (answer.finishedAt !== undefined) host.facts.advanceClock(dateOf(answer.finishedAt));

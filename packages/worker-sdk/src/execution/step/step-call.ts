@@ -1,5 +1,5 @@
 import { dateOf, StepKind, StepStatus } from '@perdure/proto';
-import { isFinal, type RecordedStep } from '../order/memo.js';
+import { isDelivered, isFinal, type RecordedStep } from '../order/memo.js';
 import type { OnArrival } from '../wait/arrivals.js';
 import { type Attempt, nextAfter } from './next-attempt.js';
 import { deliverOutcome, settleAdopted, settleCancelled, settleGivenUp } from './settlement.js';
@@ -20,9 +20,10 @@ export function callStep(host: StepHost, call: StepCall): void {
     if (cut !== undefined && options.atMostOnce && mayHaveRun(cut))
       void host.faults.guard(async () => void (await settleAdopted(host, call, cut)));
     else attemptStep(host, call, { attemptNumber: (cut?.attemptNumber ?? 0) + 1, countedAttempt: 1 });
-  } else if (isFinal(recorded)) {
+  } else if (isDelivered(recorded)) {
     host.delivery.request(step.stepId, () => deliverOutcome(host, call, recorded));
-  } else void host.faults.guard(() => continueStep(host, call, recorded));
+  } else if (isFinal(recorded)) host.arrivals.takeFor(step.stepId, toldBy(host, call));
+  else void host.faults.guard(() => continueStep(host, call, recorded));
 }
 
 function mayHaveRun({ kind, status }: RecordedStep): boolean {
@@ -35,7 +36,7 @@ async function continueStep(host: StepHost, call: StepCall, recorded: RecordedSt
   const next = nextAfter(recorded, call.options, host.codec);
   if (next.kind === 'give_up') {
     if (host.cancellation.isCancelled(call.step)) await cancelStep(host, call, recorded.attemptNumber);
-    else await settleGivenUp(host, call, recorded);
+    else if (!(await settleGivenUp(host, call, recorded))) host.arrivals.takeFor(call.step.stepId, toldBy(host, call));
     return;
   }
   const waitMs = next.at === undefined ? 0 : host.untilMs(dateOf(next.at));
@@ -79,11 +80,17 @@ async function retryStep(host: StepHost, call: StepCall, failed: Attempt, delayM
   else attemptStep(host, call, { attemptNumber: attemptNumber + 1, countedAttempt: countedAttempt + 1 });
 }
 
+/** The cancel request ends the step, unless somebody has ended it by hand before. */
 async function cancelStep(host: StepHost, call: StepCall, attemptNumber: number): Promise<void> {
-  await settleCancelled(host, call, StepKind.FUNCTION, attemptNumber);
+  const { stepId } = call.step;
+  const onArrival = toldBy(host, call);
+  if (host.arrivals.claim(stepId, onArrival)) return;
+  host.arrivals.expect(stepId, onArrival);
+  const settle = () => settleCancelled(host, call, StepKind.FUNCTION, attemptNumber);
+  if (!(await host.arrivals.cancelWait(stepId, settle))) host.arrivals.hint();
 }
 
-/** While the step waits for its next attempt, its outcome may come from outside. */
+/** Somebody ends the step by hand, while no attempt of it is under way. */
 function toldBy(host: StepHost, call: StepCall): OnArrival {
   return (arrival, eventSeq) => deliverOutcome(host, call, { ...arrival, leaseToken: host.calls.leaseToken, eventSeq });
 }

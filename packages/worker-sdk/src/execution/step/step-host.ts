@@ -18,6 +18,8 @@ export interface Settle {
   /** @param update what a step of kind UPDATE has received */
   resolve(value: unknown, update?: ReceivedUpdate): void;
   reject(error: unknown): void;
+  /** The step was skipped by hand: the code is given undefined, whatever it would check of a value. Absent: {@link resolve}. */
+  skip?(): void;
 }
 
 /** One `ctx.step` of the author's code. */

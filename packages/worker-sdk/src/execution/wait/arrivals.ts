@@ -95,6 +95,13 @@ export class Arrivals {
     this.#expected.delete(stepId);
   }
 
+  /** Something has come for the step: tells the code, once it is taken. */
+  takeFor(stepId: string, onArrival: OnArrival): void {
+    if (this.claim(stepId, onArrival)) return;
+    this.expect(stepId, onArrival);
+    this.hint();
+  }
+
   /**
    * Cancels a wait, unless something has arrived for it. Nothing is taken meanwhile.
    *
