@@ -57,6 +57,18 @@ const cases: readonly Case[] = [
     { workflowType: 'w', taskQueue: 'q', executionTimeout: { nanos: 2_000_000_000 } },
     'execution_timeout',
   ],
+  [
+    WorkflowService,
+    'startWorkflow',
+    { workflowType: 'w', taskQueue: 'q', startTimeout: { seconds: -1n } },
+    'start_timeout',
+  ],
+  [
+    WorkflowService,
+    'startWorkflow',
+    { workflowType: 'w', taskQueue: 'q', chainTimeout: { seconds: 1n << 40n } },
+    'chain_timeout',
+  ],
   [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', reusePolicy: 99 }, 'reuse_policy'],
   [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', maxLostLeases: 1_001 }, 'max_lost_leases'],
   [WorkflowService, 'startWorkflow', { workflowType: 'w', taskQueue: 'q', requestId: 'r'.repeat(300) }, 'request_id'],
@@ -262,6 +274,31 @@ const cases: readonly Case[] = [
     'begin.kind',
   ],
   [WorkerService, 'failStep', { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1 }, 'failure'],
+  ...(
+    [
+      [{ origin: { runId: 'x' } }, 'origin.run_id'],
+      [{ origin: { runId: uuid(), stepId: 's'.repeat(256) } }, 'origin.step_id'],
+      [{ origin: { runId: uuid(), workflowType: 'w'.repeat(256) } }, 'origin.workflow_type'],
+      [{ origin: { runId: uuid(), attempt: -1 } }, 'origin.attempt'],
+      [{ origin: { runId: uuid(), maxAttempts: -1 } }, 'origin.max_attempts'],
+      [{ lostLeases: Array(21).fill({ leaseToken: 1, workerId: uuid() }) }, 'lost_leases'],
+      [{ lostLeases: [{ workerId: uuid() }] }, 'lost_leases[0].lease_token'],
+      [{ lostLeases: [{ leaseToken: 1 }] }, 'lost_leases[0].worker_id'],
+      [
+        { lostLeases: [{ leaseToken: 1, workerId: uuid(), openSteps: Array(11).fill('s') }] },
+        'lost_leases[0].open_steps',
+      ],
+      [{ lostLeases: [{ leaseToken: 1, workerId: uuid(), lostAt: { nanos: -1 } }] }, 'lost_leases[0].lost_at'],
+    ] as const
+  ).map(
+    ([failure, path]) =>
+      [
+        WorkerService,
+        'failStep',
+        { ...lease, stepId: 's', attemptNumber: 1, eventSeq: 1, failure: { type: 'E', message: 'm', ...failure } },
+        `failure.${path}`,
+      ] as Case,
+  ),
   [
     WorkerService,
     'failStep',
@@ -320,6 +357,8 @@ const cases: readonly Case[] = [
       ['reusePolicy', 4, 'reuse_policy'],
       ['parentClose', 4, 'parent_close'],
       ['startDelay', { seconds: -1n }, 'start_delay'],
+      ['startTimeout', { seconds: -1n }, 'start_timeout'],
+      ['chainTimeout', { seconds: -1n }, 'chain_timeout'],
       ['maxLostLeases', 1_001, 'max_lost_leases'],
       ['childRunId', 'x', 'child_run_id'],
       ['input', tooBig, 'input.data'],

@@ -492,16 +492,31 @@ describe('commands', { timeout: 120_000 }, () => {
     );
     expect(described).not.toContain('step-body');
     expect(described).toContain("details { tenant: 't1' }");
+    expect(described).toContain('category application, retryable; reason APPLICATION');
+    expect(described).toContain("began in step 'charge', attempt 1 of 3");
+    expect(described).toContain(
+      `what to do: Remove the cause or deploy fixed code, then continue where it failed: perdure run retry ${id}`,
+    );
     const history = await cli('run history declined-1');
     expect(history.output).toMatch(
-      /FAILED .* final +CardDeclined: limit ⏎ reached ← Error \[ECONNREFUSED\]: connect refused/,
+      /FAILED .* application +final +CardDeclined: limit ⏎ reached ← Error \[ECONNREFUSED\]: connect refused/,
     );
     const json = JSON.parse((await cli('run describe declined-1 -o json')).output) as Record<string, unknown>;
     expect(json).toMatchObject({
       completedSteps: 0,
       worker: null,
       reapersAlive: 1,
-      run: { priority: 0, build: '', failure: { details: { value: { tenant: 't1' } }, nonRetryable: false } },
+      run: {
+        priority: 0,
+        build: '',
+        failure: {
+          details: { value: { tenant: 't1' } },
+          nonRetryable: false,
+          category: 'application',
+          retryable: true,
+          origin: { runId: id, workflowType: 'declined', stepId: 'charge', attempt: 1, maxAttempts: 3 },
+        },
+      },
     });
   });
 

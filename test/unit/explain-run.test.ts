@@ -25,6 +25,8 @@ const run = (fields: Partial<Run>): Run => ({
   wakeAt: null,
   runDeadlineAt: null,
   executionDeadlineAt: null,
+  startDeadlineAt: null,
+  chainDeadlineAt: null,
   cancelRequestedAt: null,
   cancelReason: null,
   lastReleaseReason: null,
@@ -98,6 +100,7 @@ const facts = (fields: Partial<RunFacts> = {}): RunFacts => ({
   failedSteps: [],
   reapersAlive: 1,
   actions: [],
+  lostLeases: [],
   ...fields,
 });
 const failure = (fields: Partial<Failure> = {}): Failure => ({

@@ -39,6 +39,10 @@ export interface StartRun {
   readonly runTimeoutMs: number;
   /** 0: none. */
   readonly executionTimeoutMs: number;
+  /** Until a worker first claims it, from when it may be claimed. Absent or 0: none. */
+  readonly startTimeoutMs?: number;
+  /** From the start to the end of the run and of all runs that continue it. Absent or 0: none. */
+  readonly chainTimeoutMs?: number;
   readonly maxLostLeases: number;
 }
 /** `claim`: the run is already leased, to the slot that was given for it. */
@@ -310,6 +314,10 @@ export interface StartChild extends LeaseRef {
   readonly runTimeoutMs: number;
   /** 0: none. */
   readonly executionTimeoutMs: number;
+  /** As in {@link StartRun}. */
+  readonly startTimeoutMs?: number;
+  /** As in {@link StartRun}. */
+  readonly chainTimeoutMs?: number;
   readonly maxLostLeases: number;
   readonly input: Payload | null;
 }

@@ -65,6 +65,7 @@ export { getStepAttempt, listStepAttempts, readChangedSteps, readHistory } from 
 export { readRunPauses } from './reads/run-pauses.js';
 export { startIdentity } from './run-id.js';
 export { LATEST_SCHEMA_VERSION, type MigrateOptions, type MigrateResult, migrate } from './schema/migrate.js';
+export { clearSuspects } from './sweeps/clear-suspects.js';
 export { expireRuns } from './sweeps/expire-runs.js';
 export { expireSteps } from './sweeps/expire-steps.js';
 export { forgetEvents } from './sweeps/forget-events.js';

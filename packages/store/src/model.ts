@@ -74,6 +74,9 @@ export const FAILURE_REASONS = [
   'CHILD_CANCELLED',
   'CHILD_TERMINATED',
   'CHILD_NOT_STARTED',
+  'START_TIMEOUT',
+  'CHAIN_TIMEOUT',
+  'RETRY_BUDGET',
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
 
@@ -154,8 +157,33 @@ export interface Failure {
   readonly child?: { readonly runId: string; readonly workflowId: string; readonly workflowType: string };
   /** What was compensated; in the failure of a run. */
   readonly compensation?: CompensationReport;
+  /** Where it began, when it was passed on from there. */
+  readonly origin?: FailureOrigin;
+  /** The latest last; with TOO_MANY_LOST_LEASES. */
+  readonly lostLeases?: readonly LostLease[];
   /** The whole failure, encrypted by the SDK; `data` is base64. */
   readonly sealed?: { readonly data: string; readonly encoding: string };
+}
+
+/** Where a failure began. */
+export interface FailureOrigin {
+  readonly runId: string;
+  readonly workflowType: string;
+  readonly stepId: string;
+  readonly attempt: number;
+  readonly maxAttempts: number;
+}
+
+/** A lease that a run has lost with its worker. Times are ISO 8601. */
+export interface LostLease {
+  readonly leaseToken: number;
+  readonly workerId: string;
+  readonly workerIdentity: string;
+  readonly build: string;
+  readonly lastSeenAt: string;
+  readonly lostAt: string;
+  readonly openSteps: readonly string[];
+  readonly counted: boolean;
 }
 
 export interface CompensationReport {
@@ -182,6 +210,10 @@ export interface Run {
   readonly wakeAt: Date | null;
   readonly runDeadlineAt: Date | null;
   readonly executionDeadlineAt: Date | null;
+  /** Null: no start timeout, or a worker has claimed it. */
+  readonly startDeadlineAt: Date | null;
+  /** Null: no chain timeout. */
+  readonly chainDeadlineAt: Date | null;
   readonly cancelRequestedAt: Date | null;
   readonly cancelReason: string | null;
   readonly lostLeases: number;

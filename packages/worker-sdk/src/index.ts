@@ -37,23 +37,31 @@ export type {
 } from './context.js';
 export type { Duration } from './duration.js';
 export type { CompensationReport, FailedCompensation } from './errors/compensation-report.js';
+export { type ErrorFacts, type ErrorOrigin, errorFacts } from './errors/error-facts.js';
 export {
   AwaitTimeoutError,
   CancelledError,
+  ChainTimeoutError,
   ChildCancelledError,
   ChildFailedError,
   ChildNotStartedError,
   ChildTerminatedError,
   CompensationError,
+  ExecutionTimeoutError,
   HeartbeatTimeoutError,
   InvalidInputError,
   LeaseLostError,
   NonDeterminismError,
   PayloadTooLargeError,
   RetryableError,
+  RetryBudgetError,
   type RunReference,
+  RunTimeoutError,
+  StartTimeoutError,
   StepTimeoutError,
   TerminalError,
+  TimeoutError,
+  TooManyLostLeasesError,
   UpdateRefusedError,
   UpdateTimeoutError,
   WorkerLostError,
@@ -61,6 +69,7 @@ export {
   WorkflowFailedError,
   WorkflowTerminatedError,
 } from './errors/errors.js';
+export type { LostLease } from './errors/lost-lease.js';
 export { type EventDefinition, event } from './event.js';
 export type { ErrorMatcher, RetryPolicy } from './retry.js';
 export {

@@ -24,6 +24,7 @@ import {
   historyScope,
   listScope,
 } from '../rpc/decode/workflow-requests.js';
+import { lostLeaseMessage } from '../rpc/encode/failure.js';
 import { actionMessage, runEndFields, runMessage, stepMessage, workerMessage } from '../rpc/encode/model.js';
 import { runPauseMessage } from '../rpc/encode/pauses.js';
 import { timestampOf } from '../rpc/encode/time.js';
@@ -85,6 +86,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
         now: timestampOf(facts.now),
         reapersAlive: facts.reapersAlive,
         actions: facts.actions.map(actionMessage),
+        lostLeases: facts.lostLeases.map(lostLeaseMessage),
         ...(facts.holder === null ? {} : { worker: workerMessage(facts.holder) }),
       };
     },

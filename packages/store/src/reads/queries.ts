@@ -4,6 +4,7 @@ import type {
   Compensation,
   DispatchPause,
   Failure,
+  LostLease,
   MemoEntry,
   Payload,
   RecordedAction,
@@ -96,6 +97,8 @@ export interface RunFacts {
   readonly reapersAlive: number;
   /** What people did to the run, newest first. */
   readonly actions: readonly RecordedAction[];
+  /** The workers that the run has lost, the latest last; at most 20. */
+  readonly lostLeases: readonly LostLease[];
   /** Pauses of its task queue and its workflow type. */
   readonly pauses: readonly DispatchPause[];
 }

@@ -7,6 +7,7 @@ import {
 } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
+import { originIn } from '../errors/error-facts.js';
 import { errorOf } from '../errors/failure.js';
 
 /**
@@ -107,7 +108,7 @@ export function runSummary(run: WorkflowRun, codec: Codec): RunSummary {
     compensation: compensationNames[run.compensation],
     input: decodeValue(codec, run.input),
     output: decodeValue(codec, run.output),
-    error: run.failure === undefined ? undefined : errorOf(codec, run.failure),
+    error: run.failure === undefined ? undefined : errorOf(codec, run.failure, originIn(run, run.failure.stepId)),
     failureFingerprint: run.failureFingerprint || undefined,
     resolvedAt: dateOf(run.resolvedAt),
   };

@@ -43,6 +43,8 @@ export function decodeStart(check: Checker, request: StartWorkflowRequest, path 
     startDelayMs: check.duration(`${path}start_delay`, request.startDelay, 0),
     runTimeoutMs: check.duration(`${path}run_timeout`, request.runTimeout, 0),
     executionTimeoutMs: check.duration(`${path}execution_timeout`, request.executionTimeout, 0),
+    startTimeoutMs: check.duration(`${path}start_timeout`, request.startTimeout, 0),
+    chainTimeoutMs: check.duration(`${path}chain_timeout`, request.chainTimeout, 0),
     maxLostLeases:
       request.maxLostLeases === 0
         ? DEFAULT_MAX_LOST_LEASES

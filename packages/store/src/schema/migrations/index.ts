@@ -10,6 +10,7 @@ import { compensations } from './0009-compensations.js';
 import { byHand } from './0010-by-hand.js';
 import { bulkOperations } from './0011-bulk-operations.js';
 import { deadLetters } from './0011-dead-letters.js';
+import { failures } from './0012-failures.js';
 import { cheapChecks } from './0013-cheap-checks.js';
 
 export interface Migration {
@@ -32,5 +33,6 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 9, name: 'compensations', sql: compensations },
   { version: 10, name: 'by-hand', sql: byHand },
   { version: 11, name: 'dead-letters', sql: deadLetters + bulkOperations },
+  { version: 12, name: 'failures', sql: failures },
   { version: 13, name: 'cheap-checks', sql: cheapChecks },
 ];

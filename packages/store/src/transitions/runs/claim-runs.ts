@@ -99,8 +99,10 @@ const CLAIM_RUNS = defineStatement(
       lease_expires_at = perdure.clock() + s.lease_ms * interval '1 ms', available_at = null, suspended_by = null,
       started_at = coalesce(r.started_at, perdure.clock()), has_arrivals = false,
       last_take = case when g.has_arrivals then (r.lease_token + 1)::bigint * 4294967296 + 1 else r.last_take end,
+      -- Before the first claim it is the deadline of the start timeout.
       execution_deadline_at = case when r.execution_timeout_ms > 0 and r.compensation is distinct from 'COMPENSATING'
-        then coalesce(r.execution_deadline_at, perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
+        then coalesce(case when r.started_at is not null then r.execution_deadline_at end,
+          perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
       updated_at = perdure.clock()
     from given g
     join slot s using (ord)

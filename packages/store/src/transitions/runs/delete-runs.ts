@@ -103,6 +103,12 @@ const DELETE_RUNS = defineStatement(
   actions_deleted as (
     delete from perdure.run_actions a using gone g where a.run_id = g.run_id
   ),
+  losses_deleted as (
+    delete from perdure.lost_leases l using gone g where l.run_id = g.run_id
+  ),
+  limits_deleted as (
+    delete from perdure.run_limits l using gone g where l.run_id = g.run_id
+  ),
   pauses_deleted as (
     delete from perdure.run_pauses p using gone g where p.run_id = g.run_id
   )

@@ -22,7 +22,7 @@ const RESTART_RUN = defineStatement(
     from restarted t
     where t.verdict = 'restarted' and r.run_id = $1::uuid and r.status = 'FAILED'
   )
-  select * from restarted`,
+  select r.*, case when r.verdict = 'restarted' then perdure.renew_limits($1::uuid, r.new_run_id) end as limited from restarted r`,
 );
 
 interface Row {

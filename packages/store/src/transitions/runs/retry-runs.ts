@@ -3,7 +3,7 @@
  * that keep their outcomes; what is cut stays in the history. The worker has sent the place with the end; see `perdure.retry_cut`
  * for runs that ended without their worker. The SQL is the function `perdure.retry_run`.
  *
- * The cancel request is taken back, and a pause is over. Retries, lost leases and both timeouts count anew. Updates that no step had received are refused. A parent
+ * The cancel request is taken back, and a pause is over. Retries, lost leases and all timeouts count anew. Updates that no step had received are refused. A parent
  * has been told of the end before, and children are closed: a retried child is no longer awaited.
  *
  * Races closed: a start of the same workflow id (the unique index of open runs decides; starts with a reuse policy also wait for the
@@ -24,14 +24,17 @@ const RETRY_RUN = defineStatement(
   `with compensated as materialized (
     select r.status from perdure.workflow_runs r
     where r.run_id = $1::uuid and r.namespace = $2::text and r.finished_at is not null and r.compensation is not null
-  )
+  ),
+  retried as materialized (
+    select * from perdure.retry_run($1::uuid, $2::text, $3::text, $4::text, $5::text) where not exists (select 1 from compensated)
+  ),
+  limited as materialized (select perdure.renew_limits($1::uuid, $1::uuid) as done from retried where verdict = 'retried')
   select 'wrong_state' as verdict, c.status, null as task_queue, null as workflow_type, null::uuid as other_run_id,
     null::float8 as expires_in_ms
   from compensated c
   union all
   select t.verdict, t.status, t.task_queue, t.workflow_type, t.other_run_id, t.expires_in_ms
-  from perdure.retry_run($1::uuid, $2::text, $3::text, $4::text, $5::text) t
-  where not exists (select 1 from compensated)`,
+  from retried t cross join (select count(l.done) from limited l) as after_limits`,
 );
 
 interface Row {
