@@ -91,6 +91,23 @@ type StoredFilter = Omit<RunFilter, 'createdAfter' | 'createdBefore'> & {
   readonly createdBefore: string | null;
 };
 
+/** What an operation does not choose by that was started before a version knew of it. */
+const ANY_RUN: Omit<RunFilter, 'namespace'> = {
+  statuses: [],
+  workflowType: null,
+  taskQueue: null,
+  workflowId: null,
+  build: null,
+  compensation: null,
+  parentRunId: null,
+  held: false,
+  paused: false,
+  unresolved: false,
+  failureFingerprint: null,
+  createdAfter: null,
+  createdBefore: null,
+};
+
 export function bulkOf(row: BulkRow): BulkOperation {
   const { createdAfter, createdBefore, ...filter } = row.filter;
   return {
@@ -99,6 +116,7 @@ export function bulkOf(row: BulkRow): BulkOperation {
     kind: row.kind,
     status: row.status,
     filter: {
+      ...ANY_RUN,
       ...filter,
       createdAfter: createdAfter === null ? null : new Date(createdAfter),
       createdBefore: createdBefore === null ? null : new Date(createdBefore),

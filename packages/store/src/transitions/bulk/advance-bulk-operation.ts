@@ -15,14 +15,15 @@
 import type { Database } from '../../database/database.js';
 import { DatabaseUnavailableError } from '../../database/errors.js';
 import { defineStatement } from '../../database/statement.js';
+import type { BulkKind } from '../../model.js';
 import { BULK_COLUMNS, type BulkOperation, type BulkRow, bulkOf, bulkPayload } from '../../reads/bulk-row.js';
 import { findMatchingRuns, type MatchingRuns } from '../../reads/matching-runs.js';
 import { type BulkAct, beforeDeletion, carryOut, resultOf } from './bulk-acts.js';
 
 /** Most runs of a chunk: some tens of ms, in which it holds their locks. */
-export const MAX_CHUNK = 500;
-/** Fewer, because a run may have any number of steps. */
-const MAX_DELETIONS = 50;
+const MAX_CHUNK = 500;
+/** Fewer, because a run may have any number of steps; and because retries are a statement each. */
+const SMALLER_CHUNKS: Readonly<Partial<Record<BulkKind, number>>> = { DELETE: 50, RETRY: 100 };
 /** Chunks per second, unless the rate is below it. */
 const CHUNKS_PER_S = 10;
 /** Shortest time from one chunk to the next, in ms: a filter that few runs match must not keep PostgreSQL busy. */
@@ -177,7 +178,7 @@ async function moveOn(
 }
 
 function chunkSize({ kind, rate }: BulkOperation): number {
-  return Math.min(Math.max(1, Math.ceil(rate / CHUNKS_PER_S)), kind === 'DELETE' ? MAX_DELETIONS : MAX_CHUNK);
+  return Math.min(Math.max(1, Math.ceil(rate / CHUNKS_PER_S)), SMALLER_CHUNKS[kind] ?? MAX_CHUNK);
 }
 
 /** Shows people why an operation does not move, and tries it again in 5 s. */
