@@ -25,7 +25,7 @@ const soon = { initial: 5, jitter: 0 } as const;
 describe('timeouts', () => {
   let perdure: TestPerdure;
   beforeAll(async () => {
-    perdure = await startPerdure();
+    perdure = await startPerdure({ reaper: { maxSleepMs: 100 } });
   });
   afterAll(() => perdure.stop());
 

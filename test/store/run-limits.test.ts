@@ -170,6 +170,24 @@ describe('start timeouts and chain timeouts', () => {
     await endRuns(store.db, [{ ...(await claim()), end: 'COMPLETED', output: null, hasOpenSteps: false }]);
   });
 
+  it('a claim and the end of the start timeout at the same moment: one of them happens', async () => {
+    const runIds = await store.start(60, { startTimeoutMs: HOUR_MS });
+    await pass(HOUR_MS);
+    const both = await Promise.all(
+      Array.from({ length: 6 }, (_, n) =>
+        n % 2 === 0 ? store.claim(workerId, 20) : expireRuns(store.db, { limit: 20 }),
+      ),
+    );
+    const claimed = both.flatMap((some) => some.flatMap((one) => (typeof one === 'string' ? [] : [one])));
+    const expired = both.flatMap((some) => some.flatMap((one) => (typeof one === 'string' ? [one] : [])));
+    expect([...claimed.map(({ runId }) => runId), ...expired].sort()).toEqual([...runIds].sort());
+    for (const runId of expired) expect(await reasonOf(runId)).toEqual(['FAILED', 'START_TIMEOUT']);
+    for (const lease of claimed) {
+      expect(await reasonOf(lease.runId)).toEqual(['RUNNING', undefined]);
+      await endRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
+    }
+  });
+
   it('children have them too; a repeat of their start changes nothing', async () => {
     await start({});
     const lease = await claim();
