@@ -72,6 +72,7 @@ describe('namespaces', () => {
       perdure.workflows.restartRun({ namespace, runId }),
       perdure.workflows.forkRun({ namespace, runId, stepId: 's' }),
       perdure.workflows.forkRun({ namespace, workflowId, stepId: 's' }),
+      perdure.workflows.dismissRun({ namespace, runId }),
       perdure.workflows.endStep({ namespace, runId, stepId: 's', outcome: { case: 'skipped', value: true } }),
       perdure.workflows.endStep({ namespace, workflowId, stepId: 's', outcome: { case: 'skipped', value: true } }),
       perdure.workflows.watchRun({ namespace, runId })[Symbol.asyncIterator]().next(),

@@ -1,9 +1,24 @@
-import { FailureReason, RunStatus, StepKind, StepStatus, WorkerStatus } from '@perdure/proto';
 import {
+  BulkActionKind,
+  BulkKind,
+  BulkStatus,
+  FailureReason,
+  RunActionKind,
+  RunStatus,
+  StepKind,
+  StepStatus,
+  WorkerStatus,
+} from '@perdure/proto';
+import {
+  BULK_ACTION_KINDS,
+  BULK_KINDS,
+  BULK_STATUSES,
   FAILURE_REASONS,
+  RUN_ACTION_KINDS,
   RUN_STATUSES,
   STEP_KINDS,
   STEP_STATUSES,
+  TERMINAL_STATUSES,
   WORKER_STATUSES,
   YIELD_REASONS,
 } from '@perdure/store';
@@ -14,16 +29,40 @@ interface Enumeration {
   readonly model: readonly string[];
   /** Undefined: not part of the contract. */
   readonly proto?: Readonly<Record<string, string | number>>;
-  /** Undefined: kept inside a JSON document, which no CHECK looks into. */
-  readonly column?: readonly [table: string, column: string];
+  /** What of the schema lists them: the text with the list. Undefined: kept inside a JSON document, which no check looks into. */
+  readonly listedBy?: readonly [source: 'is_valid_run' | 'is_valid_step' | `${string}_check`, before: RegExp];
 }
 
 const ENUMERATIONS: Readonly<Record<string, Enumeration>> = {
-  'run statuses': { model: RUN_STATUSES, proto: RunStatus, column: ['workflow_runs', 'status'] },
-  'yield reasons': { model: YIELD_REASONS, column: ['workflow_runs', 'yield_reason'] },
-  'step statuses': { model: STEP_STATUSES, proto: StepStatus, column: ['step_runs', 'status'] },
-  'step kinds': { model: STEP_KINDS, proto: StepKind, column: ['step_runs', 'kind'] },
-  'worker statuses': { model: WORKER_STATUSES, proto: WorkerStatus, column: ['workers', 'status'] },
+  'run statuses': { model: RUN_STATUSES, proto: RunStatus, listedBy: ['is_valid_run', /return status in \(/] },
+  'terminal statuses': {
+    model: TERMINAL_STATUSES,
+    listedBy: ['is_valid_run', /finished_at is not null\) = \(status in \(/],
+  },
+  'yield reasons': { model: YIELD_REASONS, listedBy: ['is_valid_run', /yield_reason in\s+\(/] },
+  'step statuses': { model: STEP_STATUSES, proto: StepStatus, listedBy: ['is_valid_step', /return status in \(/] },
+  'step kinds': { model: STEP_KINDS, proto: StepKind, listedBy: ['is_valid_step', /and kind in \(/] },
+  'worker statuses': {
+    model: WORKER_STATUSES,
+    proto: WorkerStatus,
+    listedBy: ['workers_status_check', /ANY \(ARRAY\[/],
+  },
+  'kinds of actions on runs': {
+    model: RUN_ACTION_KINDS,
+    proto: RunActionKind,
+    listedBy: ['run_actions_kind_check', /ANY \(ARRAY\[/],
+  },
+  'kinds of bulk operations': {
+    model: BULK_KINDS,
+    proto: BulkKind,
+    listedBy: ['bulk_operations_kind_check', /ANY \(ARRAY\[/],
+  },
+  'statuses of bulk operations': {
+    model: BULK_STATUSES,
+    proto: BulkStatus,
+    listedBy: ['bulk_operations_status_check', /ANY \(ARRAY\[/],
+  },
+  'kinds of actions on bulk operations': { model: BULK_ACTION_KINDS, proto: BulkActionKind },
   'failure reasons': { model: FAILURE_REASONS, proto: FailureReason },
 };
 
@@ -34,7 +73,7 @@ describe('enumerations', () => {
   });
   afterAll(() => database.drop());
 
-  for (const [name, { model, proto, column }] of Object.entries(ENUMERATIONS)) {
+  for (const [name, { model, proto, listedBy }] of Object.entries(ENUMERATIONS)) {
     const sorted = [...model].sort();
 
     if (proto !== undefined) {
@@ -44,12 +83,14 @@ describe('enumerations', () => {
       });
     }
 
-    if (column !== undefined) {
+    if (listedBy !== undefined) {
       it(`${name} have the same names in the schema as in the store`, async () => {
-        const [table, field] = column;
-        const [row] = await database.sql`select pg_get_constraintdef(oid) as definition from pg_constraint
-          where conrelid = ${`perdure.${table}`}::regclass and conname = ${`${table}_${field}_check`}`;
-        const names = [...String(row?.definition).matchAll(/'([A-Z_]+)'/g)].map(([, value]) => value);
+        const [source, before] = listedBy;
+        const [row] = await database.sql<{ text: string }[]>`
+          select prosrc as text from pg_proc where proname = ${source} and pronamespace = 'perdure'::regnamespace
+          union all select pg_get_constraintdef(oid) from pg_constraint where conname = ${source}`;
+        const [list] = (row?.text.split(before)[1] ?? '').split(/[)\]]/);
+        const names = [...String(list).matchAll(/'([A-Z_]+)'/g)].map(([, value]) => value);
         expect(names.sort()).toEqual(sorted);
       });
     }

@@ -25,6 +25,8 @@ const run = (fields: Partial<Run>): Run => ({
   wakeAt: null,
   runDeadlineAt: null,
   executionDeadlineAt: null,
+  startDeadlineAt: null,
+  chainDeadlineAt: null,
   cancelRequestedAt: null,
   cancelReason: null,
   lastReleaseReason: null,
@@ -41,6 +43,8 @@ const run = (fields: Partial<Run>): Run => ({
   firstRunId: null,
   nextRunId: null,
   retriedAt: null,
+  failureFingerprint: null,
+  resolvedAt: null,
   pause: null,
   ...fields,
 });
@@ -96,6 +100,7 @@ const facts = (fields: Partial<RunFacts> = {}): RunFacts => ({
   failedSteps: [],
   reapersAlive: 1,
   actions: [],
+  lostLeases: [],
   ...fields,
 });
 const failure = (fields: Partial<Failure> = {}): Failure => ({
@@ -175,6 +180,13 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     facts({ workersOnline: 0, workersWithType: 0 }),
     WaitReason.NO_WORKER,
     "No worker polls task queue 'q'. Start one, or check its queue and namespace. It has waited for 43.7 s.",
+  ],
+  [
+    'A run with a start timeout says when it FAILs.',
+    run({ status: 'PENDING', availableAt: inMs(-1_000), startDeadlineAt: inMs(59_000) }),
+    facts({ workersOnline: 0, workersWithType: 0 }),
+    WaitReason.NO_WORKER,
+    "No worker polls task queue 'q'. Start one, or check its queue and namespace. It has waited for 1 s. It FAILs in 59 s unless a worker claims it before (start timeout).",
   ],
   [
     'One worker without the type is a singular.',

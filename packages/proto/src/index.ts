@@ -1,3 +1,11 @@
+export {
+  FAILURE_CATEGORIES,
+  type FailureCategory,
+  type FailureFacts,
+  type FailureOriginFacts,
+  failureCategory,
+  failureFacts,
+} from './failure-facts.js';
 export * from './gen/google/rpc/error_details_pb.js';
 export * from './gen/google/rpc/status_pb.js';
 export * from './gen/perdure/v1/admin_service_pb.js';

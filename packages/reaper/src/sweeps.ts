@@ -1,4 +1,5 @@
 import {
+  clearSuspects,
   closeChildren,
   type Database,
   ENDED_CHANNEL,
@@ -55,10 +56,12 @@ export async function sweepExpired(context: SweepContext): Promise<boolean> {
   });
   if (reclaimed.runIds.length > 0) log.warn({ event: 'leases_reclaimed', runIds: reclaimed.runIds });
   if (reclaimed.failedRunIds.length > 0) log.error({ event: 'runs_given_up', runIds: reclaimed.failedRunIds });
+  const proven = await clearSuspects(db, { limit });
+  if (proven.cleared > 0) log.debug({ event: 'suspects_cleared', runs: proven.cleared });
   const silent = await retireStaleWorkers(db, { minSilenceMs: config.minWorkerSilenceMs });
   if (silent.length > 0) log.warn({ event: 'workers_offline', workerIds: silent });
   const ended = [...timedOut, ...reclaimed.failedRunIds];
-  await notifyServers(context, [...stuck.queues, ...reclaimed.queues], ended);
+  await notifyServers(context, [...stuck.queues, ...reclaimed.queues, ...proven.queues], ended);
   const moreRelatives = await sweepRelatives(context, ended);
   const moreEvents = await sweepEvents(context);
   return (

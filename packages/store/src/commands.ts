@@ -39,6 +39,10 @@ export interface StartRun {
   readonly runTimeoutMs: number;
   /** 0: none. */
   readonly executionTimeoutMs: number;
+  /** Until a worker first claims it, from when it may be claimed. Absent or 0: none. */
+  readonly startTimeoutMs?: number;
+  /** From the start to the end of the run and of all runs that continue it. Absent or 0: none. */
+  readonly chainTimeoutMs?: number;
   readonly maxLostLeases: number;
 }
 /** `claim`: the run is already leased, to the slot that was given for it. */
@@ -310,6 +314,10 @@ export interface StartChild extends LeaseRef {
   readonly runTimeoutMs: number;
   /** 0: none. */
   readonly executionTimeoutMs: number;
+  /** As in {@link StartRun}. */
+  readonly startTimeoutMs?: number;
+  /** As in {@link StartRun}. */
+  readonly chainTimeoutMs?: number;
   readonly maxLostLeases: number;
   readonly input: Payload | null;
 }
@@ -533,6 +541,15 @@ export type RetryRunOutcome =
     }
   /** By an earlier call with the same request id. */
   | { readonly kind: 'already_retried'; readonly status: RunStatus };
+
+export type DismissRun = RunAction;
+export type DismissRunOutcome =
+  | { readonly kind: 'run_not_found' }
+  /** The run is not FAILED. */
+  | WrongRunState
+  | { readonly kind: 'dismissed' }
+  /** Also by an earlier call with the same request id. */
+  | { readonly kind: 'already_dismissed' };
 
 export interface RestartRun extends RunAction {
   /** Of the new run; null: that of the origin. */

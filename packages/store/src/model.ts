@@ -74,6 +74,9 @@ export const FAILURE_REASONS = [
   'CHILD_CANCELLED',
   'CHILD_TERMINATED',
   'CHILD_NOT_STARTED',
+  'START_TIMEOUT',
+  'CHAIN_TIMEOUT',
+  'RETRY_BUDGET',
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
 
@@ -108,8 +111,27 @@ export interface Origin {
 }
 
 /** What people do to runs. */
-export const RUN_ACTION_KINDS = ['RETRY', 'RESTART', 'COMPLETE_STEP', 'FAIL_STEP', 'SKIP_STEP', 'FORK'] as const;
+export const RUN_ACTION_KINDS = [
+  'RETRY',
+  'RESTART',
+  'COMPLETE_STEP',
+  'FAIL_STEP',
+  'SKIP_STEP',
+  'FORK',
+  'DISMISS',
+] as const;
 export type RunActionKind = (typeof RUN_ACTION_KINDS)[number];
+
+/** What a bulk operation does to each run. */
+export const BULK_KINDS = ['CANCEL', 'TERMINATE', 'PAUSE', 'RESUME', 'RETRY', 'SIGNAL', 'DELETE', 'DISMISS'] as const;
+export type BulkKind = (typeof BULK_KINDS)[number];
+
+export const BULK_STATUSES = ['RUNNING', 'PAUSED', 'COMPLETED', 'ABORTED'] as const;
+export type BulkStatus = (typeof BULK_STATUSES)[number];
+
+/** What a person did to a bulk operation. */
+export const BULK_ACTION_KINDS = ['START', 'PAUSE', 'RESUME', 'ABORT'] as const;
+export type BulkActionKind = (typeof BULK_ACTION_KINDS)[number];
 
 /** Something that a person did to a run. */
 export interface RecordedAction {
@@ -143,8 +165,33 @@ export interface Failure {
   readonly child?: { readonly runId: string; readonly workflowId: string; readonly workflowType: string };
   /** What was compensated; in the failure of a run. */
   readonly compensation?: CompensationReport;
+  /** Where it began, when it was passed on from there. */
+  readonly origin?: FailureOrigin;
+  /** The latest last; with TOO_MANY_LOST_LEASES. */
+  readonly lostLeases?: readonly LostLease[];
   /** The whole failure, encrypted by the SDK; `data` is base64. */
   readonly sealed?: { readonly data: string; readonly encoding: string };
+}
+
+/** Where a failure began. */
+export interface FailureOrigin {
+  readonly runId: string;
+  readonly workflowType: string;
+  readonly stepId: string;
+  readonly attempt: number;
+  readonly maxAttempts: number;
+}
+
+/** A lease that a run has lost with its worker. Times are ISO 8601. */
+export interface LostLease {
+  readonly leaseToken: number;
+  readonly workerId: string;
+  readonly workerIdentity: string;
+  readonly build: string;
+  readonly lastSeenAt: string;
+  readonly lostAt: string;
+  readonly openSteps: readonly string[];
+  readonly counted: boolean;
 }
 
 export interface CompensationReport {
@@ -171,6 +218,10 @@ export interface Run {
   readonly wakeAt: Date | null;
   readonly runDeadlineAt: Date | null;
   readonly executionDeadlineAt: Date | null;
+  /** Null: no start timeout, or a worker has claimed it. */
+  readonly startDeadlineAt: Date | null;
+  /** Null: no chain timeout. */
+  readonly chainDeadlineAt: Date | null;
   readonly cancelRequestedAt: Date | null;
   readonly cancelReason: string | null;
   readonly lostLeases: number;
@@ -201,6 +252,10 @@ export interface Run {
   readonly nextRunId: string | null;
   /** When a person last retried it. */
   readonly retriedAt: Date | null;
+  /** Equal for runs that failed in the same way; null unless FAILED. */
+  readonly failureFingerprint: string | null;
+  /** When a person dismissed or restarted it; null unless FAILED. */
+  readonly resolvedAt: Date | null;
 }
 
 /** A pause of a run: who, when and why. */

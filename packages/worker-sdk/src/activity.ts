@@ -6,7 +6,7 @@ export type Activity<Input = unknown, Output = unknown> = Workflow<Input, Output
 
 /**
  * Defines a function that workflows call with `ctx.call`, on the same or on another task queue: a run of one step. It has the retries,
- * timeouts and heartbeats of a step.
+ * timeouts and heartbeats of a step; `startTimeout` and `runTimeout` of the call limit the wait for a worker and all attempts together.
  *
  * @param name 1 to 200 bytes; recorded with each run
  * @param body sync or async; may have side effects; executed at least once

@@ -27,6 +27,10 @@ export interface ChildOptions {
   readonly runTimeout?: Duration;
   /** As for a start: fails the child with EXECUTION_TIMEOUT; at most 10 years; default: no limit. */
   readonly executionTimeout?: Duration;
+  /** As for a start: fails the child with START_TIMEOUT when no worker claims it; at most 10 years; default: no limit. */
+  readonly startTimeout?: Duration;
+  /** As for a start: fails the child, or a run that continues it, with CHAIN_TIMEOUT; at most 10 years; default: no limit. */
+  readonly chainTimeout?: Duration;
   /** Leases that it may lose in a row, without completing a step, before it FAILs; 1 to 1,000; default 10. */
   readonly maxLostLeases?: number;
 }

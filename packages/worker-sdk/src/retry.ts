@@ -5,7 +5,7 @@ import { refuseUnknownKeys } from './options.js';
 import { shown } from './text.js';
 
 /** An error class, an error's `name` or `code`, or a function that says whether the error matches. */
-export type ErrorMatcher = (new (...args: never[]) => Error) | string | ((error: unknown) => boolean);
+export type ErrorMatcher = (abstract new (...args: never[]) => Error) | string | ((error: unknown) => boolean);
 
 /** How often and when a failed step or run is retried. */
 export interface RetryPolicy {
@@ -155,6 +155,6 @@ function matches(matcher: ErrorMatcher, error: unknown): boolean {
   return false;
 }
 
-function isErrorClass(matcher: Exclude<ErrorMatcher, string>): matcher is new (...args: never[]) => Error {
+function isErrorClass(matcher: Exclude<ErrorMatcher, string>): matcher is abstract new (...args: never[]) => Error {
   return matcher === Error || matcher.prototype instanceof Error;
 }

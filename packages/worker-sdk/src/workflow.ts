@@ -11,6 +11,12 @@ export interface WorkflowOptions<Schema extends StandardSchemaV1 = StandardSchem
   readonly input?: Schema;
   /** Retries the whole run when its code throws; completed steps keep their results. Default: no retry. */
   readonly retry?: RetryPolicy;
+  /**
+   * Retries that all steps of the run share, 0 to 1,000,000: the sum of their counted attempts after the first. When a step fails and none is
+   * left, it fails for good with RetryBudgetError, and so does the run, whatever its own `retry` says. Compensations use retries, but are
+   * retried without any left. A retry of the run counts the steps that it executes again from 0. Default: no limit.
+   */
+  readonly maxRetriesInAll?: number;
 }
 
 /** A workflow: a name and its code. Made by {@link workflow}. */
@@ -60,10 +66,20 @@ export function workflow(
   const [options, handler] = rest.length === 1 ? [{}, rest[0]] : rest;
   checkId("A workflow's name", name);
   if (typeof handler !== 'function') throw new TypeError(`Workflow '${name}' needs an async function.`);
-  refuseUnknownKeys(`Workflow '${name}'`, options, ['input', 'retry']);
+  refuseUnknownKeys(`Workflow '${name}'`, options, ['input', 'retry', 'maxRetriesInAll']);
   checkSchema(`The input of workflow '${name}'`, options.input);
   resolveRetry(options.retry, 1);
+  checkBudget(name, options.maxRetriesInAll);
   return Object.freeze({ name, options, handler });
+}
+
+const MAX_BUDGET = 1_000_000;
+
+function checkBudget(name: string, budget: number | undefined): void {
+  if (budget === undefined || (Number.isInteger(budget) && budget >= 0 && budget <= MAX_BUDGET)) return;
+  throw new TypeError(
+    `maxRetriesInAll of workflow '${name}' must be a whole number from 0 to 1,000,000; got ${shown(budget)}. Leave it out for no limit.`,
+  );
 }
 
 /**

@@ -5,7 +5,7 @@ import { CliError, EXIT } from '../exit-codes.js';
 import { failureChain, failureText } from '../output/failures.js';
 import { payloadJson, payloadText } from '../output/payloads.js';
 import { isTable, printOne, write } from '../output/print.js';
-import { runJson } from '../output/run-view.js';
+import { placeOf, runJson } from '../output/run-view.js';
 import { runStatusText, stepStatusText } from '../output/statuses.js';
 import { attemptText, messageText, stepJson } from '../output/step-view.js';
 import { safe } from '../output/text.js';
@@ -88,6 +88,6 @@ function endOf(
     printOne(session.output, { id: run.runId, json: payloadJson(run.output) ?? null, text });
     return;
   }
-  const why = failureText(run.failure, fullStack) ?? safe(run.cancelReason);
+  const why = failureText(run.failure, fullStack, placeOf({ workflowType: '', ...run })) ?? safe(run.cancelReason);
   throw new CliError(`Run ${run.runId} ended ${RunStatus[run.status]}. ${why}`, EXIT.failed);
 }

@@ -31,6 +31,8 @@ interface StartOptions {
   readonly delay?: Duration;
   readonly runTimeout?: Duration;
   readonly executionTimeout?: Duration;
+  readonly startTimeout?: Duration;
+  readonly chainTimeout?: Duration;
   readonly maxLostLeases?: number;
   readonly signal?: string;
   readonly wait?: boolean;
@@ -56,6 +58,12 @@ export function addStart(run: Command): void {
     .option('--delay <duration>', 'wait before the first claim', durationArgument)
     .option('--run-timeout <duration>', 'fail it when it has not ended this long after its start', durationArgument)
     .option('--execution-timeout <duration>', 'fail it when one attempt takes longer', durationArgument)
+    .option('--start-timeout <duration>', 'fail it when no worker has claimed it by then', durationArgument)
+    .option(
+      '--chain-timeout <duration>',
+      'fail it, or a run that continues it, this long after its start',
+      durationArgument,
+    )
     .option(
       '--max-lost-leases <n>',
       'fail it after this many lost leases in a row, 1 to 1000; default 10',
@@ -84,6 +92,8 @@ export function addStart(run: Command): void {
           ...(options.delay === undefined ? {} : { startDelay: options.delay }),
           ...(options.runTimeout === undefined ? {} : { runTimeout: options.runTimeout }),
           ...(options.executionTimeout === undefined ? {} : { executionTimeout: options.executionTimeout }),
+          ...(options.startTimeout === undefined ? {} : { startTimeout: options.startTimeout }),
+          ...(options.chainTimeout === undefined ? {} : { chainTimeout: options.chainTimeout }),
         };
         const started =
           options.signal === undefined

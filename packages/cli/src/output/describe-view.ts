@@ -12,6 +12,7 @@ import {
 import pc from 'picocolors';
 import { actionJson, actionText } from './action-view.js';
 import { failureChain } from './failures.js';
+import { lostLeaseJson, lostLeaseText } from './lost-lease-view.js';
 import { pauseFields } from './pause-view.js';
 import { payloadLine } from './payloads.js';
 import { fieldsText } from './print.js';
@@ -36,6 +37,7 @@ export function describeJson(described: DescribeRunResponse): unknown {
     workersWithType: described.workersWithType,
     reapersAlive: described.reapersAlive,
     actions: described.actions.map(actionJson),
+    lostLeases: described.lostLeases.map(lostLeaseJson),
   };
 }
 
@@ -64,11 +66,18 @@ export function describeText(described: DescribeRunResponse, fullStack: boolean)
     pc.bold(safe(described.explanation)),
     pc.dim(`${summary.join('; ')}.`),
     ...(currentSteps.length > 0 ? ['', pc.dim('now'), fieldsOf(currentSteps.map((step) => nowLine(step, now)))] : []),
+    ...lostLines(described),
     ...(described.actions.length > 0
       ? ['', pc.dim('by hand'), ...described.actions.map((action) => `  ${actionText(action)}`)]
       : []),
     ...(next.length > 0 ? ['', pc.dim('next'), ...next.map((line) => `  ${safe(line)}`)] : []),
   ].join('\n');
+}
+
+/** The workers that it has lost, unless its error names them. */
+function lostLines({ run, lostLeases }: DescribeRunResponse): string[] {
+  if (lostLeases.length === 0 || (run?.failure?.lostLeases.length ?? 0) > 0) return [];
+  return ['', pc.dim('lost workers'), ...lostLeases.map((lease) => `  ${lostLeaseText(lease)}`)];
 }
 
 /** `web-3:4711, build b7 (01a2…); last sign of life 1.2 s ago; lease ends in 8.8 s`. */

@@ -1,7 +1,16 @@
 /** Errors for people and for JSON. */
 import { toJson } from '@bufbuild/protobuf';
-import { type CompensationReport, type Failure, FailureReason, FailureSchema } from '@perdure/proto';
+import {
+  type CompensationReport,
+  type Failure,
+  type FailureOriginFacts,
+  FailureReason,
+  FailureSchema,
+  failureCategory,
+  failureFacts,
+} from '@perdure/proto';
 import pc from 'picocolors';
+import { lostLeaseJson, lostLeaseText } from './lost-lease-view.js';
 import { payloadJson, payloadText } from './payloads.js';
 import { cut, oneLine, safe } from './text.js';
 
@@ -25,21 +34,58 @@ export function failureChain(failure: Failure | undefined): string {
  * Everything, with causes.
  *
  * @param fullStack also the frames of Perdure and Node
+ * @param here the run or the step that it ended: then it says where the failure began, and what to do
  */
-export function failureText(failure: Failure | undefined, fullStack: boolean): string | undefined {
+export function failureText(
+  failure: Failure | undefined,
+  fullStack: boolean,
+  here?: FailureOriginFacts,
+): string | undefined {
   if (failure === undefined) return undefined;
-  const lines = [pc.red(safe(headOf(failure)))];
-  if (failure.reason !== FailureReason.APPLICATION && failure.reason !== FailureReason.UNSPECIFIED) {
-    lines.push(pc.dim(`reason ${FailureReason[failure.reason]}`));
-  }
+  const lines = [
+    pc.red(safe(headOf(failure))),
+    ...(here === undefined ? reasonLines(failure) : factLines(failure, here)),
+  ];
   const frames = stackFrames(failure.stack, fullStack);
   if (frames.length > 0) lines.push(pc.dim(safe(frames.join('\n'))));
   const details = payloadText(failure.details);
   if (details !== undefined) lines.push(`details ${details}`);
   const cause = failureText(failure.cause, fullStack);
   if (cause !== undefined) lines.push(`caused by ${cause}`);
+  lines.push(...failure.lostLeases.map((lease) => `lost worker: ${lostLeaseText(lease)}`));
   lines.push(...compensationLines(failure.compensation));
+  if (here !== undefined) lines.push(`what to do: ${safe(failureFacts(failure, here).suggestedAction)}`);
   return lines.join('\n');
+}
+
+function reasonLines({ reason }: Failure): string[] {
+  const isAuthors = reason === FailureReason.APPLICATION || reason === FailureReason.UNSPECIFIED;
+  return isAuthors ? [] : [pc.dim(`reason ${FailureReason[reason]}`)];
+}
+
+/** `category timeout, not retryable; reason RUN_TIMEOUT`, and where it began. */
+function factLines(failure: Failure, here: FailureOriginFacts): string[] {
+  const { category, retryable, origin } = failureFacts(failure, here);
+  const reason = failure.reason === FailureReason.UNSPECIFIED ? 'APPLICATION' : FailureReason[failure.reason];
+  return [
+    pc.dim(`category ${category}, ${retryable ? 'retryable' : 'not retryable'}; reason ${reason}`),
+    ...(origin === undefined ? [] : [pc.dim(`began in ${safe(originText(origin, here))}`)]),
+  ];
+}
+
+/** `step 'charge', attempt 3 of 3, of run 0198… (workflow 'order')`. */
+function originText(
+  { runId, workflowType, stepId, attempt, maxAttempts }: FailureOriginFacts,
+  here: FailureOriginFacts,
+): string {
+  const of = maxAttempts === 0 ? '' : ` of ${maxAttempts}`;
+  const where = [
+    stepId === '' ? 'the code of the run' : `step '${stepId}'`,
+    ...(attempt === 0 ? [] : [`attempt ${attempt}${of}`]),
+  ].join(', ');
+  return runId === here.runId
+    ? where
+    : `${where}, of run ${runId}${workflowType === '' ? '' : ` (workflow '${workflowType}')`}`;
 }
 
 function compensationLines(report: CompensationReport | undefined): string[] {
@@ -63,13 +109,19 @@ export function stackFrames(stack: string, full: boolean): string[] {
   return frames.filter((line) => !FOREIGN_FRAME.test(line)).slice(0, MAX_FRAMES);
 }
 
-/** For `-o json`: with its details decoded. */
-export function failureJson(failure: Failure | undefined): unknown {
+/**
+ * For `-o json`: with its details decoded.
+ *
+ * @param here the run or the step that it ended
+ */
+export function failureJson(failure: Failure | undefined, here?: FailureOriginFacts): unknown {
   if (failure === undefined) return undefined;
   return {
     ...(toJson(FailureSchema, failure, { alwaysEmitImplicit: true }) as object),
     reason: FailureReason[failure.reason],
+    ...(here === undefined ? { category: failureCategory(failure) } : failureFacts(failure, here)),
     ...(failure.details === undefined ? {} : { details: payloadJson(failure.details) }),
+    ...(failure.lostLeases.length === 0 ? {} : { lostLeases: failure.lostLeases.map(lostLeaseJson) }),
     ...(failure.compensation === undefined ? {} : { compensation: reportJson(failure.compensation) }),
     ...(failure.cause === undefined ? {} : { cause: failureJson(failure.cause) }),
   };

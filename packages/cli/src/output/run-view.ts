@@ -1,5 +1,13 @@
 import { toJson } from '@bufbuild/protobuf';
-import { Compensation, ParentClose, RunOrigin, RunStatus, type WorkflowRun, WorkflowRunSchema } from '@perdure/proto';
+import {
+  Compensation,
+  type FailureOriginFacts,
+  ParentClose,
+  RunOrigin,
+  RunStatus,
+  type WorkflowRun,
+  WorkflowRunSchema,
+} from '@perdure/proto';
 import { failureChain, failureJson, failureText } from './failures.js';
 import { pauseFields } from './pause-view.js';
 import { payloadJson, payloadText } from './payloads.js';
@@ -19,7 +27,7 @@ export function runJson(run: WorkflowRun): unknown {
     origin: RunOrigin[run.origin],
     ...(run.input === undefined ? {} : { input: payloadJson(run.input) }),
     ...(run.output === undefined ? {} : { output: payloadJson(run.output) }),
-    ...(run.failure === undefined ? {} : { failure: failureJson(run.failure) }),
+    ...(run.failure === undefined ? {} : { failure: failureJson(run.failure, placeOf(run)) }),
     ...(run.pause?.failure === undefined
       ? {}
       : { pause: { ...(json.pause as object), failure: failureJson(run.pause.failure) } }),
@@ -80,8 +88,12 @@ export function runFields(run: WorkflowRun): [string, string | undefined][] {
     ['wakes', timeText(run.wakeAt)],
     ['run timeout', timeText(run.runDeadlineAt)],
     ['execution timeout', timeText(run.executionDeadlineAt)],
+    ['start timeout', timeText(run.startDeadlineAt)],
+    ['chain timeout', timeText(run.chainDeadlineAt)],
     ['ended', timeText(run.finishedAt)],
     ['took', spanText(betweenMs(run.createdAt, run.finishedAt))],
+    ['fingerprint', run.failureFingerprint || undefined],
+    ['resolved', timeText(run.resolvedAt)],
     ['cancel requested', timeText(run.cancelRequestedAt)],
     ['cancel reason', safe(run.cancelReason)],
   ];
@@ -91,8 +103,17 @@ export function payloadFields(run: WorkflowRun, fullStack: boolean): [string, st
   return [
     ['input', payloadText(run.input)],
     ['output', payloadText(run.output)],
-    [run.status === RunStatus.FAILED ? 'error' : 'last error', failureText(run.failure, fullStack)],
+    [run.status === RunStatus.FAILED ? 'error' : 'last error', failureText(run.failure, fullStack, placeOf(run))],
   ];
+}
+
+/** Where the failure of a run is recorded. */
+export function placeOf({
+  runId,
+  workflowType,
+  failure,
+}: Pick<WorkflowRun, 'runId' | 'workflowType' | 'failure'>): FailureOriginFacts {
+  return { runId, workflowType, stepId: failure?.stepId ?? '', attempt: 0, maxAttempts: 0 };
 }
 
 export function originText({ origin, originRunId }: WorkflowRun): string | undefined {

@@ -1,5 +1,14 @@
 import { toJson } from '@bufbuild/protobuf';
-import { dateOf, type RunAction, type StepAttempt, StepAttemptSchema, StepKind, StepStatus } from '@perdure/proto';
+import {
+  dateOf,
+  type FailureOriginFacts,
+  failureCategory,
+  type RunAction,
+  type StepAttempt,
+  StepAttemptSchema,
+  StepKind,
+  StepStatus,
+} from '@perdure/proto';
 import pc from 'picocolors';
 import { actionJson, actionText } from './action-view.js';
 import { failureChain, failureJson, failureText } from './failures.js';
@@ -19,9 +28,14 @@ export function stepJson(step: StepAttempt): unknown {
     ...(step.input === undefined ? {} : { input: payloadJson(step.input) }),
     ...(step.output === undefined ? {} : { output: payloadJson(step.output) }),
     ...(step.heartbeat === undefined ? {} : { heartbeat: payloadJson(step.heartbeat) }),
-    ...(step.failure === undefined ? {} : { failure: failureJson(step.failure) }),
+    ...(step.failure === undefined ? {} : { failure: failureJson(step.failure, placeOf(step)) }),
     ...(step.byHand === undefined ? {} : { byHand: actionJson(step.byHand) }),
   };
+}
+
+/** Where the failure of an attempt is recorded. */
+function placeOf({ runId, stepId, countedAttempt, maxCountedAttempts }: StepAttempt): FailureOriginFacts {
+  return { runId, workflowType: '', stepId, attempt: countedAttempt, maxAttempts: maxCountedAttempts };
 }
 
 const BAR_WIDTH = 24;
@@ -54,6 +68,11 @@ export function stepListView(
         value: (step) => spanText(betweenMs(step.startedAt, step.finishedAt)),
       },
       ...(showBars ? [{ title: 'WHEN', value: bar }] : []),
+      {
+        title: 'CATEGORY',
+        dispensable: 1,
+        value: (step) => (step.failure === undefined ? '' : failureCategory(step.failure)),
+      },
       { title: 'NEXT', value: nextText },
       { title: 'ERROR', min: 20, value: (step) => failureChain(step.failure) },
       { title: 'WORKER', wide: true, value: (step) => (step.workerId === '' ? '' : safe(nameOf(step.workerId))) },
@@ -151,6 +170,6 @@ export function stepText(step: StepAttempt, fullStack: boolean): string {
     ['input', payloadText(step.input)],
     ['output', payloadText(step.output)],
     ['heartbeat', payloadText(step.heartbeat)],
-    ['error', failureText(step.failure, fullStack)],
+    ['error', failureText(step.failure, fullStack, placeOf(step))],
   ]);
 }

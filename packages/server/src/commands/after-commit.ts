@@ -92,20 +92,31 @@ export function afterStart(command: StartRun, outcome: StartRunOutcome): readonl
   if (outcome.delayed) effects.push({ kind: 'wakes', inMs: command.startDelayMs });
   else if (outcome.claim === null)
     effects.push({ kind: 'runnable', queue: command, workflowType: command.workflowType });
-  if (command.runTimeoutMs > 0) effects.push({ kind: 'expires', inMs: command.runTimeoutMs });
-  return effects;
+  return [...effects, ...expiryOf(command)];
 }
 
 export function afterStartChild(command: StartChild, outcome: StartChildOutcome): readonly Effect[] {
   if (outcome.kind !== 'started') return NONE;
-  const { namespace, workflowType, startDelayMs, runTimeoutMs } = command;
-  const effects: Effect[] = [
+  const { namespace, workflowType, startDelayMs } = command;
+  return [
     startDelayMs > 0
       ? { kind: 'wakes', inMs: startDelayMs }
       : { kind: 'runnable', queue: { namespace, taskQueue: outcome.taskQueue }, workflowType },
+    ...expiryOf(command),
   ];
-  if (runTimeoutMs > 0) effects.push({ kind: 'expires', inMs: runTimeoutMs });
-  return effects;
+}
+
+/** The first deadline of a run that has started. */
+function expiryOf({
+  runTimeoutMs,
+  startDelayMs,
+  startTimeoutMs = 0,
+  chainTimeoutMs = 0,
+}: StartRun | StartChild): Effect[] {
+  const timeouts = [runTimeoutMs, chainTimeoutMs, startTimeoutMs > 0 ? startDelayMs + startTimeoutMs : 0].filter(
+    (ms) => ms > 0,
+  );
+  return timeouts.length === 0 ? [] : [{ kind: 'expires', inMs: Math.min(...timeouts) }];
 }
 
 /** A child whose parent was cancelled while it waited. */

@@ -13,6 +13,7 @@ import {
   continueRuns,
   type Database,
   deleteRuns,
+  dismissRuns,
   endRuns,
   endRunsWithStep,
   endSteps,
@@ -269,6 +270,7 @@ export const commandTable = {
     transition: forkRuns,
     effects: after.afterFork,
   }),
+  dismissRun: kind({ name: 'DismissRun', key: byRun, transition: dismissRuns }),
   endStep: kind({
     name: 'EndStep',
     key: byRun,

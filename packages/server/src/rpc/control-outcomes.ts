@@ -35,6 +35,15 @@ export function notRetriable(runId: string, { status }: WrongRunState): RpcError
   );
 }
 
+export function notDismissible(runId: string, { status }: WrongRunState): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WRONG_RUN_STATE,
+    `Run ${runId} is ${status} and cannot be dismissed: only runs that FAILED are dead letters.`,
+    { metadata: { run_id: runId, status } },
+  );
+}
+
 /** @param action completes "cannot be …" */
 export function compensatedRun(runId: string, action: string, status: RunStatus): RpcError {
   return new RpcError(

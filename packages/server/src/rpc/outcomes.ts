@@ -1,6 +1,7 @@
 /** Maps the outcomes of commands to errors. The message is for people; the metadata is for programs. */
 import { ErrorReason } from '@perdure/proto';
 import {
+  type BulkStatus,
   DatabaseUnavailableError,
   DataError,
   type FenceOutcome,
@@ -134,6 +135,25 @@ export function wrongRunState(runId: string, action: string, outcome: WrongRunSt
     ErrorReason.WRONG_RUN_STATE,
     `Run ${runId} is ${outcome.status} and cannot be ${action}: ${isTerminal(outcome.status) ? 'it has ended.' : 'it has not ended. Cancel or terminate it first.'}`,
     { metadata: { run_id: runId, status: outcome.status } },
+  );
+}
+
+export function bulkNotFound(operationId: string): RpcError {
+  return new RpcError(
+    StatusCode.NOT_FOUND,
+    ErrorReason.BULK_OPERATION_NOT_FOUND,
+    `There is no bulk operation ${operationId} in this namespace. \`perdure bulk list\` lists the operations.`,
+    { metadata: { operation_id: operationId } },
+  );
+}
+
+/** @param action completes "cannot be …" */
+export function bulkEnded(operationId: string, status: BulkStatus, action: string): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.BULK_OPERATION_ENDED,
+    `Bulk operation ${operationId} is ${status} and cannot be ${action}: it has ended. Nothing was changed.`,
+    { metadata: { operation_id: operationId, status } },
   );
 }
 

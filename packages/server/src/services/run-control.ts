@@ -1,4 +1,5 @@
 import {
+  type DismissRunRequest,
   type EndStepRequest,
   type ForkRunRequest,
   type RestartRunRequest,
@@ -7,6 +8,8 @@ import {
   type WorkflowService,
 } from '@perdure/proto';
 import type {
+  DismissRun,
+  DismissRunOutcome,
   EndStep,
   EndStepOutcome,
   ForkRun,
@@ -22,6 +25,7 @@ import type { ServerContext } from '../context.js';
 import {
   compensatedRun,
   newWorkflowIdInUse,
+  notDismissible,
   notRetriable,
   noUseForOutcome,
   stepEnded,
@@ -34,16 +38,22 @@ import { runStatusNumber } from '../rpc/enums.js';
 import { runNotFound, stepNotFound } from '../rpc/outcomes.js';
 import { runIdOf } from './find-run.js';
 
-/** RPCs with which a person lets a run continue, or happen again. */
+/** RPCs with which a person lets a run continue, or happen again, or has dealt with its failure. */
 export function runControl(
   context: ServerContext,
-): Pick<Handlers<typeof WorkflowService>, 'retryRun' | 'restartRun' | 'forkRun' | 'endStep'> {
+): Pick<Handlers<typeof WorkflowService>, 'retryRun' | 'restartRun' | 'forkRun' | 'endStep' | 'dismissRun'> {
   const { commands } = context;
   return {
     async retryRun(request: RetryRunRequest) {
       const { ref, action } = decode(context, (check) => decodeRunAction(check, request));
       const command = { ...action, namespace: ref.namespace, runId: await runIdOf(context, ref) };
       return runRetried(command, await commands.retryRun(command));
+    },
+
+    async dismissRun(request: DismissRunRequest) {
+      const { ref, action } = decode(context, (check) => decodeRunAction(check, request));
+      const command = { ...action, namespace: ref.namespace, runId: await runIdOf(context, ref) };
+      return runDismissed(command, await commands.dismissRun(command));
     },
 
     async restartRun(request: RestartRunRequest) {
@@ -86,6 +96,21 @@ function runRetried(
       throw compensatedRun(runId, 'retried', outcome.status);
     case 'workflow_id_taken':
       throw workflowIdInUse(runId, outcome.runId);
+    case 'run_not_found':
+      throw runNotFound(runId);
+  }
+}
+
+function runDismissed(
+  { runId }: DismissRun,
+  outcome: DismissRunOutcome,
+): { readonly runId: string; readonly dismissed: boolean } {
+  switch (outcome.kind) {
+    case 'dismissed':
+    case 'already_dismissed':
+      return { runId, dismissed: outcome.kind === 'dismissed' };
+    case 'wrong_state':
+      throw notDismissible(runId, outcome);
     case 'run_not_found':
       throw runNotFound(runId);
   }

@@ -25,15 +25,18 @@ import {
   historyScope,
   listScope,
 } from '../rpc/decode/workflow-requests.js';
+import { lostLeaseMessage } from '../rpc/encode/failure.js';
 import { actionMessage, runEndFields, runMessage, stepMessage, workerMessage } from '../rpc/encode/model.js';
 import { runPauseMessage } from '../rpc/encode/pauses.js';
 import { timestampOf } from '../rpc/encode/time.js';
 import { runStatusNumber } from '../rpc/enums.js';
 import { stepNotFound } from '../rpc/outcomes.js';
 import { awaitRun } from './await-run.js';
+import { bulkOperations } from './bulk-operations.js';
 import { checkNamespace } from './check-namespace.js';
 import { events } from './events.js';
 import { explainRun } from './explain-run.js';
+import { failures } from './failures.js';
 import { runOf } from './find-run.js';
 import { messages } from './messages.js';
 import { promises } from './promises.js';
@@ -51,6 +54,8 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
     ...messages(context),
     ...events(context),
     ...promises(context),
+    ...failures(context),
+    ...bulkOperations(context),
 
     async getRun(request) {
       return {
@@ -82,6 +87,7 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
         now: timestampOf(facts.now),
         reapersAlive: facts.reapersAlive,
         actions: facts.actions.map(actionMessage),
+        lostLeases: facts.lostLeases.map(lostLeaseMessage),
         ...(facts.holder === null ? {} : { worker: workerMessage(facts.holder) }),
       };
     },

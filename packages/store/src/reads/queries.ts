@@ -4,6 +4,7 @@ import type {
   Compensation,
   DispatchPause,
   Failure,
+  LostLease,
   MemoEntry,
   Payload,
   RecordedAction,
@@ -42,6 +43,12 @@ export interface RunFilter {
   readonly parentRunId: string | null;
   /** Only runs that are held: paused, because their worker could not continue them. */
   readonly held: boolean;
+  /** Only runs that are paused, also those that their worker has not given back yet. Only {@link findMatchingRuns} looks at it. */
+  readonly paused: boolean;
+  /** Only dead letters: runs that have FAILED and that nobody has dealt with. */
+  readonly unresolved: boolean;
+  /** Only dead letters that failed in this way. */
+  readonly failureFingerprint: string | null;
   readonly createdAfter: Date | null;
   readonly createdBefore: Date | null;
 }
@@ -90,6 +97,8 @@ export interface RunFacts {
   readonly reapersAlive: number;
   /** What people did to the run, newest first. */
   readonly actions: readonly RecordedAction[];
+  /** The workers that the run has lost, the latest last; at most 20. */
+  readonly lostLeases: readonly LostLease[];
   /** Pauses of its task queue and its workflow type. */
   readonly pauses: readonly DispatchPause[];
 }

@@ -4,6 +4,7 @@ import { defineStatement } from '../database/statement.js';
 import type { DispatchKind, Run } from '../model.js';
 import { REAPER_SILENCE_MS } from '../transitions/announce-reapers.js';
 import { listActions } from './list-actions.js';
+import { listLostLeases } from './list-lost-leases.js';
 import { getWorker } from './list-workers.js';
 import type { RunFacts } from './queries.js';
 import { STEP_COLUMNS, type StepRow, stepOf } from './step-row.js';
@@ -65,12 +66,13 @@ interface FactsRow {
 
 export async function readRunFacts(db: Reader, run: Run): Promise<RunFacts> {
   const { runId, namespace, taskQueue, workflowType, leasedBy } = run;
-  const [facts, currentSteps, failedSteps, holder, actions] = await Promise.all([
+  const [facts, currentSteps, failedSteps, holder, actions, lostLeases] = await Promise.all([
     db.query<FactsRow>(RUN_FACTS, [runId, namespace, taskQueue, workflowType, REAPER_SILENCE_MS]),
     db.query<StepRow>(CURRENT_STEPS, [runId, MAX_DETAIL_BYTES]),
     run.status === 'FAILED' ? db.query<StepRow>(FAILED_STEPS, [runId]) : [],
     leasedBy === null ? null : getWorker(db, { workerId: leasedBy, namespace }),
     listActions(db, runId),
+    listLostLeases(db, runId),
   ]);
   const row = facts[0];
   if (row === undefined) throw new Error("Statement 'run_facts' answered without a row.");
@@ -86,6 +88,7 @@ export async function readRunFacts(db: Reader, run: Run): Promise<RunFacts> {
     failedSteps: failedSteps.map(stepOf),
     reapersAlive: row.reapers_alive,
     actions,
+    lostLeases,
     pauses: row.pauses.map((pause) => ({
       namespace,
       kind: pause.kind,

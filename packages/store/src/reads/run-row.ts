@@ -15,10 +15,12 @@ import { OPEN_PAUSE, type OpenPauseJson, openPauseOf, shownStatus } from './run-
 /** Columns of a run without its payloads, for a table aliased `r`. */
 export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_type, r.build, r.task_queue, r.priority,
     ${shownStatus('r')} as status, r.yield_reason, r.attempt, r.lease_token, r.leased_by, r.lease_expires_at, r.available_at, r.wake_at,
-    r.run_deadline_at, r.execution_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases, r.retries,
+    r.run_deadline_at, r.execution_deadline_at,
+    (select l.chain_deadline_at from perdure.run_limits l where l.run_id = r.run_id) as chain_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases, r.retries,
     r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure, r.last_release_reason,
     r.compensation, r.parent_run_id, r.parent_step_id, r.parent_close, r.origin_run_id, r.origin_kind, r.first_run_id, r.next_run_id,
-    r.reopened_at, ${OPEN_PAUSE} as pause`;
+    r.reopened_at, case when r.status = 'FAILED' then perdure.failure_fingerprint(r.workflow_type, r.failure) end as failure_fingerprint,
+    case when r.status = 'FAILED' and r.resolved_at >= r.finished_at then r.resolved_at end as resolved_at, ${OPEN_PAUSE} as pause`;
 
 export interface RunRow {
   readonly run_id: string;
@@ -37,7 +39,9 @@ export interface RunRow {
   readonly available_at: Date | null;
   readonly wake_at: Date | null;
   readonly run_deadline_at: Date | null;
+  /** Before the first claim: that of the start timeout. */
   readonly execution_deadline_at: Date | null;
+  readonly chain_deadline_at: Date | null;
   readonly cancel_requested_at: Date | null;
   readonly cancel_reason: string | null;
   readonly lost_leases: number;
@@ -57,6 +61,8 @@ export interface RunRow {
   readonly first_run_id: string | null;
   readonly next_run_id: string | null;
   readonly reopened_at: Date | null;
+  readonly failure_fingerprint: string | null;
+  readonly resolved_at: Date | null;
   readonly pause: OpenPauseJson | null;
   readonly input?: Uint8Array | null;
   readonly input_encoding?: string | null;
@@ -82,7 +88,9 @@ export function runOf(row: RunRow): Run {
     availableAt: row.available_at,
     wakeAt: row.wake_at,
     runDeadlineAt: row.run_deadline_at,
-    executionDeadlineAt: row.execution_deadline_at,
+    executionDeadlineAt: row.started_at === null ? null : row.execution_deadline_at,
+    startDeadlineAt: row.started_at === null ? row.execution_deadline_at : null,
+    chainDeadlineAt: row.chain_deadline_at,
     cancelRequestedAt: row.cancel_requested_at,
     cancelReason: row.cancel_reason,
     lostLeases: row.lost_leases,
@@ -99,6 +107,8 @@ export function runOf(row: RunRow): Run {
     firstRunId: row.first_run_id,
     nextRunId: row.next_run_id,
     retriedAt: row.reopened_at,
+    failureFingerprint: row.failure_fingerprint,
+    resolvedAt: row.resolved_at,
     pause: openPauseOf(row.pause),
     ...(row.input === undefined ? {} : { input: payloadOf(row.input, row.input_encoding) }),
     ...(row.output === undefined ? {} : { output: payloadOf(row.output, row.output_encoding) }),

@@ -7,6 +7,9 @@
  * worker (decision 0014). A run that reaches the limit ends as FAILED. The same holds for a run that is being cancelled: its
  * clean-up has not ended, so it does not become CANCELLED.
  *
+ * What is known of each lost worker is noted (`lost_leases`), and told with the failure of a run that ends. An attempt that began while this waited
+ * for the run's lock is closed too, but not among the steps that are noted.
+ *
  * Runs of one worker may expire in different sweeps: this statement reads those that it still holds; its row remembers those that
  * were reclaimed before.
  *
@@ -19,10 +22,13 @@ import type { QueueRef } from '../model.js';
 import { SERVER_SILENCE_MS } from '../transitions/announce-servers.js';
 import { queuesOf } from './queues.js';
 
+/** Lost leases of a run that are kept, and told with its failure. */
+const MAX_KEPT = 20;
+
 const RECLAIM_LEASES = defineStatement(
   'reclaim_leases',
   `with expired as materialized (
-    select r.run_id, r.counted_losses, r.max_lost_leases, r.cancel_requested_at, r.leased_by
+    select r.run_id, r.counted_losses, r.max_lost_leases, r.cancel_requested_at, r.leased_by, r.lease_token, r.lease_expires_at
     from perdure.workflow_runs r
     where r.status = 'RUNNING' and r.lease_expires_at < perdure.clock()
       and ($4::bigint = 0 or exists (
@@ -47,15 +53,20 @@ const RECLAIM_LEASES = defineStatement(
     from held
   ),
   loser as materialized (
-    select w.worker_id, w.lost_run_losses from perdure.workers w
+    select w.worker_id, w.lost_run_losses, w.identity, w.build, w.last_seen_at, w.lease_ms from perdure.workers w
     where w.worker_id in (select leased_by from expired)
     order by w.worker_id
     for no key update
   ),
   counted as (
-    select e.*, c.earlier, c.earlier + 1 as losses,
+    select e.*, c.earlier, c.earlier + 1 as losses, coalesce(w.identity, '') as identity, coalesce(w.build, '') as build,
+      greatest(w.last_seen_at, e.lease_expires_at - coalesce(w.lease_ms, 30000) * interval '1 ms') as last_seen_at,
+      array(select s.step_id from perdure.step_runs s
+        where s.run_id = e.run_id and s.attempt_key = 0 and s.status = 'RUNNING' and s.kind <> 'SLEEP' and s.awaits is null
+        order by s.seq limit 10) as open_steps,
       case when c.earlier = 0 then 0 else e.counted_losses end
-        + case when c.place = 1 and c.equals = 1 and c.earlier > coalesce(w.lost_run_losses, -1) then 1 else 0 end as counting
+        + case when c.place = 1 and c.equals = 1 and c.earlier > coalesce(w.lost_run_losses, -1) then 1 else 0 end as counting,
+      c.place = 1 and c.equals = 1 and c.earlier > coalesce(w.lost_run_losses, -1) as is_counted
     from expired e
     join compared c on c.run_id = e.run_id
     left join loser w on w.worker_id = e.leased_by
@@ -65,6 +76,21 @@ const RECLAIM_LEASES = defineStatement(
       case when c.counting >= c.max_lost_leases then 'FAILED' when c.losses = 1 then 'PENDING' else 'SLEEPING' end as next_status,
       least($2::float8 * 2.0 ^ least(c.losses - 2, 30), $3::float8) as backoff_ms
     from counted c
+  ),
+  noted as (
+    insert into perdure.lost_leases (run_id, lease_token, worker_id, worker_identity, build, last_seen_at, lost_at, open_steps, counted)
+    select j.run_id, j.lease_token, j.leased_by, j.identity, j.build, j.last_seen_at, perdure.clock(), j.open_steps, j.is_counted
+    from judged j
+    on conflict do nothing
+    returning 1
+  ),
+  -- With the one that is inserted now, the latest ${MAX_KEPT} stay.
+  forgotten as (
+    delete from perdure.lost_leases l
+    using judged j
+    where l.run_id = j.run_id and l.lease_token <= (
+      select x.lease_token from perdure.lost_leases x where x.run_id = j.run_id order by x.lease_token desc offset ${MAX_KEPT - 1} limit 1)
+    returning 1
   ),
   remembered as (
     update perdure.workers w
@@ -83,9 +109,14 @@ const RECLAIM_LEASES = defineStatement(
       compensation = case when j.next_status = 'FAILED' and r.compensation = 'COMPENSATING' then 'PARTIAL' else r.compensation end,
       failure = case when j.next_status = 'FAILED' then jsonb_build_object('type', 'TooManyLostLeasesError',
         'reason', 'TOO_MANY_LOST_LEASES', 'message', format(
-          'The run lost its worker %s times in a row without completing a step in between; the last one was %s.%s',
-          j.losses, j.leased_by,
-          case when j.cancel_requested_at is null then '' else ' It was being cancelled; its clean-up may not be complete.' end))
+          'The run lost its worker %s times in a row without completing a step in between; the last one was %s%s.%s',
+          j.losses, coalesce(nullif(j.identity, '') || ' (' || j.leased_by || ')', j.leased_by::text),
+          case when j.open_steps = '{}' then '' else ', which executed step ' || array_to_string(j.open_steps, ', ') end,
+          case when j.cancel_requested_at is null then '' else ' It was being cancelled; its clean-up may not be complete.' end),
+        -- Those in a row; this one is not in the table yet.
+        'lostLeases', coalesce(perdure.lost_leases_of(j.run_id, least(j.losses, ${MAX_KEPT}) - 1), '[]') || jsonb_build_array(
+          jsonb_build_object('leaseToken', j.lease_token, 'workerId', j.leased_by, 'workerIdentity', j.identity, 'build', j.build,
+            'lastSeenAt', j.last_seen_at, 'lostAt', perdure.clock(), 'openSteps', to_jsonb(j.open_steps), 'counted', j.is_counted)))
         || case when r.failure is null then '{}'::jsonb else jsonb_build_object('cause', r.failure) end
         else r.failure end,
       leased_by = null, lease_expires_at = null, updated_at = perdure.clock()

@@ -9,6 +9,7 @@ import {
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
 import type { CompensationReport } from '../errors/compensation-report.js';
+import { originIn } from '../errors/error-facts.js';
 import {
   AwaitTimeoutError,
   WorkflowCancelledError,
@@ -111,7 +112,11 @@ export function outputOf(end: ReportedEnd, workflowType: string | undefined, cod
         ? new WorkflowFailedError(run, new Error(`It is ${RunStatus[end.status]}.`))
         : new WorkflowFailedError(
             run,
-            errorOf(codec, end.failure),
+            errorOf(
+              codec,
+              end.failure,
+              originIn({ runId: end.runId, workflowType: workflowType ?? '' }, end.failure.stepId),
+            ),
             end.failure.stepId,
             compensationOf(codec, end.failure),
           );

@@ -4,6 +4,7 @@ import type { Signal } from '../signal.js';
 import type { Update } from '../update.js';
 import {
   type ActionOptions,
+  dismissRun,
   type ForkOptions,
   forkRun,
   type RestartOptions,
@@ -205,6 +206,17 @@ export class RunHandle<Output = unknown> {
   async fork(stepId: string, options: ForkOptions = {}): Promise<RunHandle<Output>> {
     const run = await forkRun(this.#context, { runId: this.runId }, stepId, options);
     return new RunHandle<Output>(run, this.#workflowType, this.#context);
+  }
+
+  /**
+   * Takes the FAILED run from the dead letters: somebody has dealt with its failure in another way. It stays FAILED and may be retried; when
+   * it then fails again, it is a dead letter again.
+   *
+   * @returns false when it was dismissed or restarted before; nothing is changed then
+   * @throws {RpcError} WRONG_RUN_STATE when it has not FAILED; RUN_NOT_FOUND
+   */
+  async dismiss(options: ActionOptions = {}): Promise<boolean> {
+    return dismissRun(this.#context, { runId: this.runId }, options);
   }
 
   /**

@@ -7,6 +7,7 @@ import {
 } from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { decodeValue } from '../codec/payload.js';
+import { originIn } from '../errors/error-facts.js';
 import { errorOf } from '../errors/failure.js';
 
 /**
@@ -57,6 +58,10 @@ export interface RunSummary {
   readonly output: unknown;
   /** Why it FAILED, or why its latest attempt failed; undefined otherwise. */
   readonly error: Error | undefined;
+  /** Equal for runs that FAILED in the same way, see `client.failures()`; undefined otherwise. */
+  readonly failureFingerprint: string | undefined;
+  /** When a person dismissed or restarted the FAILED run; undefined while nobody has. */
+  readonly resolvedAt: Date | undefined;
 }
 
 /** A pause of a run. */
@@ -103,6 +108,8 @@ export function runSummary(run: WorkflowRun, codec: Codec): RunSummary {
     compensation: compensationNames[run.compensation],
     input: decodeValue(codec, run.input),
     output: decodeValue(codec, run.output),
-    error: run.failure === undefined ? undefined : errorOf(codec, run.failure),
+    error: run.failure === undefined ? undefined : errorOf(codec, run.failure, originIn(run, run.failure.stepId)),
+    failureFingerprint: run.failureFingerprint || undefined,
+    resolvedAt: dateOf(run.resolvedAt),
   };
 }

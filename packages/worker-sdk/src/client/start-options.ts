@@ -27,6 +27,13 @@ export interface StartOptions {
   readonly runTimeout?: Duration;
   /** Fails the run with EXECUTION_TIMEOUT when one attempt takes longer, sleeps included; at most 10 years; default: no limit. */
   readonly executionTimeout?: Duration;
+  /** Fails the run with START_TIMEOUT when no worker has claimed it this long after it could be; at most 10 years; default: no limit. */
+  readonly startTimeout?: Duration;
+  /**
+   * Fails the run with CHAIN_TIMEOUT this long after its start, retries and all runs that continue it included; at most 10 years;
+   * default: no limit.
+   */
+  readonly chainTimeout?: Duration;
   /** Leases that it may lose in a row, without completing a step, before it FAILs; 1 to 1,000; default 10. */
   readonly maxLostLeases?: number;
 }
@@ -58,6 +65,8 @@ const KNOWN: readonly (keyof StartOptions | keyof ResultOptions)[] = [
   'startDelay',
   'runTimeout',
   'executionTimeout',
+  'startTimeout',
+  'chainTimeout',
   'maxLostLeases',
 ];
 const KNOWN_OF_EXECUTE = [...KNOWN, 'timeout', 'signal'] as const;
@@ -81,7 +90,7 @@ export function checkStartOptions(kind: 'start' | 'execute', options: StartOptio
   }
   if (priority !== undefined) checkWhole('priority', priority, -100, 100);
   if (maxLostLeases !== undefined) checkWhole('maxLostLeases', maxLostLeases, 1, 1_000);
-  for (const key of ['startDelay', 'runTimeout', 'executionTimeout'] as const) {
+  for (const key of ['startDelay', 'runTimeout', 'executionTimeout', 'startTimeout', 'chainTimeout'] as const) {
     if (options[key] !== undefined) durationMs(options[key], key);
   }
 }

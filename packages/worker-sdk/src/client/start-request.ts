@@ -43,7 +43,7 @@ export async function startRequest(
   // The worker checks again and passes on the output of its own schema.
   const payload = encodeValue(codec, input, inputOf(name));
   await limit.check(payload, inputOf(name), retries);
-  const duration = (key: 'startDelay' | 'runTimeout' | 'executionTimeout') => {
+  const duration = (key: 'startDelay' | 'runTimeout' | 'executionTimeout' | 'startTimeout' | 'chainTimeout') => {
     const value = options[key];
     return value === undefined ? {} : { [key]: durationOf(durationMs(value, key)) };
   };
@@ -61,6 +61,8 @@ export async function startRequest(
     ...duration('startDelay'),
     ...duration('runTimeout'),
     ...duration('executionTimeout'),
+    ...duration('startTimeout'),
+    ...duration('chainTimeout'),
   };
 }
 

@@ -1,5 +1,7 @@
 import type { Duration } from '../duration.js';
 import type { CompensationReport, FailedCompensation } from './compensation-report.js';
+import { type ErrorFacts, type ErrorOrigin, errorFacts } from './error-facts.js';
+import type { LostLease } from './lost-lease.js';
 import { authorsStack } from './stack.js';
 
 /** Throw it from a step or a workflow to fail without a retry, whatever the policy says. */
@@ -50,14 +52,49 @@ export class CancelledError extends Error {
   }
 }
 
+/** A step or a run took longer than one of its timeouts; its subclasses say which. */
+export abstract class TimeoutError extends Error {}
+
 /** An attempt of a step took longer than the step's `timeout`. */
-export class StepTimeoutError extends Error {
+export class StepTimeoutError extends TimeoutError {
   override readonly name: string = 'StepTimeoutError';
 }
 
 /** A step reported no heartbeat within its `heartbeatTimeout`. */
-export class HeartbeatTimeoutError extends Error {
+export class HeartbeatTimeoutError extends TimeoutError {
   override readonly name: string = 'HeartbeatTimeoutError';
+}
+
+/** No worker claimed the run within its `startTimeout`. */
+export class StartTimeoutError extends TimeoutError {
+  override readonly name: string = 'StartTimeoutError';
+}
+
+/** An attempt of the run did not end within its `executionTimeout`. `cause`: the error of the attempt before, if there was one. */
+export class ExecutionTimeoutError extends TimeoutError {
+  override readonly name: string = 'ExecutionTimeoutError';
+}
+
+/** The run did not end within its `runTimeout`. `cause`: the error of its latest attempt, if one failed. */
+export class RunTimeoutError extends TimeoutError {
+  override readonly name: string = 'RunTimeoutError';
+}
+
+/** The run and those that it continues did not end within their `chainTimeout`. `cause`: the error of its latest attempt, if one failed. */
+export class ChainTimeoutError extends TimeoutError {
+  override readonly name: string = 'ChainTimeoutError';
+}
+
+/** A step failed, and the run had used up the retries that all of its steps share (`maxRetriesInAll`). `cause`: the error of the step. */
+export class RetryBudgetError extends Error {
+  override readonly name: string = 'RetryBudgetError';
+}
+
+/** The run lost its worker `maxLostLeases` times in a row, and was itself the cause. */
+export class TooManyLostLeasesError extends Error {
+  override readonly name: string = 'TooManyLostLeasesError';
+  /** What is known of the lost workers, the latest last; at most 20. */
+  readonly lostLeases: readonly LostLease[] = [];
 }
 
 /** The worker that ran an attempt died or stalled, and the step may not be executed a second time. */
@@ -92,6 +129,16 @@ export class ChildFailedError extends Error {
   readonly runId: string = '';
   readonly workflowId: string = '';
   readonly workflowType: string = '';
+
+  /** That of the error of the child. */
+  get category(): ErrorFacts['category'] {
+    return errorFacts(this)?.category ?? 'application';
+  }
+
+  /** Where the error of the child began, through all levels; undefined when no child was started. */
+  get origin(): ErrorOrigin | undefined {
+    return errorFacts(this)?.origin;
+  }
 }
 
 /** A child run was cancelled. */
@@ -152,18 +199,32 @@ export class WorkflowFailedError extends RunEndedError {
   readonly stepId: string;
   /** What was compensated, and what could not be; undefined when there was nothing to compensate. */
   readonly compensation: CompensationReport | undefined;
+  /** What kind of failure it is; a closed set. */
+  readonly category: ErrorFacts['category'];
+  /** False: no retry policy may execute again what failed. */
+  readonly retryable: boolean;
+  /** Where it began: run, workflow, step and attempt, of a child perhaps; undefined when that is not known. */
+  readonly origin: ErrorOrigin | undefined;
+  /** A sentence for a person: what to do, with the command. */
+  readonly suggestedAction: string;
   constructor(run: RunReference, cause: Error, stepId = '', compensation?: CompensationReport) {
     const where = stepId === '' ? '' : ` in step '${stepId}'`;
     super(`failed${where}: ${nameOfError(cause)}${compensationText(compensation)}`, run, { cause });
     this.cause = cause;
     this.stepId = stepId;
     this.compensation = compensation;
+    const facts = errorFacts(cause);
+    this.category = facts?.category ?? 'application';
+    this.retryable = facts?.retryable ?? true;
+    this.origin = facts?.origin;
+    this.suggestedAction = facts?.suggestedAction ?? '';
   }
 }
 
 /** The awaited run ended CANCELLED. */
 export class WorkflowCancelledError extends RunEndedError {
   override readonly name: string = 'WorkflowCancelledError';
+  readonly category = 'cancelled';
   constructor(run: RunReference, reason: string) {
     super(`was cancelled${reasonText(reason)}`, run);
   }
@@ -172,6 +233,7 @@ export class WorkflowCancelledError extends RunEndedError {
 /** The awaited run was TERMINATED. */
 export class WorkflowTerminatedError extends RunEndedError {
   override readonly name: string = 'WorkflowTerminatedError';
+  readonly category = 'terminated';
   constructor(run: RunReference, reason: string) {
     super(`was terminated${reasonText(reason)}`, run);
   }

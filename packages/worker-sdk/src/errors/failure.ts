@@ -1,8 +1,16 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
-import { type ChildRunSchema, type Failure, FailureReason, FailureSchema } from '@perdure/proto';
+import {
+  type Failure,
+  type FailureOrigin,
+  FailureOriginSchema,
+  FailureReason,
+  FailureSchema,
+  timestampOf,
+} from '@perdure/proto';
 import type { Codec } from '../codec/codec.js';
 import { shown } from '../text.js';
-import { ChildFailedError } from './errors.js';
+import { type ErrorOrigin, errorFacts } from './error-facts.js';
+import { ChildFailedError, TooManyLostLeasesError } from './errors.js';
 import { isNonRetryable } from './non-retryable.js';
 import { CLASS_OF_REASON } from './recorded-error.js';
 import { sealed } from './sealed-failure.js';
@@ -23,9 +31,19 @@ const MAX_DETAILS_BYTES = 256 * 1024;
 /**
  * The error as it is recorded, without the frames of the SDK. Never throws, whatever was thrown: details that cannot be
  * encoded are left out, texts that are too long are cut, and so are causes when there are too many.
+ *
+ * @param here where it is recorded; kept as its origin, unless another step or run has passed it on
  */
-export function failureOf(codec: Codec, thrown: unknown): Failure {
-  return sealed(codec, new FailureWriter(codec).write(thrown, 0));
+export function failureOf(codec: Codec, thrown: unknown, here?: ErrorOrigin): Failure {
+  const failure = new FailureWriter(codec).write(thrown, 0);
+  const origin = originAmong(failure) ?? (here === undefined ? undefined : create(FailureOriginSchema, here));
+  if (origin !== undefined) failure.origin = origin;
+  return sealed(codec, failure);
+}
+
+/** Where an error began that another step or run has passed on, as it is or as a cause. */
+function originAmong({ origin, cause }: Failure): FailureOrigin | undefined {
+  return origin ?? (cause === undefined ? undefined : originAmong(cause));
 }
 
 class FailureWriter {
@@ -49,7 +67,7 @@ class FailureWriter {
       reason: (isError && CLASS_OF_REASON.find(([, type]) => thrown instanceof type)?.[0]) || FailureReason.APPLICATION,
       nonRetryable: isError && isNonRetryable(thrown),
       ...(details === undefined ? {} : { details }),
-      ...(isError ? childOf(thrown) : {}),
+      ...(isError ? passedOn(thrown) : {}),
     };
     if (!isError || depth >= MAX_CAUSES) return create(FailureSchema, init);
     const cause = read(thrown, 'cause');
@@ -83,9 +101,25 @@ class FailureWriter {
   }
 }
 
-function childOf(thrown: Error): { child?: MessageInitShape<typeof ChildRunSchema> } {
-  if (!(thrown instanceof ChildFailedError) || thrown.runId === '') return {};
-  return { child: { runId: thrown.runId, workflowId: thrown.workflowId, workflowType: thrown.workflowType } };
+/** What is known of an error that was recorded before. */
+function passedOn(thrown: Error): Pick<MessageInitShape<typeof FailureSchema>, 'child' | 'origin' | 'lostLeases'> {
+  const origin = errorFacts(thrown)?.origin;
+  return {
+    ...(origin === undefined ? {} : { origin: { ...origin } }),
+    ...(thrown instanceof ChildFailedError && thrown.runId !== ''
+      ? { child: { runId: thrown.runId, workflowId: thrown.workflowId, workflowType: thrown.workflowType } }
+      : {}),
+    ...(thrown instanceof TooManyLostLeasesError
+      ? {
+          lostLeases: thrown.lostLeases.map(({ lastSeenAt, lostAt, openSteps, ...lease }) => ({
+            ...lease,
+            openSteps: [...openSteps],
+            lastSeenAt: timestampOf(lastSeenAt),
+            lostAt: timestampOf(lostAt),
+          })),
+        }
+      : {}),
+  };
 }
 
 function isErrorObject(thrown: unknown): thrown is Error {

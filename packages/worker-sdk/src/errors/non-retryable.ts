@@ -3,6 +3,7 @@ import {
   InvalidInputError,
   NonDeterminismError,
   PayloadTooLargeError,
+  RetryBudgetError,
   TerminalError,
 } from './errors.js';
 
@@ -16,6 +17,7 @@ export function isNonRetryable(error: unknown): boolean {
     error instanceof PayloadTooLargeError ||
     error instanceof InvalidInputError ||
     error instanceof NonDeterminismError ||
+    error instanceof RetryBudgetError ||
     (error instanceof Error && NON_RETRYABLE in error)
   );
 }

@@ -8,8 +8,9 @@ const PLACEHOLDER = 'The error is encrypted.';
 /** The failure as the server stores it: all of it, or, with a codec that encrypts, only what the server needs. */
 export function sealed(codec: Codec, failure: Failure): Failure {
   if (codec.encrypts !== true) return failure;
-  const { reason, nonRetryable } = failure;
-  const placeholder = create(FailureSchema, { type: 'Error', message: PLACEHOLDER, reason, nonRetryable });
+  const { reason, nonRetryable, origin } = failure;
+  const known = { reason, nonRetryable, ...(origin === undefined ? {} : { origin }) };
+  const placeholder = create(FailureSchema, { type: 'Error', message: PLACEHOLDER, ...known });
   try {
     placeholder.sealed = create(FailureSchema, { sealed: codec.encode(toBinary(FailureSchema, failure)) })
       .sealed as never;

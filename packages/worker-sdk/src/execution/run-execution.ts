@@ -32,6 +32,7 @@ import { Updates } from './report/updates.js';
 import { type FaultHost, Faults } from './run/faults.js';
 import { PayloadLimit } from './run/payload-limit.js';
 import { WorkCount } from './run/work-count.js';
+import { RetryBudget } from './step/retry-budget.js';
 import type { StepWait } from './step/step-host.js';
 import { Arrivals } from './wait/arrivals.js';
 import { Suspension } from './wait/suspension.js';
@@ -52,6 +53,7 @@ export class RunExecution
   readonly codec: Codec;
   readonly limit: PayloadLimit;
   readonly reports: BodyReports;
+  readonly retryBudget: RetryBudget;
   readonly faults: Faults;
   readonly failures = new FailureLog();
   readonly cancellation = new Cancellation();
@@ -92,6 +94,7 @@ export class RunExecution
     this.codec = options.codec;
     this.limit = new PayloadLimit(options.maxPayloadBytes);
     this.reports = new BodyReports(leased.runId, this.codec, this.limit, () => options.flushHeartbeats(this));
+    this.retryBudget = new RetryBudget(options.workflow.options.maxRetriesInAll ?? Number.POSITIVE_INFINITY);
     this.faults = new Faults(this, options);
     this.#waits = new Waits(
       () => this.#delivery.recheck(),
@@ -402,6 +405,7 @@ export class RunExecution
     // Held by the program for as long as it is needed.
     leased.memo = [];
     this.#program.replay(memo);
+    this.retryBudget.replay(memo.entries.values());
     this.#delivery = this.#deliver(memo.delivered);
     this.arrivals.onReplay(memo);
     this.#cancelRequest.replay();
@@ -448,6 +452,8 @@ export class RunExecution
     if (this.#state !== undefined) await this.#state.sent();
     if (ending.kind === 'complete') this.#noteEnd();
     const how = await endRun(this, ending, {
+      attempt: leased.retries + 1,
+      maxAttempts: workflow.options.retry?.maxAttempts ?? 1,
       hasWaits: this.#waits.size > 0 || this.#isCompensating,
       compensation: reportOf(this.codec, compensations?.compensated ?? [], failed),
     });

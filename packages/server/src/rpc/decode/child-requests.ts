@@ -39,6 +39,8 @@ function decodeChild(check: Checker, lease: LeaseRef, child: StartChildrenReques
     startDelayMs: check.duration(`${path}start_delay`, child.startDelay, 0),
     runTimeoutMs: check.duration(`${path}run_timeout`, child.runTimeout, 0),
     executionTimeoutMs: check.duration(`${path}execution_timeout`, child.executionTimeout, 0),
+    startTimeoutMs: check.duration(`${path}start_timeout`, child.startTimeout, 0),
+    chainTimeoutMs: check.duration(`${path}chain_timeout`, child.chainTimeout, 0),
     maxLostLeases:
       child.maxLostLeases === 0
         ? DEFAULT_MAX_LOST_LEASES

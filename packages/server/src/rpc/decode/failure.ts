@@ -2,16 +2,22 @@ import type {
   ChildRun,
   CompensationReport as CompensationReportMessage,
   Failure as FailureMessage,
+  FailureOrigin as FailureOriginMessage,
+  LostLease as LostLeaseMessage,
 } from '@perdure/proto';
-import type { CompensationReport, Failure, Payload } from '@perdure/store';
+import type { CompensationReport, Failure, FailureOrigin, LostLease, Payload } from '@perdure/store';
 import { failureReasons } from '../enums.js';
 import { type Checker, MAX_ID_BYTES } from './checker.js';
+
+const MAX_INT32 = 2 ** 31 - 1;
 
 const MAX_LONG_TEXT_BYTES = 64 * 1024;
 const MAX_CAUSES = 16;
 const MAX_ERRORS = 16;
 const MAX_COMPENSATED = 1_000;
 const MAX_FAILED_COMPENSATIONS = 100;
+const MAX_LOST_LEASES = 20;
+const MAX_OPEN_STEPS = 10;
 
 /** The failure of a request, ready to be stored. Characters that the database cannot hold are replaced, never refused: the path that reports a failure must not fail. */
 export function decodeFailure(check: Checker, field: string, message: FailureMessage | undefined): Failure {
@@ -47,6 +53,10 @@ function decode(check: Checker, field: string, message: FailureMessage): Failure
             .slice(0, MAX_ERRORS)
             .map((inner, index) => decode(check, `${field}.errors[${index}]`, inner)),
         }),
+    ...(message.origin === undefined ? {} : { origin: decodeOrigin(check, `${field}.origin`, message.origin) }),
+    ...(message.lostLeases.length === 0
+      ? {}
+      : { lostLeases: decodeLostLeases(check, `${field}.lost_leases`, message.lostLeases) }),
     ...(message.child === undefined ? {} : { child: decodeChild(check, `${field}.child`, message.child) }),
     ...(message.compensation === undefined
       ? {}
@@ -62,6 +72,43 @@ function decodeChild(check: Checker, field: string, { runId, workflowId, workflo
     workflowId: short(check, `${field}.workflow_id`, workflowId),
     workflowType: short(check, `${field}.workflow_type`, workflowType),
   };
+}
+
+function decodeOrigin(
+  check: Checker,
+  field: string,
+  { runId, workflowType, stepId, attempt, maxAttempts }: FailureOriginMessage,
+): FailureOrigin {
+  return {
+    runId: check.uuid(`${field}.run_id`, runId),
+    workflowType: short(check, `${field}.workflow_type`, workflowType),
+    stepId: short(check, `${field}.step_id`, stepId),
+    attempt: check.integer(`${field}.attempt`, attempt, 0, MAX_INT32),
+    maxAttempts: check.integer(`${field}.max_attempts`, maxAttempts, 0, MAX_INT32),
+  };
+}
+
+/** Of a child: its parent passes them on. */
+function decodeLostLeases(check: Checker, field: string, leases: readonly LostLeaseMessage[]): LostLease[] {
+  check.count(field, leases.length, 0, MAX_LOST_LEASES);
+  return leases.slice(0, MAX_LOST_LEASES).map((lease, index) => {
+    const path = `${field}[${index}]`;
+    check.count(`${path}.open_steps`, lease.openSteps.length, 0, MAX_OPEN_STEPS);
+    return {
+      leaseToken: check.integer(`${path}.lease_token`, lease.leaseToken, 1, MAX_INT32),
+      workerId: check.uuid(`${path}.worker_id`, lease.workerId),
+      workerIdentity: short(check, `${path}.worker_identity`, lease.workerIdentity),
+      build: short(check, `${path}.build`, lease.build),
+      lastSeenAt: timeText(check, `${path}.last_seen_at`, lease.lastSeenAt),
+      lostAt: timeText(check, `${path}.lost_at`, lease.lostAt),
+      openSteps: lease.openSteps.slice(0, MAX_OPEN_STEPS).map((stepId) => short(check, `${path}.open_steps`, stepId)),
+      counted: lease.counted,
+    };
+  });
+}
+
+function timeText(check: Checker, field: string, value: LostLeaseMessage['lostAt']): string {
+  return (check.timestamp(field, value) ?? new Date(0)).toISOString();
 }
 
 function decodeReport(

@@ -86,6 +86,8 @@ export function runMessage(run: Run): WorkflowRun {
     ...optionalTimestamp('wakeAt', run.wakeAt),
     ...optionalTimestamp('runDeadlineAt', run.runDeadlineAt),
     ...optionalTimestamp('executionDeadlineAt', run.executionDeadlineAt),
+    ...optionalTimestamp('startDeadlineAt', run.startDeadlineAt),
+    ...optionalTimestamp('chainDeadlineAt', run.chainDeadlineAt),
     ...optionalTimestamp('cancelRequestedAt', run.cancelRequestedAt),
     ...optionalTimestamp('startedAt', run.startedAt),
     ...optionalTimestamp('finishedAt', run.finishedAt),
@@ -110,6 +112,8 @@ export function runMessage(run: Run): WorkflowRun {
     firstRunId: run.firstRunId ?? '',
     nextRunId: run.nextRunId ?? '',
     ...optionalTimestamp('retriedAt', run.retriedAt),
+    failureFingerprint: run.failureFingerprint ?? '',
+    ...optionalTimestamp('resolvedAt', run.resolvedAt),
   });
 }
 

@@ -64,6 +64,9 @@ create index signals_unconsumed on perdure.signals (run_id, name, seq) where con
 -- Which signal a step received, for the history and for a cut.
 create index signals_consumed on perdure.signals (run_id, consumed_by) where consumed_by is not null;
 
+-- The functions below lock runs in a statement of their own. So the statements after it see every step of the runs as it is, nobody changes the
+-- steps meanwhile, and an update may name a step by where it was found (ctid). Joined by its key, the update had a plan that reads all steps of all
+-- runs as soon as it was planned while the tables were empty.
 create function perdure.lock_runs(locked uuid[]) returns void
   language plpgsql volatile
   as $$ begin
@@ -77,8 +80,8 @@ create function perdure.bind_signal(waiting_run uuid, waiting_step text, awaited
   as $$ begin
     return query
     update perdure.signals s set consumed_by = waiting_step
-    where s.run_id = waiting_run and s.seq = (
-      select u.seq from perdure.signals u
+    where s.ctid = (
+      select u.ctid from perdure.signals u
       where u.run_id = waiting_run and u.name = awaited and u.consumed_by is null order by u.seq limit 1)
     returning 'COMPLETED', s.payload, s.payload_encoding, null::jsonb;
   end $$;
@@ -197,23 +200,23 @@ create function perdure.take_arrivals(run_ids uuid[], namespaces text[], lease_t
       left join lateral (select * from perdure.workflow_runs x where x.run_id = c.run_id limit 1) r on true
     ),
     due as materialized (
-      select j.ord, s.run_id, s.step_id, s.attempt_number, s.seq, s.fires_at, s.fires_at <= perdure.clock() as is_due
+      select j.ord, s.step_at, s.step_id, s.attempt_number, s.seq, s.fires_at, s.fires_at <= perdure.clock() as is_due
       from unnest(due_ords, due_steps) as d(ord, step_id)
       join judged j on j.ord = d.ord and j.verdict = 'take'
       cross join lateral (
-        select * from perdure.step_runs x where x.run_id = j.run_id and x.step_id = d.step_id and x.attempt_key = 0 limit 1) s
+        select x.*, x.ctid as step_at from perdure.step_runs x where x.run_id = j.run_id and x.step_id = d.step_id and x.attempt_key = 0 limit 1) s
       where s.status = 'RUNNING' and s.awaits is not null and s.fires_at is not null
     ),
     candidate as (
-      select ord, run_id, step_id, attempt_number, row_number() over arrival as nth, sum(bytes) over arrival as bytes
+      select ord, step_at, row_number() over arrival as nth, sum(bytes) over arrival as bytes
       from (
-        select j.ord, s.run_id, s.step_id, s.attempt_number, s.seq, case when s.kind = 'SLEEP' then s.fires_at else s.finished_at end as at,
+        select j.ord, s.ctid as step_at, s.seq, case when s.kind = 'SLEEP' then s.fires_at else s.finished_at end as at,
           100 + coalesce(octet_length(s.output), 0) + coalesce(s.failure_bytes, 0) as bytes
         from judged j
         join perdure.step_runs s on s.run_id = j.run_id and s.is_arrived
         where j.verdict = 'take' and j.has_arrivals
         union all
-        select d.ord, d.run_id, d.step_id, d.attempt_number, d.seq, perdure.clock(), 100 from due d where d.is_due
+        select d.ord, d.step_at, d.seq, perdure.clock(), 100 from due d where d.is_due
       ) a
       window arrival as (partition by ord order by at, seq)
     ),
@@ -226,7 +229,7 @@ create function perdure.take_arrivals(run_ids uuid[], namespaces text[], lease_t
         status = case when s.status = 'RUNNING' then 'TIMED_OUT' else s.status end, finished_at = coalesce(s.finished_at, perdure.clock())
       from chosen c
       join judged j on j.ord = c.ord
-      where s.run_id = c.run_id and s.step_id = c.step_id and s.attempt_number = c.attempt_number and s.attempt_key = 0
+      where s.ctid = c.step_at
       returning j.ord, s.*
     ),
     rest as (
@@ -268,7 +271,8 @@ create function perdure.take_arrivals(run_ids uuid[], namespaces text[], lease_t
     order by ord, case when kind = 'SLEEP' then fires_at else finished_at end, seq;
   end $$;
 
--- Takes, for a run that is being claimed, what has arrived before: its place is the first one of the new lease.
+-- Takes, for a run that is being claimed, what has arrived before: its place is the first one of the new lease. The claim has noted that
+-- all was taken.
 create function perdure.take_claimed(claimed_run uuid, new_lease integer, max_entries integer, max_bytes float8)
   returns table (nth integer, arrived integer, step_id text, seq integer, kind text, attempt_number integer, status text, output bytea, output_encoding text,
     failure jsonb, finished_at timestamptz, fires_at timestamptz)
@@ -279,7 +283,7 @@ create function perdure.take_claimed(claimed_run uuid, new_lease integer, max_en
   begin
     return query
     with candidate as (
-      select s.step_id, s.attempt_number, row_number() over arrival as nth, count(*) over () as arrived,
+      select s.ctid as step_at, row_number() over arrival as nth, count(*) over () as arrived,
         sum(100 + coalesce(octet_length(s.output), 0) + coalesce(s.failure_bytes, 0)) over arrival as bytes
       from perdure.step_runs s
       where s.run_id = claimed_run and s.is_arrived
@@ -288,14 +292,12 @@ create function perdure.take_claimed(claimed_run uuid, new_lease integer, max_en
     update perdure.step_runs s
     set is_arrived = false, lease_token = new_lease, event_seq = 1
     from candidate c
-    where s.run_id = claimed_run and s.step_id = c.step_id and s.attempt_number = c.attempt_number and s.attempt_key = 0
-      and c.nth <= max_entries and (c.bytes <= max_bytes or c.nth = 1)
+    where s.ctid = c.step_at and c.nth <= max_entries and (c.bytes <= max_bytes or c.nth = 1)
     returning c.nth::int, c.arrived::int, s.step_id, s.seq, s.kind, s.attempt_number, s.status, s.output, s.output_encoding, s.failure, s.finished_at,
       s.fires_at;
-    update perdure.workflow_runs r
-    set has_arrivals = exists (select 1 from perdure.step_runs s where s.run_id = claimed_run and s.is_arrived),
-      last_take = new_lease::bigint * 4294967296 + 1
-    where r.run_id = claimed_run;
+    if exists (select 1 from perdure.step_runs s where s.run_id = claimed_run and s.is_arrived) then
+      update perdure.workflow_runs r set has_arrivals = true where r.run_id = claimed_run;
+    end if;
   end $$;
 
 -- Sends signals: each is kept in the order of sending, and given at once to the first step that waits for its name.
@@ -315,7 +317,7 @@ create function perdure.send_signals(run_ids uuid[], namespaces text[], names te
         with ordinality as t(run_id, namespace, name, payload, payload_encoding, request_id, sender, ord)
     ),
     run as materialized (
-      select r.*, (
+      select r.run_id, r.namespace, r.status, r.finished_at, r.signal_seq, r.arrivals_awaited, (
         select count(*) from (
           select 1 from perdure.signals u where u.run_id = r.run_id and u.consumed_by is null limit max_unconsumed) x
         )::int as unconsumed
@@ -344,15 +346,15 @@ create function perdure.send_signals(run_ids uuid[], namespaces text[], names te
     ),
     -- A step that waits for a name means that no signal of the name is left unconsumed.
     receiver as materialized (
-      select w.run_id, w.name, s.step_id, row_number() over (partition by w.run_id, w.name order by s.seq) as nth
+      select w.run_id, w.name, s.step_id, s.step_at, row_number() over (partition by w.run_id, w.name order by s.seq) as nth
       from (select run_id, name, count(*) as signals from numbered group by run_id, name) w
       cross join lateral (
-        select x.step_id, x.seq from perdure.step_runs x
+        select x.step_id, x.seq, x.ctid as step_at from perdure.step_runs x
         where x.run_id = w.run_id and x.kind = 'SIGNAL' and x.awaits = w.name and x.status = 'RUNNING'
         order by x.seq limit w.signals) s
     ),
     given as materialized (
-      select n.*, v.step_id from numbered n left join receiver v on v.run_id = n.run_id and v.name = n.name and v.nth = n.nth
+      select n.*, v.step_id, v.step_at from numbered n left join receiver v on v.run_id = n.run_id and v.name = n.name and v.nth = n.nth
     ),
     stored as (
       insert into perdure.signals (run_id, sent_at, seq, name, request_id, sender, consumed_by, payload, payload_encoding)
@@ -363,7 +365,7 @@ create function perdure.send_signals(run_ids uuid[], namespaces text[], names te
       update perdure.step_runs s
       set status = 'COMPLETED', output = g.payload, output_encoding = g.payload_encoding, finished_at = perdure.clock(), is_arrived = true
       from given g
-      where g.step_id is not null and s.run_id = g.run_id and s.step_id = g.step_id and s.attempt_key = 0 and s.status = 'RUNNING'
+      where s.ctid = g.step_at
       returning 1
     ),
     total as (

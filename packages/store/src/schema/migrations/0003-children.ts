@@ -193,8 +193,10 @@ create function perdure.tell_parents(child_ids uuid[])
             'child', jsonb_build_object('runId', c.run_id, 'workflowId', c.workflow_id, 'workflowType', c.workflow_type))
           || case when c.failure is null then '{}'::jsonb else jsonb_build_object('cause', c.failure) end end
       from child c
-      where s.run_id = c.parent_run_id and s.step_id = c.parent_step_id and s.attempt_key = 0 and s.status = 'RUNNING'
-        and s.kind = 'CHILD' and s.awaits = coalesce(c.first_run_id, c.run_id)::text
+      cross join lateral (
+        select x.ctid as step_at, x.status, x.kind, x.awaits from perdure.step_runs x
+        where x.run_id = c.parent_run_id and x.step_id = c.parent_step_id and x.attempt_key = 0 limit 1) p
+      where p.status = 'RUNNING' and p.kind = 'CHILD' and p.awaits = coalesce(c.first_run_id, c.run_id)::text and s.ctid = p.step_at
       returning s.run_id
     ),
     total as materialized (select e.run_id, count(*)::int as ends from ended e group by e.run_id),

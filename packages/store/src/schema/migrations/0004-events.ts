@@ -250,11 +250,12 @@ create function perdure.spread_event(spread_id uuid, max_steps integer, max_byte
     return query
     -- By key, one after the other: joined in another way, each would be judged once for every run.
     with judged as materialized (
-      select s.run_id, s.step_id
+      select s.step_at
       from unnest(runs, step_ids) as c(run_id, step_id)
       join unnest(locked) as l(run_id) on l.run_id = c.run_id
       cross join lateral (
-        select * from perdure.step_runs x where x.run_id = c.run_id and x.step_id = c.step_id and x.attempt_key = 0 limit 1) s
+        select x.*, x.ctid as step_at from perdure.step_runs x
+        where x.run_id = c.run_id and x.step_id = c.step_id and x.attempt_key = 0 limit 1) s
       where s.kind = 'EVENT' and s.status = 'RUNNING' and perdure.awaited_topic(s.awaits) in (for_any, for_key)
         and perdure.receives(event.event_id, event.published_at, s.run_id, s.step_id, s.awaits, s.started_at)
     ),
@@ -263,7 +264,7 @@ create function perdure.spread_event(spread_id uuid, max_steps integer, max_byte
       set status = 'COMPLETED', output = event.payload, output_encoding = event.payload_encoding, finished_at = perdure.clock(),
         is_arrived = true
       from judged j
-      where s.run_id = j.run_id and s.step_id = j.step_id and s.attempt_key = 0
+      where s.ctid = j.step_at
       returning s.run_id, s.step_id
     ),
     received as (
@@ -447,7 +448,7 @@ create function perdure.settle_promises(ids text[], namespaces text[], statuses 
         with ordinality as t(id, namespace, status, output, output_encoding, failure, ord)
     ),
     judged as materialized (
-      select c.*, p.run_id, p.step_id, p.status as recorded_status, r.namespace as run_namespace,
+      select c.*, p.run_id, p.step_at, p.status as recorded_status, r.namespace as run_namespace,
         case
           when p.run_id is null or r.namespace <> c.namespace then 'promise_not_found'
           -- Recorded since the runs were locked: judged again with its run locked.
@@ -459,7 +460,8 @@ create function perdure.settle_promises(ids text[], namespaces text[], statuses 
         end as verdict
       from command c
       left join lateral (
-        select * from perdure.step_runs x where x.kind = 'PROMISE' and x.is_latest and x.awaits is not null and x.awaits = c.id limit 1) p on true
+        select x.*, x.ctid as step_at from perdure.step_runs x
+        where x.kind = 'PROMISE' and x.is_latest and x.awaits is not null and x.awaits = c.id limit 1) p on true
       left join lateral (select * from perdure.workflow_runs x where x.run_id = p.run_id limit 1) r on true
     ),
     settled as (
@@ -467,8 +469,7 @@ create function perdure.settle_promises(ids text[], namespaces text[], statuses 
       set status = j.status, output = j.output, output_encoding = j.output_encoding, failure = j.failure,
         finished_at = perdure.clock(), is_arrived = j.verdict = 'settle'
       from judged j
-      where j.verdict in ('settle', 'keep') and s.run_id = j.run_id and s.step_id = j.step_id and s.attempt_key = 0
-        and s.status = j.recorded_status
+      where j.verdict in ('settle', 'keep') and s.ctid = j.step_at
       returning j.ord, s.run_id, s.is_arrived
     ),
     noted as materialized (

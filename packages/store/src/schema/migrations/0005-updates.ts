@@ -56,8 +56,8 @@ create function perdure.bind_update(waiting_run uuid, waiting_step text)
   as $$ begin
     return query
     update perdure.run_updates s set step_id = waiting_step
-    where s.run_id = waiting_run and s.seq = (
-      select u.seq from perdure.run_updates u
+    where s.ctid = (
+      select u.ctid from perdure.run_updates u
       where u.run_id = waiting_run and u.step_id is null and u.answer is distinct from 'REFUSED' order by u.seq limit 1)
     returning 'COMPLETED', s.payload, s.payload_encoding, null::jsonb;
   end $$;
@@ -92,7 +92,7 @@ create function perdure.send_updates(run_ids uuid[], namespaces text[], names te
         with ordinality as t(run_id, namespace, name, payload, payload_encoding, request_id, sender, ord)
     ),
     run as materialized (
-      select r.*,
+      select r.run_id, r.namespace, r.status, r.finished_at, r.arrivals_awaited,
         (select count(*) from (
           select 1 from perdure.run_updates u where u.run_id = r.run_id and u.answer is null limit max_unanswered) x
         )::int as unanswered,
@@ -121,15 +121,15 @@ create function perdure.send_updates(run_ids uuid[], namespaces text[], names te
     ),
     -- A step that waits for updates means that none is left unreceived.
     receiver as materialized (
-      select w.run_id, s.step_id, row_number() over (partition by w.run_id order by s.seq) as nth
+      select w.run_id, s.step_id, s.step_at, row_number() over (partition by w.run_id order by s.seq) as nth
       from (select run_id, count(*) as updates from numbered group by run_id) w
       cross join lateral (
-        select x.step_id, x.seq from perdure.step_runs x
+        select x.step_id, x.seq, x.ctid as step_at from perdure.step_runs x
         where x.run_id = w.run_id and x.kind = 'UPDATE' and x.awaits = '' and x.status = 'RUNNING'
         order by x.seq limit w.updates) s
     ),
     given as materialized (
-      select n.*, (n.last_seq + n.nth)::int as seq, v.step_id from numbered n left join receiver v on v.run_id = n.run_id and v.nth = n.nth
+      select n.*, (n.last_seq + n.nth)::int as seq, v.step_id, v.step_at from numbered n left join receiver v on v.run_id = n.run_id and v.nth = n.nth
     ),
     stored as (
       insert into perdure.run_updates (run_id, sent_at, seq, name, request_id, sender, step_id, payload, payload_encoding)
@@ -140,7 +140,7 @@ create function perdure.send_updates(run_ids uuid[], namespaces text[], names te
       update perdure.step_runs s
       set status = 'COMPLETED', output = g.payload, output_encoding = g.payload_encoding, finished_at = perdure.clock(), is_arrived = true
       from given g
-      where g.step_id is not null and s.run_id = g.run_id and s.step_id = g.step_id and s.attempt_key = 0 and s.status = 'RUNNING'
+      where s.ctid = g.step_at
       returning 1
     ),
     changed as (

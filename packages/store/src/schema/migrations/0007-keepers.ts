@@ -29,7 +29,8 @@ create function perdure.lease_to_keepers(runs uuid[], keepers uuid[], max_entrie
       update perdure.workflow_runs r
       set status = 'RUNNING', lease_token = r.lease_token + 1, leased_by = w.worker_id,
         lease_expires_at = perdure.clock() + w.lease_ms * interval '1 ms', available_at = null, suspended_by = null,
-        started_at = coalesce(r.started_at, perdure.clock()),
+        started_at = coalesce(r.started_at, perdure.clock()), has_arrivals = false,
+        last_take = case when r.has_arrivals then (r.lease_token + 1)::bigint * 4294967296 + 1 else r.last_take end,
         execution_deadline_at = case when r.execution_timeout_ms > 0 and r.compensation is distinct from 'COMPENSATING'
           then coalesce(r.execution_deadline_at, perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
         updated_at = perdure.clock()
@@ -41,14 +42,14 @@ create function perdure.lease_to_keepers(runs uuid[], keepers uuid[], max_entrie
           and p.name = case p.kind when 'TASK_QUEUE' then r.task_queue else r.workflow_type end)
       returning k.ord::int, w.lease_ms, r.run_id, r.namespace, r.workflow_id, r.workflow_type, r.build, r.lease_token, r.attempt, r.retries,
         r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.compensation, r.created_at, r.started_at, r.run_deadline_at,
-        r.execution_deadline_at, r.input, r.input_encoding, r.has_arrivals
+        r.execution_deadline_at, r.input, r.input_encoding, r.last_take = r.lease_token::bigint * 4294967296 + 1 as had_arrivals
     )
     select l.ord, perdure.clock(), l.lease_ms, l.run_id, l.namespace, l.workflow_id, l.workflow_type, l.build, l.lease_token, l.attempt,
       l.retries, l.lost_leases, l.cancel_requested_at, l.cancel_lease_token, l.cancel_event_seq, l.compensation, l.created_at, l.started_at,
       l.run_deadline_at, l.execution_deadline_at, l.input, l.input_encoding, a.nth, a.arrived, a.step_id, a.seq, a.kind, a.attempt_number,
       a.status, a.output, a.output_encoding, a.failure, a.finished_at, a.fires_at, u.name, u.request_id, u.sender, u.answer
     from leased l
-    left join lateral perdure.take_claimed(case when l.has_arrivals then l.run_id end, l.lease_token, max_entries, max_bytes) a on true
+    left join lateral perdure.take_claimed(case when l.had_arrivals then l.run_id end, l.lease_token, max_entries, max_bytes) a on true
     left join lateral (
       select * from perdure.run_updates x where a.kind = 'UPDATE' and x.run_id = l.run_id and x.step_id = a.step_id limit 1) u on true;
   end $$;

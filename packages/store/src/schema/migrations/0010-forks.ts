@@ -4,9 +4,7 @@ alter table perdure.step_runs
   -- The attempt that has the payloads, when they are not in this row: of the same step, in a run that this one is a fork of.
   add column payload_run_id  uuid,
   add column payload_attempt integer,
-  add column payload_bytes   integer,
-  add constraint borrowed_is_elsewhere check (
-    payload_run_id is null or (payload_attempt is not null and payload_bytes is not null and output is null and input is null));
+  add column payload_bytes   integer;
 
 alter table perdure.workflow_runs
   -- How often its payloads were lent to a fork: a change of it tells a deletion, which has waited for the lock of the run, that its snapshot is old.
@@ -165,6 +163,8 @@ create function perdure.fork_run(forked_run uuid, in_namespace text, from_step t
       where v.namespace = s.awaits::jsonb->>'namespace' and v.name = s.awaits::jsonb->>'name' and v.published_at <= s.finished_at) e
     where s.run_id = new_run and s.kind = 'EVENT' and s.status = 'COMPLETED';
 
+    -- The limits of runs come with a later migration.
+    perform perdure.renew_limits(forked_run, new_run);
     insert into perdure.fork_payloads (fork_run_id, owner_run_id)
     select distinct new_run, s.payload_run_id from perdure.step_runs s where s.run_id = new_run and s.payload_run_id is not null;
     update perdure.workflow_runs r set forks = coalesce(r.forks, 0) + 1 where r.run_id = any(owners);
@@ -174,7 +174,8 @@ create function perdure.fork_run(forked_run uuid, in_namespace text, from_step t
     new_run_id := new_run;
     task_queue := run.task_queue;
     workflow_type := run.workflow_type;
-    expires_in_ms := (extract(epoch from timeout) * 1000)::float8;
+    select (extract(epoch from r.run_deadline_at - perdure.clock()) * 1000)::float8 into expires_in_ms
+    from perdure.workflow_runs r where r.run_id = new_run;
     return next;
   end $$;
 

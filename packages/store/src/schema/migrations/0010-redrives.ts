@@ -73,6 +73,8 @@ create or replace function perdure.retry_run(retried_run uuid, in_namespace text
         where r.namespace = run.namespace and r.workflow_id = run.workflow_id and r.finished_at is null), null::float8;
       return;
     end;
+    -- The limits of runs come with a later migration. No timeout ends a run that is compensated.
+    if not is_redriven then perform perdure.renew_limits(retried_run, retried_run); end if;
     if run.paused_at is not null then perform perdure.end_pause(retried_run, by_actor); end if;
     -- Who sent them was told that the run has ended: they must not be carried out now.
     update perdure.run_updates u

@@ -5,6 +5,8 @@
  * A repeat finds the step and is answered with the child that the first call started. A child whose workflow id is taken is not started:
  * its step ends as FAILED, with its place in the order of results, so that the code gets the same error in every replay.
  *
+ * Children with a start timeout or a chain timeout are started in a transaction, which writes these limits too.
+ *
  * The child is PENDING, also when a slot waits for it: its worker claims it like any other run.
  */
 import type { StartChild, StartChildOutcome } from '../../commands.js';
@@ -14,6 +16,7 @@ import { payloadOf } from '../../database/payload-columns.js';
 import { defineStatement } from '../../database/statement.js';
 import type { Failure, StepKind, StepStatus } from '../../model.js';
 import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRow } from '../parts/batch.js';
+import { isLimited, limitRuns } from '../runs/limit-runs.js';
 
 const START_CHILDREN = defineStatement(
   'start_children',
@@ -36,7 +39,21 @@ interface Row extends VerdictRow {
 }
 
 /** @returns one outcome per command, in their order */
-export function startChildren(db: Database, commands: readonly StartChild[]): Promise<StartChildOutcome[]> {
+export async function startChildren(db: Database, commands: readonly StartChild[]): Promise<StartChildOutcome[]> {
+  if (!commands.some(isLimited)) return startPlain(db, commands);
+  return db.transaction(async (transaction) => {
+    const outcomes = await startPlain(transaction, commands);
+    await limitRuns(
+      transaction,
+      outcomes.flatMap((outcome, index) =>
+        outcome.kind === 'started' ? [{ ...(commands[index] as StartChild), runId: outcome.childRunId }] : [],
+      ),
+    );
+    return outcomes;
+  });
+}
+
+function startPlain(db: Database, commands: readonly StartChild[]): Promise<StartChildOutcome[]> {
   return inRounds(
     commands,
     (command) => `${command.runId}/${command.stepId}`,

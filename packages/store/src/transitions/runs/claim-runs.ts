@@ -62,7 +62,7 @@ const CLAIM_RUNS = defineStatement(
     where s.status = 'ONLINE' and s.nth = 1 and held.run_id is null
   ),
   suspect as materialized (
-    select r.run_id, r.suspended_by
+    select r.run_id, r.suspended_by, r.has_arrivals
     from perdure.workflow_runs r
     where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.paused_at is null and r.suspect
       and r.workflow_type = any((select types from open)::text[]) and r.available_at <= perdure.clock()
@@ -71,15 +71,15 @@ const CLAIM_RUNS = defineStatement(
     for no key update skip locked
   ),
   suspect_given as materialized (
-    select a.ord, n.run_id, n.suspended_by
-    from (select run_id, suspended_by, row_number() over () as place from suspect) n join apart a using (place)
+    select a.ord, n.run_id, n.suspended_by, n.has_arrivals
+    from (select run_id, suspended_by, has_arrivals, row_number() over () as place from suspect) n join apart a using (place)
   ),
   free as materialized (
     select ord, row_number() over (order by ord) as place from slot
     where status = 'ONLINE' and not exists (select 1 from suspect_given g where g.ord = slot.ord)
   ),
   picked as materialized (
-    select r.run_id, r.suspended_by
+    select r.run_id, r.suspended_by, r.has_arrivals
     from perdure.workflow_runs r
     where r.namespace = $1 and r.task_queue = $2 and r.status = 'PENDING' and r.paused_at is null and not r.suspect
       and r.workflow_type = any((select types from open)::text[]) and r.available_at <= perdure.clock()
@@ -88,24 +88,27 @@ const CLAIM_RUNS = defineStatement(
     for no key update skip locked
   ),
   given as (
-    select ord, run_id, suspended_by from suspect_given
+    select ord, run_id, suspended_by, has_arrivals from suspect_given
     union all
-    select f.ord, n.run_id, n.suspended_by
-    from (select run_id, suspended_by, row_number() over () as place from picked) n join free f using (place)
+    select f.ord, n.run_id, n.suspended_by, n.has_arrivals
+    from (select run_id, suspended_by, has_arrivals, row_number() over () as place from picked) n join free f using (place)
   ),
   claimed as (
     update perdure.workflow_runs r
     set status = 'RUNNING', lease_token = r.lease_token + 1, leased_by = s.worker_id,
       lease_expires_at = perdure.clock() + s.lease_ms * interval '1 ms', available_at = null, suspended_by = null,
-      started_at = coalesce(r.started_at, perdure.clock()),
+      started_at = coalesce(r.started_at, perdure.clock()), has_arrivals = false,
+      last_take = case when g.has_arrivals then (r.lease_token + 1)::bigint * 4294967296 + 1 else r.last_take end,
+      -- Before the first claim it is the deadline of the start timeout.
       execution_deadline_at = case when r.execution_timeout_ms > 0 and r.compensation is distinct from 'COMPENSATING'
-        then coalesce(r.execution_deadline_at, perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
+        then coalesce(case when r.started_at is not null then r.execution_deadline_at end,
+          perdure.clock() + r.execution_timeout_ms * interval '1 ms') end,
       updated_at = perdure.clock()
     from given g
     join slot s using (ord)
     where r.run_id = g.run_id
     returning s.ord as slot_ord, s.lease_ms, r.run_id, r.workflow_id, r.workflow_type, r.build, r.lease_token, r.attempt,
-      r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.compensation, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, r.has_arrivals,
+      r.retries, r.lost_leases, r.cancel_requested_at, r.cancel_lease_token, r.cancel_event_seq, r.compensation, r.created_at, r.started_at, r.run_deadline_at, r.execution_deadline_at, g.has_arrivals,
       coalesce(g.suspended_by = s.worker_id, false) as is_back, r.input,
       r.input_encoding
   )

@@ -15,8 +15,17 @@ import { fenceOutcome, fenceParameters, inRounds, unknownVerdict, type VerdictRo
 
 const CONTINUE_RUNS = defineStatement(
   'continue_runs',
-  `select * from perdure.continue_runs($1::uuid[], $2::text[], $3::int[], $4::uuid[], $5::bytea[], $6::text[], $7::text[], $8::int[],
-    $9::bigint[], $10::bigint[], $11::bigint[], $12::boolean[])`,
+  `with continued as materialized (
+    select * from perdure.continue_runs($1::uuid[], $2::text[], $3::int[], $4::uuid[], $5::bytea[], $6::text[], $7::text[], $8::int[],
+      $9::bigint[], $10::bigint[], $11::bigint[], $12::boolean[])
+  ),
+  -- After all of them: reads what the function above has written.
+  limited as materialized (
+    select perdure.continue_limits(array_agg(($1::uuid[])[c.ord] order by c.ord), array_agg(c.next_run_id order by c.ord),
+      array_agg(($10::bigint[])[c.ord] order by c.ord)) as done
+    from continued c where c.verdict = 'continued' having count(*) > 0
+  )
+  select c.* from continued c cross join (select count(l.done) from limited l) as after_limits order by c.ord`,
 );
 
 interface Row extends VerdictRow {

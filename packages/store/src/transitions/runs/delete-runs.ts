@@ -56,7 +56,11 @@ const DELETE_RUNS = defineStatement(
     select r.run_id, r.namespace, r.status, r.finished_at, r.forks,
       r.has_children or exists (select 1 from perdure.child_ends e where e.child_id = r.run_id) as has_open_ends
     from perdure.workflow_runs r
-    where r.run_id = any($1::uuid[])
+    -- With those whose payloads the forks among them use: a transaction that deletes more than a run returns them under locks that it has.
+    where r.run_id = any(array(
+      select c.run_id from unnest($1::uuid[]) c(run_id)
+      union
+      select f.owner_run_id from perdure.fork_payloads f where f.fork_run_id = any($1::uuid[])))
     order by r.run_id
     for update
   ),
@@ -112,6 +116,12 @@ const DELETE_RUNS = defineStatement(
   ),
   actions_deleted as (
     delete from perdure.run_actions a using gone g where a.run_id = g.run_id
+  ),
+  losses_deleted as (
+    delete from perdure.lost_leases l using gone g where l.run_id = g.run_id
+  ),
+  limits_deleted as (
+    delete from perdure.run_limits l using gone g where l.run_id = g.run_id
   ),
   pauses_deleted as (
     delete from perdure.run_pauses p using gone g where p.run_id = g.run_id

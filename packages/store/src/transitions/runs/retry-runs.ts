@@ -6,7 +6,7 @@
  * A run that was compensated is refused: a retry would rely on what is undone. One that was compensated in part continues to be compensated: the
  * compensations that have failed are tried again, and nothing is cut.
  *
- * The cancel request is taken back, and a pause is over. Retries, lost leases and both timeouts count anew. Updates that no step had received are refused. A parent
+ * The cancel request is taken back, and a pause is over. Retries, lost leases and all timeouts count anew. Updates that no step had received are refused. A parent
  * has been told of the end before, and children are closed: a retried child is no longer awaited.
  *
  * Races closed: a start of the same workflow id (the unique index of open runs decides; starts with a reuse policy also wait for the

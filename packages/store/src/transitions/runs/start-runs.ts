@@ -8,7 +8,7 @@
  *
  * Starts that must read ended runs too (a reuse policy other than ALLOW) are `guarded`: they take an advisory lock on their
  * workflow id in a separate statement before they insert, so that the insert's snapshot sees everything that an earlier guarded
- * start of the same id has done.
+ * start of the same id has done. Starts with a start timeout or a chain timeout are guarded too: the limits are written in the same transaction.
  *
  * Equal means: same type, task queue and input, byte for byte. Equal request ids are one start, even with another workflow id: the
  * answer has the workflow id of the run.
@@ -26,6 +26,7 @@ import { byteaArray, plainArray, textArray } from '../../database/literals.js';
 import { defineStatement } from '../../database/statement.js';
 import { inRounds } from '../parts/batch.js';
 import { judgeStarts, refusalOf } from './judge-starts.js';
+import { isLimited, limitRuns } from './limit-runs.js';
 import { terminateRuns } from './terminate-runs.js';
 
 const START_RUNS = defineStatement(
@@ -136,7 +137,7 @@ export async function startRuns(
         transaction,
         guarded.map(({ command }) => command),
       );
-      return startInRounds(transaction, guarded);
+      return startLimited(transaction, guarded);
     }),
   );
   return outcomes;
@@ -147,9 +148,9 @@ interface Start {
   readonly slot: StartSlot | null;
 }
 
-/** A guarded start is committed with its transaction, so it cannot be leased before. */
+/** A guarded start is committed with its transaction, so it cannot be leased before. So is one with limits of its own. */
 export function isGuarded(command: StartRun): boolean {
-  return command.reusePolicy !== 'ALLOW';
+  return command.reusePolicy !== 'ALLOW' || isLimited(command);
 }
 
 /** A repeat of a start that terminated another run must not terminate its own run, so equal requests are read first. */
@@ -189,10 +190,19 @@ export async function findOpenRuns(
 
 /** Starts runs inside a transaction that has locked their workflow ids. */
 export function startPlainRuns(transaction: Database, commands: readonly StartRun[]): Promise<StartRunOutcome[]> {
-  return startInRounds(
+  return startLimited(
     transaction,
     commands.map((command) => ({ command, slot: null })),
   );
+}
+
+async function startLimited(transaction: Database, starts: readonly Start[]): Promise<StartRunOutcome[]> {
+  const outcomes = await startInRounds(transaction, starts);
+  await limitRuns(
+    transaction,
+    starts.flatMap(({ command }, index) => (outcomes[index]?.kind === 'started' ? [command] : [])),
+  );
+  return outcomes;
 }
 
 const workflowKey = ({ namespace, workflowId }: StartRun): string => `${namespace}\n${workflowId}`;

@@ -28,6 +28,8 @@ const KNOWN: readonly (keyof ChildOptions)[] = [
   'startDelay',
   'runTimeout',
   'executionTimeout',
+  'startTimeout',
+  'chainTimeout',
   'maxLostLeases',
 ];
 const CLOSES = { cancel: ParentClose.CANCEL, terminate: ParentClose.TERMINATE, abandon: ParentClose.ABANDON } as const;
@@ -161,7 +163,7 @@ function childStart(workflowType: string, options: ChildOptions): ChildStart {
   if (taskQueue !== undefined) checkId('taskQueue', taskQueue);
   if (workflowId !== undefined) checkId('workflowId', workflowId);
   if (build !== undefined && build !== '') checkId('build', build);
-  const duration = (key: 'startDelay' | 'runTimeout' | 'executionTimeout') => {
+  const duration = (key: 'startDelay' | 'runTimeout' | 'executionTimeout' | 'startTimeout' | 'chainTimeout') => {
     const value = options[key];
     return value === undefined ? {} : { [key]: durationOf(durationMs(value, key)) };
   };
@@ -177,6 +179,8 @@ function childStart(workflowType: string, options: ChildOptions): ChildStart {
     ...duration('startDelay'),
     ...duration('runTimeout'),
     ...duration('executionTimeout'),
+    ...duration('startTimeout'),
+    ...duration('chainTimeout'),
   };
 }
 

@@ -1,6 +1,7 @@
 import { type CompensationReport, durationOf, type Failure } from '@perdure/proto';
 import type { Codec } from '../../codec/codec.js';
 import { encodeValue } from '../../codec/payload.js';
+import { originIn } from '../../errors/error-facts.js';
 import { CancelledError } from '../../errors/errors.js';
 import { failureOf } from '../../errors/failure.js';
 import { resolveRetry } from '../../retry.js';
@@ -81,6 +82,9 @@ function failing(host: EndingHost, error: unknown, facts: EndingFacts): Ending {
 }
 
 export interface RecordOptions {
+  /** The counted attempt of the run, from 1. */
+  readonly attempt: number;
+  readonly maxAttempts: number;
   /** Timers or other waits of abandoned branches are open. */
   readonly hasWaits: boolean;
   /** Undefined: there was nothing to compensate. */
@@ -109,12 +113,12 @@ export async function endRun(host: EndingHost, ending: Ending, options: RecordOp
     case 'retry': {
       const { cut, delayMs } = ending;
       const retryAfter = durationOf(delayMs);
-      const failure = runFailure(host, ending.error);
+      const failure = runFailure(host, ending.error, options);
       await host.calls.call('failWorkflow', { failure, retryAfter, ...(cut === undefined ? {} : { cut }) });
       return 'retrying';
     }
     case 'fail': {
-      const failure = runFailure(host, ending.error);
+      const failure = runFailure(host, ending.error, options);
       if (options.compensation !== undefined) failure.compensation = options.compensation;
       await host.calls.call('failWorkflow', { failure, ...cutAtEnd(host, ending.error) });
       return 'failed';
@@ -122,8 +126,8 @@ export async function endRun(host: EndingHost, ending: Ending, options: RecordOp
   }
 }
 
-function runFailure(host: EndingHost, error: unknown): Failure {
-  const failure = failureOf(host.codec, error);
+function runFailure(host: EndingHost, error: unknown, { attempt, maxAttempts }: RecordOptions): Failure {
+  const failure = failureOf(host.codec, error, originIn(host.facts.run, '', attempt, maxAttempts));
   failure.stepId = host.failures.stepOf(error) ?? '';
   return failure;
 }

@@ -24,7 +24,11 @@ export type NextStep =
  * - Timed out by the server: counted, and only here the policy is known.
  * - Failed: the worker decided when it recorded the failure.
  */
-export function nextAfter(recorded: RecordedStep, options: ResolvedStepOptions, codec: Codec): NextStep {
+export function nextAfter(
+  recorded: RecordedStep,
+  options: ResolvedStepOptions,
+  { codec, takeRetry }: { readonly codec: Codec; readonly takeRetry: () => boolean },
+): NextStep {
   const { failure, attemptNumber, countedAttempt } = recorded;
   const again = (nextCount: number): NextStep => ({
     kind: 'attempt',
@@ -37,8 +41,8 @@ export function nextAfter(recorded: RecordedStep, options: ResolvedStepOptions, 
     if (options.atMostOnce) return { kind: 'give_up' };
     return again(isReopened ? 1 : countedAttempt);
   }
-  if (failure?.reason === FailureReason.STEP_TIMEOUT && !mayRetry(options.retry, failure, countedAttempt, codec)) {
-    return { kind: 'give_up' };
+  if (failure?.reason === FailureReason.STEP_TIMEOUT) {
+    if (!mayRetry(options.retry, failure, countedAttempt, codec) || !takeRetry()) return { kind: 'give_up' };
   }
   return again(countedAttempt + 1);
 }

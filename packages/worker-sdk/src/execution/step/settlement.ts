@@ -2,25 +2,27 @@ import { dateOf, type Failure, StepKind, StepStatus } from '@perdure/proto';
 import type { Codec } from '../../codec/codec.js';
 import { isJson, jsonCodec } from '../../codec/json-codec.js';
 import { decodeValue } from '../../codec/payload.js';
+import { originIn } from '../../errors/error-facts.js';
 import { CancelledError } from '../../errors/errors.js';
 import { errorOf } from '../../errors/failure.js';
 import type { RecordedStep } from '../order/memo.js';
 import type { StepRef } from '../order/program.js';
 import type { Settle, StepHost } from './step-host.js';
+import type { ResolvedStepOptions } from './step-options.js';
 
 /** A call of the author's that is settled. */
 interface Call {
   readonly step: StepRef;
   readonly settle: Settle;
   readonly acceptsJson?: boolean;
-  readonly options?: { readonly isLazy: boolean };
+  readonly options?: Pick<ResolvedStepOptions, 'isLazy' | 'retry'>;
 }
 
 /** A final outcome with its place. */
 export type Outcome = Pick<
   RecordedStep,
   'stepId' | 'status' | 'output' | 'failure' | 'finishedAt' | 'leaseToken' | 'eventSeq' | 'update'
->;
+> & { readonly countedAttempt?: number };
 
 /**
  * The cancel request ends the call, whether its step has begun or not: recorded first, then the code is told.
@@ -39,7 +41,7 @@ export function settleGivenUp(host: StepHost, call: Call, recorded: RecordedStep
   const given = { kind: StepKind.FUNCTION, status: StepStatus.FAILED, attemptNumber };
   return settleStep(host, call, given, (eventSeq) => {
     const place = { leaseToken: host.calls.leaseToken, eventSeq, stepId: recorded.stepId };
-    call.settle.reject(host.failures.delivered(failureError(host, failure), place, host.seq));
+    call.settle.reject(host.failures.delivered(failureError(host, call, recorded, failure), place, host.seq));
   });
 }
 
@@ -52,7 +54,8 @@ export function settleAdopted(host: StepHost, call: Call, cut: RecordedStep): Pr
 }
 
 /** Tells the code what is recorded as the final outcome of a call. */
-export function deliverOutcome(host: StepHost, { settle, acceptsJson, options }: Call, recorded: Outcome): void {
+export function deliverOutcome(host: StepHost, call: Call, recorded: Outcome): void {
+  const { settle, acceptsJson, options } = call;
   const isLazy = options?.isLazy === true && recorded.status === StepStatus.COMPLETED;
   if (recorded.finishedAt !== undefined && !isLazy) host.facts.advanceClock(dateOf(recorded.finishedAt));
   host.told(undefined);
@@ -72,7 +75,7 @@ export function deliverOutcome(host: StepHost, { settle, acceptsJson, options }:
       settle.resolve(null);
       return;
     case StepStatus.FAILED:
-      settle.reject(host.failures.delivered(failureError(host, recorded.failure), recorded, host.seq));
+      settle.reject(host.failures.delivered(failureError(host, call, recorded, recorded.failure), recorded, host.seq));
       return;
     default:
       settle.reject(new CancelledError());
@@ -91,8 +94,14 @@ function resultOf(codec: Codec, output: Outcome['output'], prefersJson = false):
   }
 }
 
-function failureError(host: StepHost, failure: Failure | undefined): Error {
-  return failure === undefined ? new Error('The failure was not recorded.') : errorOf(host.codec, failure);
+function failureError(
+  host: StepHost,
+  { options }: Call,
+  { stepId, countedAttempt }: Pick<Outcome, 'stepId' | 'countedAttempt'>,
+  failure: Failure | undefined,
+): Error {
+  if (failure === undefined) return new Error('The failure was not recorded.');
+  return errorOf(host.codec, failure, originIn(host.facts.run, stepId, countedAttempt, options?.retry?.maxAttempts));
 }
 
 interface Settled {

@@ -1,9 +1,11 @@
 import { type CompleteStepResponse, dateOf, durationOf, StepKind } from '@perdure/proto';
 import { encodeValue } from '../../codec/payload.js';
 import { MAX_DURATION_MS } from '../../duration.js';
-import { CancelledError, LeaseLostError } from '../../errors/errors.js';
+import { originIn } from '../../errors/error-facts.js';
+import { CancelledError, LeaseLostError, RetryBudgetError } from '../../errors/errors.js';
 import { errorOf, failureOf, markNonRetryable } from '../../errors/failure.js';
 import { RpcError } from '../../rpc/rpc-error.js';
+import { shown } from '../../text.js';
 import { type BodyResult, StepBody } from '../body/step-body.js';
 import { type CallHandler, ExecutionEnded } from '../lease/leased-calls.js';
 import type { RequestOf } from '../lease/leased-method.js';
@@ -336,9 +338,15 @@ async function failAttempt(
       ? new CancelledError(`Step '${stepId}' was cancelled.`, { cause: error })
       : error;
   const decision = decide(options.retry, thrown, countedAttempt);
-  const failure = failureOf(host.codec, thrown);
+  const isRetried = decision.retry && host.retryBudget.take(step.isCompensation);
+  const final = decision.retry && !isRetried ? budgetError(host, stepId, thrown) : thrown;
+  const failure = failureOf(
+    host.codec,
+    final,
+    originIn(host.facts.run, stepId, countedAttempt, options.retry.maxAttempts),
+  );
   await host.reports.flush(stepId);
-  if (decision.retry) {
+  if (decision.retry && isRetried) {
     const delayMs = Math.min(decision.delayMs, MAX_DURATION_MS);
     const retryAfter = durationOf(delayMs);
     const answer = await host.calls.call('failStep', { stepId, attemptNumber, failure, retryAfter }, RESULT);
@@ -363,3 +371,13 @@ async function failAttempt(
   if (answer.cancelRequested) host.cancel();
   return { kind: 'delivered' };
 }
+
+function budgetError({ retryBudget }: StepHost, stepId: string, cause: unknown): RetryBudgetError {
+  const all = retryBudget.max === 0 ? 'no retries' : `no retries left of ${retryBudget.max}`;
+  return new RetryBudgetError(
+    `Step '${stepId}' failed and is not retried: the steps of the run have ${all} in all (maxRetriesInAll): ${messageOf(cause)}`,
+    { cause },
+  );
+}
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : shown(error));

@@ -33,7 +33,8 @@ function mayHaveRun({ kind, status }: RecordedStep): boolean {
 /** Continues a step of which attempts are recorded, none of them final. */
 async function continueStep(host: StepHost, call: StepCall, recorded: RecordedStep): Promise<void> {
   host.reports.remember(call.step.stepId, recorded.heartbeat);
-  const next = nextAfter(recorded, call.options, host.codec);
+  const takeRetry = () => host.retryBudget.take(call.step.isCompensation);
+  const next = nextAfter(recorded, call.options, { codec: host.codec, takeRetry });
   if (next.kind === 'give_up') {
     if (host.cancellation.isCancelled(call.step)) await cancelStep(host, call, recorded.attemptNumber);
     else if (!(await settleGivenUp(host, call, recorded))) host.arrivals.takeFor(call.step.stepId, toldBy(host, call));

@@ -11,6 +11,7 @@ import type { ResultTicket } from '../order/result-ticket.js';
 import type { PayloadLimit } from '../run/payload-limit.js';
 import type { Arrivals, OnArrival } from '../wait/arrivals.js';
 import type { NewWait, WaitEnd } from '../wait/waits.js';
+import type { RetryBudget } from './retry-budget.js';
 import type { ResolvedStepOptions } from './step-options.js';
 
 /** How the author's promise is settled. */
@@ -74,6 +75,7 @@ export interface StepHost extends RecordingHost {
   readonly failures: FailureLog;
   readonly cancellation: Cancellation;
   readonly reports: BodyReports;
+  readonly retryBudget: RetryBudget;
   /** How many steps and timers the code has requested. */
   readonly seq: number;
   /** Leases of the run were lost just before this one: a body may be what kills its workers. */
