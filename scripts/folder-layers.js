@@ -60,6 +60,7 @@ export const LAYERS = {
     'reads',
     'dispatch',
     'commands',
+    'bulk',
     'context.ts',
     'services',
     'transport',
@@ -87,6 +88,8 @@ export const LAYERS = {
     // Tell parents and close children before they delete a run, or open it again.
     'transitions/runs/delete-runs.ts',
     'transitions/runs/retry-runs.ts',
+    // Carry out all of the above.
+    'transitions/bulk',
     // Waits for the schema, so it stands above the read that looks for it.
     'database/wait-for-database.ts',
     'testing',

@@ -70,6 +70,7 @@ describe('namespaces', () => {
       perdure.workflows.deleteRun({ namespace, runId }),
       perdure.workflows.retryRun({ namespace, runId }),
       perdure.workflows.restartRun({ namespace, runId }),
+      perdure.workflows.dismissRun({ namespace, runId }),
       perdure.workflows.endStep({ namespace, runId, stepId: 's', outcome: { case: 'skipped', value: true } }),
       perdure.workflows.endStep({ namespace, workflowId, stepId: 's', outcome: { case: 'skipped', value: true } }),
       perdure.workflows.watchRun({ namespace, runId })[Symbol.asyncIterator]().next(),

@@ -172,6 +172,88 @@ describe('commands', { timeout: 120_000 }, () => {
     await worker.shutdown(0);
   });
 
+  it('run failures counts what failed alike and lists the runs of a group; run dismiss takes a run from it', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const type = `unpaid-${uuid()}`;
+    const unpaid = workflow(type, async (ctx, order: number) =>
+      ctx.step('charge', () => {
+        throw new TerminalError(`Order ${order} is not paid`);
+      }),
+    );
+    const worker = await perdure.startWorker({ taskQueue, workflows: [unpaid] });
+    const ids: string[] = [];
+    for (const order of [17, 4]) {
+      ids.push((await cli(`run start ${type} -q ${taskQueue} -o ids --input ${order}`)).output.trim());
+      expect((await cli(`run result ${ids.at(-1)}`)).exitCode).toBe(1);
+    }
+    const groups = await cli(`run failures --type ${type}`);
+    expect(groups.output).toMatch(/^FINGERPRINT +RUNS +TYPE +STEP +ERROR/);
+    expect(groups.output).toMatch(
+      new RegExp(`\\n[0-9a-f]{16} +2 +${type} +charge +TerminalError: Order 4 is not paid .* ${ids[1]}$`, 'm'),
+    );
+    const fingerprint = (await cli(`run failures --type ${type} -o ids`)).output.trim();
+    expect(JSON.parse((await cli(`run failures --type ${type} -o json`)).output)).toMatchObject([
+      { fingerprint, runs: 2, newestFailure: { type: 'TerminalError', stepId: 'charge', reason: 'APPLICATION' } },
+    ]);
+    const [older = ''] = ids;
+    expect((await cli(`run dismiss ${older} --reason 'paid in cash'`)).output).toContain(`${older} dismissed`);
+    expect((await cli(`run dismiss ${older}`)).output).toContain('had been dealt with before');
+    expect((await cli(`run describe ${older}`)).output).toMatch(/dismissed by .+: paid in cash/);
+    expect((await cli(`run failures ${fingerprint} -o ids`)).output.trim()).toBe(ids[1]);
+    expect((await cli(`run list --unresolved --type ${type} -o ids`)).output.trim()).toBe(ids[1]);
+    expect((await cli('run failures nonsense')).exitCode).toBe(2);
+    expect((await cli('run failures --type nothing')).output.trim()).toBe('No dead letters.');
+    await worker.shutdown(0);
+  });
+
+  it('bulk says what matches, acts on all of it, shows what came of it, and refuses what cannot be meant', async () => {
+    const type = `bulk-${uuid()}`;
+    const ids = [await startOne(type), await startOne(type), await startOne(type)].sort();
+    const preview = await cli(`bulk cancel --type ${type} --dry-run -o json`);
+    expect(JSON.parse(preview.output)).toMatchObject({
+      matched: 3,
+      matchedIsExact: true,
+      sample: ids.map((runId) => ({ runId })),
+    });
+    expect(await cli(`bulk cancel --type ${type} --dry-run`)).toMatchObject({ exitCode: 0, errors: '3 runs match.\n' });
+    expect(await cli(`bulk cancel --type ${type}`)).toMatchObject({
+      exitCode: 2,
+      errors: expect.stringContaining('--yes'),
+    });
+    expect(await cli('bulk cancel --yes')).toMatchObject({ exitCode: 2, errors: expect.stringContaining('--all') });
+    const wrong = await cli(`bulk cancel --type ${type} --status failed --yes`);
+    expect(wrong).toMatchObject({ exitCode: 2, errors: expect.stringContaining('for CANCEL; got FAILED') });
+    expect((await cli(`bulk cancel --type ${type} --rate 0 --yes`)).exitCode).toBe(2);
+
+    const signalled = await cli(`bulk signal go '{"n":1}' --type ${type} --yes --reason 'it is time'`);
+    expect(signalled).toMatchObject({
+      exitCode: 0,
+      output: expect.stringMatching(/^[0-9a-f-]{36} COMPLETED: 3 changed\n$/),
+    });
+    const id = signalled.output.split(' ')[0] ?? '';
+    const described = (await cli(`bulk describe ${id}`)).output;
+    expect(described).toMatch(/kind +signal 'go'\nstatus +COMPLETED\nruns +--status pending,.* --type bulk-/);
+    expect(described).toMatch(/started by .+: it is time/);
+    expect((await cli('bulk list')).output).toMatch(new RegExp(`${id} +signal +COMPLETED +3 of 3 +0`));
+    expect(JSON.parse((await cli(`bulk describe ${id} -o json`)).output)).toMatchObject({
+      kind: 'SIGNAL',
+      filter: { workflowType: type, statuses: expect.arrayContaining(['PENDING', 'WAITING']) },
+    });
+    expect(await cli(`bulk abort ${id}`)).toMatchObject({ exitCode: 5, errors: expect.stringContaining('has ended') });
+
+    const slow = (await cli(`bulk cancel --type ${type} --yes --rate 1 --detach -o ids`)).output.trim();
+    expect((await cli(`bulk pause ${slow} --reason wait`)).output).toMatch(/PAUSED: \d changed/);
+    expect((await cli(`bulk resume ${slow}`)).output).toMatch(/RUNNING: \d changed/);
+    expect((await cli(`bulk abort ${slow}`)).output).toMatch(/ABORTED: \d changed/);
+    expect(await cli(`bulk watch ${slow}`)).toMatchObject({
+      exitCode: 1,
+      errors: expect.stringContaining('was aborted'),
+    });
+    expect((await cli(`bulk terminate --type ${type} --yes`)).exitCode).toBe(0);
+    expect((await cli(`bulk delete --type ${type} --yes`)).output).toContain('COMPLETED: 3 changed');
+    expect((await cli(`run list --type ${type} -o ids`)).output).toBe('');
+  });
+
   it('step complete, fail and skip end steps by hand, and describe and history show who has, and why', async () => {
     const taskQueue = `hands-${uuid()}`;
     const hands = workflow('hands', async (ctx) => [

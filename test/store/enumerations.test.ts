@@ -1,6 +1,20 @@
-import { FailureReason, RunStatus, StepKind, StepStatus, WorkerStatus } from '@perdure/proto';
 import {
+  BulkActionKind,
+  BulkKind,
+  BulkStatus,
+  FailureReason,
+  RunActionKind,
+  RunStatus,
+  StepKind,
+  StepStatus,
+  WorkerStatus,
+} from '@perdure/proto';
+import {
+  BULK_ACTION_KINDS,
+  BULK_KINDS,
+  BULK_STATUSES,
   FAILURE_REASONS,
+  RUN_ACTION_KINDS,
   RUN_STATUSES,
   STEP_KINDS,
   STEP_STATUSES,
@@ -16,7 +30,7 @@ interface Enumeration {
   /** Undefined: not part of the contract. */
   readonly proto?: Readonly<Record<string, string | number>>;
   /** What of the schema lists them: the text with the list. Undefined: kept inside a JSON document, which no check looks into. */
-  readonly listedBy?: readonly [source: 'is_valid_run' | 'is_valid_step' | 'workers_status_check', before: RegExp];
+  readonly listedBy?: readonly [source: 'is_valid_run' | 'is_valid_step' | `${string}_check`, before: RegExp];
 }
 
 const ENUMERATIONS: Readonly<Record<string, Enumeration>> = {
@@ -33,6 +47,22 @@ const ENUMERATIONS: Readonly<Record<string, Enumeration>> = {
     proto: WorkerStatus,
     listedBy: ['workers_status_check', /ANY \(ARRAY\[/],
   },
+  'kinds of actions on runs': {
+    model: RUN_ACTION_KINDS,
+    proto: RunActionKind,
+    listedBy: ['run_actions_kind_check', /ANY \(ARRAY\[/],
+  },
+  'kinds of bulk operations': {
+    model: BULK_KINDS,
+    proto: BulkKind,
+    listedBy: ['bulk_operations_kind_check', /ANY \(ARRAY\[/],
+  },
+  'statuses of bulk operations': {
+    model: BULK_STATUSES,
+    proto: BulkStatus,
+    listedBy: ['bulk_operations_status_check', /ANY \(ARRAY\[/],
+  },
+  'kinds of actions on bulk operations': { model: BULK_ACTION_KINDS, proto: BulkActionKind },
   'failure reasons': { model: FAILURE_REASONS, proto: FailureReason },
 };
 

@@ -10,6 +10,7 @@ import {
   continueRuns,
   type Database,
   deleteRuns,
+  dismissRuns,
   endRuns,
   endRunsWithStep,
   endSteps,
@@ -583,6 +584,21 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       CONTINUED: 'wrong_state',
     },
   },
+  dismissRun: {
+    run: (db, { namespace: of, runId }) =>
+      dismissRuns(db, [{ namespace: of, runId, actor: 'a', reason: 'r', requestId: null }]),
+    expected: {
+      PENDING: 'wrong_state',
+      RUNNING: 'wrong_state',
+      SLEEPING: 'wrong_state',
+      WOKEN: 'wrong_state',
+      COMPLETED: 'wrong_state',
+      FAILED: 'dismissed',
+      CANCELLED: 'wrong_state',
+      TERMINATED: 'wrong_state',
+      CONTINUED: 'wrong_state',
+    },
+  },
   endStep: {
     run: (db, { namespace: of, runId }) =>
       endSteps(db, [
@@ -774,7 +790,9 @@ describe('state × command', () => {
         const [outcome] = await run(db, lease);
         expect(outcome?.kind).toBe(expected[state]);
         const after = await snapshot(lease.runId);
-        if (CHANGES.has(outcome?.kind ?? '') || (name === 'pauseRun' && outcome?.kind === 'paused'))
+        // A failed run that was restarted or dismissed keeps when that was.
+        const isResolved = state === 'FAILED' && (name === 'restartRun' || name === 'dismissRun');
+        if (CHANGES.has(outcome?.kind ?? '') || (name === 'pauseRun' && outcome?.kind === 'paused') || isResolved)
           expect(after).not.toBe(before);
         else expect(after).toBe(before);
       });
@@ -808,6 +826,7 @@ describe('state × command', () => {
         'deleteRun',
         'retryRun',
         'restartRun',
+        'dismissRun',
         'endStep',
         'sendUpdate',
         'pauseRun',
@@ -858,7 +877,7 @@ describe('state × command', () => {
       const lease = await inState(state);
       const before = await snapshot(lease.runId);
       for (const [name, { run }] of Object.entries(COMMANDS))
-        if (!['deleteRun', 'retryRun', 'endStep'].includes(name)) await run(db, lease);
+        if (!['deleteRun', 'retryRun', 'restartRun', 'dismissRun', 'endStep'].includes(name)) await run(db, lease);
       expect(await snapshot(lease.runId)).toBe(before);
       const [found] = await findRuns(db, [{ namespace, runId: lease.runId, workflowId: null }]);
       expect(found).toMatchObject({ status: state });

@@ -43,6 +43,8 @@ const run = (fields: Partial<Run>): Run => ({
   firstRunId: null,
   nextRunId: null,
   retriedAt: null,
+  failureFingerprint: null,
+  resolvedAt: null,
   pause: null,
   ...fields,
 });

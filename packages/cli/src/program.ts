@@ -1,5 +1,6 @@
 import { DEFAULT_ADDRESS } from '@perdure/worker-sdk';
 import { Command, Option } from 'commander';
+import { addBulkCommands } from './commands/bulk.js';
 import { addCompletionCommand } from './commands/completion.js';
 import { addDoctorCommand } from './commands/doctor.js';
 import { addEventCommands } from './commands/event.js';
@@ -37,6 +38,7 @@ export function buildProgram(): Command {
   addServeCommands(program);
   addInit(program);
   addRunCommands(program);
+  addBulkCommands(program);
   addStepCommands(program);
   addEventCommands(program);
   addPromiseCommands(program);

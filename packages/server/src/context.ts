@@ -1,5 +1,6 @@
 import type { Database } from '@perdure/store';
 import type { Logger } from 'pino';
+import type { BulkRunner } from './bulk/bulk-runner.js';
 import type { Commands } from './commands/commands.js';
 import type { ServerConfig } from './config.js';
 import type { AnswerWaiters } from './dispatch/answer-waiters.js';
@@ -18,6 +19,7 @@ export interface ServerContext {
   /** For lists, counts and histories, which never delay commands. */
   readonly reads: ReadPool;
   readonly commands: Commands;
+  readonly bulk: BulkRunner;
   readonly dispatcher: Dispatcher;
   readonly endWaiters: EndWaiters;
   readonly answerWaiters: AnswerWaiters;

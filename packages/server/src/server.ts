@@ -12,6 +12,7 @@ import {
   waitForDatabase,
 } from '@perdure/store';
 import type { Logger } from 'pino';
+import { BulkRunner } from './bulk/bulk-runner.js';
 import { bindService } from './call/handlers.js';
 import { type Commands, createCommands } from './commands/commands.js';
 import type { ServerConfig } from './config.js';
@@ -82,12 +83,18 @@ export async function startServer(config: ServerConfig, options: StartServerOpti
     statementTimeoutMs: config.readTimeoutMs,
     applicationName: 'perdure-server-reads',
   });
+  const bulkDb = openDatabase({
+    ...connect,
+    maxConnections: 1,
+    maxTransactions: 1,
+    applicationName: 'perdure-server-bulk',
+  });
   const closeDatabases = async () => {
-    await Promise.all([db.close(), readDb.close()]);
+    await Promise.all([db.close(), readDb.close(), bulkDb.close()]);
   };
   try {
     await databaseReady(db, config, log, options.signal);
-    return await serve({ config, log, db, readDb, serverId, closeDatabases }, (created) => {
+    return await serve({ config, log, db, readDb, bulkDb, serverId, closeDatabases }, (created) => {
       watch = created;
     });
   } catch (error) {
@@ -101,12 +108,13 @@ interface Foundation {
   readonly log: Logger;
   readonly db: Database;
   readonly readDb: Database;
+  readonly bulkDb: Database;
   readonly serverId: string;
   readonly closeDatabases: () => Promise<void>;
 }
 
 async function serve(
-  { config, log, db, readDb, serverId, closeDatabases }: Foundation,
+  { config, log, db, readDb, bulkDb, serverId, closeDatabases }: Foundation,
   onWatch: (watch: DatabaseWatch) => void,
 ): Promise<Server> {
   const stopping = new AbortController();
@@ -140,12 +148,22 @@ async function serve(
     maxQueued: config.maxQueuedCommands,
     maxQueuedBytes: config.maxQueuedBytes,
   });
+  const identity = `${hostname()}:${process.pid}`;
+  const bulk = new BulkRunner({
+    db,
+    chunkDb: bulkDb,
+    log,
+    identity,
+    maxUnconsumedSignals: config.maxUnconsumedSignals,
+    apply: (effect) => commands.apply(effect),
+  });
   const context: ServerContext = {
     config,
     log,
     db,
     reads: new ReadPool({ db: readDb, maxReads: config.maxReadConnections, maxQueued: config.maxQueuedReads }),
     commands,
+    bulk,
     dispatcher,
     endWaiters,
     answerWaiters,
@@ -168,18 +186,19 @@ async function serve(
     periodMs: ANNOUNCE_MS,
     // The announcement proves what a server needs: an answer, the schema, and the right to write.
     probe: async () => {
-      const { servers } = await announceServer(db, { serverId, identity: `${hostname()}:${process.pid}` });
+      const { servers } = await announceServer(db, { serverId, identity });
       wakeups.setPeers(servers > 1);
     },
     onChange: (available) => onAvailable(available),
   });
   onWatch(watch);
   await watch.start();
+  bulk.start();
 
-  let watchStopped: Promise<void> | undefined;
+  let watchStopped: Promise<unknown> | undefined;
   const stopWaiting = async () => {
     stopping.abort();
-    watchStopped = watch.stop();
+    watchStopped = Promise.all([watch.stop(), bulk.stop()]);
     dispatcher.stop();
     endWaiters.stop();
     answerWaiters.stop();

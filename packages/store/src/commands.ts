@@ -540,6 +540,15 @@ export type RetryRunOutcome =
   /** By an earlier call with the same request id. */
   | { readonly kind: 'already_retried'; readonly status: RunStatus };
 
+export type DismissRun = RunAction;
+export type DismissRunOutcome =
+  | { readonly kind: 'run_not_found' }
+  /** The run is not FAILED. */
+  | WrongRunState
+  | { readonly kind: 'dismissed' }
+  /** Also by an earlier call with the same request id. */
+  | { readonly kind: 'already_dismissed' };
+
 export interface RestartRun extends RunAction {
   /** Of the new run; null: that of the origin. */
   readonly workflowId: string | null;

@@ -10,7 +10,14 @@ export {
   waitForDatabase,
 } from './database/wait-for-database.js';
 export * from './model.js';
+export type { BulkAction, BulkOperation, BulkRefusal } from './reads/bulk-row.js';
 export { chainEnd } from './reads/chain-end.js';
+export {
+  type FailureGroup,
+  type FailureGroupPage,
+  listFailureGroups,
+  MAX_COUNTED_FAILURES,
+} from './reads/dead-letters.js';
 export { diagnose } from './reads/diagnose.js';
 export { endedAmong } from './reads/ended-among.js';
 export {
@@ -21,6 +28,7 @@ export {
   type UpdateRef,
 } from './reads/find-answers.js';
 export { findRunState, findRuns } from './reads/find-runs.js';
+export { type BulkPage, bulkDueInMs, getBulkOperation, listBulkOperations } from './reads/list-bulk-operations.js';
 export { listDispatchPauses } from './reads/list-dispatch-pauses.js';
 export {
   type EventCursor,
@@ -43,6 +51,7 @@ export { listReapers } from './reads/list-reapers.js';
 export { countRuns, listRuns } from './reads/list-runs.js';
 export { listTaskQueues } from './reads/list-task-queues.js';
 export { getRegistration, getWorker, listWorkers } from './reads/list-workers.js';
+export { findMatchingRuns, MAX_SCANNED, type MatchingRuns } from './reads/matching-runs.js';
 export { withSenders } from './reads/message-senders.js';
 export * from './reads/queries.js';
 export { readDatabaseFacts, schemaVersion } from './reads/read-database-facts.js';
@@ -76,6 +85,24 @@ export {
 } from './testing/test-time.js';
 export { announceReaper, retireReaper } from './transitions/announce-reapers.js';
 export { announceServer, retireServer } from './transitions/announce-servers.js';
+export {
+  type AdvancedBulk,
+  advanceBulkOperation,
+  BulkChunkError,
+  noteBulkTrouble,
+} from './transitions/bulk/advance-bulk-operation.js';
+export type { BulkAct } from './transitions/bulk/bulk-acts.js';
+export {
+  type ControlBulkOperation,
+  type ControlBulkOutcome,
+  controlBulkOperation,
+} from './transitions/bulk/control-bulk-operations.js';
+export {
+  findStartedBulkOperation,
+  type StartBulkOperation,
+  type StartedBulkOperation,
+  startBulkOperation,
+} from './transitions/bulk/start-bulk-operations.js';
 export { type ClosedChild, closeChildren } from './transitions/children/close-children.js';
 export { startChildren } from './transitions/children/start-children.js';
 export { type ToldParent, tellParents } from './transitions/children/tell-parents.js';
@@ -105,6 +132,7 @@ export { cancelRuns } from './transitions/runs/cancel-runs.js';
 export { claimRuns } from './transitions/runs/claim-runs.js';
 export { continueRuns } from './transitions/runs/continue-runs.js';
 export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions/runs/delete-runs.js';
+export { dismissRuns } from './transitions/runs/dismiss-runs.js';
 export { endRuns } from './transitions/runs/end-runs.js';
 export { endRunsWithStep } from './transitions/runs/end-runs-with-step.js';
 export { type HoldRun, type HoldRunOutcome, holdRuns } from './transitions/runs/hold-runs.js';

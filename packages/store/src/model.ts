@@ -111,8 +111,19 @@ export interface Origin {
 }
 
 /** What people do to runs. */
-export const RUN_ACTION_KINDS = ['RETRY', 'RESTART', 'COMPLETE_STEP', 'FAIL_STEP', 'SKIP_STEP'] as const;
+export const RUN_ACTION_KINDS = ['RETRY', 'RESTART', 'COMPLETE_STEP', 'FAIL_STEP', 'SKIP_STEP', 'DISMISS'] as const;
 export type RunActionKind = (typeof RUN_ACTION_KINDS)[number];
+
+/** What a bulk operation does to each run. */
+export const BULK_KINDS = ['CANCEL', 'TERMINATE', 'PAUSE', 'RESUME', 'RETRY', 'SIGNAL', 'DELETE', 'DISMISS'] as const;
+export type BulkKind = (typeof BULK_KINDS)[number];
+
+export const BULK_STATUSES = ['RUNNING', 'PAUSED', 'COMPLETED', 'ABORTED'] as const;
+export type BulkStatus = (typeof BULK_STATUSES)[number];
+
+/** What a person did to a bulk operation. */
+export const BULK_ACTION_KINDS = ['START', 'PAUSE', 'RESUME', 'ABORT'] as const;
+export type BulkActionKind = (typeof BULK_ACTION_KINDS)[number];
 
 /** Something that a person did to a run. */
 export interface RecordedAction {
@@ -233,6 +244,10 @@ export interface Run {
   readonly nextRunId: string | null;
   /** When a person last retried it. */
   readonly retriedAt: Date | null;
+  /** Equal for runs that failed in the same way; null unless FAILED. */
+  readonly failureFingerprint: string | null;
+  /** When a person dismissed or restarted it; null unless FAILED. */
+  readonly resolvedAt: Date | null;
 }
 
 /** A pause of a run: who, when and why. */

@@ -61,6 +61,17 @@ const actions: readonly Action[] = [
     },
   },
   {
+    name: 'dismiss',
+    done: 'dismissed',
+    description: 'take failed runs from the dead letters: they were dealt with in another way',
+    takesReason: true,
+    act: async (session, id, reason) => {
+      const action = { reason, actor: sender(), requestId: newUuid() };
+      const { dismissed } = await withRun(session, id, (ref) => session.workflows.dismissRun({ ...ref, ...action }));
+      return { status: RunStatus[RunStatus.FAILED], text: dismissed ? 'dismissed' : 'had been dealt with before' };
+    },
+  },
+  {
     name: 'restart',
     done: 'restarted',
     description: 'start other runs with the same input, from the start',

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { addActions } from './run-actions.js';
+import { addFailures } from './run-failures.js';
 import { addLists } from './run-list.js';
 import { addMessages } from './run-messages.js';
 import { addPauses } from './run-pauses.js';
@@ -9,10 +10,11 @@ import { addStart } from './run-start.js';
 export function addRunCommands(program: Command): void {
   const run = program
     .command('run')
-    .description('start, show, signal, update, cancel, terminate, pause, resume and delete runs');
+    .description('start, show, signal, update, cancel, terminate, pause, resume, retry, dismiss and delete runs');
   addStart(run);
   addLists(run);
   addReads(run);
+  addFailures(run);
   addMessages(run);
   addActions(run);
   addPauses(run);

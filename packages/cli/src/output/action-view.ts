@@ -7,6 +7,7 @@ const WHAT: Readonly<Record<RunActionKind, string>> = {
   [RunActionKind.UNSPECIFIED]: 'changed',
   [RunActionKind.RETRY]: 'retried',
   [RunActionKind.RESTART]: 'restarted',
+  [RunActionKind.DISMISS]: 'dismissed',
   [RunActionKind.COMPLETE_STEP]: 'completed step',
   [RunActionKind.FAIL_STEP]: 'failed step',
   [RunActionKind.SKIP_STEP]: 'skipped step',

@@ -91,6 +91,8 @@ export function runFields(run: WorkflowRun): [string, string | undefined][] {
     ['chain timeout', timeText(run.chainDeadlineAt)],
     ['ended', timeText(run.finishedAt)],
     ['took', spanText(betweenMs(run.createdAt, run.finishedAt))],
+    ['fingerprint', run.failureFingerprint || undefined],
+    ['resolved', timeText(run.resolvedAt)],
     ['cancel requested', timeText(run.cancelRequestedAt)],
     ['cancel reason', safe(run.cancelReason)],
   ];

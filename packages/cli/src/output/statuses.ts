@@ -1,4 +1,4 @@
-import { Compensation, RunStatus, type StepAttempt, StepKind, StepStatus } from '@perdure/proto';
+import { BulkStatus, Compensation, RunStatus, type StepAttempt, StepKind, StepStatus } from '@perdure/proto';
 import pc from 'picocolors';
 
 const COLOURS: Readonly<Record<string, (text: string) => string>> = {
@@ -15,7 +15,10 @@ const COLOURS: Readonly<Record<string, (text: string) => string>> = {
   PAUSED: pc.yellow,
   COMPENSATING: pc.yellow,
   PARTIAL: pc.red,
+  ABORTED: pc.red,
 };
+
+export const bulkStatusText = (status: BulkStatus): string => coloured(BulkStatus[status]);
 
 export const runStatusText = (status: RunStatus): string => coloured(RunStatus[status]);
 

@@ -13,6 +13,7 @@ import {
   continueRuns,
   type Database,
   deleteRuns,
+  dismissRuns,
   endRuns,
   endRunsWithStep,
   endSteps,
@@ -261,6 +262,7 @@ export const commandTable = {
   terminateRun: kind({ name: 'TerminateRun', key: byRun, transition: terminateRuns, effects: after.afterTerminate }),
   retryRun: kind({ name: 'RetryRun', key: byRun, transition: retryRuns, effects: after.afterRetryRun }),
   restartRun: kind({ name: 'RestartRun', key: byRun, transition: restartRuns, effects: after.afterRestart }),
+  dismissRun: kind({ name: 'DismissRun', key: byRun, transition: dismissRuns }),
   endStep: kind({
     name: 'EndStep',
     key: byRun,

@@ -26,6 +26,8 @@ export interface Commands extends Submits {
    * @throws {RpcError} OVERLOADED when there is no room for all of them; nothing was changed
    */
   startRuns(starts: readonly StartRun[]): Promise<StartRunOutcome>[];
+  /** Notifies those who are concerned by something that was committed without a command. */
+  apply(effect: Effect): void;
 }
 
 export interface CommandsOptions {
@@ -101,6 +103,7 @@ export function createCommands(options: CommandsOptions): Commands {
     findAnswer: untilRead(findAnswer),
     startRun: submitOf(startRun, starts),
     startRuns: (commands) => starts.submitAll(commands),
+    apply,
   };
 }
 

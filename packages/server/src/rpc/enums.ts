@@ -1,5 +1,8 @@
 /** Protobuf enum numbers ↔ the store's names. The arrays are indexed by the number; 0 is UNSPECIFIED everywhere. */
 import {
+  BulkActionKind as BulkActionKindNumber,
+  BulkKind as BulkKindNumber,
+  BulkStatus as BulkStatusNumber,
   Compensation as CompensationNumber,
   DispatchKind as DispatchKindNumber,
   ErrorReason,
@@ -14,6 +17,9 @@ import {
   WorkerStatus as WorkerStatusNumber,
 } from '@perdure/proto';
 import type {
+  BulkActionKind,
+  BulkKind,
+  BulkStatus,
   Compensation,
   DispatchKind,
   FailureReason,
@@ -55,6 +61,14 @@ export const failureReasons = names<FailureReason>(FailureReasonNumber);
 export const failureReasonNumber: Readonly<Record<FailureReason, FailureReasonNumber>> = numbers(failureReasons);
 export const compensations = names<Compensation>(CompensationNumber);
 export const compensationNumber: Readonly<Record<Compensation, CompensationNumber>> = numbers(compensations);
+export const bulkKinds = names<BulkKind>(BulkKindNumber);
+export const bulkKindNumber: Readonly<Record<BulkKind, BulkKindNumber>> = numbers(bulkKinds);
+export const bulkStatusNumber: Readonly<Record<BulkStatus, BulkStatusNumber>> = numbers(
+  names<BulkStatus>(BulkStatusNumber),
+);
+export const bulkActionKindNumber: Readonly<Record<BulkActionKind, BulkActionKindNumber>> = numbers(
+  names<BulkActionKind>(BulkActionKindNumber),
+);
 export const parentCloses = names<ParentClose>(ParentCloseNumber);
 export const parentCloseNumber: Readonly<Record<ParentClose, ParentCloseNumber>> = numbers(parentCloses);
 const runOrigins = names<RunOrigin>(RunOriginNumber);

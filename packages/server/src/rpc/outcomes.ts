@@ -1,6 +1,7 @@
 /** Maps the outcomes of commands to errors. The message is for people; the metadata is for programs. */
 import { ErrorReason } from '@perdure/proto';
 import {
+  type BulkStatus,
   DatabaseUnavailableError,
   DataError,
   type FenceOutcome,
@@ -168,12 +169,40 @@ export function notRetriable(runId: string, { status }: WrongRunState): RpcError
   );
 }
 
+export function notDismissible(runId: string, { status }: WrongRunState): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.WRONG_RUN_STATE,
+    `Run ${runId} is ${status} and cannot be dismissed: only runs that FAILED are dead letters.`,
+    { metadata: { run_id: runId, status } },
+  );
+}
+
 export function noUseForOutcome(runId: string, { status }: WrongRunState): RpcError {
   return new RpcError(
     StatusCode.FAILED_PRECONDITION,
     ErrorReason.WRONG_RUN_STATE,
     `Run ${runId} is ${status} and cannot be retried, so nothing would use the outcome of its step. Nothing was changed.`,
     { metadata: { run_id: runId, status } },
+  );
+}
+
+export function bulkNotFound(operationId: string): RpcError {
+  return new RpcError(
+    StatusCode.NOT_FOUND,
+    ErrorReason.BULK_OPERATION_NOT_FOUND,
+    `There is no bulk operation ${operationId} in this namespace. \`perdure bulk list\` lists the operations.`,
+    { metadata: { operation_id: operationId } },
+  );
+}
+
+/** @param action completes "cannot be …" */
+export function bulkEnded(operationId: string, status: BulkStatus, action: string): RpcError {
+  return new RpcError(
+    StatusCode.FAILED_PRECONDITION,
+    ErrorReason.BULK_OPERATION_ENDED,
+    `Bulk operation ${operationId} is ${status} and cannot be ${action}: it has ended. Nothing was changed.`,
+    { metadata: { operation_id: operationId, status } },
   );
 }
 

@@ -1,11 +1,21 @@
 import {
+  type DismissRunRequest,
   type EndStepRequest,
   type RestartRunRequest,
   type RetryRunRequest,
   RunStatus,
   type WorkflowService,
 } from '@perdure/proto';
-import type { EndStep, EndStepOutcome, RestartRun, RestartRunOutcome, RetryRun, RetryRunOutcome } from '@perdure/store';
+import type {
+  DismissRun,
+  DismissRunOutcome,
+  EndStep,
+  EndStepOutcome,
+  RestartRun,
+  RestartRunOutcome,
+  RetryRun,
+  RetryRunOutcome,
+} from '@perdure/store';
 import type { Handlers } from '../call/handlers.js';
 import { invalidArgument } from '../call/rpc-error.js';
 import type { ServerContext } from '../context.js';
@@ -14,6 +24,7 @@ import { decode } from '../rpc/decode/decode.js';
 import { runStatusNumber } from '../rpc/enums.js';
 import {
   newWorkflowIdInUse,
+  notDismissible,
   notRetriable,
   noUseForOutcome,
   runNotFound,
@@ -24,16 +35,22 @@ import {
 } from '../rpc/outcomes.js';
 import { runIdOf } from './find-run.js';
 
-/** RPCs with which a person lets a run continue, or happen again. */
+/** RPCs with which a person lets a run continue, or happen again, or has dealt with its failure. */
 export function runControl(
   context: ServerContext,
-): Pick<Handlers<typeof WorkflowService>, 'retryRun' | 'restartRun' | 'endStep'> {
+): Pick<Handlers<typeof WorkflowService>, 'retryRun' | 'restartRun' | 'endStep' | 'dismissRun'> {
   const { commands } = context;
   return {
     async retryRun(request: RetryRunRequest) {
       const { ref, action } = decode(context, (check) => decodeRunAction(check, request));
       const command = { ...action, namespace: ref.namespace, runId: await runIdOf(context, ref) };
       return runRetried(command, await commands.retryRun(command));
+    },
+
+    async dismissRun(request: DismissRunRequest) {
+      const { ref, action } = decode(context, (check) => decodeRunAction(check, request));
+      const command = { ...action, namespace: ref.namespace, runId: await runIdOf(context, ref) };
+      return runDismissed(command, await commands.dismissRun(command));
     },
 
     async restartRun(request: RestartRunRequest) {
@@ -67,6 +84,21 @@ function runRetried(
       throw notRetriable(runId, outcome);
     case 'workflow_id_taken':
       throw workflowIdInUse(runId, outcome.runId);
+    case 'run_not_found':
+      throw runNotFound(runId);
+  }
+}
+
+function runDismissed(
+  { runId }: DismissRun,
+  outcome: DismissRunOutcome,
+): { readonly runId: string; readonly dismissed: boolean } {
+  switch (outcome.kind) {
+    case 'dismissed':
+    case 'already_dismissed':
+      return { runId, dismissed: outcome.kind === 'dismissed' };
+    case 'wrong_state':
+      throw notDismissible(runId, outcome);
     case 'run_not_found':
       throw runNotFound(runId);
   }

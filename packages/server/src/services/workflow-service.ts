@@ -31,9 +31,11 @@ import { timestampOf } from '../rpc/encode/time.js';
 import { runStatusNumber } from '../rpc/enums.js';
 import { stepNotFound } from '../rpc/outcomes.js';
 import { awaitRun } from './await-run.js';
+import { bulkOperations } from './bulk-operations.js';
 import { checkNamespace } from './check-namespace.js';
 import { events } from './events.js';
 import { explainRun } from './explain-run.js';
+import { failures } from './failures.js';
 import { runOf } from './find-run.js';
 import { messages } from './messages.js';
 import { promises } from './promises.js';
@@ -51,6 +53,8 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
     ...messages(context),
     ...events(context),
     ...promises(context),
+    ...failures(context),
+    ...bulkOperations(context),
 
     async getRun(request) {
       return {

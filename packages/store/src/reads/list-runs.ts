@@ -6,12 +6,13 @@ import type { Parameter, Reader } from '../database/database.js';
 import { textArray } from '../database/literals.js';
 import { defineStatement, type Statement } from '../database/statement.js';
 import type { RunStatus } from '../model.js';
+import { FINGERPRINT, IS_DEAD_LETTER } from './dead-letters.js';
 import type { RunFilter, RunPage, StatusCount } from './queries.js';
 import { shownStatus } from './run-pauses.js';
 import { RUN_COLUMNS, type RunRow, runOf } from './run-row.js';
 
 /** What the caller asks for, by the status that is shown; the stored ones come first, because an index may fit them. */
-const FILTER = `r.namespace = $1
+export const FILTER = `r.namespace = $1
     and ($2::text[] is null or (r.status = any($2::text[] || case when 'PAUSED' = any($2) then '{PENDING,SLEEPING,WAITING}'::text[] end)
       and ${shownStatus('r')} = any($2::text[])))
     and ($3::text is null or r.workflow_type = $3)
@@ -21,7 +22,7 @@ const FILTER = `r.namespace = $1
     and ($7::timestamptz is null or r.created_at >= $7)
     and ($8::timestamptz is null or r.created_at < $8)`;
 
-const HELD = `(not $9::boolean or (r.paused_at is not null and r.finished_at is null and exists (
+export const HELD = `(not $9::boolean or (r.paused_at is not null and r.finished_at is null and exists (
       select 1 from perdure.run_pauses p where p.run_id = r.run_id and p.resumed_at is null and p.failure is not null)))`;
 
 /** Other statements for paused runs, because they are few and have an index. */
@@ -29,6 +30,10 @@ const PAUSED = `r.paused_at is not null and r.finished_at is null and ${HELD}`;
 
 /** The same for runs that were compensated. The other filters are $9: held, $10: parent. */
 const COMPENSATED = `r.compensation = $11::text and ${HELD} and ${FILTER} and ($10::uuid is null or r.parent_run_id = $10::uuid)`;
+
+/** Other statements for dead letters, because they have an index. The other filters are $9: held, $10: parent, $11: compensation. */
+const DEAD = `${IS_DEAD_LETTER} and ${HELD} and ${FILTER} and ($10::uuid is null or r.parent_run_id = $10::uuid)
+    and ($11::text is null or r.compensation = $11)`;
 
 /** Other statements than without a parent, because their plans read another index. */
 const CHILDREN = `r.parent_run_id = $9::uuid and ${FILTER}`;
@@ -67,6 +72,22 @@ const COUNT_COMPENSATED = defineStatement(
   `select ${shownStatus('r')} as status, count(*)::float8 as count from perdure.workflow_runs r where ${COMPENSATED} group by 1 order by 1`,
 );
 
+const LIST_DEAD_LETTERS = defineStatement(
+  'list_dead_letters',
+  `select ${RUN_COLUMNS} from perdure.workflow_runs r
+  where ${DEAD} and ($12::uuid is null or r.run_id < $12::uuid)
+  order by r.run_id desc
+  limit $13::int`,
+);
+
+const LIST_DEAD_LETTERS_ALIKE = defineStatement(
+  'list_dead_letters_alike',
+  `select ${RUN_COLUMNS} from perdure.workflow_runs r
+  where ${FINGERPRINT} = $12::text and ${DEAD} and ($13::uuid is null or r.run_id < $13::uuid)
+  order by r.run_id desc
+  limit $14::int`,
+);
+
 const LIST_CHILDREN = defineStatement(
   'list_children',
   `select ${RUN_COLUMNS} from perdure.workflow_runs r
@@ -80,7 +101,7 @@ const COUNT_CHILDREN = defineStatement(
   `select ${shownStatus('r')} as status, count(*)::float8 as count from perdure.workflow_runs r where ${CHILDREN} group by 1 order by 1`,
 );
 
-function filterParameters(filter: RunFilter): Parameter[] {
+export function filterParameters(filter: RunFilter): Parameter[] {
   return [
     filter.namespace,
     filter.statuses.length === 0 ? null : textArray(filter.statuses),
@@ -118,7 +139,10 @@ function statementFor(
   only: readonly Parameter[],
   within: readonly Parameter[],
 ): [Statement, Parameter[]] {
-  const { held, parentRunId, compensation } = filter;
+  const { held, parentRunId, compensation, failureFingerprint } = filter;
+  const dead = [...only, held, parentRunId, compensation];
+  if (failureFingerprint !== null) return [LIST_DEAD_LETTERS_ALIKE, [...dead, failureFingerprint, ...within]];
+  if (filter.unresolved) return [LIST_DEAD_LETTERS, [...dead, ...within]];
   if (compensation !== null) return [LIST_COMPENSATED, [...only, held, parentRunId, compensation, ...within]];
   if (isPaused(filter)) return [LIST_PAUSED, [...only, held, parentRunId, ...within]];
   if (parentRunId === null) return [LIST_RUNS, [...only, ...within]];

@@ -43,6 +43,12 @@ export interface RunFilter {
   readonly parentRunId: string | null;
   /** Only runs that are held: paused, because their worker could not continue them. */
   readonly held: boolean;
+  /** Only runs that are paused, also those that their worker has not given back yet. Only {@link findMatchingRuns} looks at it. */
+  readonly paused: boolean;
+  /** Only dead letters: runs that have FAILED and that nobody has dealt with. */
+  readonly unresolved: boolean;
+  /** Only dead letters that failed in this way. */
+  readonly failureFingerprint: string | null;
   readonly createdAfter: Date | null;
   readonly createdBefore: Date | null;
 }

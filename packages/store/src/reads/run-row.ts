@@ -19,7 +19,8 @@ export const RUN_COLUMNS = `r.run_id, r.namespace, r.workflow_id, r.workflow_typ
     (select l.chain_deadline_at from perdure.run_limits l where l.run_id = r.run_id) as chain_deadline_at, r.cancel_requested_at, r.cancel_reason, r.lost_leases, r.retries,
     r.created_at, r.started_at, r.updated_at, r.finished_at, r.failure, r.last_release_reason,
     r.compensation, r.parent_run_id, r.parent_step_id, r.parent_close, r.origin_run_id, r.origin_kind, r.first_run_id, r.next_run_id,
-    r.reopened_at, ${OPEN_PAUSE} as pause`;
+    r.reopened_at, case when r.status = 'FAILED' then perdure.failure_fingerprint(r.workflow_type, r.failure) end as failure_fingerprint,
+    case when r.status = 'FAILED' and r.resolved_at >= r.finished_at then r.resolved_at end as resolved_at, ${OPEN_PAUSE} as pause`;
 
 export interface RunRow {
   readonly run_id: string;
@@ -60,6 +61,8 @@ export interface RunRow {
   readonly first_run_id: string | null;
   readonly next_run_id: string | null;
   readonly reopened_at: Date | null;
+  readonly failure_fingerprint: string | null;
+  readonly resolved_at: Date | null;
   readonly pause: OpenPauseJson | null;
   readonly input?: Uint8Array | null;
   readonly input_encoding?: string | null;
@@ -104,6 +107,8 @@ export function runOf(row: RunRow): Run {
     firstRunId: row.first_run_id,
     nextRunId: row.next_run_id,
     retriedAt: row.reopened_at,
+    failureFingerprint: row.failure_fingerprint,
+    resolvedAt: row.resolved_at,
     pause: openPauseOf(row.pause),
     ...(row.input === undefined ? {} : { input: payloadOf(row.input, row.input_encoding) }),
     ...(row.output === undefined ? {} : { output: payloadOf(row.output, row.output_encoding) }),

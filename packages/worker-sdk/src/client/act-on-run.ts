@@ -43,6 +43,20 @@ export async function retryRun(
   await retryUntilAnswered(outage, (callOptions) => service.retryRun(request, callOptions));
 }
 
+/**
+ * Dismisses a FAILED run.
+ *
+ * @returns false when it was dismissed or restarted before
+ */
+export async function dismissRun(
+  { service, namespace, outage }: ClientContext,
+  run: RunOf,
+  options: ActionOptions,
+): Promise<boolean> {
+  const request = { namespace, ...run, ...actionFields('A dismissal', options) };
+  return (await retryUntilAnswered(outage, (callOptions) => service.dismissRun(request, callOptions))).dismissed;
+}
+
 /** Options of a restart. */
 export interface RestartOptions extends ActionOptions {
   /** Of the new run, 1 to 255 bytes; default: that of the other run, which must have ended then. */

@@ -29,11 +29,16 @@ export interface ListOptions {
   readonly compensation?: Compensation;
   /** Only runs that are held: paused, because their worker could not continue them. */
   readonly held?: boolean;
+  /** Only dead letters: runs that have FAILED and that nobody has retried, restarted or dismissed. */
+  readonly unresolved?: boolean;
+  /** Only dead letters with this fingerprint, see `client.failures()`. */
+  readonly failureFingerprint?: string;
   /** Runs fetched with one call, 1 to 1,000; default 100. */
   readonly pageSize?: number;
 }
 
-const KNOWN: readonly (keyof ListOptions)[] = [
+/** What chooses runs. */
+export const FILTER_KEYS: readonly (keyof ListOptions)[] = [
   'status',
   'workflowType',
   'taskQueue',
@@ -43,24 +48,30 @@ const KNOWN: readonly (keyof ListOptions)[] = [
   'createdBefore',
   'compensation',
   'held',
-  'pageSize',
+  'unresolved',
+  'failureFingerprint',
 ];
 const STATUSES = Object.keys(RunStatusNumber).filter((name) => /^[A-Z]+$/.test(name) && name !== 'UNSPECIFIED');
 
 /** @throws {TypeError} naming the option that is wrong */
 export function listRequest(namespace: string, options: ListOptions): MessageInitShape<typeof ListRunsRequestSchema> {
-  refuseUnknownKeys('A list', options, KNOWN);
+  refuseUnknownKeys('A list', options, [...FILTER_KEYS, 'pageSize']);
+  return { namespace, ...filterFields(options), pageSize: options.pageSize ?? 100 };
+}
+
+/** @throws {TypeError} naming the option that is wrong */
+export function filterFields(options: Omit<ListOptions, 'pageSize'>) {
   const { status = [], createdAfter, createdBefore } = options;
   return {
-    namespace,
     statuses: [status].flat().map(statusNumber),
     workflowType: options.workflowType ?? '',
     taskQueue: options.taskQueue ?? '',
     workflowId: options.workflowId ?? '',
     build: options.build ?? '',
     held: options.held ?? false,
+    unresolved: options.unresolved ?? false,
+    failureFingerprint: options.failureFingerprint ?? '',
     compensation: compensationNumber(options.compensation),
-    pageSize: options.pageSize ?? 100,
     ...(createdAfter === undefined ? {} : { createdAfter: timestampOf(createdAfter) }),
     ...(createdBefore === undefined ? {} : { createdBefore: timestampOf(createdBefore) }),
   };

@@ -2,7 +2,7 @@ import type { GetRunResponse, WorkflowRun } from '@perdure/proto';
 import { refuseUnknownKeys } from '../options.js';
 import type { Signal } from '../signal.js';
 import type { Update } from '../update.js';
-import { type ActionOptions, type RestartOptions, restartRun, retryRun } from './act-on-run.js';
+import { type ActionOptions, dismissRun, type RestartOptions, restartRun, retryRun } from './act-on-run.js';
 import { awaitResult, type ClientContext } from './await-result.js';
 import { completeStep, failStep, skipStep } from './end-step.js';
 import { type PauseOptions, pauseBy, resumeBy } from './pause-options.js';
@@ -183,6 +183,17 @@ export class RunHandle<Output = unknown> {
   async restart(options: RestartOptions = {}): Promise<RunHandle<Output>> {
     const run = await restartRun(this.#context, { runId: this.runId }, options);
     return new RunHandle<Output>(run, this.#workflowType, this.#context);
+  }
+
+  /**
+   * Takes the FAILED run from the dead letters: somebody has dealt with its failure in another way. It stays FAILED and may be retried; when
+   * it then fails again, it is a dead letter again.
+   *
+   * @returns false when it was dismissed or restarted before; nothing is changed then
+   * @throws {RpcError} WRONG_RUN_STATE when it has not FAILED; RUN_NOT_FOUND
+   */
+  async dismiss(options: ActionOptions = {}): Promise<boolean> {
+    return dismissRun(this.#context, { runId: this.runId }, options);
   }
 
   /**

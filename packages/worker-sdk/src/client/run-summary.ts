@@ -58,6 +58,10 @@ export interface RunSummary {
   readonly output: unknown;
   /** Why it FAILED, or why its latest attempt failed; undefined otherwise. */
   readonly error: Error | undefined;
+  /** Equal for runs that FAILED in the same way, see `client.failures()`; undefined otherwise. */
+  readonly failureFingerprint: string | undefined;
+  /** When a person dismissed or restarted the FAILED run; undefined while nobody has. */
+  readonly resolvedAt: Date | undefined;
 }
 
 /** A pause of a run. */
@@ -105,5 +109,7 @@ export function runSummary(run: WorkflowRun, codec: Codec): RunSummary {
     input: decodeValue(codec, run.input),
     output: decodeValue(codec, run.output),
     error: run.failure === undefined ? undefined : errorOf(codec, run.failure, originIn(run, run.failure.stepId)),
+    failureFingerprint: run.failureFingerprint || undefined,
+    resolvedAt: dateOf(run.resolvedAt),
   };
 }

@@ -121,6 +121,9 @@ export function decodeListRuns(check: Checker, request: ListRunsRequest): ListRu
     workflowId: check.optionalId('workflow_id', request.workflowId) || null,
     build: check.optionalId('build', request.build) || null,
     held: request.held,
+    paused: false,
+    unresolved: request.unresolved,
+    failureFingerprint: decodeFingerprint(check, 'failure_fingerprint', request.failureFingerprint),
   };
   return {
     filter,
@@ -134,19 +137,47 @@ export function decodeListRuns(check: Checker, request: ListRunsRequest): ListRu
 export const listScope = (filter: RunFilter): unknown => ['runs', filter];
 
 export function decodeCountRuns(check: Checker, request: CountRunsRequest): RunFilter {
-  return { ...decodeCommonFilter(check, request), statuses: [], workflowId: null, build: null, held: false };
+  return {
+    ...decodeCommonFilter(check, request),
+    statuses: [],
+    workflowId: null,
+    build: null,
+    held: false,
+    paused: false,
+    unresolved: false,
+    failureFingerprint: null,
+  };
 }
 
-function decodeCommonFilter(check: Checker, request: ListRunsRequest | CountRunsRequest) {
+const FINGERPRINT = /^[0-9a-f]{16}$/;
+
+/** Empty means any. */
+export function decodeFingerprint(check: Checker, field: string, value: string): string | null {
+  if (value === '') return null;
+  if (!FINGERPRINT.test(value)) check.violate(field, 'must be the 16 hexadecimal digits of a fingerprint, or empty.');
+  return value;
+}
+
+type CommonFields =
+  | 'namespace'
+  | 'workflowType'
+  | 'taskQueue'
+  | 'compensation'
+  | 'parentRunId'
+  | 'createdAfter'
+  | 'createdBefore';
+
+/** @param path of the filter in the request, ending with a dot, or empty */
+export function decodeCommonFilter(check: Checker, request: Pick<CountRunsRequest, CommonFields>, path = '') {
+  const { workflowType, taskQueue, compensation, parentRunId, createdAfter, createdBefore } = request;
   return {
     namespace: check.namespace('namespace', request.namespace),
-    workflowType: check.optionalId('workflow_type', request.workflowType) || null,
-    taskQueue: check.optionalId('task_queue', request.taskQueue) || null,
-    compensation:
-      request.compensation === 0 ? null : check.enumValue('compensation', request.compensation, compensations),
-    parentRunId: request.parentRunId === '' ? null : check.uuid('parent_run_id', request.parentRunId),
-    createdAfter: check.timestamp('created_after', request.createdAfter),
-    createdBefore: check.timestamp('created_before', request.createdBefore),
+    workflowType: check.optionalId(`${path}workflow_type`, workflowType) || null,
+    taskQueue: check.optionalId(`${path}task_queue`, taskQueue) || null,
+    compensation: compensation === 0 ? null : check.enumValue(`${path}compensation`, compensation, compensations),
+    parentRunId: parentRunId === '' ? null : check.uuid(`${path}parent_run_id`, parentRunId),
+    createdAfter: check.timestamp(`${path}created_after`, createdAfter),
+    createdBefore: check.timestamp(`${path}created_before`, createdBefore),
   };
 }
 

@@ -112,6 +112,8 @@ export function runMessage(run: Run): WorkflowRun {
     firstRunId: run.firstRunId ?? '',
     nextRunId: run.nextRunId ?? '',
     ...optionalTimestamp('retriedAt', run.retriedAt),
+    failureFingerprint: run.failureFingerprint ?? '',
+    ...optionalTimestamp('resolvedAt', run.resolvedAt),
   });
 }
 

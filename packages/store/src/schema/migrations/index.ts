@@ -8,6 +8,8 @@ import { keepers } from './0007-keepers.js';
 import { control } from './0008-control.js';
 import { compensations } from './0009-compensations.js';
 import { byHand } from './0010-by-hand.js';
+import { bulkOperations } from './0011-bulk-operations.js';
+import { deadLetters } from './0011-dead-letters.js';
 import { failures } from './0012-failures.js';
 import { cheapChecks } from './0013-cheap-checks.js';
 
@@ -30,6 +32,7 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 8, name: 'control', sql: control },
   { version: 9, name: 'compensations', sql: compensations },
   { version: 10, name: 'by-hand', sql: byHand },
+  { version: 11, name: 'dead-letters', sql: deadLetters + bulkOperations },
   { version: 12, name: 'failures', sql: failures },
   { version: 13, name: 'cheap-checks', sql: cheapChecks },
 ];

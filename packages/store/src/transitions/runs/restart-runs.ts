@@ -13,8 +13,14 @@ import { unknownVerdict } from '../parts/batch.js';
 
 const RESTART_RUN = defineStatement(
   'restart_run',
+  // A failed run that was restarted is dealt with: the new run tells what comes of it.
   `with restarted as materialized (
     select * from perdure.restart_run($1::uuid, $2::text, $3::uuid, $4::text, $5::text, $6::text, $7::text)
+  ),
+  resolved as (
+    update perdure.workflow_runs r set resolved_at = greatest(perdure.clock(), r.finished_at)
+    from restarted t
+    where t.verdict = 'restarted' and r.run_id = $1::uuid and r.status = 'FAILED'
   )
   select r.*, case when r.verdict = 'restarted' then perdure.renew_limits($1::uuid, r.new_run_id) end as limited from restarted r`,
 );

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/types.proto.
  */
 export const file_perdure_v1_types: GenFile = /*@__PURE__*/
-  fileDesc("ChZwZXJkdXJlL3YxL3R5cGVzLnByb3RvEgpwZXJkdXJlLnYxIikKB1BheWxvYWQSDAoEZGF0YRgBIAEoDBIQCghlbmNvZGluZxgCIAEoCSLeAwoHRmFpbHVyZRIMCgR0eXBlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDQoFc3RhY2sYAyABKAkSDAoEY29kZRgEIAEoCRIpCgZyZWFzb24YBSABKA4yGS5wZXJkdXJlLnYxLkZhaWx1cmVSZWFzb24SJAoHZGV0YWlscxgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIiCgVjYXVzZRgHIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1ub25fcmV0cnlhYmxlGAggASgIEiMKBmVycm9ycxgJIAMoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIPCgdzdGVwX2lkGAogASgJEiMKBnNlYWxlZBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIjCgVjaGlsZBgMIAEoCzIULnBlcmR1cmUudjEuQ2hpbGRSdW4SNAoMY29tcGVuc2F0aW9uGBQgASgLMh4ucGVyZHVyZS52MS5Db21wZW5zYXRpb25SZXBvcnQSKQoGb3JpZ2luGB4gASgLMhkucGVyZHVyZS52MS5GYWlsdXJlT3JpZ2luEioKC2xvc3RfbGVhc2VzGB8gAygLMhUucGVyZHVyZS52MS5Mb3N0TGVhc2UibgoNRmFpbHVyZU9yaWdpbhIOCgZydW5faWQYASABKAkSFQoNd29ya2Zsb3dfdHlwZRgCIAEoCRIPCgdzdGVwX2lkGAMgASgJEg8KB2F0dGVtcHQYBCABKAUSFAoMbWF4X2F0dGVtcHRzGAUgASgFIt8BCglMb3N0TGVhc2USEwoLbGVhc2VfdG9rZW4YASABKAUSEQoJd29ya2VyX2lkGAIgASgJEhcKD3dvcmtlcl9pZGVudGl0eRgDIAEoCRINCgVidWlsZBgEIAEoCRIwCgxsYXN0X3NlZW5fYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKB2xvc3RfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm9wZW5fc3RlcHMYByADKAkSDwoHY291bnRlZBgIIAEoCCJGCghDaGlsZFJ1bhIOCgZydW5faWQYASABKAkSEwoLd29ya2Zsb3dfaWQYAiABKAkSFQoNd29ya2Zsb3dfdHlwZRgDIAEoCSJZChJDb21wZW5zYXRpb25SZXBvcnQSEwoLY29tcGVuc2F0ZWQYASADKAkSLgoGZmFpbGVkGAIgAygLMh4ucGVyZHVyZS52MS5GYWlsZWRDb21wZW5zYXRpb24iSwoSRmFpbGVkQ29tcGVuc2F0aW9uEg8KB3N0ZXBfaWQYASABKAkSJAoHZmFpbHVyZRgCIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZSLzCgoLV29ya2Zsb3dSdW4SDgoGcnVuX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIVCg13b3JrZmxvd190eXBlGAQgASgJEg0KBWJ1aWxkGAUgASgJEhIKCnRhc2tfcXVldWUYBiABKAkSEAoIcHJpb3JpdHkYByABKAUSJQoGc3RhdHVzGAggASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSDwoHYXR0ZW1wdBgJIAEoBRITCgtsZWFzZV90b2tlbhgKIAEoBRIRCglsZWFzZWRfYnkYCyABKAkSNAoQbGVhc2VfZXhwaXJlc19hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMYXZhaWxhYmxlX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgd3YWtlX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9ydW5fZGVhZGxpbmVfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKFWV4ZWN1dGlvbl9kZWFkbGluZV9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNwoTY2FuY2VsX3JlcXVlc3RlZF9hdBgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNY2FuY2VsX3JlYXNvbhgSIAEoCRITCgtsb3N0X2xlYXNlcxgTIAEoBRIuCgpjcmVhdGVkX2F0GBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydGVkX2F0GBUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GBYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgXIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIgoFaW5wdXQYGCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSIwoGb3V0cHV0GBkgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYGiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSDwoHcmV0cmllcxgbIAEoBRIbChNsYXN0X3JlbGVhc2VfcmVhc29uGBwgASgJEhUKDXBhcmVudF9ydW5faWQYHSABKAkSFgoOcGFyZW50X3N0ZXBfaWQYHiABKAkSLQoMcGFyZW50X2Nsb3NlGB8gASgOMhcucGVyZHVyZS52MS5QYXJlbnRDbG9zZRIjCgVwYXVzZRgoIAEoCzIULnBlcmR1cmUudjEuUnVuUGF1c2USFQoNb3JpZ2luX3J1bl9pZBgpIAEoCRIlCgZvcmlnaW4YKiABKA4yFS5wZXJkdXJlLnYxLlJ1bk9yaWdpbhIUCgxmaXJzdF9ydW5faWQYKyABKAkSEwoLbmV4dF9ydW5faWQYLCABKAkSLgoKcmV0cmllZF9hdBgtIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoMY29tcGVuc2F0aW9uGC4gASgOMhgucGVyZHVyZS52MS5Db21wZW5zYXRpb24SNQoRc3RhcnRfZGVhZGxpbmVfYXQYPCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEWNoYWluX2RlYWRsaW5lX2F0GD0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLGAQoIUnVuUGF1c2USLQoJcGF1c2VkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwYXVzZWRfYnkYAiABKAkSDgoGcmVhc29uGAMgASgJEiQKB2ZhaWx1cmUYBCABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSLgoKcmVzdW1lZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKcmVzdW1lZF9ieRgGIAEoCSKHAgoJUnVuQWN0aW9uEicKBGtpbmQYASABKA4yGS5wZXJkdXJlLnYxLlJ1bkFjdGlvbktpbmQSLAoIYWN0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWFjdG9yGAMgASgJEg4KBnJlYXNvbhgEIAEoCRIUCgxvdGhlcl9ydW5faWQYBSABKAkSLgoPcHJldmlvdXNfc3RhdHVzGAYgASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSLQoQcHJldmlvdXNfZmFpbHVyZRgHIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIPCgdzdGVwX2lkGAggASgJIoYGCgtTdGVwQXR0ZW1wdBIOCgZydW5faWQYASABKAkSDwoHc3RlcF9pZBgCIAEoCRILCgNzZXEYAyABKAUSIgoEa2luZBgEIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSFwoPY291bnRlZF9hdHRlbXB0GAYgASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAcgASgFEhEKCWlzX2xhdGVzdBgIIAEoCBImCgZzdGF0dXMYCSABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSEQoJd29ya2VyX2lkGAogASgJEhMKC2xlYXNlX3Rva2VuGAsgASgFEiIKBWlucHV0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiMKBm91dHB1dBgNIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGA4gASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KCnN0YXJ0ZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaGVkX2F0GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZGVhZGxpbmVfYXQYEyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKCWhlYXJ0YmVhdBgUIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIRCglldmVudF9zZXEYFSABKAUSDgoGaXNfY3V0GBYgASgIEg4KBmF3YWl0cxgXIAEoCRIOCgZzZW5kZXIYHiABKAkSJgoHYnlfaGFuZBgfIAEoCzIVLnBlcmR1cmUudjEuUnVuQWN0aW9uIuMBCgVFdmVudBIQCghldmVudF9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSDAoEbmFtZRgDIAEoCRILCgNrZXkYBCABKAkSEgoKcmVxdWVzdF9pZBgFIAEoCRIwCgxwdWJsaXNoZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmV4cGlyZXNfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiQKB3BheWxvYWQYCCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQi8gIKDkR1cmFibGVQcm9taXNlEhIKCnByb21pc2VfaWQYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEg4KBnJ1bl9pZBgDIAEoCRITCgt3b3JrZmxvd19pZBgEIAEoCRIPCgdzdGVwX2lkGAUgASgJEicKBXN0YXRlGAYgASgOMhgucGVyZHVyZS52MS5Qcm9taXNlU3RhdGUSLgoKY3JlYXRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMdGltZXNfb3V0X2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzZXR0bGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIiCgV2YWx1ZRgKIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAsgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlIuECCgpXb3JrZXJJbmZvEhEKCXdvcmtlcl9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSEgoKdGFza19xdWV1ZRgDIAEoCRIWCg53b3JrZmxvd190eXBlcxgEIAMoCRINCgVidWlsZBgFIAEoCRIQCghpZGVudGl0eRgGIAEoCRINCgVzbG90cxgHIAEoBRIxCg5sZWFzZV9kdXJhdGlvbhgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgZzdGF0dXMYCSABKA4yGC5wZXJkdXJlLnYxLldvcmtlclN0YXR1cxIxCg1yZWdpc3RlcmVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxsYXN0X3NlZW5fYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3J1bm5pbmcYDCABKAUq5gUKDUZhaWx1cmVSZWFzb24SHgoaRkFJTFVSRV9SRUFTT05fVU5TUEVDSUZJRUQQABIeChpGQUlMVVJFX1JFQVNPTl9BUFBMSUNBVElPThABEh8KG0ZBSUxVUkVfUkVBU09OX1NURVBfVElNRU9VVBACEiQKIEZBSUxVUkVfUkVBU09OX0hFQVJUQkVBVF9USU1FT1VUEAMSHgoaRkFJTFVSRV9SRUFTT05fUlVOX1RJTUVPVVQQBBIkCiBGQUlMVVJFX1JFQVNPTl9FWEVDVVRJT05fVElNRU9VVBAFEh4KGkZBSUxVUkVfUkVBU09OX1dPUktFUl9MT1NUEAYSJwojRkFJTFVSRV9SRUFTT05fVE9PX01BTllfTE9TVF9MRUFTRVMQBxIiCh5GQUlMVVJFX1JFQVNPTl9OT05fREVURVJNSU5JU00QCBIcChhGQUlMVVJFX1JFQVNPTl9DQU5DRUxMRUQQCRIdChlGQUlMVVJFX1JFQVNPTl9URVJNSU5BVEVEEAoSJAogRkFJTFVSRV9SRUFTT05fUEFZTE9BRF9UT09fTEFSR0UQCxIgChxGQUlMVVJFX1JFQVNPTl9JTlZBTElEX0lOUFVUEAwSIQodRkFJTFVSRV9SRUFTT05fVVBEQVRFX1JFRlVTRUQQFBIfChtGQUlMVVJFX1JFQVNPTl9DSElMRF9GQUlMRUQQDRIiCh5GQUlMVVJFX1JFQVNPTl9DSElMRF9DQU5DRUxMRUQQDhIjCh9GQUlMVVJFX1JFQVNPTl9DSElMRF9URVJNSU5BVEVEEA8SJAogRkFJTFVSRV9SRUFTT05fQ0hJTERfTk9UX1NUQVJURUQQEBIgChxGQUlMVVJFX1JFQVNPTl9TVEFSVF9USU1FT1VUEB4SIAocRkFJTFVSRV9SRUFTT05fQ0hBSU5fVElNRU9VVBAfEh8KG0ZBSUxVUkVfUkVBU09OX1JFVFJZX0JVREdFVBAgKoABCgxDb21wZW5zYXRpb24SHAoYQ09NUEVOU0FUSU9OX1VOU1BFQ0lGSUVEEAASHQoZQ09NUEVOU0FUSU9OX0NPTVBFTlNBVElORxABEhkKFUNPTVBFTlNBVElPTl9DT01QTEVURRACEhgKFENPTVBFTlNBVElPTl9QQVJUSUFMEAMqegoLUGFyZW50Q2xvc2USHAoYUEFSRU5UX0NMT1NFX1VOU1BFQ0lGSUVEEAASFwoTUEFSRU5UX0NMT1NFX0NBTkNFTBABEhoKFlBBUkVOVF9DTE9TRV9URVJNSU5BVEUQAhIYChRQQVJFTlRfQ0xPU0VfQUJBTkRPThADKp8CCglSdW5TdGF0dXMSGgoWUlVOX1NUQVRVU19VTlNQRUNJRklFRBAAEhYKElJVTl9TVEFUVVNfUEVORElORxABEhYKElJVTl9TVEFUVVNfUlVOTklORxACEhcKE1JVTl9TVEFUVVNfU0xFRVBJTkcQAxIWChJSVU5fU1RBVFVTX1dBSVRJTkcQBBIVChFSVU5fU1RBVFVTX1BBVVNFRBAFEhgKFFJVTl9TVEFUVVNfQ09NUExFVEVEEAYSFQoRUlVOX1NUQVRVU19GQUlMRUQQBxIYChRSVU5fU1RBVFVTX0NBTkNFTExFRBAIEhkKFVJVTl9TVEFUVVNfVEVSTUlOQVRFRBAJEhgKFFJVTl9TVEFUVVNfQ09OVElOVUVEEAoqxAEKClN0ZXBTdGF0dXMSGwoXU1RFUF9TVEFUVVNfVU5TUEVDSUZJRUQQABIXChNTVEVQX1NUQVRVU19SVU5OSU5HEAESGQoVU1RFUF9TVEFUVVNfQ09NUExFVEVEEAISFgoSU1RFUF9TVEFUVVNfRkFJTEVEEAMSGQoVU1RFUF9TVEFUVVNfQ0FOQ0VMTEVEEAQSFwoTU1RFUF9TVEFUVVNfU0tJUFBFRBAFEhkKFVNURVBfU1RBVFVTX1RJTUVEX09VVBAGKoYCCghTdGVwS2luZBIZChVTVEVQX0tJTkRfVU5TUEVDSUZJRUQQABIWChJTVEVQX0tJTkRfRlVOQ1RJT04QARITCg9TVEVQX0tJTkRfU0xFRVAQAhIUChBTVEVQX0tJTkRfU0lHTkFMEAMSEwoPU1RFUF9LSU5EX0NISUxEEAQSEwoPU1RFUF9LSU5EX0hVTUFOEAUSGQoVU1RFUF9LSU5EX1RSQU5TQUNUSU9OEAYSFQoRU1RFUF9LSU5EX1ZFUlNJT04QBxITCg9TVEVQX0tJTkRfRVZFTlQQCBIVChFTVEVQX0tJTkRfUFJPTUlTRRAJEhQKEFNURVBfS0lORF9VUERBVEUQCipYCglSdW5PcmlnaW4SGgoWUlVOX09SSUdJTl9VTlNQRUNJRklFRBAAEhYKElJVTl9PUklHSU5fUkVTVEFSVBABEhcKE1JVTl9PUklHSU5fQ09OVElOVUUQAirJAQoNUnVuQWN0aW9uS2luZBIfChtSVU5fQUNUSU9OX0tJTkRfVU5TUEVDSUZJRUQQABIZChVSVU5fQUNUSU9OX0tJTkRfUkVUUlkQARIbChdSVU5fQUNUSU9OX0tJTkRfUkVTVEFSVBACEiEKHVJVTl9BQ1RJT05fS0lORF9DT01QTEVURV9TVEVQEAMSHQoZUlVOX0FDVElPTl9LSU5EX0ZBSUxfU1RFUBAEEh0KGVJVTl9BQ1RJT05fS0lORF9TS0lQX1NURVAQBSq6AQoMUHJvbWlzZVN0YXRlEh0KGVBST01JU0VfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVQUk9NSVNFX1NUQVRFX1BFTkRJTkcQARIaChZQUk9NSVNFX1NUQVRFX1JFU09MVkVEEAISGgoWUFJPTUlTRV9TVEFURV9SRUpFQ1RFRBADEhsKF1BST01JU0VfU1RBVEVfVElNRURfT1VUEAQSGwoXUFJPTUlTRV9TVEFURV9DQU5DRUxMRUQQBSp+CgxXb3JrZXJTdGF0dXMSHQoZV09SS0VSX1NUQVRVU19VTlNQRUNJRklFRBAAEhgKFFdPUktFUl9TVEFUVVNfT05MSU5FEAESGgoWV09SS0VSX1NUQVRVU19EUkFJTklORxACEhkKFVdPUktFUl9TVEFUVVNfT0ZGTElORRADKr0HCgtFcnJvclJlYXNvbhIcChhFUlJPUl9SRUFTT05fVU5TUEVDSUZJRUQQABIeChpFUlJPUl9SRUFTT05fSU5WQUxJRF9GSUVMRBABEh4KGkVSUk9SX1JFQVNPTl9SVU5fTk9UX0ZPVU5EEAISHwobRVJST1JfUkVBU09OX1NURVBfTk9UX0ZPVU5EEAMSJAogRVJST1JfUkVBU09OX05BTUVTUEFDRV9OT1RfRk9VTkQQBBIhCh1FUlJPUl9SRUFTT05fV09SS0VSX05PVF9GT1VORBAFEigKJEVSUk9SX1JFQVNPTl9XT1JLRkxPV19BTFJFQURZX0VYSVNUUxAGEikKJUVSUk9SX1JFQVNPTl9OQU1FU1BBQ0VfQUxSRUFEWV9FWElTVFMQBxIbChdFUlJPUl9SRUFTT05fTEVBU0VfTE9TVBAIEiAKHEVSUk9SX1JFQVNPTl9XUk9OR19SVU5fU1RBVEUQCRIeChpFUlJPUl9SRUFTT05fV1JPTkdfQVRURU1QVBAKEh4KGkVSUk9SX1JFQVNPTl9TVEVQX01JU01BVENIEAsSIQodRVJST1JfUkVBU09OX0NBTkNFTF9SRVFVRVNURUQQDBIeChpFUlJPUl9SRUFTT05fVElNRVJfTk9UX0RVRRANEiYKIkVSUk9SX1JFQVNPTl9XT1JLRVJfTk9UX1JFR0lTVEVSRUQQDhIgChxFUlJPUl9SRUFTT05fV09SS0VSX0RSQUlOSU5HEA8SIAocRVJST1JfUkVBU09OX1dPUktFUl9NSVNNQVRDSBAQEhsKF0VSUk9SX1JFQVNPTl9PVkVSTE9BREVEEBESJQohRVJST1JfUkVBU09OX0RBVEFCQVNFX1VOQVZBSUxBQkxFEBISHgoaRVJST1JfUkVBU09OX1NIVVRUSU5HX0RPV04QExIZChVFUlJPUl9SRUFTT05fSU5URVJOQUwQFBIbChdFUlJPUl9SRUFTT05fUlVOX0NMT1NFRBAVEiEKHUVSUk9SX1JFQVNPTl9UT09fTUFOWV9TSUdOQUxTEBYSIgoeRVJST1JfUkVBU09OX1BST01JU0VfTk9UX0ZPVU5EEBkSIQodRVJST1JfUkVBU09OX1RPT19NQU5ZX1VQREFURVMQIBIbChdFUlJPUl9SRUFTT05fUlVOX1BBVVNFRBAoEhsKF0VSUk9SX1JFQVNPTl9TVEVQX0VOREVEED0SIwofRVJST1JfUkVBU09OX1dPUktGTE9XX0lEX0lOX1VTRRA8YgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChZwZXJkdXJlL3YxL3R5cGVzLnByb3RvEgpwZXJkdXJlLnYxIikKB1BheWxvYWQSDAoEZGF0YRgBIAEoDBIQCghlbmNvZGluZxgCIAEoCSLeAwoHRmFpbHVyZRIMCgR0eXBlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDQoFc3RhY2sYAyABKAkSDAoEY29kZRgEIAEoCRIpCgZyZWFzb24YBSABKA4yGS5wZXJkdXJlLnYxLkZhaWx1cmVSZWFzb24SJAoHZGV0YWlscxgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIiCgVjYXVzZRgHIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIVCg1ub25fcmV0cnlhYmxlGAggASgIEiMKBmVycm9ycxgJIAMoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIPCgdzdGVwX2lkGAogASgJEiMKBnNlYWxlZBgLIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIjCgVjaGlsZBgMIAEoCzIULnBlcmR1cmUudjEuQ2hpbGRSdW4SNAoMY29tcGVuc2F0aW9uGBQgASgLMh4ucGVyZHVyZS52MS5Db21wZW5zYXRpb25SZXBvcnQSKQoGb3JpZ2luGB4gASgLMhkucGVyZHVyZS52MS5GYWlsdXJlT3JpZ2luEioKC2xvc3RfbGVhc2VzGB8gAygLMhUucGVyZHVyZS52MS5Mb3N0TGVhc2UibgoNRmFpbHVyZU9yaWdpbhIOCgZydW5faWQYASABKAkSFQoNd29ya2Zsb3dfdHlwZRgCIAEoCRIPCgdzdGVwX2lkGAMgASgJEg8KB2F0dGVtcHQYBCABKAUSFAoMbWF4X2F0dGVtcHRzGAUgASgFIt8BCglMb3N0TGVhc2USEwoLbGVhc2VfdG9rZW4YASABKAUSEQoJd29ya2VyX2lkGAIgASgJEhcKD3dvcmtlcl9pZGVudGl0eRgDIAEoCRINCgVidWlsZBgEIAEoCRIwCgxsYXN0X3NlZW5fYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKB2xvc3RfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm9wZW5fc3RlcHMYByADKAkSDwoHY291bnRlZBgIIAEoCCJGCghDaGlsZFJ1bhIOCgZydW5faWQYASABKAkSEwoLd29ya2Zsb3dfaWQYAiABKAkSFQoNd29ya2Zsb3dfdHlwZRgDIAEoCSJZChJDb21wZW5zYXRpb25SZXBvcnQSEwoLY29tcGVuc2F0ZWQYASADKAkSLgoGZmFpbGVkGAIgAygLMh4ucGVyZHVyZS52MS5GYWlsZWRDb21wZW5zYXRpb24iSwoSRmFpbGVkQ29tcGVuc2F0aW9uEg8KB3N0ZXBfaWQYASABKAkSJAoHZmFpbHVyZRgCIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZSLBCwoLV29ya2Zsb3dSdW4SDgoGcnVuX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRITCgt3b3JrZmxvd19pZBgDIAEoCRIVCg13b3JrZmxvd190eXBlGAQgASgJEg0KBWJ1aWxkGAUgASgJEhIKCnRhc2tfcXVldWUYBiABKAkSEAoIcHJpb3JpdHkYByABKAUSJQoGc3RhdHVzGAggASgOMhUucGVyZHVyZS52MS5SdW5TdGF0dXMSDwoHYXR0ZW1wdBgJIAEoBRITCgtsZWFzZV90b2tlbhgKIAEoBRIRCglsZWFzZWRfYnkYCyABKAkSNAoQbGVhc2VfZXhwaXJlc19hdBgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMYXZhaWxhYmxlX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgd3YWtlX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9ydW5fZGVhZGxpbmVfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKFWV4ZWN1dGlvbl9kZWFkbGluZV9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNwoTY2FuY2VsX3JlcXVlc3RlZF9hdBgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNY2FuY2VsX3JlYXNvbhgSIAEoCRITCgtsb3N0X2xlYXNlcxgTIAEoBRIuCgpjcmVhdGVkX2F0GBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydGVkX2F0GBUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GBYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgXIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIgoFaW5wdXQYGCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSIwoGb3V0cHV0GBkgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiQKB2ZhaWx1cmUYGiABKAsyEy5wZXJkdXJlLnYxLkZhaWx1cmUSDwoHcmV0cmllcxgbIAEoBRIbChNsYXN0X3JlbGVhc2VfcmVhc29uGBwgASgJEhUKDXBhcmVudF9ydW5faWQYHSABKAkSFgoOcGFyZW50X3N0ZXBfaWQYHiABKAkSLQoMcGFyZW50X2Nsb3NlGB8gASgOMhcucGVyZHVyZS52MS5QYXJlbnRDbG9zZRIjCgVwYXVzZRgoIAEoCzIULnBlcmR1cmUudjEuUnVuUGF1c2USFQoNb3JpZ2luX3J1bl9pZBgpIAEoCRIlCgZvcmlnaW4YKiABKA4yFS5wZXJkdXJlLnYxLlJ1bk9yaWdpbhIUCgxmaXJzdF9ydW5faWQYKyABKAkSEwoLbmV4dF9ydW5faWQYLCABKAkSLgoKcmV0cmllZF9hdBgtIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoMY29tcGVuc2F0aW9uGC4gASgOMhgucGVyZHVyZS52MS5Db21wZW5zYXRpb24SNQoRc3RhcnRfZGVhZGxpbmVfYXQYPCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEWNoYWluX2RlYWRsaW5lX2F0GD0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIbChNmYWlsdXJlX2ZpbmdlcnByaW50GEYgASgJEi8KC3Jlc29sdmVkX2F0GEcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCL1AQoMRmFpbHVyZUdyb3VwEhMKC2ZpbmdlcnByaW50GAEgASgJEhUKDXdvcmtmbG93X3R5cGUYAiABKAkSDAoEcnVucxgDIAEoBRIzCg9maXJzdF9mYWlsZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmxhc3RfZmFpbGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1uZXdlc3RfcnVuX2lkGAYgASgJEisKDm5ld2VzdF9mYWlsdXJlGAcgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlIsYBCghSdW5QYXVzZRItCglwYXVzZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhdXNlZF9ieRgCIAEoCRIOCgZyZWFzb24YAyABKAkSJAoHZmFpbHVyZRgEIAEoCzITLnBlcmR1cmUudjEuRmFpbHVyZRIuCgpyZXN1bWVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpyZXN1bWVkX2J5GAYgASgJIocCCglSdW5BY3Rpb24SJwoEa2luZBgBIAEoDjIZLnBlcmR1cmUudjEuUnVuQWN0aW9uS2luZBIsCghhY3RlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYAyABKAkSDgoGcmVhc29uGAQgASgJEhQKDG90aGVyX3J1bl9pZBgFIAEoCRIuCg9wcmV2aW91c19zdGF0dXMYBiABKA4yFS5wZXJkdXJlLnYxLlJ1blN0YXR1cxItChBwcmV2aW91c19mYWlsdXJlGAcgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEg8KB3N0ZXBfaWQYCCABKAki8AIKCVJ1bkZpbHRlchInCghzdGF0dXNlcxgBIAMoDjIVLnBlcmR1cmUudjEuUnVuU3RhdHVzEhUKDXdvcmtmbG93X3R5cGUYAiABKAkSEgoKdGFza19xdWV1ZRgDIAEoCRITCgt3b3JrZmxvd19pZBgEIAEoCRINCgVidWlsZBgFIAEoCRIxCg1jcmVhdGVkX2FmdGVyGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5jcmVhdGVkX2JlZm9yZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcGFyZW50X3J1bl9pZBgIIAEoCRIuCgxjb21wZW5zYXRpb24YCSABKA4yGC5wZXJkdXJlLnYxLkNvbXBlbnNhdGlvbhIMCgRoZWxkGAogASgIEhIKCnVucmVzb2x2ZWQYCyABKAgSGwoTZmFpbHVyZV9maW5nZXJwcmludBgMIAEoCSKDAQoKQnVsa0FjdGlvbhIoCgRraW5kGAEgASgOMhoucGVyZHVyZS52MS5CdWxrQWN0aW9uS2luZBIsCghhY3RlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYAyABKAkSDgoGcmVhc29uGAQgASgJIioKC0J1bGtSZWZ1c2FsEg4KBnJ1bl9pZBgBIAEoCRILCgN3aHkYAiABKAki1gQKDUJ1bGtPcGVyYXRpb24SFAoMb3BlcmF0aW9uX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIiCgRraW5kGAMgASgOMhQucGVyZHVyZS52MS5CdWxrS2luZBImCgZzdGF0dXMYBCABKA4yFi5wZXJkdXJlLnYxLkJ1bGtTdGF0dXMSJQoGZmlsdGVyGAUgASgLMhUucGVyZHVyZS52MS5SdW5GaWx0ZXISDQoFYWN0b3IYBiABKAkSDgoGcmVhc29uGAcgASgJEhMKC3NpZ25hbF9uYW1lGAggASgJEgwKBHJhdGUYCSABKAUSDwoHbWF0Y2hlZBgKIAEoBRIYChBtYXRjaGVkX2lzX2V4YWN0GAsgASgIEg8KB2NoYW5nZWQYDCABKAUSEQoJdW5jaGFuZ2VkGA0gASgFEg8KB3JlZnVzZWQYDiABKAUSKQoIcmVmdXNhbHMYDyADKAsyFy5wZXJkdXJlLnYxLkJ1bGtSZWZ1c2FsEicKB2FjdGlvbnMYECADKAsyFi5wZXJkdXJlLnYxLkJ1bGtBY3Rpb24SEQoJd29ya2VkX2J5GBEgASgJEg8KB3Ryb3VibGUYEiABKAkSLgoKY3JlYXRlZF9hdBgTIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZmluaXNoZWRfYXQYFSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoYGCgtTdGVwQXR0ZW1wdBIOCgZydW5faWQYASABKAkSDwoHc3RlcF9pZBgCIAEoCRILCgNzZXEYAyABKAUSIgoEa2luZBgEIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSFgoOYXR0ZW1wdF9udW1iZXIYBSABKAUSFwoPY291bnRlZF9hdHRlbXB0GAYgASgFEhwKFG1heF9jb3VudGVkX2F0dGVtcHRzGAcgASgFEhEKCWlzX2xhdGVzdBgIIAEoCBImCgZzdGF0dXMYCSABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSEQoJd29ya2VyX2lkGAogASgJEhMKC2xlYXNlX3Rva2VuGAsgASgFEiIKBWlucHV0GAwgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkEiMKBm91dHB1dBgNIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGA4gASgLMhMucGVyZHVyZS52MS5GYWlsdXJlEi4KCnN0YXJ0ZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaGVkX2F0GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1uZXh0X3JldHJ5X2F0GBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghmaXJlc19hdBgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZGVhZGxpbmVfYXQYEyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKCWhlYXJ0YmVhdBgUIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIRCglldmVudF9zZXEYFSABKAUSDgoGaXNfY3V0GBYgASgIEg4KBmF3YWl0cxgXIAEoCRIOCgZzZW5kZXIYHiABKAkSJgoHYnlfaGFuZBgfIAEoCzIVLnBlcmR1cmUudjEuUnVuQWN0aW9uIuMBCgVFdmVudBIQCghldmVudF9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSDAoEbmFtZRgDIAEoCRILCgNrZXkYBCABKAkSEgoKcmVxdWVzdF9pZBgFIAEoCRIwCgxwdWJsaXNoZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmV4cGlyZXNfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiQKB3BheWxvYWQYCCABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQi8gIKDkR1cmFibGVQcm9taXNlEhIKCnByb21pc2VfaWQYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEg4KBnJ1bl9pZBgDIAEoCRITCgt3b3JrZmxvd19pZBgEIAEoCRIPCgdzdGVwX2lkGAUgASgJEicKBXN0YXRlGAYgASgOMhgucGVyZHVyZS52MS5Qcm9taXNlU3RhdGUSLgoKY3JlYXRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMdGltZXNfb3V0X2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzZXR0bGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIiCgV2YWx1ZRgKIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIkCgdmYWlsdXJlGAsgASgLMhMucGVyZHVyZS52MS5GYWlsdXJlIuECCgpXb3JrZXJJbmZvEhEKCXdvcmtlcl9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSEgoKdGFza19xdWV1ZRgDIAEoCRIWCg53b3JrZmxvd190eXBlcxgEIAMoCRINCgVidWlsZBgFIAEoCRIQCghpZGVudGl0eRgGIAEoCRINCgVzbG90cxgHIAEoBRIxCg5sZWFzZV9kdXJhdGlvbhgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgZzdGF0dXMYCSABKA4yGC5wZXJkdXJlLnYxLldvcmtlclN0YXR1cxIxCg1yZWdpc3RlcmVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxsYXN0X3NlZW5fYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3J1bm5pbmcYDCABKAUq5gUKDUZhaWx1cmVSZWFzb24SHgoaRkFJTFVSRV9SRUFTT05fVU5TUEVDSUZJRUQQABIeChpGQUlMVVJFX1JFQVNPTl9BUFBMSUNBVElPThABEh8KG0ZBSUxVUkVfUkVBU09OX1NURVBfVElNRU9VVBACEiQKIEZBSUxVUkVfUkVBU09OX0hFQVJUQkVBVF9USU1FT1VUEAMSHgoaRkFJTFVSRV9SRUFTT05fUlVOX1RJTUVPVVQQBBIkCiBGQUlMVVJFX1JFQVNPTl9FWEVDVVRJT05fVElNRU9VVBAFEh4KGkZBSUxVUkVfUkVBU09OX1dPUktFUl9MT1NUEAYSJwojRkFJTFVSRV9SRUFTT05fVE9PX01BTllfTE9TVF9MRUFTRVMQBxIiCh5GQUlMVVJFX1JFQVNPTl9OT05fREVURVJNSU5JU00QCBIcChhGQUlMVVJFX1JFQVNPTl9DQU5DRUxMRUQQCRIdChlGQUlMVVJFX1JFQVNPTl9URVJNSU5BVEVEEAoSJAogRkFJTFVSRV9SRUFTT05fUEFZTE9BRF9UT09fTEFSR0UQCxIgChxGQUlMVVJFX1JFQVNPTl9JTlZBTElEX0lOUFVUEAwSIQodRkFJTFVSRV9SRUFTT05fVVBEQVRFX1JFRlVTRUQQFBIfChtGQUlMVVJFX1JFQVNPTl9DSElMRF9GQUlMRUQQDRIiCh5GQUlMVVJFX1JFQVNPTl9DSElMRF9DQU5DRUxMRUQQDhIjCh9GQUlMVVJFX1JFQVNPTl9DSElMRF9URVJNSU5BVEVEEA8SJAogRkFJTFVSRV9SRUFTT05fQ0hJTERfTk9UX1NUQVJURUQQEBIgChxGQUlMVVJFX1JFQVNPTl9TVEFSVF9USU1FT1VUEB4SIAocRkFJTFVSRV9SRUFTT05fQ0hBSU5fVElNRU9VVBAfEh8KG0ZBSUxVUkVfUkVBU09OX1JFVFJZX0JVREdFVBAgKoABCgxDb21wZW5zYXRpb24SHAoYQ09NUEVOU0FUSU9OX1VOU1BFQ0lGSUVEEAASHQoZQ09NUEVOU0FUSU9OX0NPTVBFTlNBVElORxABEhkKFUNPTVBFTlNBVElPTl9DT01QTEVURRACEhgKFENPTVBFTlNBVElPTl9QQVJUSUFMEAMqegoLUGFyZW50Q2xvc2USHAoYUEFSRU5UX0NMT1NFX1VOU1BFQ0lGSUVEEAASFwoTUEFSRU5UX0NMT1NFX0NBTkNFTBABEhoKFlBBUkVOVF9DTE9TRV9URVJNSU5BVEUQAhIYChRQQVJFTlRfQ0xPU0VfQUJBTkRPThADKp8CCglSdW5TdGF0dXMSGgoWUlVOX1NUQVRVU19VTlNQRUNJRklFRBAAEhYKElJVTl9TVEFUVVNfUEVORElORxABEhYKElJVTl9TVEFUVVNfUlVOTklORxACEhcKE1JVTl9TVEFUVVNfU0xFRVBJTkcQAxIWChJSVU5fU1RBVFVTX1dBSVRJTkcQBBIVChFSVU5fU1RBVFVTX1BBVVNFRBAFEhgKFFJVTl9TVEFUVVNfQ09NUExFVEVEEAYSFQoRUlVOX1NUQVRVU19GQUlMRUQQBxIYChRSVU5fU1RBVFVTX0NBTkNFTExFRBAIEhkKFVJVTl9TVEFUVVNfVEVSTUlOQVRFRBAJEhgKFFJVTl9TVEFUVVNfQ09OVElOVUVEEAoqxAEKClN0ZXBTdGF0dXMSGwoXU1RFUF9TVEFUVVNfVU5TUEVDSUZJRUQQABIXChNTVEVQX1NUQVRVU19SVU5OSU5HEAESGQoVU1RFUF9TVEFUVVNfQ09NUExFVEVEEAISFgoSU1RFUF9TVEFUVVNfRkFJTEVEEAMSGQoVU1RFUF9TVEFUVVNfQ0FOQ0VMTEVEEAQSFwoTU1RFUF9TVEFUVVNfU0tJUFBFRBAFEhkKFVNURVBfU1RBVFVTX1RJTUVEX09VVBAGKoYCCghTdGVwS2luZBIZChVTVEVQX0tJTkRfVU5TUEVDSUZJRUQQABIWChJTVEVQX0tJTkRfRlVOQ1RJT04QARITCg9TVEVQX0tJTkRfU0xFRVAQAhIUChBTVEVQX0tJTkRfU0lHTkFMEAMSEwoPU1RFUF9LSU5EX0NISUxEEAQSEwoPU1RFUF9LSU5EX0hVTUFOEAUSGQoVU1RFUF9LSU5EX1RSQU5TQUNUSU9OEAYSFQoRU1RFUF9LSU5EX1ZFUlNJT04QBxITCg9TVEVQX0tJTkRfRVZFTlQQCBIVChFTVEVQX0tJTkRfUFJPTUlTRRAJEhQKEFNURVBfS0lORF9VUERBVEUQCipYCglSdW5PcmlnaW4SGgoWUlVOX09SSUdJTl9VTlNQRUNJRklFRBAAEhYKElJVTl9PUklHSU5fUkVTVEFSVBABEhcKE1JVTl9PUklHSU5fQ09OVElOVUUQAirmAQoNUnVuQWN0aW9uS2luZBIfChtSVU5fQUNUSU9OX0tJTkRfVU5TUEVDSUZJRUQQABIZChVSVU5fQUNUSU9OX0tJTkRfUkVUUlkQARIbChdSVU5fQUNUSU9OX0tJTkRfUkVTVEFSVBACEiEKHVJVTl9BQ1RJT05fS0lORF9DT01QTEVURV9TVEVQEAMSHQoZUlVOX0FDVElPTl9LSU5EX0ZBSUxfU1RFUBAEEh0KGVJVTl9BQ1RJT05fS0lORF9TS0lQX1NURVAQBRIbChdSVU5fQUNUSU9OX0tJTkRfRElTTUlTUxAKKtcBCghCdWxrS2luZBIZChVCVUxLX0tJTkRfVU5TUEVDSUZJRUQQABIUChBCVUxLX0tJTkRfQ0FOQ0VMEAESFwoTQlVMS19LSU5EX1RFUk1JTkFURRACEhMKD0JVTEtfS0lORF9QQVVTRRADEhQKEEJVTEtfS0lORF9SRVNVTUUQBBITCg9CVUxLX0tJTkRfUkVUUlkQBRIUChBCVUxLX0tJTkRfU0lHTkFMEAYSFAoQQlVMS19LSU5EX0RFTEVURRAHEhUKEUJVTEtfS0lORF9ESVNNSVNTEAgqjgEKCkJ1bGtTdGF0dXMSGwoXQlVMS19TVEFUVVNfVU5TUEVDSUZJRUQQABIXChNCVUxLX1NUQVRVU19SVU5OSU5HEAESFgoSQlVMS19TVEFUVVNfUEFVU0VEEAISGQoVQlVMS19TVEFUVVNfQ09NUExFVEVEEAMSFwoTQlVMS19TVEFUVVNfQUJPUlRFRBAEKqMBCg5CdWxrQWN0aW9uS2luZBIgChxCVUxLX0FDVElPTl9LSU5EX1VOU1BFQ0lGSUVEEAASGgoWQlVMS19BQ1RJT05fS0lORF9TVEFSVBABEhoKFkJVTEtfQUNUSU9OX0tJTkRfUEFVU0UQAhIbChdCVUxLX0FDVElPTl9LSU5EX1JFU1VNRRADEhoKFkJVTEtfQUNUSU9OX0tJTkRfQUJPUlQQBCq6AQoMUHJvbWlzZVN0YXRlEh0KGVBST01JU0VfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVQUk9NSVNFX1NUQVRFX1BFTkRJTkcQARIaChZQUk9NSVNFX1NUQVRFX1JFU09MVkVEEAISGgoWUFJPTUlTRV9TVEFURV9SRUpFQ1RFRBADEhsKF1BST01JU0VfU1RBVEVfVElNRURfT1VUEAQSGwoXUFJPTUlTRV9TVEFURV9DQU5DRUxMRUQQBSp+CgxXb3JrZXJTdGF0dXMSHQoZV09SS0VSX1NUQVRVU19VTlNQRUNJRklFRBAAEhgKFFdPUktFUl9TVEFUVVNfT05MSU5FEAESGgoWV09SS0VSX1NUQVRVU19EUkFJTklORxACEhkKFVdPUktFUl9TVEFUVVNfT0ZGTElORRADKo8ICgtFcnJvclJlYXNvbhIcChhFUlJPUl9SRUFTT05fVU5TUEVDSUZJRUQQABIeChpFUlJPUl9SRUFTT05fSU5WQUxJRF9GSUVMRBABEh4KGkVSUk9SX1JFQVNPTl9SVU5fTk9UX0ZPVU5EEAISHwobRVJST1JfUkVBU09OX1NURVBfTk9UX0ZPVU5EEAMSJAogRVJST1JfUkVBU09OX05BTUVTUEFDRV9OT1RfRk9VTkQQBBIhCh1FUlJPUl9SRUFTT05fV09SS0VSX05PVF9GT1VORBAFEigKJEVSUk9SX1JFQVNPTl9XT1JLRkxPV19BTFJFQURZX0VYSVNUUxAGEikKJUVSUk9SX1JFQVNPTl9OQU1FU1BBQ0VfQUxSRUFEWV9FWElTVFMQBxIbChdFUlJPUl9SRUFTT05fTEVBU0VfTE9TVBAIEiAKHEVSUk9SX1JFQVNPTl9XUk9OR19SVU5fU1RBVEUQCRIeChpFUlJPUl9SRUFTT05fV1JPTkdfQVRURU1QVBAKEh4KGkVSUk9SX1JFQVNPTl9TVEVQX01JU01BVENIEAsSIQodRVJST1JfUkVBU09OX0NBTkNFTF9SRVFVRVNURUQQDBIeChpFUlJPUl9SRUFTT05fVElNRVJfTk9UX0RVRRANEiYKIkVSUk9SX1JFQVNPTl9XT1JLRVJfTk9UX1JFR0lTVEVSRUQQDhIgChxFUlJPUl9SRUFTT05fV09SS0VSX0RSQUlOSU5HEA8SIAocRVJST1JfUkVBU09OX1dPUktFUl9NSVNNQVRDSBAQEhsKF0VSUk9SX1JFQVNPTl9PVkVSTE9BREVEEBESJQohRVJST1JfUkVBU09OX0RBVEFCQVNFX1VOQVZBSUxBQkxFEBISHgoaRVJST1JfUkVBU09OX1NIVVRUSU5HX0RPV04QExIZChVFUlJPUl9SRUFTT05fSU5URVJOQUwQFBIbChdFUlJPUl9SRUFTT05fUlVOX0NMT1NFRBAVEiEKHUVSUk9SX1JFQVNPTl9UT09fTUFOWV9TSUdOQUxTEBYSIgoeRVJST1JfUkVBU09OX1BST01JU0VfTk9UX0ZPVU5EEBkSIQodRVJST1JfUkVBU09OX1RPT19NQU5ZX1VQREFURVMQIBIbChdFUlJPUl9SRUFTT05fUlVOX1BBVVNFRBAoEhsKF0VSUk9SX1JFQVNPTl9TVEVQX0VOREVEED0SKQolRVJST1JfUkVBU09OX0JVTEtfT1BFUkFUSU9OX05PVF9GT1VORBBGEiUKIUVSUk9SX1JFQVNPTl9CVUxLX09QRVJBVElPTl9FTkRFRBBHEiMKH0VSUk9SX1JFQVNPTl9XT1JLRkxPV19JRF9JTl9VU0UQPGIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Opaque bytes that the server stores and returns exactly as they came and never parses.
@@ -656,6 +656,20 @@ export type WorkflowRun = Message<"perdure.v1.WorkflowRun"> & {
    * @generated from field: google.protobuf.Timestamp chain_deadline_at = 61;
    */
   chainDeadlineAt?: Timestamp;
+
+  /**
+   * Equal for runs that failed in the same way, see ListFailures; empty unless FAILED.
+   *
+   * @generated from field: string failure_fingerprint = 70;
+   */
+  failureFingerprint: string;
+
+  /**
+   * When a person has dealt with its failure, by DismissRun or RestartRun; absent while nobody has, and unless FAILED.
+   *
+   * @generated from field: google.protobuf.Timestamp resolved_at = 71;
+   */
+  resolvedAt?: Timestamp;
 };
 
 /**
@@ -664,6 +678,70 @@ export type WorkflowRun = Message<"perdure.v1.WorkflowRun"> & {
  */
 export const WorkflowRunSchema: GenMessage<WorkflowRun> = /*@__PURE__*/
   messageDesc(file_perdure_v1_types, 7);
+
+/**
+ * Dead letters that failed in the same way.
+ *
+ * @generated from message perdure.v1.FailureGroup
+ */
+export type FailureGroup = Message<"perdure.v1.FailureGroup"> & {
+  /**
+   * 16 hexadecimal digits, from the workflow type, the type and the code of the error, the step without `#n`, and the message without
+   * numbers, ids and quoted values.
+   *
+   * @generated from field: string fingerprint = 1;
+   */
+  fingerprint: string;
+
+  /**
+   * Their workflow type.
+   *
+   * @generated from field: string workflow_type = 2;
+   */
+  workflowType: string;
+
+  /**
+   * Number of runs; stops at 10,000.
+   *
+   * @generated from field: int32 runs = 3;
+   */
+  runs: number;
+
+  /**
+   * When the first of the counted runs has failed.
+   *
+   * @generated from field: google.protobuf.Timestamp first_failed_at = 4;
+   */
+  firstFailedAt?: Timestamp;
+
+  /**
+   * When the last of the counted runs has failed.
+   *
+   * @generated from field: google.protobuf.Timestamp last_failed_at = 5;
+   */
+  lastFailedAt?: Timestamp;
+
+  /**
+   * The run that was started last, a UUID.
+   *
+   * @generated from field: string newest_run_id = 6;
+   */
+  newestRunId: string;
+
+  /**
+   * Why that run has failed: type, code, reason and step of its failure, and the first 1,000 characters of the message.
+   *
+   * @generated from field: perdure.v1.Failure newest_failure = 7;
+   */
+  newestFailure?: Failure;
+};
+
+/**
+ * Describes the message perdure.v1.FailureGroup.
+ * Use `create(FailureGroupSchema)` to create a new message.
+ */
+export const FailureGroupSchema: GenMessage<FailureGroup> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_types, 8);
 
 /**
  * A pause of a run.
@@ -719,7 +797,7 @@ export type RunPause = Message<"perdure.v1.RunPause"> & {
  * Use `create(RunPauseSchema)` to create a new message.
  */
 export const RunPauseSchema: GenMessage<RunPause> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 8);
+  messageDesc(file_perdure_v1_types, 9);
 
 /**
  * Something that a person did to a run, for people.
@@ -789,7 +867,336 @@ export type RunAction = Message<"perdure.v1.RunAction"> & {
  * Use `create(RunActionSchema)` to create a new message.
  */
 export const RunActionSchema: GenMessage<RunAction> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 9);
+  messageDesc(file_perdure_v1_types, 10);
+
+/**
+ * Which runs; a run must match all that are given.
+ *
+ * @generated from message perdure.v1.RunFilter
+ */
+export type RunFilter = Message<"perdure.v1.RunFilter"> & {
+  /**
+   * Any of these; empty means every status that the action is for.
+   *
+   * @generated from field: repeated perdure.v1.RunStatus statuses = 1;
+   */
+  statuses: RunStatus[];
+
+  /**
+   * Exact match; empty means any.
+   *
+   * @generated from field: string workflow_type = 2;
+   */
+  workflowType: string;
+
+  /**
+   * Exact match; empty means any.
+   *
+   * @generated from field: string task_queue = 3;
+   */
+  taskQueue: string;
+
+  /**
+   * Exact match; empty means any.
+   *
+   * @generated from field: string workflow_id = 4;
+   */
+  workflowId: string;
+
+  /**
+   * Exact match; empty means any.
+   *
+   * @generated from field: string build = 5;
+   */
+  build: string;
+
+  /**
+   * Created at or after this.
+   *
+   * @generated from field: google.protobuf.Timestamp created_after = 6;
+   */
+  createdAfter?: Timestamp;
+
+  /**
+   * Created before this.
+   *
+   * @generated from field: google.protobuf.Timestamp created_before = 7;
+   */
+  createdBefore?: Timestamp;
+
+  /**
+   * A UUID: children of this run; empty means any run.
+   *
+   * @generated from field: string parent_run_id = 8;
+   */
+  parentRunId: string;
+
+  /**
+   * Only runs whose compensation is in this state; unspecified means any.
+   *
+   * @generated from field: perdure.v1.Compensation compensation = 9;
+   */
+  compensation: Compensation;
+
+  /**
+   * True: only runs that are held, see HoldRun of the worker service.
+   *
+   * @generated from field: bool held = 10;
+   */
+  held: boolean;
+
+  /**
+   * True: only dead letters, see ListFailures.
+   *
+   * @generated from field: bool unresolved = 11;
+   */
+  unresolved: boolean;
+
+  /**
+   * Only dead letters with this fingerprint; empty means any run.
+   *
+   * @generated from field: string failure_fingerprint = 12;
+   */
+  failureFingerprint: string;
+};
+
+/**
+ * Describes the message perdure.v1.RunFilter.
+ * Use `create(RunFilterSchema)` to create a new message.
+ */
+export const RunFilterSchema: GenMessage<RunFilter> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_types, 11);
+
+/**
+ * Something that a person did to a bulk operation, for people.
+ *
+ * @generated from message perdure.v1.BulkAction
+ */
+export type BulkAction = Message<"perdure.v1.BulkAction"> & {
+  /**
+   * What it was.
+   *
+   * @generated from field: perdure.v1.BulkActionKind kind = 1;
+   */
+  kind: BulkActionKind;
+
+  /**
+   * When it was done.
+   *
+   * @generated from field: google.protobuf.Timestamp acted_at = 2;
+   */
+  actedAt?: Timestamp;
+
+  /**
+   * Who did it, as the call said.
+   *
+   * @generated from field: string actor = 3;
+   */
+  actor: string;
+
+  /**
+   * Why, as the call said.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message perdure.v1.BulkAction.
+ * Use `create(BulkActionSchema)` to create a new message.
+ */
+export const BulkActionSchema: GenMessage<BulkAction> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_types, 12);
+
+/**
+ * A run on which a bulk operation could not act.
+ *
+ * @generated from message perdure.v1.BulkRefusal
+ */
+export type BulkRefusal = Message<"perdure.v1.BulkRefusal"> & {
+  /**
+   * A UUID.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * Why, for people.
+   *
+   * @generated from field: string why = 2;
+   */
+  why: string;
+};
+
+/**
+ * Describes the message perdure.v1.BulkRefusal.
+ * Use `create(BulkRefusalSchema)` to create a new message.
+ */
+export const BulkRefusalSchema: GenMessage<BulkRefusal> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_types, 13);
+
+/**
+ * One action on all runs that match a filter, carried out by the servers in chunks.
+ *
+ * @generated from message perdure.v1.BulkOperation
+ */
+export type BulkOperation = Message<"perdure.v1.BulkOperation"> & {
+  /**
+   * A UUID, given by the server.
+   *
+   * @generated from field: string operation_id = 1;
+   */
+  operationId: string;
+
+  /**
+   * The namespace of its runs.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * What it does to each run.
+   *
+   * @generated from field: perdure.v1.BulkKind kind = 3;
+   */
+  kind: BulkKind;
+
+  /**
+   * Its present state.
+   *
+   * @generated from field: perdure.v1.BulkStatus status = 4;
+   */
+  status: BulkStatus;
+
+  /**
+   * Which runs, with the statuses that were meant when none were given.
+   *
+   * @generated from field: perdure.v1.RunFilter filter = 5;
+   */
+  filter?: RunFilter;
+
+  /**
+   * Who started it, for people.
+   *
+   * @generated from field: string actor = 6;
+   */
+  actor: string;
+
+  /**
+   * Why, for people; recorded with each run where the single action records one.
+   *
+   * @generated from field: string reason = 7;
+   */
+  reason: string;
+
+  /**
+   * SIGNAL: the name of the signal that it sends; empty for all others.
+   *
+   * @generated from field: string signal_name = 8;
+   */
+  signalName: string;
+
+  /**
+   * Runs per second, at most.
+   *
+   * @generated from field: int32 rate = 9;
+   */
+  rate: number;
+
+  /**
+   * Runs that matched when it was started.
+   *
+   * @generated from field: int32 matched = 10;
+   */
+  matched: number;
+
+  /**
+   * False: there were more than `matched`.
+   *
+   * @generated from field: bool matched_is_exact = 11;
+   */
+  matchedIsExact: boolean;
+
+  /**
+   * Runs that it has changed.
+   *
+   * @generated from field: int32 changed = 12;
+   */
+  changed: number;
+
+  /**
+   * Runs that needed no change: they were so already, or had ended or been changed by somebody else just before.
+   *
+   * @generated from field: int32 unchanged = 13;
+   */
+  unchanged: number;
+
+  /**
+   * Runs on which it could not act.
+   *
+   * @generated from field: int32 refused = 14;
+   */
+  refused: number;
+
+  /**
+   * The first 20 of these.
+   *
+   * @generated from field: repeated perdure.v1.BulkRefusal refusals = 15;
+   */
+  refusals: BulkRefusal[];
+
+  /**
+   * What people did to it, the oldest first; at most 100.
+   *
+   * @generated from field: repeated perdure.v1.BulkAction actions = 16;
+   */
+  actions: BulkAction[];
+
+  /**
+   * Host and process of the server that did the last chunk; empty before the first.
+   *
+   * @generated from field: string worked_by = 17;
+   */
+  workedBy: string;
+
+  /**
+   * Why the last chunk could not be done, in which case it is tried again; empty when it could.
+   *
+   * @generated from field: string trouble = 18;
+   */
+  trouble: string;
+
+  /**
+   * When it was started.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 19;
+   */
+  createdAt?: Timestamp;
+
+  /**
+   * When it last changed.
+   *
+   * @generated from field: google.protobuf.Timestamp updated_at = 20;
+   */
+  updatedAt?: Timestamp;
+
+  /**
+   * When it was completed or aborted; absent before.
+   *
+   * @generated from field: google.protobuf.Timestamp finished_at = 21;
+   */
+  finishedAt?: Timestamp;
+};
+
+/**
+ * Describes the message perdure.v1.BulkOperation.
+ * Use `create(BulkOperationSchema)` to create a new message.
+ */
+export const BulkOperationSchema: GenMessage<BulkOperation> = /*@__PURE__*/
+  messageDesc(file_perdure_v1_types, 14);
 
 /**
  * One execution of a step's body, or one timer. Every attempt is kept.
@@ -979,7 +1386,7 @@ export type StepAttempt = Message<"perdure.v1.StepAttempt"> & {
  * Use `create(StepAttemptSchema)` to create a new message.
  */
 export const StepAttemptSchema: GenMessage<StepAttempt> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 10);
+  messageDesc(file_perdure_v1_types, 15);
 
 /**
  * Something that was published to all runs that wait for it.
@@ -1049,7 +1456,7 @@ export type Event = Message<"perdure.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 11);
+  messageDesc(file_perdure_v1_types, 16);
 
 /**
  * A promise of a run that anyone who knows its id resolves or rejects, once.
@@ -1140,7 +1547,7 @@ export type DurablePromise = Message<"perdure.v1.DurablePromise"> & {
  * Use `create(DurablePromiseSchema)` to create a new message.
  */
 export const DurablePromiseSchema: GenMessage<DurablePromise> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 12);
+  messageDesc(file_perdure_v1_types, 17);
 
 /**
  * A process that executes workflows of one task queue.
@@ -1238,7 +1645,7 @@ export type WorkerInfo = Message<"perdure.v1.WorkerInfo"> & {
  * Use `create(WorkerInfoSchema)` to create a new message.
  */
 export const WorkerInfoSchema: GenMessage<WorkerInfo> = /*@__PURE__*/
-  messageDesc(file_perdure_v1_types, 13);
+  messageDesc(file_perdure_v1_types, 18);
 
 /**
  * Why something failed. APPLICATION is the author's own error; all others are Perdure's.
@@ -1807,6 +2214,13 @@ export enum RunActionKind {
    * @generated from enum value: RUN_ACTION_KIND_SKIP_STEP = 5;
    */
   SKIP_STEP = 5,
+
+  /**
+   * DismissRun: somebody has dealt with its failure.
+   *
+   * @generated from enum value: RUN_ACTION_KIND_DISMISS = 10;
+   */
+  DISMISS = 10,
 }
 
 /**
@@ -1814,6 +2228,178 @@ export enum RunActionKind {
  */
 export const RunActionKindSchema: GenEnum<RunActionKind> = /*@__PURE__*/
   enumDesc(file_perdure_v1_types, 7);
+
+/**
+ * What a bulk operation does to each run.
+ *
+ * @generated from enum perdure.v1.BulkKind
+ */
+export enum BulkKind {
+  /**
+   * Never stored.
+   *
+   * @generated from enum value: BULK_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * As CancelRun; for open runs.
+   *
+   * @generated from enum value: BULK_KIND_CANCEL = 1;
+   */
+  CANCEL = 1,
+
+  /**
+   * As TerminateRun; for open runs.
+   *
+   * @generated from enum value: BULK_KIND_TERMINATE = 2;
+   */
+  TERMINATE = 2,
+
+  /**
+   * As PauseRun; for open runs that are not paused.
+   *
+   * @generated from enum value: BULK_KIND_PAUSE = 3;
+   */
+  PAUSE = 3,
+
+  /**
+   * As ResumeRun; for paused runs.
+   *
+   * @generated from enum value: BULK_KIND_RESUME = 4;
+   */
+  RESUME = 4,
+
+  /**
+   * As RetryRun; for runs that FAILED, were CANCELLED or TERMINATED. Without `statuses`: for dead letters.
+   *
+   * @generated from enum value: BULK_KIND_RETRY = 5;
+   */
+  RETRY = 5,
+
+  /**
+   * As SignalRun; for open runs.
+   *
+   * @generated from enum value: BULK_KIND_SIGNAL = 6;
+   */
+  SIGNAL = 6,
+
+  /**
+   * As DeleteRun; for runs that have ended.
+   *
+   * @generated from enum value: BULK_KIND_DELETE = 7;
+   */
+  DELETE = 7,
+
+  /**
+   * As DismissRun; for dead letters.
+   *
+   * @generated from enum value: BULK_KIND_DISMISS = 8;
+   */
+  DISMISS = 8,
+}
+
+/**
+ * Describes the enum perdure.v1.BulkKind.
+ */
+export const BulkKindSchema: GenEnum<BulkKind> = /*@__PURE__*/
+  enumDesc(file_perdure_v1_types, 8);
+
+/**
+ * The life of a bulk operation. RUNNING ⇄ PAUSED → COMPLETED or ABORTED.
+ *
+ * @generated from enum perdure.v1.BulkStatus
+ */
+export enum BulkStatus {
+  /**
+   * Never stored.
+   *
+   * @generated from enum value: BULK_STATUS_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Servers act on its runs.
+   *
+   * @generated from enum value: BULK_STATUS_RUNNING = 1;
+   */
+  RUNNING = 1,
+
+  /**
+   * Stopped by somebody; it may be resumed.
+   *
+   * @generated from enum value: BULK_STATUS_PAUSED = 2;
+   */
+  PAUSED = 2,
+
+  /**
+   * It has looked at all runs.
+   *
+   * @generated from enum value: BULK_STATUS_COMPLETED = 3;
+   */
+  COMPLETED = 3,
+
+  /**
+   * Ended by somebody before it had looked at all runs; what it did stays.
+   *
+   * @generated from enum value: BULK_STATUS_ABORTED = 4;
+   */
+  ABORTED = 4,
+}
+
+/**
+ * Describes the enum perdure.v1.BulkStatus.
+ */
+export const BulkStatusSchema: GenEnum<BulkStatus> = /*@__PURE__*/
+  enumDesc(file_perdure_v1_types, 9);
+
+/**
+ * What a person did to a bulk operation.
+ *
+ * @generated from enum perdure.v1.BulkActionKind
+ */
+export enum BulkActionKind {
+  /**
+   * Never stored.
+   *
+   * @generated from enum value: BULK_ACTION_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * StartBulkOperation.
+   *
+   * @generated from enum value: BULK_ACTION_KIND_START = 1;
+   */
+  START = 1,
+
+  /**
+   * PauseBulkOperation.
+   *
+   * @generated from enum value: BULK_ACTION_KIND_PAUSE = 2;
+   */
+  PAUSE = 2,
+
+  /**
+   * ResumeBulkOperation.
+   *
+   * @generated from enum value: BULK_ACTION_KIND_RESUME = 3;
+   */
+  RESUME = 3,
+
+  /**
+   * AbortBulkOperation.
+   *
+   * @generated from enum value: BULK_ACTION_KIND_ABORT = 4;
+   */
+  ABORT = 4,
+}
+
+/**
+ * Describes the enum perdure.v1.BulkActionKind.
+ */
+export const BulkActionKindSchema: GenEnum<BulkActionKind> = /*@__PURE__*/
+  enumDesc(file_perdure_v1_types, 10);
 
 /**
  * The life of a promise. PENDING → one of the others.
@@ -1868,7 +2454,7 @@ export enum PromiseState {
  * Describes the enum perdure.v1.PromiseState.
  */
 export const PromiseStateSchema: GenEnum<PromiseState> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 8);
+  enumDesc(file_perdure_v1_types, 11);
 
 /**
  * A worker's liveness.
@@ -1909,7 +2495,7 @@ export enum WorkerStatus {
  * Describes the enum perdure.v1.WorkerStatus.
  */
 export const WorkerStatusSchema: GenEnum<WorkerStatus> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 9);
+  enumDesc(file_perdure_v1_types, 12);
 
 /**
  * The closed list of reasons that an ErrorInfo of domain `perdure` carries.
@@ -2108,6 +2694,20 @@ export enum ErrorReason {
   STEP_ENDED = 61,
 
   /**
+   * NOT_FOUND: no such bulk operation in this namespace.
+   *
+   * @generated from enum value: ERROR_REASON_BULK_OPERATION_NOT_FOUND = 70;
+   */
+  BULK_OPERATION_NOT_FOUND = 70,
+
+  /**
+   * FAILED_PRECONDITION: the bulk operation has ended.
+   *
+   * @generated from enum value: ERROR_REASON_BULK_OPERATION_ENDED = 71;
+   */
+  BULK_OPERATION_ENDED = 71,
+
+  /**
    * FAILED_PRECONDITION: the run cannot be opened again, because another run with its workflow id is open.
    *
    * @generated from enum value: ERROR_REASON_WORKFLOW_ID_IN_USE = 60;
@@ -2119,5 +2719,5 @@ export enum ErrorReason {
  * Describes the enum perdure.v1.ErrorReason.
  */
 export const ErrorReasonSchema: GenEnum<ErrorReason> = /*@__PURE__*/
-  enumDesc(file_perdure_v1_types, 10);
+  enumDesc(file_perdure_v1_types, 13);
 
