@@ -1,3 +1,4 @@
+import { RetryBudgetError, workflow } from '@perdure/worker-sdk';
 import { type CrashRun, createTestEnvironment, type TestEnvironment } from '@perdure/worker-sdk/testing';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { add, everythingWorkflow, go, opened, World } from './everything-workflow.js';
@@ -46,4 +47,22 @@ describe('crashEverywhere', () => {
       console.log(`${report.points} crash points, not reached: ${report.notReached.join('; ') || 'none'}`);
     },
   );
+
+  it('finds the same end of the retries that the steps of a run share, wherever the worker is lost', async () => {
+    const retry = { maxAttempts: 10, initial: 1, jitter: 0 } as const;
+    const budgeted = workflow('budgeted', { maxRetriesInAll: 3 }, async (ctx) => {
+      const flaky = await ctx.step(
+        'flaky',
+        ({ countedAttempt }) => {
+          if (countedAttempt < 3) throw new Error('not yet');
+          return countedAttempt;
+        },
+        { retry },
+      );
+      await ctx.step('last', () => Promise.reject(new Error(`after ${flaky}`)), { retry });
+    });
+    await expect(env.run(budgeted)).rejects.toMatchObject({ cause: expect.any(RetryBudgetError) });
+    const report = await env.crashEverywhere(budgeted);
+    expect(report.points).toBeGreaterThan(6);
+  });
 });
