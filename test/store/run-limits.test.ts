@@ -13,6 +13,7 @@ import {
   type StartRun,
   startChildren,
   startIdentity,
+  terminateRuns,
 } from '@perdure/store';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FAILURE, openTestStore, type TestStore } from '../support/store.js';
@@ -150,6 +151,17 @@ describe('start timeouts and chain timeouts', () => {
     ]);
     const left = await store.database.sql`select run_id from perdure.run_limits where run_id in (${runId}, ${again})`;
     expect(left).toEqual([]);
+  });
+
+  it('a run that continues another one has its start timeout', async () => {
+    await start({ startTimeoutMs: HOUR_MS, runTimeoutMs: 2 * HOUR_MS });
+    const limits = { runTimeoutMs: 0, executionTimeoutMs: null, hasOpenSteps: false };
+    const [continued] = await continueRuns(store.db, [
+      { ...(await claim()), input: null, taskQueue: null, priority: null, startDelayMs: HOUR_MS, ...limits },
+    ]);
+    const next = continued?.kind === 'continued' ? continued.nextRunId : '';
+    expect(await deadlines(next)).toEqual({ start: 120, execution: null, run: null, chain: null });
+    await terminateRuns(store.db, [{ namespace: 'default', runId: next, reason: '' }]);
   });
 
   it('a run that was never claimed gets its start timeout again with a retry', async () => {
