@@ -17,7 +17,7 @@ import {
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { FAILURE, openTestStore, type TestStore } from '../support/store.js';
 
-const PAIRS = Number(process.env.PERDURE_RACE_PAIRS ?? 100);
+const PAIRS = Number(process.env.PERDURE_RACE_PAIRS ?? 40);
 /** Pairs under way at once: more than the connections, so that statements wait for each other. */
 const AT_ONCE = 25;
 const namespace = 'default';
