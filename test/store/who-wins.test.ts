@@ -127,7 +127,8 @@ describe('who wins', () => {
     expect(await deadlocks()).toBe(before);
     // Those that are claimable again are not claimed with further runs.
     await store.database.sql`update perdure.workflow_runs set task_queue = 'over'
-      where run_id in ${store.database.sql(runs.map(({ runId }) => runId))}`;
+      where run_id in ${store.database.sql(runs.map(({ runId }) => runId))}
+        or origin_run_id in ${store.database.sql(runs.map(({ runId }) => runId))}`;
   });
 });
 

@@ -5,6 +5,7 @@ import {
   endRuns,
   endSteps,
   expireRuns,
+  forkRuns,
   pauseRuns,
   reclaimLeases,
   resumeRuns,
@@ -78,6 +79,13 @@ export const RIVALS: Readonly<Record<string, Rival>> = {
     act: (db, { runId }) =>
       endSteps(db, [
         { namespace, runId, stepId: 's', actor: '', reason: '', requestId: null, outcome: { kind: 'SKIPPED' } },
+      ]),
+  },
+  fork: {
+    states: [...OPEN, 'FAILED'],
+    act: (db, { runId }) =>
+      forkRuns(db, [
+        { namespace, runId, stepId: 'nap', actor: '', reason: '', requestId: null, workflowId: null, input: null },
       ]),
   },
   timer: {
