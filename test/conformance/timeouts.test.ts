@@ -25,7 +25,7 @@ const soon = { initial: 5, jitter: 0 } as const;
 describe('timeouts', () => {
   let perdure: TestPerdure;
   beforeAll(async () => {
-    perdure = await startPerdure();
+    perdure = await startPerdure({ reaper: { maxSleepMs: 100 } });
   });
   afterAll(() => perdure.stop());
 
@@ -90,6 +90,29 @@ describe('timeouts', () => {
       }
     },
   );
+
+  it('the timeouts of an activity are those of its calls, unless a call has others', async () => {
+    const taskQueue = `q-${uuid()}`;
+    const nobody = { taskQueue: `q-${uuid()}` };
+    const unclaimed = activity('unclaimed', () => 'done', { startTimeout: 50, runTimeout: '1h' });
+    const caller = workflow('caller', async (ctx) => {
+      const reason = (error: unknown) => ((error as Error).cause as Error).name;
+      return Promise.all([
+        ctx.call(unclaimed, undefined, { ...nobody, name: 'own' }).catch(reason),
+        ctx.call(unclaimed, undefined, { ...nobody, name: 'other', startTimeout: '1h', runTimeout: 80 }).catch(reason),
+        ctx.call(unclaimed),
+      ]);
+    });
+    await perdure.startWorker({ taskQueue, workflows: [caller, unclaimed] });
+    expect(await perdure.client.execute(caller, { taskQueue, timeout: '20s' })).toEqual([
+      'StartTimeoutError',
+      'RunTimeoutError',
+      'done',
+    ]);
+    expect(() => activity('a', () => 1, { startTimeout: 'soon' as never })).toThrow(
+      /startTimeout of activity 'a' must be/,
+    );
+  });
 
   it('a retry policy knows timeouts by their common class', async () => {
     const taskQueue = `q-${uuid()}`;

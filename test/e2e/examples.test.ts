@@ -59,3 +59,14 @@ it.concurrent('subscription: three years of months, each a run of its own, charg
   expect([await demo.ended(), demo.output()]).toEqual([0, expect.stringContaining('36 months, 36 runs, 36 charges')]);
   expect(demo.output()).toContain('Ada has left after 36 months: moving away');
 }, 120_000);
+
+it.concurrent('polling: an API that is overloaded, down and silent, and no page read again that was reported', async ({
+  expect,
+}) => {
+  const demo = startProcess('examples/polling/dist/demo.js', []);
+  expect([await demo.ended(), demo.output()]).toEqual([
+    0,
+    expect.stringContaining('After 3 hours 5 pages are added up: right.'),
+  ]);
+  expect(demo.output()).toContain('Page 1 was read 1 time, page 3 2 times, page 4 2 times.');
+}, 120_000);

@@ -171,6 +171,10 @@ describe('rows that transitions read', () => {
     expect(await counted('tell the parent', (on) => tellParents(on, [child.childRunId], slots))).toHaveLength(1);
     hold(slots.claims.shift() as ClaimedRun);
 
+    // Limits of its own.
+    const limited = startCommand({ taskQueue: 'limited', startTimeoutMs: 60_000, chainTimeoutMs: 60_000 });
+    expect(kindOf(await counted('start with limits', (on) => startRuns(on, [limited])))).toEqual(['started']);
+
     // An event, and a promise.
     await awaited('EVENT', JSON.stringify({ namespace: 'default', name: 'paid', key: 'k' }));
     const promiseId = `${lease.runId}/s${seq + 1}`;

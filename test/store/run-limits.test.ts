@@ -13,6 +13,7 @@ import {
   type StartRun,
   startChildren,
   startIdentity,
+  terminateRuns,
 } from '@perdure/store';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FAILURE, openTestStore, type TestStore } from '../support/store.js';
@@ -152,6 +153,17 @@ describe('start timeouts and chain timeouts', () => {
     expect(left).toEqual([]);
   });
 
+  it('a run that continues another one has its start timeout', async () => {
+    await start({ startTimeoutMs: HOUR_MS, runTimeoutMs: 2 * HOUR_MS });
+    const limits = { runTimeoutMs: 0, executionTimeoutMs: null, hasOpenSteps: false };
+    const [continued] = await continueRuns(store.db, [
+      { ...(await claim()), input: null, taskQueue: null, priority: null, startDelayMs: HOUR_MS, ...limits },
+    ]);
+    const next = continued?.kind === 'continued' ? continued.nextRunId : '';
+    expect(await deadlines(next)).toEqual({ start: 120, execution: null, run: null, chain: null });
+    await terminateRuns(store.db, [{ namespace: 'default', runId: next, reason: '' }]);
+  });
+
   it('a run that was never claimed gets its start timeout again with a retry', async () => {
     const runId = await start({ startTimeoutMs: HOUR_MS });
     await pass(2 * HOUR_MS);
@@ -168,6 +180,24 @@ describe('start timeouts and chain timeouts', () => {
     await store.start(1, { ...command, runId: other, startTimeoutMs: HOUR_MS });
     expect(await deadlines(runId)).toEqual({ start: null, execution: null, run: null, chain: null });
     await endRuns(store.db, [{ ...(await claim()), end: 'COMPLETED', output: null, hasOpenSteps: false }]);
+  });
+
+  it('a claim and the end of the start timeout at the same moment: one of them happens', async () => {
+    const runIds = await store.start(60, { startTimeoutMs: HOUR_MS });
+    await pass(HOUR_MS);
+    const both = await Promise.all(
+      Array.from({ length: 6 }, (_, n) =>
+        n % 2 === 0 ? store.claim(workerId, 20) : expireRuns(store.db, { limit: 20 }),
+      ),
+    );
+    const claimed = both.flatMap((some) => some.flatMap((one) => (typeof one === 'string' ? [] : [one])));
+    const expired = both.flatMap((some) => some.flatMap((one) => (typeof one === 'string' ? [one] : [])));
+    expect([...claimed.map(({ runId }) => runId), ...expired].sort()).toEqual([...runIds].sort());
+    for (const runId of expired) expect(await reasonOf(runId)).toEqual(['FAILED', 'START_TIMEOUT']);
+    for (const lease of claimed) {
+      expect(await reasonOf(lease.runId)).toEqual(['RUNNING', undefined]);
+      await endRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]);
+    }
   });
 
   it('children have them too; a repeat of their start changes nothing', async () => {

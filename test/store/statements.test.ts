@@ -98,6 +98,7 @@ describe('statements', () => {
     read_memo: [],
     find_runs: [],
     wake_sleepers: [],
+    clear_suspects: [],
     start_runs: [],
     next_wake: [],
     delete_runs: [],

@@ -1,5 +1,10 @@
 import { activity, workflow } from '@perdure/worker-sdk';
-import { createTestEnvironment, expectHistory, type TestEnvironment } from '@perdure/worker-sdk/testing';
+import {
+  type CrashOptions,
+  createTestEnvironment,
+  expectHistory,
+  type TestEnvironment,
+} from '@perdure/worker-sdk/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 const shop = workflow('shop', async (ctx, orderId: string) => {
@@ -68,6 +73,23 @@ describe('assertions of the testing kit', () => {
     const failure = await messageOf(env.crashEverywhere(doubled));
     expect(failure).toContain("Workflow 'doubled' comes to something else when its worker crashes, at");
     expect(failure).toContain("before CompleteStep of 'charge':\n    result.charges: without a crash 1, with it 2");
+  });
+
+  it('a crash test says at once that the workflow does not end without a crash either', async () => {
+    const stuck = workflow('stuck', (ctx) => ctx.waitForSignal('never'));
+    expect(await messageOf(env.crashEverywhere(stuck, undefined, { timeout: '1s' }))).toContain(
+      "An execution of workflow 'stuck' without a crash did not come to its end: ",
+    );
+    const drive = () => Promise.reject(new Error('There is no door.'));
+    expect(await messageOf(env.crashEverywhere(shop, 'a-3', { drive }))).toContain('its end: There is no door.');
+    let looks = 0;
+    const waiting: CrashOptions['drive'] = async ({ until }) => void (await until(() => ++looks < 0));
+    expect(await messageOf(env.crashEverywhere(stuck, undefined, { drive: waiting, timeout: '1s' }))).toContain(
+      'drive did not end',
+    );
+    const seen = looks;
+    await env.run(shop, 'a-4');
+    expect(looks).toBe(seen);
   });
 
   it('a careful workflow passes, and its report names the crash points', async () => {

@@ -1,28 +1,49 @@
-import { type CrashRun, createTestEnvironment, type TestEnvironment } from '@perdure/worker-sdk/testing';
+import { RetryBudgetError, workflow } from '@perdure/worker-sdk';
+import {
+  type CrashOptions,
+  type CrashRun,
+  createTestEnvironment,
+  type TestEnvironment,
+} from '@perdure/worker-sdk/testing';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { add, everythingWorkflow, go, opened, World } from './everything-workflow.js';
+import { add, everythingWorkflow, go, opened } from './everything-workflow.js';
+import { abandonedWorkflow, Gates, late, troubleWorkflows } from './trouble-workflows.js';
+import { World } from './world.js';
 
-vi.setConfig({ testTimeout: 600_000 });
+vi.setConfig({ testTimeout: 900_000 });
 
-/** PERDURE_CRASH_EVERY_POINT=1: all of them on the worker that keeps runs, too. */
 const EVERY_POINT = process.env.PERDURE_CRASH_EVERY_POINT === '1';
+
+/** Every n-th crash point, so that the suite keeps its time; PERDURE_CRASH_EVERY_POINT=1: all of them. */
+const every = (n: number): Pick<CrashOptions, 'only'> => {
+  let place = 0;
+  return EVERY_POINT ? {} : { only: () => place++ % n === 0 };
+};
+
+const WAYS = [
+  ['replays after each suspension', { warmRuns: 0 }],
+  ['keeps suspended runs in memory', { warmRuns: 100 }],
+] as const;
 
 describe('crashEverywhere', () => {
   let env: TestEnvironment;
   beforeAll(async () => {
     env = await createTestEnvironment();
   });
-  afterAll(() => env.close());
+  let points = 0;
+  afterAll(async () => {
+    console.log(`${points} crash points of all workflows`);
+    await env.close();
+  });
+  const report = ({ points: count, notReached }: { points: number; notReached: readonly string[] }) => {
+    points += count;
+    console.log(`${count} crash points, not reached: ${notReached.join('; ') || 'none'}`);
+  };
 
-  it.each([
-    ['replays after each suspension', 0],
-    ['keeps suspended runs in memory', 100],
-  ])(
+  it.each(WAYS)(
     'finds the same result and each effect once for a workflow with every feature, on a worker that %s',
-    async (_, warmRuns) => {
+    async (_, worker) => {
       const world = new World();
-      const isSampled = warmRuns > 0 && !EVERY_POINT;
-      let place = 0;
       const { everything, double } = everythingWorkflow(world);
       const drive = async ({ handle, client, until, untilWaiting }: CrashRun) => {
         await untilWaiting('go');
@@ -33,17 +54,79 @@ describe('crashEverywhere', () => {
         await client.resolvePromise(promiseId, 'yes');
         await handle.update(add, 4, { requestId: 'add' });
       };
-      const report = await env.crashEverywhere(everything, undefined, {
+      const crashes = await env.crashEverywhere(everything, undefined, {
         workflows: [double],
-        worker: { warmRuns },
-        // Both ways share most of their code: every third point is enough for the second one.
-        ...(isSampled ? { only: () => place++ % 3 === 0 } : {}),
+        worker,
         drive,
         probe: ({ handle }) => world.of(handle.runId),
+        ...every(worker.warmRuns === 0 ? 2 : 4),
       });
-      expect(report.points).toBeGreaterThanOrEqual(isSampled ? 20 : 60);
-      expect(report.repeatedBodies).toBeGreaterThan(0);
-      console.log(`${report.points} crash points, not reached: ${report.notReached.join('; ') || 'none'}`);
+      expect(crashes.repeatedBodies).toBeGreaterThan(0);
+      report(crashes);
     },
   );
+
+  it('finds the same end of the retries that the steps of a run share, wherever the worker is lost', async () => {
+    const retry = { maxAttempts: 10, initial: 1, jitter: 0 } as const;
+    const budgeted = workflow('budgeted', { maxRetriesInAll: 3 }, async (ctx) => {
+      const flaky = await ctx.step(
+        'flaky',
+        ({ countedAttempt }) => {
+          if (countedAttempt < 3) throw new Error('not yet');
+          return countedAttempt;
+        },
+        { retry },
+      );
+      await ctx.step('last', () => Promise.reject(new Error(`after ${flaky}`)), { retry });
+    });
+    await expect(env.run(budgeted)).rejects.toMatchObject({ cause: expect.any(RetryBudgetError) });
+    const report = await env.crashEverywhere(budgeted);
+    expect(report.points).toBeGreaterThan(6);
+  });
+
+  it.each(WAYS)(
+    'finds the same failure, and each effect and compensation once, for a workflow that gets into trouble, on a worker that %s',
+    async (_, worker) => {
+      const world = new World();
+      const gates = new Gates();
+      const { trouble, subcontract } = troubleWorkflows(world, gates);
+      const drive = async ({ handle, client, until, untilWaiting }: CrashRun) => {
+        const { namespace, workflowId } = await handle.get();
+        await until(() => gates.hasArrived(namespace));
+        await handle.pause({ reason: 'a look' });
+        await handle.signal(late, 'kept', { requestId: 'late' });
+        gates.open(namespace);
+        await until(async () => (await handle.get()).status === 'PAUSED');
+        await handle.resume();
+        await untilWaiting('approval');
+        await client.skipStep({ workflowId }, 'approval');
+      };
+      const crashes = await env.crashEverywhere(trouble, false, {
+        workflows: [subcontract],
+        worker,
+        drive,
+        probe: async ({ handle }) => world.of((await handle.get()).namespace),
+        ...every(worker.warmRuns === 0 ? 4 : 6),
+      });
+      expect(crashes.repeatedBodies).toBeGreaterThan(0);
+      report(crashes);
+    },
+  );
+
+  it('finds the same cancel, clean-up and compensations for a run that is cancelled with its child', async () => {
+    const world = new World();
+    const { abandoned, patient, call } = abandonedWorkflow(world);
+    const crashes = await env.crashEverywhere(abandoned, undefined, {
+      workflows: [patient, call],
+      worker: { warmRuns: 0 },
+      drive: async ({ handle, untilWaiting }) => {
+        await untilWaiting('patient');
+        await untilWaiting('long');
+        await handle.cancel();
+      },
+      probe: async ({ handle }) => world.of((await handle.get()).namespace),
+      ...every(3),
+    });
+    report(crashes);
+  });
 });

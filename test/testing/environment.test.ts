@@ -65,6 +65,64 @@ describe('a test environment', () => {
     expect([everywhere.calls.length, everywhere.effects, here.calls.length]).toEqual([2, 2, 1]);
   });
 
+  it('waits for the open run of a chain, whichever of its runs it is asked about', async () => {
+    const chain = workflow('chain', async (ctx, left: number): Promise<string> => {
+      await ctx.sleep('a day', '1 day');
+      if (left > 0) return ctx.continueAsNew(left - 1);
+      const who = await ctx.waitForSignal(approved);
+      await ctx.sleep('another day', '1 day');
+      return who;
+    });
+    const run = await env.start(chain, 2);
+    await env.untilWaiting(run, 'approved');
+    await run.signal(approved, 'Grace');
+    expect(await run.result({ timeout: '20s' })).toBe('Grace');
+  });
+
+  it('does not skip time when a run comes to wait while facts are looked up', async () => {
+    let open: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const gated = workflow('gated', async (ctx) => {
+      await ctx.step('gate', () => gate);
+      return ctx.waitForSignal(approved, { timeout: '30 days' });
+    });
+    const run = await env.start(gated);
+    await env.until(() => env.calls('gate').length > 0);
+    const before = await env.now();
+    const look = async () => {
+      const { status } = await run.get();
+      open();
+      while ((await run.get()).status !== 'WAITING');
+      return status === 'WAITING';
+    };
+    await env.until(look);
+    expect((await env.now()).getTime() - before.getTime()).toBeLessThan(DAY_MS);
+    await run.signal(approved, 'in time');
+    expect(await run.result()).toBe('in time');
+  });
+
+  it('observes and replaces the bodies of compensations, also of sagas in sagas', async () => {
+    const undone: string[] = [];
+    const trip = workflow('trip', async (ctx) => {
+      ctx.onCompensate('flight', () => void undone.push('flight'));
+      await ctx.saga(async (outer) => {
+        outer.onCompensate('boat', () => void undone.push('boat'));
+        await outer.saga(async (inner) => inner.onCompensate('cabin', async () => void undone.push('cabin')));
+      });
+      throw new Error('There is a storm.');
+    });
+    const stub = env.stub('compensate:boat', async (_, { original }) => {
+      undone.push('stub');
+      await original();
+    });
+    await expect(env.run(trip)).rejects.toThrow('There is a storm.');
+    expect(undone).toEqual(['cabin', 'stub', 'boat', 'flight']);
+    expect(stub.effects).toBe(1);
+    expect(env.calls('compensate:cabin')).toMatchObject([{ workflowType: 'trip', outcome: { kind: 'returned' } }]);
+  });
+
   it('replaces activities on any task queue', async () => {
     const resize = activity('resize', (width: number): string => `real ${width}`);
     const album = workflow('album', (ctx) => ctx.call(resize, 200, { taskQueue: 'images' }));

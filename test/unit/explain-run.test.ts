@@ -182,6 +182,13 @@ const cases: readonly (readonly [string, Run, RunFacts, WaitReason, string])[] =
     "No worker polls task queue 'q'. Start one, or check its queue and namespace. It has waited for 43.7 s.",
   ],
   [
+    'A run with a start timeout says when it FAILs.',
+    run({ status: 'PENDING', availableAt: inMs(-1_000), startDeadlineAt: inMs(59_000) }),
+    facts({ workersOnline: 0, workersWithType: 0 }),
+    WaitReason.NO_WORKER,
+    "No worker polls task queue 'q'. Start one, or check its queue and namespace. It has waited for 1 s. It FAILs in 59 s unless a worker claims it before (start timeout).",
+  ],
+  [
     'One worker without the type is a singular.',
     run({ status: 'PENDING', availableAt: inMs(-1_000) }),
     facts({ workersWithType: 0 }),

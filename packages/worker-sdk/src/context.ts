@@ -14,6 +14,8 @@ export type { StepContext, StepOptions } from './step.js';
 /** A workflow that a child executes; made with `workflow` or `activity`. */
 export interface ChildWorkflow<Input = unknown, Output = unknown> {
   readonly name: string;
+  /** Of an activity. */
+  readonly callDefaults?: Pick<ChildOptions, 'startTimeout' | 'runTimeout'>;
   /** For the type checker only. */
   readonly types?: { readonly input: Input; readonly output: Output };
 }

@@ -1,4 +1,4 @@
-export { type Activity, activity } from './activity.js';
+export { type Activity, type ActivityOptions, activity } from './activity.js';
 export type { ChildOptions, ChildRun, MapOptions } from './child.js';
 export type { ActionOptions, RestartOptions, RunOf } from './client/act-on-run.js';
 export { BulkHandle, type BulkKind, type BulkStatus, type BulkSummary } from './client/bulk-operation.js';
@@ -85,4 +85,4 @@ export { type Signal, signal } from './signal.js';
 export { type Update, type UpdateOptions, update } from './update.js';
 export { Worker } from './worker/worker.js';
 export type { WorkerOptions } from './worker/worker-options.js';
-export { type Workflow, type WorkflowOptions, workflow } from './workflow.js';
+export { type CallDefaults, type Workflow, type WorkflowOptions, workflow } from './workflow.js';

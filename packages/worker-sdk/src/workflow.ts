@@ -1,5 +1,6 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { WorkflowContext } from './context.js';
+import type { Duration } from './duration.js';
 import { refuseUnknownKeys } from './options.js';
 import { type RetryPolicy, resolveRetry } from './retry.js';
 import { checkSchema, validBy } from './schema.js';
@@ -19,6 +20,14 @@ export interface WorkflowOptions<Schema extends StandardSchemaV1 = StandardSchem
   readonly maxRetriesInAll?: number;
 }
 
+/** Timeouts of the calls of an activity, unless a call has others. A worker or a client that knows it by its name alone does not know them. */
+export interface CallDefaults {
+  /** As for a child: fails the call with START_TIMEOUT when no worker claims it; at most 10 years; default: no limit. */
+  readonly startTimeout?: Duration;
+  /** As for a child: fails the call with RUN_TIMEOUT, all attempts together; at most 10 years; default: no limit. */
+  readonly runTimeout?: Duration;
+}
+
 /** A workflow: a name and its code. Made by {@link workflow}. */
 export interface Workflow<Input = unknown, Output = unknown> {
   /** 1 to 255 bytes; clients may start it by this name. */
@@ -26,6 +35,8 @@ export interface Workflow<Input = unknown, Output = unknown> {
   readonly options: WorkflowOptions;
   /** The author's function; workers call it. */
   readonly handler: (ctx: WorkflowContext, input: never) => Promise<Output>;
+  /** Of an activity. */
+  readonly callDefaults?: CallDefaults;
   /** For the type checker only. */
   readonly types?: { readonly input: Input; readonly output: Output };
 }

@@ -117,6 +117,9 @@ function explainWaiting(run: Run, facts: RunFacts): Explanation {
 function explainPending(run: Run, facts: RunFacts): Explanation {
   const waited =
     (run.availableAt === null ? '' : ` It has waited for ${span(facts.now.getTime() - run.availableAt.getTime())}.`) +
+    (run.startDeadlineAt === null
+      ? ''
+      : ` It FAILs ${inTime(run.startDeadlineAt.getTime() - facts.now.getTime())} unless a worker claims it before (start timeout).`) +
     (run.yieldReason === 'RELEASE' && run.lastReleaseReason !== null ? ` ${gaveItBack(run)}.` : '');
   const lost = lostText(run.lostLeases);
   const [paused] = facts.pauses;

@@ -31,6 +31,8 @@ const STANDSTILL = `
       ) - perdure.clock()) * 1000)::float8 as due_in_ms,
       exists (select 1 from perdure.workflow_runs r
         where r.finished_at is null and (r.run_id in (select jsonb_array_elements_text($1::text::jsonb -> 'runIds')::uuid)
+          or r.first_run_id in (select coalesce(a.first_run_id, a.run_id) from perdure.workflow_runs a
+            where a.run_id in (select jsonb_array_elements_text($1::text::jsonb -> 'runIds')::uuid))
           or r.workflow_id in (select jsonb_array_elements_text($1::text::jsonb -> 'workflowIds'))))
       or exists (select 1 from perdure.run_updates u
         where u.answer is null and u.request_id in (select jsonb_array_elements_text($1::text::jsonb -> 'requestIds')))

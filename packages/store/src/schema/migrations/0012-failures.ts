@@ -26,8 +26,11 @@ create function perdure.apply_limits(run_ids uuid[]) returns void
     set run_deadline_at = least(coalesce(r.reopened_at, r.created_at) + l.run_timeout_ms * interval '1 ms', l.chain_deadline_at),
       execution_deadline_at = case when r.started_at is null
         then coalesce(r.wake_at, r.available_at) + l.start_timeout_ms * interval '1 ms' else r.execution_deadline_at end
-    from perdure.run_limits l
-    where l.run_id = any(run_ids) and r.run_id = l.run_id and r.finished_at is null
+    from unnest(run_ids) u(run_id)
+    cross join lateral (select * from perdure.run_limits x where x.run_id = u.run_id limit 1) l
+    -- By place: joined by its key, a plan of empty tables may read all runs.
+    cross join lateral (select x.ctid as run_at from perdure.workflow_runs x where x.run_id = u.run_id and x.finished_at is null limit 1) p
+    where r.ctid = p.run_at
   $$;
 
 -- Limits runs that the transaction has started: nobody has seen them without.
@@ -40,7 +43,7 @@ create function perdure.limit_runs(run_ids uuid[], run_timeouts_ms bigint[], sta
       r.created_at + nullif(c.chain_timeout_ms, 0) * interval '1 ms'
     from unnest(run_ids, run_timeouts_ms, start_timeouts_ms, chain_timeouts_ms)
       as c(run_id, run_timeout_ms, start_timeout_ms, chain_timeout_ms)
-    join perdure.workflow_runs r on r.run_id = c.run_id;
+    cross join lateral (select x.run_id, x.created_at from perdure.workflow_runs x where x.run_id = c.run_id limit 1) r;
     perform perdure.apply_limits(run_ids);
   end $$;
 
@@ -52,7 +55,7 @@ create function perdure.continue_limits(run_ids uuid[], next_ids uuid[], run_tim
     insert into perdure.run_limits (run_id, run_timeout_ms, start_timeout_ms, chain_timeout_ms, chain_deadline_at)
     select c.next_id, nullif(coalesce(c.run_timeout_ms, l.run_timeout_ms), 0), l.start_timeout_ms, l.chain_timeout_ms, l.chain_deadline_at
     from unnest(run_ids, next_ids, run_timeouts_ms) as c(run_id, next_id, run_timeout_ms)
-    join perdure.run_limits l on l.run_id = c.run_id;
+    cross join lateral (select * from perdure.run_limits x where x.run_id = c.run_id limit 1) l;
     if found then perform perdure.apply_limits(next_ids); end if;
   end $$;
 

@@ -60,7 +60,7 @@ export class Children {
    * @throws {TypeError} naming what is wrong
    */
   start(
-    workflow: Pick<Workflow, 'name'> | string,
+    workflow: Pick<Workflow, 'name' | 'callDefaults'> | string,
     input: unknown,
     options: ChildOptions,
     unawaited?: Set<string>,
@@ -70,7 +70,7 @@ export class Children {
     checkId("The child's workflow", type);
     const { name = type } = options;
     checkStepName(name);
-    const start = childStart(type, options);
+    const start = childStart(type, typeof workflow === 'string' ? options : { ...workflow.callDefaults, ...options });
     const what = `The input of child '${name}'`;
     const payload = encodeValue(host.codec, input, what);
     host.limit.check(payload, what);

@@ -29,6 +29,7 @@ export async function crashEverywhere(
     return new CrashExecution({ host, namespace, workflows, workflow, input, options, point }).execute();
   };
   const reference = await execute();
+  checkEnded(workflow.name, reference);
   checkComparable(workflow.name, reference, await execute());
 
   const names: string[] = [];
@@ -52,6 +53,15 @@ export async function crashEverywhere(
   }
   throwFailures(workflow.name, failures, names.length);
   return { points: names.length, names, notReached, repeatedBodies };
+}
+
+/** @throws {Error} when an execution without a crash has not come to its end: those with one would not either */
+function checkEnded(workflow: string, { failure }: Executed): void {
+  if (failure === undefined) return;
+  const message = failure instanceof Error ? failure.message : String(failure);
+  throw new Error(`An execution of workflow '${workflow}' without a crash did not come to its end: ${message}`, {
+    cause: failure,
+  });
 }
 
 /** @throws {Error} when two executions without a crash differ: nothing could be said of those with one */

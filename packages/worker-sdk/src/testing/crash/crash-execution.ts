@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { durationMs } from '../../duration.js';
+import { AwaitTimeoutError } from '../../errors/errors.js';
 import type { Worker } from '../../worker/worker.js';
 import type { Workflow } from '../../workflow.js';
 import type { BodyCall } from '../bodies/body-call.js';
@@ -26,6 +27,8 @@ export interface ExecutionOptions {
 /** What one execution came to. */
 export interface Executed {
   readonly outcome: Outcome;
+  /** What kept it from its end: the error of `drive`, or that the result did not come in time; undefined when it has ended. */
+  readonly failure?: unknown;
   /** The writes that workers were about to send, by name, until the crash. */
   readonly writes: readonly string[];
   readonly hasCrashed: boolean;
@@ -41,6 +44,8 @@ export class CrashExecution {
   /** The worker of each task queue, and those that were dropped. */
   readonly #workers = new Map<string, Promise<Worker>>();
   readonly #dropped: Promise<Worker>[] = [];
+  /** A test that still waits for something, although its time is up, does so no longer. */
+  readonly #over = new AbortController();
   #hasCrashed = false;
 
   constructor(given: ExecutionOptions) {
@@ -60,35 +65,41 @@ export class CrashExecution {
       const run: CrashRun = {
         handle,
         client,
-        untilWaiting: (name) => host.untilWaiting(handle, name),
-        until: (look) => host.until(look),
+        untilWaiting: (name) => host.untilWaiting(handle, name, this.#over.signal),
+        until: (look) => host.until(look, this.#over.signal),
         advance: (duration) => host.advance(duration),
       };
-      const ended = await this.#end(run);
+      const { failure, ...ended } = await this.#end(run);
       const state = await handle.state();
       const probe = options.probe === undefined ? undefined : await options.probe(run);
       await this.#endOthers(client);
       return {
         outcome: this.#comparable({ ...ended, state, probe }),
+        ...(failure === undefined ? {} : { failure }),
         writes: this.#writes,
         hasCrashed: this.#hasCrashed,
         bodies: this.#bodies().length,
       };
     } finally {
+      this.#over.abort(new Error('The execution is over.'));
       endServing();
       const workers = await Promise.all([...this.#workers.values(), ...this.#dropped]);
       await Promise.all(workers.map((worker) => worker.shutdown(0)));
     }
   }
 
-  async #end(run: CrashRun): Promise<Outcome> {
+  async #end(run: CrashRun): Promise<Outcome & Pick<Executed, 'failure'>> {
     const { options } = this.#given;
     const timeout = durationMs(options.timeout ?? '30s', 'timeout');
     try {
       if (options.drive !== undefined) await within(timeout, options.drive(run));
+    } catch (error) {
+      return { error, failure: error };
+    }
+    try {
       return { result: await run.handle.result({ timeout }) };
     } catch (error) {
-      return { error };
+      return error instanceof AwaitTimeoutError ? { error, failure: error } : { error };
     }
   }
 
@@ -114,8 +125,14 @@ export class CrashExecution {
   }
 
   #effects(): Readonly<Record<string, string>> {
-    const done = this.#bodies().filter(({ outcome }) => outcome.kind === 'returned');
-    return Object.fromEntries(done.map(({ workflowId, stepId }) => [`${workflowId}: ${stepId}`, 'once']));
+    const keys = new Map<string, Set<string>>();
+    for (const { outcome, workflowId, stepId, idempotencyKey } of this.#bodies()) {
+      if (outcome.kind !== 'returned') continue;
+      const step = `${workflowId}: ${stepId}`;
+      keys.set(step, (keys.get(step) ?? new Set()).add(idempotencyKey));
+    }
+    // The runs of a chain have the same steps.
+    return Object.fromEntries([...keys].map(([step, { size }]) => [step, size === 1 ? 'once' : `in ${size} runs`]));
   }
 
   /** Steps that may be executed once, and were executed more often. */

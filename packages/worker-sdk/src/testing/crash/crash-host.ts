@@ -21,7 +21,7 @@ export interface CrashHost {
   known(): readonly Workflow[];
   /** @returns ends it */
   serveNamespace(namespace: string, serve: (taskQueue: string) => Promise<void>): () => void;
-  untilWaiting(handle: Pick<RunHandle, 'runId'>, name?: string): Promise<void>;
-  until<T>(look: () => T | Promise<T>): Promise<NonNullable<T>>;
+  untilWaiting(handle: Pick<RunHandle, 'runId'>, name: string | undefined, signal: AbortSignal): Promise<void>;
+  until<T>(look: () => T | Promise<T>, signal: AbortSignal): Promise<NonNullable<T>>;
   advance(duration: Duration): Promise<void>;
 }

@@ -23,22 +23,11 @@ import type { CrashReport } from '../crash/crash-report.js';
 import { type HistoryStep, readHistory } from '../history/history.js';
 import { TimeSkipper } from '../time/time-skipper.js';
 import { isWaiting } from '../time/until-waiting.js';
-import type { TestEnvironmentOptions } from './options.js';
+import type { TestEnvironmentOptions, TestInput, TestStartOptions, TestWorkerOptions } from './options.js';
 import type { RunningParts } from './parts.js';
 import { Serving } from './serving.js';
 
-/** Options of a start in a test: the task queue has a default. */
-export type TestStartOptions = Omit<StartOptions, 'taskQueue'> & Partial<Pick<StartOptions, 'taskQueue'>>;
-
-/** Options of a worker in a test: the task queue has a default, and the connection is the environment's. */
-export type TestWorkerOptions = Omit<WorkerOptions, 'taskQueue' | 'address' | 'connection'> &
-  Partial<Pick<WorkerOptions, 'taskQueue'>>;
-
-type TestInput<Input> = undefined extends Input
-  ? readonly [input?: Input, options?: TestStartOptions]
-  : readonly [input: Input, options?: TestStartOptions];
-
-// biome-ignore lint/suspicious/noExplicitAny: a workflow with input and output of any kind.
+// biome-ignore lint/suspicious/noExplicitAny: with input and output of any kind.
 type AnyWorkflow = Workflow<any, any>;
 
 /** A whole Perdure for tests: server, reaper, database, workers and a client, with a clock of its own. Made by {@link createTestEnvironment}. */
@@ -196,8 +185,7 @@ export class TestEnvironment {
    * @throws {Error} when the run has ended instead
    */
   async untilWaiting(handle: Pick<RunHandle, 'runId'>, name?: string): Promise<void> {
-    const context = this.#contextOf(handle);
-    await this.#skipper.until(() => isWaiting(context, handle.runId, name));
+    await this.#untilWaiting(handle, name);
   }
 
   /**
@@ -206,10 +194,7 @@ export class TestEnvironment {
    * @param look called again and again; undefined, null or false: not yet. Must not change anything
    */
   until<T>(look: () => T | Promise<T>): Promise<NonNullable<T>> {
-    return this.#skipper.until(async () => {
-      const found = await look();
-      return found === undefined || found === null || found === false ? undefined : (found as NonNullable<T>);
-    });
+    return this.#until(look);
   }
 
   /** The steps of a run in the order of its code, each with its latest attempt. */
@@ -250,8 +235,8 @@ export class TestEnvironment {
       startWorker: (workerOptions, seedOf) => this.#startWorker(workerOptions, seedOf),
       known: () => this.#serving.known,
       serveNamespace: (namespace, serve) => this.#serving.serveNamespace(namespace, serve),
-      untilWaiting: (handle, name) => this.untilWaiting(handle, name),
-      until: (look) => this.until(look),
+      untilWaiting: (handle, name, signal) => this.#untilWaiting(handle, name, signal),
+      until: (look, signal) => this.#until(look, signal),
       advance: (duration) => this.advance(duration),
     };
     return crashEverywhere(host, definition as AnyWorkflow, input, (options ?? {}) as CrashOptions<unknown>);
@@ -263,6 +248,18 @@ export class TestEnvironment {
     this.#serving.know(definition);
     await this.#serving.serve('default', started.taskQueue, definition.name);
     return started;
+  }
+
+  async #untilWaiting(handle: Pick<RunHandle, 'runId'>, name?: string, signal?: AbortSignal): Promise<void> {
+    const context = this.#contextOf(handle);
+    await this.#skipper.until(() => isWaiting(context, handle.runId, name), signal);
+  }
+
+  #until<T>(look: () => T | Promise<T>, signal?: AbortSignal): Promise<NonNullable<T>> {
+    return this.#skipper.until(async () => {
+      const found = await look();
+      return found === undefined || found === null || found === false ? undefined : (found as NonNullable<T>);
+    }, signal);
   }
 
   #clientOf(namespace: string): Client {

@@ -1,7 +1,9 @@
 import type { Logger } from 'pino';
+import type { StartOptions } from '../../client/start-options.js';
 import type { Codec } from '../../codec/codec.js';
 import { refuseUnknownKeys } from '../../options.js';
 import { checkId, shown } from '../../text.js';
+import type { WorkerOptions } from '../../worker/worker-options.js';
 import { checkWorkflow, type Workflow } from '../../workflow.js';
 
 /** Options of {@link createTestEnvironment}; each is optional. */
@@ -26,6 +28,18 @@ export interface TestEnvironmentOptions {
   /** Of server, reaper and workers; default: nothing is logged. */
   readonly logger?: Logger;
 }
+
+/** Options of a start in a test: the task queue has a default. */
+export type TestStartOptions = Omit<StartOptions, 'taskQueue'> & Partial<Pick<StartOptions, 'taskQueue'>>;
+
+/** Options of a worker in a test: the task queue has a default, and the connection is the environment's. */
+export type TestWorkerOptions = Omit<WorkerOptions, 'taskQueue' | 'address' | 'connection'> &
+  Partial<Pick<WorkerOptions, 'taskQueue'>>;
+
+/** The arguments after the workflow. */
+export type TestInput<Input> = undefined extends Input
+  ? readonly [input?: Input, options?: TestStartOptions]
+  : readonly [input: Input, options?: TestStartOptions];
 
 const KNOWN: readonly (keyof TestEnvironmentOptions)[] = [
   'databaseUrl',

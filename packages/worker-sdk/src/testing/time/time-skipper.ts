@@ -67,9 +67,10 @@ export class TimeSkipper {
    * Waits until there is something; meanwhile time skips, unless it does not by itself.
    *
    * @param look undefined: not yet
-   * @throws what `look` throws
+   * @param signal ends the waiting
+   * @throws what `look` throws, and the signal's reason
    */
-  until<T>(look: () => Promise<T | undefined>): Promise<T> {
+  until<T>(look: () => Promise<T | undefined>, signal?: AbortSignal): Promise<T> {
     return new Promise((resolve, reject) => {
       const fact: Fact = {
         async look() {
@@ -80,6 +81,10 @@ export class TimeSkipper {
         reject,
       };
       this.#facts.add(fact);
+      signal?.addEventListener('abort', () => {
+        if (this.#facts.delete(fact)) reject(signal.reason);
+        this.changed();
+      });
       this.changed();
     });
   }
@@ -140,7 +145,7 @@ export class TimeSkipper {
     if (this.#stopped || !this.#wantsTime) return;
     const { time } = this.#options;
     if (this.#facts.size > 0) {
-      const { unserved } = await time.look(this.#awaited);
+      const { unserved, running, isMoving } = await time.look(this.#awaited);
       await this.#serve(unserved);
       setTimeout(() => this.changed(), LOOK_AGAIN_MS).unref();
       if (await this.#tellFacts()) {
@@ -149,6 +154,8 @@ export class TimeSkipper {
         this.#lookAgain = true;
         return;
       }
+      // What moved meanwhile may be a fact that was not there yet when it was looked for.
+      if (running > 0 || isMoving) return;
     }
     if (this.#maySkip) await this.#skip();
   }

@@ -1,4 +1,4 @@
-import { RunStatus, StepKind, StepStatus } from '@perdure/proto';
+import { RunStatus, StepKind, StepStatus, type WorkflowRun } from '@perdure/proto';
 import type { ClientContext } from '../../client/await-result.js';
 import { shown } from '../../text.js';
 
@@ -17,7 +17,7 @@ const ENDED: ReadonlySet<RunStatus> = new Set([
 ]);
 
 /**
- * Whether a run waits, for anything or for something of this name.
+ * Whether a run waits, for anything or for something of this name; for a run that was continued as another one, whether that one does.
  *
  * @param name of the step that waits: of a sleep, a signal, an event, a promise or a child
  * @returns undefined: not yet
@@ -25,16 +25,16 @@ const ENDED: ReadonlySet<RunStatus> = new Set([
  */
 export async function isWaiting(
   { service, namespace }: ClientContext,
-  runId: string,
+  firstRunId: string,
   name: string | undefined,
 ): Promise<true | undefined> {
-  const { run } = await service.getRun({ namespace, runId });
-  const status = run?.status ?? RunStatus.UNSPECIFIED;
+  const run = await openRun(service, namespace, firstRunId);
+  const { runId, status } = run;
   if (ENDED.has(status)) {
     const what = name === undefined ? 'Waited for' : `Waited until run ${runId} waits for ${shown(name)}, but`;
     const which = name === undefined ? ` run ${runId} to wait, but it` : ' it';
     throw new Error(
-      `${what}${which} has ended as ${RunStatus[status]}: ${run?.failure?.message ?? 'without an error'}.`,
+      `${what}${which} has ended as ${RunStatus[status]}: ${run.failure?.message ?? 'without an error'}.`,
     );
   }
   if (name === undefined) return status === RunStatus.SLEEPING || status === RunStatus.WAITING ? true : undefined;
@@ -48,4 +48,14 @@ export async function isWaiting(
     pageToken = page.nextPageToken;
   } while (pageToken !== '');
   return undefined;
+}
+
+/** The last run of the chain. */
+async function openRun(service: ClientContext['service'], namespace: string, firstRunId: string): Promise<WorkflowRun> {
+  for (let runId = firstRunId; ; ) {
+    const { run } = await service.getRun({ namespace, runId });
+    if (run === undefined) throw new Error(`The server has not answered about run ${runId}.`);
+    if (run.status !== RunStatus.CONTINUED) return run;
+    runId = run.nextRunId;
+  }
 }
