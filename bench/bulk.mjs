@@ -12,8 +12,8 @@ import { finishCommand, recordCommand, startCommand } from './lib/store-commands
 const RATE = Number(process.argv[2] ?? 2_000);
 const RUNS = 100_000;
 const TURN_MS = 5_000;
-const STORE_PACE_MS = 25;
-const EXECUTE_PACE_MS = 20;
+const STORE_PACE_MS = 100;
+const EXECUTE_PACE_MS = 50;
 const QUEUE = { namespace: 'default', taskQueue: 'live', workflowTypes: ['w'] };
 const WHAT = ['start', 'claim', 'record', 'finish', 'execute'];
 
@@ -21,7 +21,9 @@ const stack = await startStack();
 const sql = postgres(stack.databaseUrl, { max: 1, onnotice: () => undefined });
 const db = openDatabase({ url: stack.databaseUrl });
 const workerId = crypto.randomUUID();
-await registerWorkers(db, [{ ...QUEUE, workerId, build: '', identity: '', slots: 100, leaseMs: 30_000 }]);
+/** Again for each turn: a worker without heartbeats is soon OFFLINE. */
+const register = () =>
+  registerWorkers(db, [{ ...QUEUE, workerId, build: '', identity: '', slots: 100, leaseMs: 30_000 }]);
 await sql.unsafe(`insert into perdure.workflow_runs (run_id, created_at, updated_at, started_at, lease_token, max_lost_leases, status,
     yield_reason, namespace, workflow_id, workflow_type, task_queue, waits)
   select id, now(), now(), now(), 1, 10, 'WAITING', 'SUSPEND', 'default', id::text, 'parked', 'parked', '[{"step": "s", "kind": "SIGNAL"}]'
@@ -69,6 +71,7 @@ async function paced(periodMs, untilMs, work) {
 }
 
 async function measure() {
+  await register();
   const times = Object.fromEntries(WHAT.map((name) => [name, []]));
   const untilMs = performance.now() + TURN_MS;
   await Promise.all([
@@ -92,7 +95,7 @@ for (;;) {
   const times = await measure();
   activeMs += performance.now() - beganMs;
   const { status, changed } = await operation.get();
-  if (process.stderr.isTTY) process.stderr.write(`\r${changed} of ${RUNS}\u001b[K`);
+  process.stderr.write(`${changed} of ${RUNS}\n`);
   if (status === 'COMPLETED') break;
   turns.with.push(times);
   await operation.pause();

@@ -105,8 +105,9 @@ export const RIVALS: Readonly<Record<string, Rival>> = {
   deadline: {
     states: OPEN,
     act: (db) => expireRuns(db, { limit: ALL }),
+    // Started long ago: a retry gives the same time again.
     makeDue: (sql, { runId }) => sql`update perdure.workflow_runs
-      set run_deadline_at = perdure.clock() - interval '1 s' where run_id = ${runId} and finished_at is null`,
+      set created_at = created_at - interval '1 day', run_deadline_at = perdure.clock() - interval '1 s' where run_id = ${runId} and finished_at is null`,
   },
 };
 

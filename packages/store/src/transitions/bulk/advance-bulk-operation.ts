@@ -25,13 +25,13 @@ const MAX_CHUNK = 500;
 /** Fewer, because a run may have any number of steps; and because retries are a statement each. */
 const SMALLER_CHUNKS: Readonly<Partial<Record<BulkKind, number>>> = { DELETE: 50, RETRY: 100 };
 /** Chunks per second, unless the rate is below it. */
-const CHUNKS_PER_S = 10;
+const CHUNKS_PER_S = 20;
 /** Shortest time from one chunk to the next, in ms: a filter that few runs match must not keep PostgreSQL busy. */
 const MIN_PERIOD_MS = 50;
 
 const TAKE_BULK = defineStatement(
   'take_bulk_operation',
-  `select ${BULK_COLUMNS}, o.payload, o.payload_encoding, o.cursor_run_id, o.chunk
+  `select ${BULK_COLUMNS}, o.payload, o.payload_encoding, o.cursor_run_id, o.chunk, perdure.clock() as taken_at
   from perdure.bulk_operations o
   where o.status = 'RUNNING' and o.due_at <= perdure.clock()
   order by o.due_at
@@ -45,7 +45,10 @@ const BOUND_TRANSACTION = defineStatement(
   `select set_config('idle_in_transaction_session_timeout', '60s', true)`,
 );
 
-/** A chunk that comes late may be made up for, by one second. */
+/**
+ * A chunk that comes late may be made up for, by one second. Between chunks there is a rest as long as the chunk took, up to a second: where PostgreSQL
+ * is busy, others come first.
+ */
 const MOVE_BULK = defineStatement(
   'move_bulk_operation',
   `update perdure.bulk_operations o
@@ -56,7 +59,8 @@ const MOVE_BULK = defineStatement(
       from jsonb_array_elements(o.refusals || $7::text::jsonb) with ordinality as x(refusal, nth) where x.nth <= 20) else o.refusals end,
     status = case when $8::boolean then 'COMPLETED' else o.status end,
     finished_at = case when $8 then perdure.clock() end,
-    due_at = case when not $8 then greatest(o.due_at, perdure.clock() - interval '1 s') + $9::float8 * interval '1 ms' end,
+    due_at = case when not $8 then greatest(greatest(o.due_at, perdure.clock() - interval '1 s') + $9::float8 * interval '1 ms',
+      perdure.clock() + least(perdure.clock() - $11::timestamptz, interval '1 s')) end,
     worked_by = $10::text, trouble = null, updated_at = perdure.clock()
   where o.operation_id = $1::uuid`,
 );
@@ -114,7 +118,11 @@ export async function advanceBulkOperation(db: Database, options: AdvanceOptions
   }
 }
 
-type TakenRow = BulkRow & { readonly cursor_run_id: string | null; readonly chunk: readonly string[] | null };
+type TakenRow = BulkRow & {
+  readonly cursor_run_id: string | null;
+  readonly chunk: readonly string[] | null;
+  readonly taken_at: Date;
+};
 
 async function doChunk(
   db: Database,
@@ -124,7 +132,9 @@ async function doChunk(
 ): Promise<AdvancedBulk> {
   const operation = bulkOf(row);
   const { operationId, kind } = operation;
-  const move = (found: MatchingRuns, acts: readonly BulkAct[]) => moveOn(transaction, operation, found, acts, options);
+  const takenAt = row.taken_at.toISOString();
+  const move = (found: MatchingRuns, acts: readonly BulkAct[]) =>
+    moveOn(transaction, operation, found, acts, { ...options, takenAt });
   const chunk = { operation, payload: bulkPayload(row), maxUnconsumedSignals: options.maxUnconsumedSignals };
   if (row.chunk !== null) {
     const acts = await carryOut(db, { ...chunk, runIds: row.chunk });
@@ -145,6 +155,7 @@ async function doChunk(
       false,
       0,
       options.workedBy,
+      takenAt,
     ]);
     return { operationId, acts: [], isEnd: false };
   }
@@ -157,7 +168,7 @@ async function moveOn(
   { operationId, rate }: BulkOperation,
   { runIds, cursor, isEnd }: MatchingRuns,
   acts: readonly BulkAct[],
-  { workedBy }: AdvanceOptions,
+  { workedBy, takenAt }: AdvanceOptions & { readonly takenAt: string },
 ): Promise<AdvancedBulk> {
   const results = acts.map(resultOf);
   const count = (verdict: string) => results.filter((result) => result.verdict === verdict).length;
@@ -173,6 +184,7 @@ async function moveOn(
     isEnd,
     Math.max(MIN_PERIOD_MS, (runIds.length / rate) * 1_000),
     workedBy,
+    takenAt,
   ]);
   return { operationId, acts, isEnd };
 }
