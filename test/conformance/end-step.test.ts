@@ -160,6 +160,31 @@ describe('a step that is ended by hand', () => {
     expect(calls).toBe(1);
   });
 
+  it('whose failure by hand has failed its run begins again with a retry: a body, a wait, a timer', async () => {
+    const handle = await started(async (ctx) => {
+      const hung = ctx.step('body', () => new Promise(() => undefined));
+      const results = await Promise.allSettled([
+        hung,
+        ctx.waitForSignal('wait'),
+        ctx.sleep('nap', '1h'),
+        ctx.promise('p').result(),
+      ]);
+      const failures = results.filter((one) => one.status === 'rejected').map(({ reason }) => reason as Error);
+      if (failures.length > 0) throw new AggregateError(failures, failures.map(({ message }) => message).join());
+      return results.map((one) => (one.status === 'fulfilled' ? one.value : undefined));
+    });
+    for (const stepId of ['body', 'wait', 'nap', 'p']) await isRecorded(handle.runId, stepId);
+    await handle.completeStep('p', 'settled');
+    for (const stepId of ['body', 'wait', 'nap']) await handle.failStep(stepId, new TerminalError(stepId));
+    await failed(handle);
+    await handle.retry();
+    for (const stepId of ['body', 'wait', 'nap']) {
+      await isRecorded(handle.runId, stepId);
+      await handle.completeStep(stepId, ...(stepId === 'nap' ? [] : [`${stepId} again`]));
+    }
+    expect(await handle.result(END)).toEqual(['body again', 'wait again', undefined, 'settled']);
+  });
+
   it('of a run that was terminated in a body that is executed at most once: retry continues with the outcome', async () => {
     const hung = stuck('hung');
     const handle = await started(async (ctx) =>

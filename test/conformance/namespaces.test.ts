@@ -70,6 +70,8 @@ describe('namespaces', () => {
       perdure.workflows.deleteRun({ namespace, runId }),
       perdure.workflows.retryRun({ namespace, runId }),
       perdure.workflows.restartRun({ namespace, runId }),
+      perdure.workflows.forkRun({ namespace, runId, stepId: 's' }),
+      perdure.workflows.forkRun({ namespace, workflowId, stepId: 's' }),
       perdure.workflows.dismissRun({ namespace, runId }),
       perdure.workflows.endStep({ namespace, runId, stepId: 's', outcome: { case: 'skipped', value: true } }),
       perdure.workflows.endStep({ namespace, workflowId, stepId: 's', outcome: { case: 'skipped', value: true } }),

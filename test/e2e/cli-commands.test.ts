@@ -172,6 +172,36 @@ describe('commands', { timeout: 120_000 }, () => {
     await worker.shutdown(0);
   });
 
+  it('run fork starts a run from a step, and describe, list and tree show both', async () => {
+    const taskQueue = `forks-${uuid()}`;
+    const forks = workflow('forks', async (ctx, name: string) => [
+      name,
+      await ctx.step('a', () => 1),
+      await ctx.step('b', () => 2),
+    ]);
+    const worker = await perdure.startWorker({ taskQueue, workflows: [forks] });
+    const id = (
+      await cli(`run start forks -q ${taskQueue} --input '"x"' --workflow-id w-${taskQueue} -o ids`)
+    ).output.trim();
+    expect((await cli(`run result ${id}`)).exitCode).toBe(0);
+    const forked = await cli(`run fork w-${taskQueue} b --input '"y"' --reason 'another name'`);
+    expect(forked.output).toMatch(
+      /forked from step 'b' as .+, workflow id w-forks-.+\/fork-1; 1 step keeps its outcome/,
+    );
+    const [fork] = /(?<= as )[0-9a-f-]{36}/.exec(forked.output) as unknown as [string];
+    expect(JSON.parse((await cli(`run result ${fork} -o json`)).output)).toMatchObject({ value: ['y', 1, 2] });
+    expect((await cli(`run describe ${fork}`)).output).toContain(`fork of ${id}`);
+    expect((await cli(`run describe ${id}`)).output).toMatch(`forked from step 'b' as ${fork}`);
+    expect((await cli(`run list -q ${taskQueue} -o json`)).output).toContain(`"originRunId": "${id}"`);
+    expect((await cli(`run tree ${fork}`)).errors).toContain(`Origin: fork of ${id}.`);
+    expect((await cli(`run tree ${id}`)).errors).toContain(`forked from step 'b' as ${fork}`);
+    expect(JSON.parse((await cli(`run fork ${id} b -o json`)).output)).toMatchObject({ id, keptSteps: 1 });
+    const refused = await cli(`run fork ${id} c`);
+    expect(refused.exitCode).not.toBe(0);
+    expect(refused.errors).toContain("There is no step 'c'");
+    await worker.shutdown(0);
+  });
+
   it('run failures counts what failed alike and lists the runs of a group; run dismiss takes a run from it', async () => {
     const taskQueue = `q-${uuid()}`;
     const type = `unpaid-${uuid()}`;

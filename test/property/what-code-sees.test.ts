@@ -45,6 +45,10 @@ interface Case {
   readonly flavour: Flavour;
   /** Cancelled before this write of the run; 0: not. */
   readonly cancelAtWrite: number;
+  /** A step of the run is ended by hand before each so many writes of it; 0: none is. */
+  readonly handEvery: number;
+  /** Chooses the step that another run is forked from, when the run has ended; 0: none is. */
+  readonly forkAt: number;
 }
 
 /** What one execution of the code has seen. */
@@ -89,7 +93,9 @@ function caseOf(seed: number): Case {
     lazySteps: random.chance(0.5),
   };
   const program = randomProgram(random, flavour);
-  return { seed, flavour, program, cancelAtWrite: random.chance(0.3) ? 1 + random.below(8) : 0 };
+  const cancelAtWrite = random.chance(0.3) ? 1 + random.below(8) : 0;
+  const handEvery = random.chance(0.3) ? 2 + random.below(5) : 0;
+  return { seed, flavour, program, cancelAtWrite, handEvery, forkAt: random.chance(0.05) ? 1 + random.below(50) : 0 };
 }
 
 describe('what the code of a run has seen', () => {
@@ -193,13 +199,37 @@ describe('what the code of a run has seen', () => {
       },
       async onWrite(runId) {
         const run = of(runId);
-        if (++run.writes === caseOfRun.get(runId)?.cancelAtWrite) await perdure.workflows.cancelRun({ runId });
+        const { cancelAtWrite, handEvery } = caseOfRun.get(runId) ?? { cancelAtWrite: 0, handEvery: 0 };
+        if (++run.writes === cancelAtWrite) await perdure.workflows.cancelRun({ runId });
+        // Not awaited: the writes of a run keep their order.
+        if (handEvery > 0 && run.writes % handEvery === 0) hands.push(endStepByHand(runId, run.writes / handEvery));
       },
     });
     const workers: Worker[] = [];
     for (let n = 0; n < 2; n++) {
       workers.push(await perdure.startWorker({ taskQueue, workflows, warmRuns, concurrency: AT_ONCE, connection }));
     }
+    let byHand = 0;
+    let forks = 0;
+    const hands: Promise<void>[] = [];
+    /** Skips or fails a step that has no outcome; it may get one meanwhile. */
+    const endStepByHand = async (runId: string, choice: number) => {
+      const open = await perdure.database.sql<{ step_id: string }[]>`
+        select step_id from perdure.step_runs
+        where run_id = ${runId} and attempt_key = 0 and not is_cut and kind <> 'UPDATE' and (status = 'RUNNING' or next_retry_at is not null)
+        order by seq`;
+      const stepId = open[choice % open.length]?.step_id;
+      if (stepId === undefined) return;
+      const run = perdure.client.handle(runId);
+      const ending =
+        choice % 2 === 0 ? run.skipStep(stepId) : run.failStep(stepId, new TerminalError(`${stepId} by hand`));
+      await ending.then(
+        () => byHand++,
+        (error: { readonly reason?: string }) => {
+          if (error.reason !== 'STEP_ENDED' && error.reason !== 'WRONG_RUN_STATE') problems.push(String(error));
+        },
+      );
+    };
     const problems: string[] = [];
     const open = new Set<string>();
     let answered = 0;
@@ -262,10 +292,47 @@ describe('what the code of a run has seen', () => {
         for (const problem of check(next, outcome, of(handle.runId), steps)) {
           problems.push(`program ${next.seed} (run ${handle.runId}): ${problem}`);
         }
+        const from = steps.filter(({ isLatest, isCut }) => isLatest && !isCut);
+        const stepId = from[next.forkAt % from.length]?.stepId;
+        if (next.forkAt > 0 && stepId !== undefined) await executeFork(next, handle, stepId);
       }
     };
+    /** A fork sees what its origin has seen before the step, in the same order, and continues from there. */
+    const executeFork = async (origin: Case, { runId: originId }: { readonly runId: string }, stepId: string) => {
+      const fork = await perdure.client.fork({ runId: originId }, stepId);
+      const { runId } = fork;
+      const one = { ...origin, cancelAtWrite: 0, handEvery: 0 };
+      caseOfRun.set(runId, one);
+      open.add(runId);
+      forks++;
+      const outcome = await fork.result({ timeout: TIMEOUT_MS }).then(
+        (result) => ({ result: result as { value: unknown; trace: Trace } }),
+        (error: Error) => ({ error }),
+      );
+      ended.add(runId);
+      const { steps } = await perdure.workflows.getHistory({ runId, pageSize: 1_000 });
+      const kept = new Set(
+        steps
+          .filter(({ workerId, leaseToken }) => leaseToken <= keptUpTo(originId) && workerId !== '')
+          .map(({ stepId: id }) => id),
+      );
+      for (const id of kept) of(runId).bodies.set(id, 1);
+      const problem = (text: string) =>
+        problems.push(`program ${origin.seed} (run ${runId}, fork of ${originId} from ${stepId}): ${text}`);
+      for (const text of check(one, outcome, of(runId), steps)) problem(text);
+      const seenBy = (id: string) =>
+        (of(id).traces.at(-1)?.trace ?? []).flatMap((entry) => {
+          const result = stepIdOf(entry);
+          return result !== undefined && kept.has(result) ? [entry] : [];
+        });
+      const [before, after] = [seenBy(originId), seenBy(runId)];
+      if (after.some((entry, index) => entry !== before[index]))
+        problem(`${after.join(' | ')} after ${before.join(' | ')}`);
+    };
+    const keptUpTo = (originId: string) => of(originId).leaseToken;
     await Promise.all(Array.from({ length: AT_ONCE }, lane));
     feeder();
+    await Promise.all(hands);
     // Children outlive no parent: their cancel is requested when it ends, and they end by themselves.
     await until('the children of ended runs to end', async () => {
       const rows = await perdure.database.sql`
@@ -274,6 +341,8 @@ describe('what the code of a run has seen', () => {
     });
     await Promise.all(workers.map((worker) => worker.shutdown(0)));
     if (answered === 0 && cases.length >= 100) problems.push('no update was answered');
+    if (forks === 0 && cases.length >= 100) problems.push('no run was forked');
+    if (byHand === 0 && cases.length >= 100) problems.push('no step was ended by hand');
     return problems;
   }
 
@@ -334,7 +403,7 @@ function firstUnrecorded({ recorded }: Observed, { trace, leases }: Execution): 
 
 /** Without races, at-most-once bodies and cancels a program comes to what it would come to without any interruption. */
 async function checkReference(one: Case, outcome: Outcome): Promise<string[]> {
-  if (one.cancelAtWrite > 0 || !isDeterministic(one.flavour)) return [];
+  if (one.cancelAtWrite > 0 || one.handEvery > 0 || !isDeterministic(one.flavour)) return [];
   const expected = await referenceOf(one.program);
   const got = outcomeText('result' in outcome ? outcome.result : { error: outcome.error.cause });
   return got === expected ? [] : [`it came to ${got}, but without interruptions to ${expected}`];

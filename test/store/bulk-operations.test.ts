@@ -289,7 +289,7 @@ describe('bulk operations', () => {
 
   it('say which runs they could not act on, and why', async () => {
     const [first = '', second = ''] = await fail(2);
-    await store.database.sql`update perdure.workflow_runs set compensation = 'PARTIAL' where run_id = ${first}`;
+    await store.database.sql`update perdure.workflow_runs set compensation = 'COMPLETE' where run_id = ${first}`;
     await store.start(1, { workflowId: String((await store.run(second)).workflow_id) });
     const operationId = await startBulk('RETRY', { statuses: ['FAILED'], unresolved: true });
     expect(await finish(operationId)).toMatchObject({

@@ -78,6 +78,13 @@ describe('deleting runs', () => {
     expect(await rowsOf([kept])).toEqual({ runs: 1, steps: 2 });
   });
 
+  it('a deletion takes the marks of children that are to be closed with it', async () => {
+    const runId = await endedWith(1);
+    await database.sql`insert into perdure.child_cuts (run_id, cut_at, mark) values (${runId}, now(), gen_random_uuid())`;
+    expect(await deleteRuns(db, [{ namespace, runId }])).toEqual([{ kind: 'deleted' }]);
+    expect(await database.sql`select 1 from perdure.child_cuts where run_id = ${runId}`).toEqual([]);
+  });
+
   it('a deletion leaves no step of a run that began one and ended while the deletion waited for its lock', async () => {
     const lease = await leased();
     const { runId } = lease;

@@ -2,13 +2,9 @@ import {
   cancelRuns,
   completeSteps,
   type EndStepOutcome,
-  endRuns,
   endSteps,
   failSteps,
   type LeaseRef,
-  pauseRuns,
-  reclaimLeases,
-  retryRuns,
   settleSteps,
   suspendRuns,
   takeArrivals,
@@ -138,30 +134,6 @@ describe('the end of a step by hand races', () => {
     );
   });
 
-  it('a termination: the outcome is recorded before it, or kept for a retry', async () => {
-    await race(
-      await begun(),
-      ({ runId }) => kindOf(terminateRuns(store.db, [{ namespace, runId, reason: '' }])),
-      async ({ runId }, ended, terminated) => {
-        expect([ended.kind, terminated]).toEqual(['ended', 'terminated']);
-        expect(await store.run(runId)).toMatchObject({ status: 'TERMINATED', has_arrivals: true });
-        expect(await stepOf(runId)).toMatchObject({ status: 'SKIPPED', is_arrived: true });
-      },
-    );
-  });
-
-  it('the end of its run: a run with a result takes no outcome', async () => {
-    await race(
-      await begun(),
-      (run) => kindOf(endRuns(store.db, [{ ...run, end: 'COMPLETED', output: null, hasOpenSteps: true }])),
-      async ({ runId }, ended, completed) => {
-        expect(completed).toBe('ended');
-        expect(ended.kind === 'ended' || ended.kind === 'wrong_state').toBe(true);
-        expect((await stepOf(runId)).status).toBe(ended.kind === 'ended' ? 'SKIPPED' : 'CANCELLED');
-      },
-    );
-  });
-
   it('a suspension that waits for its retry: the run is woken, or not suspended', async () => {
     await race(
       await begun(true),
@@ -180,35 +152,6 @@ describe('the end of a step by hand races', () => {
     );
   });
 
-  it('a pause: both hold', async () => {
-    await race(
-      await begun(),
-      ({ runId }) => kindOf(pauseRuns(store.db, [{ namespace, runId, reason: '', by: '' }])),
-      async ({ runId }, ended, paused) => {
-        expect([ended.kind, paused]).toEqual(['ended', 'paused']);
-        expect(await stepOf(runId)).toMatchObject({ status: 'SKIPPED', is_arrived: true });
-      },
-    );
-  });
-
-  it('the reclaim of its run: the body is lost, and its step has the outcome', async () => {
-    const runs = await begun();
-    await store.database
-      .sql`update perdure.workflow_runs set lease_expires_at = now() - interval '1 s' where status = 'RUNNING'`;
-    const reclaimed = reclaimLeases(store.db, { limit: PAIRS, backoffMs: 1, maxBackoffMs: 1, serverGraceMs: 0 });
-    const ended = await Promise.all(runs.map(end));
-    await reclaimed;
-    for (let left = 1; left > 0; ) {
-      const sweep = await reclaimLeases(store.db, { limit: PAIRS, backoffMs: 1, maxBackoffMs: 1, serverGraceMs: 0 });
-      left = sweep.runIds.length;
-    }
-    expect(new Set(ended.map(({ kind }) => kind))).toEqual(new Set(['ended']));
-    for (const { runId } of runs) {
-      expect(await store.run(runId)).toMatchObject({ status: 'PENDING', has_arrivals: true });
-      expect(await stepOf(runId)).toMatchObject({ status: 'SKIPPED', is_arrived: true });
-    }
-  });
-
   it('what takes it: it is taken once', async () => {
     await race(
       await begun(),
@@ -221,33 +164,6 @@ describe('the end of a step by hand races', () => {
         const [again] = await takeArrivals(store.db, [{ ...run, eventSeq: 6, dueStepIds: [] }]);
         expect(again).toMatchObject({ kind: 'taken' });
         if (again?.kind === 'taken') expect(again.arrivals.length + Number(count)).toBe(1);
-      },
-    );
-  });
-
-  it('a retry of its run: it is kept for the retry, or arrives in the open run', async () => {
-    const runs = await begun();
-    await terminateRuns(
-      store.db,
-      runs.map(({ runId }) => ({ namespace, runId, reason: '' })),
-    );
-    await race(
-      runs,
-      ({ runId }) => kindOf(retryRuns(store.db, [{ namespace, runId, actor: '', reason: '', requestId: null }])),
-      async ({ runId }, ended, retried) => {
-        expect([ended.kind, retried]).toEqual(['ended', 'retried']);
-        expect(await store.run(runId)).toMatchObject({ status: 'PENDING', has_arrivals: true });
-        expect(await stepOf(runId)).toMatchObject({ status: 'SKIPPED', attempt_number: 2, is_arrived: true });
-      },
-    );
-  });
-
-  it('another one: only one of them is recorded', async () => {
-    await race(
-      await begun(),
-      async (run) => (await end(run)).kind,
-      async (_, one, other) => {
-        expect([one.kind, other].sort()).toEqual(['ended', 'step_ended']);
       },
     );
   });

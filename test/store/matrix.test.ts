@@ -16,6 +16,7 @@ import {
   endSteps,
   failSteps,
   findRuns,
+  forkRuns,
   holdRuns,
   type LeaseRef,
   observeCancels,
@@ -584,6 +585,32 @@ const COMMANDS: Record<string, { readonly run: Command; readonly expected: Recor
       CONTINUED: 'wrong_state',
     },
   },
+  forkRun: {
+    run: (db, { namespace: of, runId }) =>
+      forkRuns(db, [
+        {
+          namespace: of,
+          runId,
+          actor: 'a',
+          reason: 'r',
+          requestId: null,
+          stepId: 'nap',
+          workflowId: `fork of ${runId}`,
+          input: null,
+        },
+      ]),
+    expected: {
+      PENDING: 'step_not_found',
+      RUNNING: 'forked',
+      SLEEPING: 'forked',
+      WOKEN: 'forked',
+      COMPLETED: 'forked',
+      FAILED: 'forked',
+      CANCELLED: 'forked',
+      TERMINATED: 'forked',
+      CONTINUED: 'forked',
+    },
+  },
   dismissRun: {
     run: (db, { namespace: of, runId }) =>
       dismissRuns(db, [{ namespace: of, runId, actor: 'a', reason: 'r', requestId: null }]),
@@ -676,6 +703,7 @@ const CHANGES = new Set([
   'resumed',
   'held',
   'waiting',
+  'forked',
 ]);
 
 describe('state × command', () => {
@@ -828,6 +856,7 @@ describe('state × command', () => {
         'restartRun',
         'dismissRun',
         'endStep',
+        'forkRun',
         'sendUpdate',
         'pauseRun',
         'resumeRun',
@@ -877,7 +906,8 @@ describe('state × command', () => {
       const lease = await inState(state);
       const before = await snapshot(lease.runId);
       for (const [name, { run }] of Object.entries(COMMANDS))
-        if (!['deleteRun', 'retryRun', 'restartRun', 'dismissRun', 'endStep'].includes(name)) await run(db, lease);
+        if (!['deleteRun', 'retryRun', 'restartRun', 'dismissRun', 'endStep', 'forkRun'].includes(name))
+          await run(db, lease);
       expect(await snapshot(lease.runId)).toBe(before);
       const [found] = await findRuns(db, [{ namespace, runId: lease.runId, workflowId: null }]);
       expect(found).toMatchObject({ status: state });

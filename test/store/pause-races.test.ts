@@ -7,14 +7,12 @@ import {
   completeSteps,
   endRuns,
   endRunsWithStep,
-  expireRuns,
   expireSteps,
   failSteps,
   holdRuns,
   type LeaseRef,
   observeCancels,
   pauseRuns,
-  reclaimLeases,
   recordSteps,
   releaseRuns,
   renewLeases,
@@ -22,13 +20,9 @@ import {
   retryRunAttempts,
   scheduleSleeps,
   sendSignals,
-  sendUpdates,
   startChildren,
   suspendRuns,
   takeArrivals,
-  tellParents,
-  terminateRuns,
-  wakeSleepers,
 } from '@perdure/store';
 import { v7 as uuid } from 'uuid';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -56,7 +50,6 @@ type Kind = { readonly kind: string };
 type Rival = (lease: LeaseRef) => Promise<unknown>;
 type Check = (facts: Facts, pause: string, other: unknown, lease: LeaseRef) => unknown;
 
-const OPEN = /^(PENDING|RUNNING|SLEEPING|WAITING)$/;
 const kindOf = (outcomes: unknown): string => (outcomes as Kind[])[0]?.kind ?? '';
 
 /** A pause and a resume against everything else that happens to the run at the same moment: one of the two was first, and nothing is lost. */
@@ -116,45 +109,6 @@ describe('a pause races', () => {
     await awaitSteps(store.db, all.map(go));
     return all;
   };
-  const suspended = async (): Promise<LeaseRef[]> => {
-    const all = await waiting();
-    await suspendRuns(
-      store.db,
-      all.map((lease) => ({ ...lease, waits: [], arrivalsAwaited: 1, isKept: false })),
-    );
-    return all;
-  };
-  const asleep = async (): Promise<LeaseRef[]> => {
-    const ids = await store.start(PAIRS, { startDelayMs: 3_600_000 });
-    await store.database
-      .sql`update perdure.workflow_runs set wake_at = now() where run_id in ${store.database.sql(ids)}`;
-    return ids.map((runId) => ({ namespace: 'default', runId, leaseToken: 0 }));
-  };
-  const expired = async (): Promise<LeaseRef[]> => {
-    const all = await begun();
-    const ids = all.map(({ runId }) => runId);
-    await store.database.sql`update perdure.workflow_runs set lease_expires_at = now() - interval '1 s'
-      where run_id in ${store.database.sql(ids)}`;
-    return all;
-  };
-  const parents = async (): Promise<LeaseRef[]> => {
-    const all = await leases();
-    for (const lease of all) children.set(lease.runId, uuid());
-    await startChildren(
-      store.db,
-      all.map((lease) => child(lease, children.get(lease.runId) as string)),
-    );
-    await terminateRuns(
-      store.db,
-      [...children.values()].map((runId) => ({ namespace: 'default', runId, reason: '' })),
-    );
-    await suspendRuns(
-      store.db,
-      all.map((lease) => ({ ...lease, waits: [], arrivalsAwaited: 1, isKept: false })),
-    );
-    return all;
-  };
-  const children = new Map<string, string>();
   const child = (lease: LeaseRef, childRunId: string) =>
     ({
       ...lease,
@@ -287,24 +241,6 @@ describe('a pause races', () => {
     });
   });
 
-  it.each([
-    [
-      'completed',
-      (lease: LeaseRef) => endRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]),
-    ],
-    ['failed', (lease: LeaseRef) => endRuns(store.db, [{ ...lease, end: 'FAILED', failure: FAILURE }])],
-    ['terminated', (lease: LeaseRef) => terminateRuns(store.db, [{ ...lease, reason: '' }])],
-  ] as const)('the end of the run, %s: it ends, and the pause was before or is refused', async (_, end) => {
-    const outcomes = await race(await leases(), end, (facts, paused, ended) => {
-      expect(kindOf(ended)).toMatch(/^(ended|terminated)$/);
-      expect(facts.status).not.toMatch(OPEN);
-      expect(['paused', 'run_closed']).toContain(paused);
-      expect(facts.pauses).toBe(paused === 'paused' ? 1 : 0);
-      return paused;
-    });
-    expect([...outcomes].sort()).toEqual(['paused', 'run_closed']);
-  });
-
   it('the end of the run with its last step: it ends, or the step is refused and the run stays', async () => {
     const endWithStep = (lease: LeaseRef) =>
       endRunsWithStep(store.db, [
@@ -341,70 +277,6 @@ describe('a pause races', () => {
       expect(facts.status).toBe('CANCELLED');
       expect(['paused', 'run_closed']).toContain(paused);
     });
-  });
-
-  it('a cancel of a suspended run: the request is recorded, and no worker gets the run', async () => {
-    const outcomes = await race(
-      await suspended(),
-      (lease) => cancelRuns(store.db, [{ ...lease, reason: '' }]),
-      (facts, paused, cancelled) => {
-        expect(paused).toBe('paused');
-        expect(kindOf(cancelled)).toBe('requested');
-        expect(facts).toMatchObject({ status: 'PENDING', paused: true, cancel_requested: true });
-        return (cancelled as { status: string }[])[0]?.status;
-      },
-    );
-    expect([...outcomes].sort()).toEqual(['PAUSED', 'PENDING']);
-    expect(await store.claim(workerId, PAIRS)).toEqual([]);
-  });
-
-  it.each([
-    [
-      'a signal',
-      (lease: LeaseRef) =>
-        sendSignals(store.db, [
-          { ...lease, name: 'go', payload: null, requestId: null, sender: '', maxUnconsumed: 10 },
-        ]),
-    ],
-  ] as const)(
-    '%s to a suspended run: it is recorded as arrived, and the run is claimed after the resume',
-    async (_, send) => {
-      await race(await suspended(), send, (facts, paused, sent) => {
-        expect(paused).toBe('paused');
-        expect(kindOf(sent)).toBe('sent');
-        expect(facts).toMatchObject({ status: 'PENDING', paused: true, go: 'COMPLETED', has_arrivals: true });
-      });
-      expect(await store.claim(workerId, PAIRS)).toEqual([]);
-      await store.database.sql`update perdure.workflow_runs set paused_at = null`;
-      expect(await store.claim(workerId, PAIRS)).toHaveLength(PAIRS);
-    },
-  );
-
-  it('an update: it is kept', async () => {
-    await race(
-      await suspended(),
-      ({ namespace, runId }) =>
-        sendUpdates(store.db, [
-          { namespace, runId, name: 'n', payload: null, requestId: uuid(), sender: '', maxUnanswered: 10 },
-        ]),
-      (facts, paused, sent) => {
-        expect(paused).toBe('paused');
-        expect(kindOf(sent)).toBe('sent');
-        expect(facts).toMatchObject({ status: 'WAITING', paused: true });
-      },
-    );
-  });
-
-  it('the end of a child: the parent is told, and not claimed', async () => {
-    await race(
-      await parents(),
-      (lease) => tellParents(store.db, [children.get(lease.runId) as string]),
-      (facts, paused) => {
-        expect(paused).toBe('paused');
-        expect(facts).toMatchObject({ status: 'PENDING', paused: true, go: 'FAILED', has_arrivals: true });
-      },
-    );
-    expect(await store.claim(workerId, PAIRS)).toEqual([]);
   });
 
   it('the suspension: it is suspended and paused', async () => {
@@ -444,20 +316,6 @@ describe('a pause races', () => {
     );
   });
 
-  it('the wake-up by a timer: it is awake or still to be woken, and not claimed', async () => {
-    await race(
-      await asleep(),
-      () => wakeSleepers(store.db, { limit: 3 }),
-      (facts, paused) => {
-        expect(paused).toBe('paused');
-        expect(facts.status).toMatch(/^(PENDING|SLEEPING)$/);
-        expect(facts.paused).toBe(true);
-      },
-    );
-    await wakeSleepers(store.db, { limit: PAIRS });
-    expect(await store.claim(workerId, PAIRS)).toEqual([]);
-  });
-
   it('the claim: the run is leased when the pause is answered, or never', async () => {
     const outcomes = await race(
       await pending(),
@@ -479,40 +337,6 @@ describe('a pause races', () => {
     expect([...outcomes].sort()).toEqual(['paused PAUSED', 'paused RUNNING']);
   });
 
-  it('the reclaim after its worker was lost: it is reclaimed, and not claimed', async () => {
-    await race(
-      await expired(),
-      () => reclaimLeases(store.db, { limit: 3, backoffMs: 1, maxBackoffMs: 1, serverGraceMs: 0 }),
-      (facts, paused) => {
-        expect(paused).toBe('paused');
-        expect(facts.status).toMatch(/^(PENDING|RUNNING)$/);
-      },
-    );
-    for (let left = 1; left > 0; ) {
-      left = (await reclaimLeases(store.db, { limit: 100, backoffMs: 1, maxBackoffMs: 1, serverGraceMs: 0 })).runIds
-        .length;
-    }
-    expect(await store.claim(workerId, PAIRS)).toEqual([]);
-  });
-
-  it('the end of its timeout: it FAILs, and the pause was before or is refused', async () => {
-    const runs = await suspended();
-    await store.database.sql`update perdure.workflow_runs set run_deadline_at = now() - interval '1 s'`;
-    const outcomes = await race(
-      runs,
-      () => expireRuns(store.db, { limit: 3 }),
-      (facts, paused) => {
-        expect(['paused', 'run_closed']).toContain(paused);
-        expect(facts.status).toMatch(paused === 'paused' ? /^(FAILED|WAITING)$/ : /^FAILED$/);
-        expect(facts.pauses).toBe(paused === 'paused' ? 1 : 0);
-        return paused;
-      },
-    );
-    expect([...outcomes].sort()).toEqual(['paused', 'run_closed']);
-    await expireRuns(store.db, { limit: PAIRS });
-    for (const { runId } of runs) expect((await factsOf(runId)).status).toBe('FAILED');
-  });
-
   it('the end of the timeout of a step under way: it is taken from its worker, and not claimed', async () => {
     const runs = await begun();
     await store.database.sql`update perdure.step_runs set deadline_at = now() - interval '1 h'`;
@@ -531,25 +355,6 @@ describe('a pause races', () => {
     expect(await store.claim(workerId, PAIRS)).toEqual([]);
   });
 
-  it('a resume: one of the two was first', async () => {
-    const outcomes = await race(await pending(), resume, (facts, paused, resumed) => {
-      expect(paused).toBe('paused');
-      expect(facts).toMatchObject({ paused: resumed === 'not_paused', pauses: 1 });
-      expect(facts.open_pauses).toBe(resumed === 'resumed' ? 0 : 1);
-      return resumed;
-    });
-    expect([...outcomes].sort()).toEqual(['not_paused', 'resumed']);
-  });
-
-  it('another pause: one of the two pauses, and there is one record', async () => {
-    const outcomes = await race(await pending(), pause, (facts, paused, other) => {
-      expect([paused, other].sort()).toEqual(['already_paused', 'paused']);
-      expect(facts).toMatchObject({ paused: true, pauses: 1 });
-      return paused;
-    });
-    expect([...outcomes].sort()).toEqual(['already_paused', 'paused']);
-  });
-
   it.each([
     ['the beginning of a step', (lease: LeaseRef) => beginSteps(store.db, [beginCommand(lease)]), /^(begun|paused)$/],
     [
@@ -557,7 +362,6 @@ describe('a pause races', () => {
       (lease: LeaseRef) => releaseRuns(store.db, [{ ...lease, delayMs: 0, reason: '' }]),
       /^released$/,
     ],
-    ['a cancel', (lease: LeaseRef) => cancelRuns(store.db, [{ ...lease, reason: '' }]), /^requested$/],
   ] as const)(
     'a resume of a leased run against %s: the run is not paused, and both are answered',
     async (_, rival, kinds) => {
@@ -592,22 +396,5 @@ describe('a pause races', () => {
     const [{ running } = { running: 0 }] = await store.database.sql<{ running: number }[]>`
       select count(*)::int as running from perdure.workflow_runs where status = 'RUNNING'`;
     expect(await store.claim(workerId, PAIRS)).toHaveLength(PAIRS - running);
-  });
-
-  it('a resume against the termination: the run ends, and the resume was before or is refused', async () => {
-    const runs = await suspended();
-    await pauseAll(runs);
-    const outcomes = await race(
-      runs,
-      (lease) => terminateRuns(store.db, [{ ...lease, reason: '' }]),
-      (facts, resumed, ended) => {
-        expect(kindOf(ended)).toBe('terminated');
-        expect(facts.status).toBe('TERMINATED');
-        expect(['resumed', 'run_closed']).toContain(resumed);
-        return resumed;
-      },
-      resume,
-    );
-    expect([...outcomes].sort()).toEqual(['resumed', 'run_closed']);
   });
 });

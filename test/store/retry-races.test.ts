@@ -4,7 +4,6 @@ import {
   type LeaseRef,
   type RetryRunOutcome,
   retryRuns,
-  sendSignals,
   startRuns,
   terminateRuns,
 } from '@perdure/store';
@@ -70,13 +69,6 @@ describe('a retry races', () => {
   };
   const statusOf = async (runId: string) => (await store.run(runId)).status;
 
-  it('a second one: only one of them retries', async () => {
-    await race(await failed(), retry, async ({ runId }, one, other) => {
-      expect([one.kind, other.kind].sort()).toEqual(['retried', 'wrong_state']);
-      expect(await store.run(runId)).toMatchObject({ status: 'PENDING', attempt: 2 });
-    });
-  });
-
   it('one with the same request id: both are answered as one', async () => {
     const requestId = uuid();
     const same = async ({ runId }: LeaseRef) =>
@@ -86,18 +78,6 @@ describe('a retry races', () => {
       const kinds = (await Promise.all([same(run), same(run)])).map(({ kind }) => kind).sort();
       expect(kinds).toEqual(['already_retried', 'retried']);
     }
-  });
-
-  it('a termination: it is refused before, and ends the run afterwards', async () => {
-    await race(
-      await failed(),
-      async ({ runId }) => (await terminateRuns(store.db, [{ namespace, runId, reason: '' }]))[0]?.kind,
-      async ({ runId }, retried, terminated) => {
-        expect(retried.kind).toBe('retried');
-        expect(terminated === 'terminated' || terminated === 'wrong_state').toBe(true);
-        expect(await statusOf(runId)).toBe(terminated === 'terminated' ? 'TERMINATED' : 'PENDING');
-      },
-    );
   });
 
   it.each(['ALLOW', 'ALLOW_IF_FAILED', 'TERMINATE_EXISTING', 'REJECT'] as const)(
@@ -145,35 +125,6 @@ describe('a retry races', () => {
           select (select count(*)::int from perdure.workflow_runs where run_id = ${runId}) as runs,
             (select count(*)::int from perdure.run_actions where run_id = ${runId}) as actions`;
         expect(left).toEqual(deleted === 'deleted' ? { runs: 0, actions: 0 } : { runs: 1, actions: 1 });
-      },
-    );
-  });
-
-  it('a signal: it is refused before, and kept afterwards', async () => {
-    await race(
-      await failed(),
-      async ({ runId }) => {
-        const signal = { namespace, runId, name: 'go', payload: null, requestId: null, sender: '', maxUnconsumed: 10 };
-        return (await sendSignals(store.db, [signal]))[0]?.kind;
-      },
-      async ({ runId }, retried, sent) => {
-        expect(retried.kind).toBe('retried');
-        const [kept] = await store.database.sql`select count(*)::int as n from perdure.signals where run_id = ${runId}`;
-        expect([sent, kept?.n]).toEqual(sent === 'sent' ? ['sent', 1] : ['run_closed', 0]);
-      },
-    );
-  });
-
-  it('the statement that ends the run: a retry that comes first is refused', async () => {
-    await store.start(PAIRS);
-    const leases = await store.claim(workerId, PAIRS);
-    await race(
-      leases,
-      async (lease) => (await endRuns(store.db, [{ ...lease, end: 'FAILED', failure: FAILURE }]))[0]?.kind,
-      async ({ runId }, retried, ended) => {
-        expect(ended).toBe('ended');
-        expect(['retried', 'wrong_state']).toContain(retried.kind);
-        expect(await statusOf(runId)).toBe(retried.kind === 'retried' ? 'PENDING' : 'FAILED');
       },
     );
   });

@@ -2,7 +2,6 @@ import {
   type AwaitStep,
   awaitSteps,
   cancelRuns,
-  endRuns,
   type LeaseRef,
   type SendSignalOutcome,
   sendSignals,
@@ -201,27 +200,6 @@ describe('a signal races', () => {
       },
     );
     expect([...outcomes].sort()).toEqual(['COMPLETED', 'TIMED_OUT']);
-  });
-
-  it.each([
-    [
-      'completed',
-      async (lease: LeaseRef) => endRuns(store.db, [{ ...lease, end: 'COMPLETED', output: null, hasOpenSteps: false }]),
-    ],
-    [
-      'failed',
-      async (lease: LeaseRef) =>
-        endRuns(store.db, [{ ...lease, end: 'FAILED', failure: { type: 'E', message: '', reason: 'APPLICATION' } }]),
-    ],
-    ['terminated', async (lease: LeaseRef) => terminateRuns(store.db, [{ ...lease, reason: '' }])],
-  ] as const)('the end of the run, %s: it was sent before, or is refused', async (_, end) => {
-    const outcomes = await race(await leases(), end, (facts, sent, ended) => {
-      expect((ended as { kind: string }[])[0]?.kind).toMatch(/^(ended|terminated)$/);
-      expect(['sent', 'run_closed']).toContain(sent.kind);
-      expect(facts.signals).toBe(sent.kind === 'sent' ? 1 : 0);
-      return sent.kind;
-    });
-    expect([...outcomes].sort()).toEqual(['run_closed', 'sent']);
   });
 
   it('the cancel of the run: the wait is cancelled and the signal kept, or the signal is received', async () => {

@@ -112,6 +112,10 @@ describe('who wins', () => {
       await sweepAgain(run, pair);
     }
     const rows = await rowsOf(store.database.sql, runs);
+    // Those that are claimable again are not claimed with further runs.
+    await store.database.sql`update perdure.workflow_runs set task_queue = 'over'
+      where run_id in ${store.database.sql(runs.map(({ runId }) => runId))}
+        or origin_run_id in ${store.database.sql(runs.map(({ runId }) => runId))}`;
     const outcomes = runs.map(
       (run): Outcome => ({
         answers: pair.map((rival, n) => answerOf(rival, answers.get(run.runId)?.[n], run)),
@@ -125,9 +129,6 @@ describe('who wins', () => {
       if (!isSerial) expect(outcome).toEqual(closest(outcome, [forward as Outcome, backward as Outcome]));
     }
     expect(await deadlocks()).toBe(before);
-    // Those that are claimable again are not claimed with further runs.
-    await store.database.sql`update perdure.workflow_runs set task_queue = 'over'
-      where run_id in ${store.database.sql(runs.map(({ runId }) => runId))}`;
   });
 });
 

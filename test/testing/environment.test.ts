@@ -1,6 +1,7 @@
-import { activity, signal, workflow } from '@perdure/worker-sdk';
+import { activity, Connection, signal, workflow } from '@perdure/worker-sdk';
 import { createTestEnvironment, expectHistory, type TestEnvironment } from '@perdure/worker-sdk/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { countCalls } from '../support/counted-calls.js';
 
 const DAY_MS = 86_400_000;
 
@@ -31,10 +32,22 @@ describe('a test environment', () => {
     expect(env.calls('compose')).toMatchObject([{ workflowType: 'greet', outcome: { value: 'Hello, Ada!' } }]);
   });
 
-  it('skips a year of daily sleeps', async () => {
+  it('skips a year of daily sleeps, with three calls of the worker for each and no replay', async () => {
+    const connection = new Connection({ address: env.address });
+    const counted = countCalls(connection);
+    const options = { taskQueue: 'year', workflows: [yearly], connection: counted.connection };
+    const worker = await env.worker(options);
     const beganMs = performance.now();
-    expect(await env.run(yearly)).toBeGreaterThanOrEqual(365 * DAY_MS);
+    expect(await env.run(yearly, undefined, { taskQueue: 'year' })).toBeGreaterThanOrEqual(365 * DAY_MS);
     console.log(`a year of daily sleeps: ${Math.round(performance.now() - beganMs)} ms`);
+    const { calls } = counted;
+    expect(calls.get('scheduleSleep')).toBe(365);
+    expect(calls.get('suspendRun')).toBe(365);
+    expect(calls.get('getMemo') ?? 0).toBe(0);
+    // One for each claim, and those that waited in between.
+    expect(calls.get('pollActivity')).toBeLessThan(2 * 366);
+    await worker.shutdown(0);
+    connection.close();
     // On a busy machine a skip takes many times as long.
   }, 300_000);
 

@@ -7,6 +7,7 @@ import {
   type Database,
   newSenderId,
   openDatabase,
+  type QueueRef,
   readDatabaseFacts,
   retireServer,
   waitForDatabase,
@@ -42,6 +43,8 @@ export interface Server {
   readonly grpcAddress: string;
   /** `host:port` */
   readonly httpAddress: string;
+  /** Runs of these queues have become claimable by a statement that this process has committed; other servers are not told. */
+  wake(queues: readonly QueueRef[]): void;
   /** Ends polls and waits, waits for open calls, then ends all connections. */
   stop(): Promise<void>;
 }
@@ -229,6 +232,9 @@ async function serve(
       serverId,
       grpcAddress: hostPort(config.host, grpcServer.port),
       httpAddress: hostPort(config.host, httpServer.port),
+      wake(queues) {
+        for (const queue of queues) dispatcher.wake(queue);
+      },
       async stop() {
         log.info({ event: 'server_stopping' });
         grpcServer.setServing(false);

@@ -528,6 +528,8 @@ export type RetryRunOutcome =
   | { readonly kind: 'run_not_found' }
   /** The run is open, or has a result. */
   | WrongRunState
+  /** What the run has done is undone. */
+  | { readonly kind: 'compensated'; readonly status: RunStatus }
   /** Another run with its workflow id is open. */
   | { readonly kind: 'workflow_id_taken'; readonly runId: string }
   | {

@@ -28,6 +28,7 @@ export {
   type UpdateRef,
 } from './reads/find-answers.js';
 export { findRunState, findRuns } from './reads/find-runs.js';
+export { listForks } from './reads/list-actions.js';
 export { type BulkPage, bulkDueInMs, getBulkOperation, listBulkOperations } from './reads/list-bulk-operations.js';
 export { listDispatchPauses } from './reads/list-dispatch-pauses.js';
 export {
@@ -135,6 +136,7 @@ export { type DeleteRun, type DeleteRunOutcome, deleteRuns } from './transitions
 export { dismissRuns } from './transitions/runs/dismiss-runs.js';
 export { endRuns } from './transitions/runs/end-runs.js';
 export { endRunsWithStep } from './transitions/runs/end-runs-with-step.js';
+export { type ForkRun, type ForkRunOutcome, forkRuns } from './transitions/runs/fork-runs.js';
 export { type HoldRun, type HoldRunOutcome, holdRuns } from './transitions/runs/hold-runs.js';
 export type { KeeperReservation, KeeperSlots } from './transitions/runs/lease-to-keepers.js';
 export { observeCancels } from './transitions/runs/observe-cancels.js';

@@ -102,7 +102,7 @@ export interface Parent {
 }
 
 /** How a run came from another one. */
-export const RUN_ORIGINS = ['RESTART', 'CONTINUE'] as const;
+export const RUN_ORIGINS = ['RESTART', 'CONTINUE', 'FORK'] as const;
 export type RunOrigin = (typeof RUN_ORIGINS)[number];
 
 export interface Origin {
@@ -111,7 +111,15 @@ export interface Origin {
 }
 
 /** What people do to runs. */
-export const RUN_ACTION_KINDS = ['RETRY', 'RESTART', 'COMPLETE_STEP', 'FAIL_STEP', 'SKIP_STEP', 'DISMISS'] as const;
+export const RUN_ACTION_KINDS = [
+  'RETRY',
+  'RESTART',
+  'COMPLETE_STEP',
+  'FAIL_STEP',
+  'SKIP_STEP',
+  'FORK',
+  'DISMISS',
+] as const;
 export type RunActionKind = (typeof RUN_ACTION_KINDS)[number];
 
 /** What a bulk operation does to each run. */
@@ -135,7 +143,7 @@ export interface RecordedAction {
   readonly otherRunId: string | null;
   /** RETRY: how the run had ended. */
   readonly previous: { readonly status: RunStatus; readonly failure: Failure | null } | null;
-  /** The step that it has ended. */
+  /** The step that it has ended, or that the other run begins with. */
   readonly stepId: string | null;
 }
 

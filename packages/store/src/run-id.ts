@@ -47,3 +47,11 @@ function hashedRunId(namespace: string, requestId: string, time: string): string
   const variant = ((Number.parseInt(random.charAt(4), 16) & 0x3) | 0x8).toString(16);
   return `${time.slice(0, 8)}-${time.slice(8)}-7${random.slice(1, 4)}-${variant}${random.slice(5, 8)}-${random.slice(8, 20)}`;
 }
+
+/**
+ * The id of a fork: a UUIDv7 of now whose last 64 bits are those of its origin. The SDK draws the random numbers of a run from these bits, so a fork
+ * that replays the steps of its origin draws the same. Two forks of a run may get the same id in one millisecond: it is refused as any id that exists.
+ */
+export function forkIdOf(originRunId: string): string {
+  return v7().slice(0, 18) + originRunId.toLowerCase().slice(18);
+}

@@ -1,6 +1,6 @@
 export { type Activity, type ActivityOptions, activity } from './activity.js';
 export type { ChildOptions, ChildRun, MapOptions } from './child.js';
-export type { ActionOptions, RestartOptions, RunOf } from './client/act-on-run.js';
+export type { ActionOptions, ForkOptions, RestartOptions, RunOf } from './client/act-on-run.js';
 export { BulkHandle, type BulkKind, type BulkStatus, type BulkSummary } from './client/bulk-operation.js';
 export { Client, type ClientOptions } from './client/client.js';
 export type { FailureGroup } from './client/client-control.js';

@@ -5,6 +5,7 @@ import {
   endRuns,
   endSteps,
   expireRuns,
+  forkRuns,
   pauseRuns,
   reclaimLeases,
   resumeRuns,
@@ -80,6 +81,13 @@ export const RIVALS: Readonly<Record<string, Rival>> = {
         { namespace, runId, stepId: 's', actor: '', reason: '', requestId: null, outcome: { kind: 'SKIPPED' } },
       ]),
   },
+  fork: {
+    states: [...OPEN, 'FAILED'],
+    act: (db, { runId }) =>
+      forkRuns(db, [
+        { namespace, runId, stepId: 'nap', actor: '', reason: '', requestId: null, workflowId: null, input: null },
+      ]),
+  },
   timer: {
     states: ['SUSPENDED', 'SUSPENDED, paused'],
     act: (db) => wakeSleepers(db, { limit: ALL }),
@@ -97,8 +105,9 @@ export const RIVALS: Readonly<Record<string, Rival>> = {
   deadline: {
     states: OPEN,
     act: (db) => expireRuns(db, { limit: ALL }),
+    // Started long ago: a retry gives the same time again.
     makeDue: (sql, { runId }) => sql`update perdure.workflow_runs
-      set run_deadline_at = perdure.clock() - interval '1 s' where run_id = ${runId} and finished_at is null`,
+      set created_at = created_at - interval '1 day', run_deadline_at = perdure.clock() - interval '1 s' where run_id = ${runId} and finished_at is null`,
   },
 };
 

@@ -30,6 +30,8 @@ export async function rowsOf(sql: postgres.Sql, runs: readonly RacedRun[]): Prom
       'actions', (select jsonb_agg(to_jsonb(a) order by a.seq) from perdure.run_actions a where a.run_id = r.run_id),
       'cuts', (select jsonb_agg(to_jsonb(c)) from perdure.child_cuts c where c.run_id = r.run_id),
       'children', (select jsonb_agg(to_jsonb(c)) from perdure.workflow_runs c where c.parent_run_id = r.run_id),
+      'forks', (select jsonb_agg(to_jsonb(s) - 'run_id' order by s.seq, s.step_id) from perdure.step_runs s
+        join perdure.workflow_runs f on f.run_id = s.run_id where f.origin_run_id = r.run_id),
       'untold', (select jsonb_agg(to_jsonb(e)) from perdure.child_ends e
         join perdure.workflow_runs c on c.run_id = e.child_id where c.parent_run_id = r.run_id)
     ) as rows

@@ -11,6 +11,7 @@ const WHAT: Readonly<Record<RunActionKind, string>> = {
   [RunActionKind.COMPLETE_STEP]: 'completed step',
   [RunActionKind.FAIL_STEP]: 'failed step',
   [RunActionKind.SKIP_STEP]: 'skipped step',
+  [RunActionKind.FORK]: 'forked from step',
 };
 
 export function actionJson(action: RunAction): unknown {

@@ -1,5 +1,6 @@
 /** Where a run is, why it is not moving, and what to do. */
 import {
+  Compensation,
   type DescribeRunResponse,
   RunStatus,
   type StepAttempt,
@@ -146,7 +147,11 @@ export function nextSteps({ run, waitReason, reapersAlive, currentSteps, now }: 
     return [
       history,
       perdure(`run get ${run.runId} --full-stack`, 'the whole error'),
-      perdure(`run retry ${run.runId}`, 'continue from where it failed'),
+      run.compensation === Compensation.COMPLETE
+        ? perdure(`run restart ${run.runId}`, 'another run with the same input')
+        : run.compensation === Compensation.PARTIAL
+          ? perdure(`run retry ${run.runId}`, 'try the compensations again that have failed')
+          : perdure(`run retry ${run.runId}`, 'continue from where it failed'),
     ];
   if (run.finishedAt !== undefined) return [];
   const late = (betweenMs(run.wakeAt, now) ?? 0) > 0 || waitReason === WaitReason.LEASE_EXPIRED;

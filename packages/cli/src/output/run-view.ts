@@ -48,6 +48,7 @@ export const runListView: ListView<WorkflowRun> = {
       dispensable: 2,
       value: (run) => spanText(betweenMs(run.createdAt, run.finishedAt)),
     },
+    { title: 'ORIGIN', wide: true, value: (run) => originText(run) ?? '' },
     { title: 'COMPENSATION', wide: true, value: (run) => compensationText(run.compensation) ?? '' },
     { title: 'ATTEMPT', align: 'right', wide: true, value: (run) => String(run.attempt) },
     { title: 'BUILD', wide: true, value: (run) => safe(run.build) },
@@ -115,10 +116,12 @@ export function placeOf({
   return { runId, workflowType, stepId: failure?.stepId ?? '', attempt: 0, maxAttempts: 0 };
 }
 
-function originText({ origin, originRunId }: WorkflowRun): string | undefined {
+export function originText({ origin, originRunId }: WorkflowRun): string | undefined {
   switch (origin) {
     case RunOrigin.RESTART:
       return `restart of ${originRunId}`;
+    case RunOrigin.FORK:
+      return `fork of ${originRunId}`;
     case RunOrigin.CONTINUE:
       return `continues ${originRunId}`;
     default:

@@ -16,6 +16,7 @@ import type {
   EndRunWithStepOutcome,
   EndStep,
   EndStepOutcome,
+  ForkRunOutcome,
   HoldRun,
   HoldRunOutcome,
   Keeper,
@@ -225,6 +226,10 @@ export function afterRetryRun(_: unknown, outcome: RetryRunOutcome): readonly Ef
 
 export function afterRestart(_: unknown, outcome: RestartRunOutcome): readonly Effect[] {
   return outcome.kind === 'restarted' ? runnableAgain(outcome) : NONE;
+}
+
+export function afterFork(_: unknown, outcome: ForkRunOutcome): readonly Effect[] {
+  return outcome.kind === 'forked' ? runnableAgain(outcome) : NONE;
 }
 
 export function afterEndStep(command: EndStep, outcome: EndStepOutcome): readonly Effect[] {

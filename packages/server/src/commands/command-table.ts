@@ -20,6 +20,7 @@ import {
   failSteps,
   findAnswers,
   findRuns,
+  forkRuns,
   holdRuns,
   type KeeperSlots,
   observeCancels,
@@ -262,6 +263,13 @@ export const commandTable = {
   terminateRun: kind({ name: 'TerminateRun', key: byRun, transition: terminateRuns, effects: after.afterTerminate }),
   retryRun: kind({ name: 'RetryRun', key: byRun, transition: retryRuns, effects: after.afterRetryRun }),
   restartRun: kind({ name: 'RestartRun', key: byRun, transition: restartRuns, effects: after.afterRestart }),
+  forkRun: kind({
+    name: 'ForkRun',
+    key: byRun,
+    bytes: ({ input }) => payloadBytes(input?.value ?? null),
+    transition: forkRuns,
+    effects: after.afterFork,
+  }),
   dismissRun: kind({ name: 'DismissRun', key: byRun, transition: dismissRuns }),
   endStep: kind({
     name: 'EndStep',

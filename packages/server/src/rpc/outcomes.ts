@@ -86,25 +86,6 @@ export function endedByHand(runId: string, stepId: string): RpcError {
   );
 }
 
-export function stepEnded(runId: string, stepId: string, status: string): RpcError {
-  return new RpcError(
-    StatusCode.FAILED_PRECONDITION,
-    ErrorReason.STEP_ENDED,
-    `Step '${stepId}' of run ${runId} is ${status}: its outcome is recorded. Nothing was changed.`,
-    { metadata: { run_id: runId, step_id: stepId, status } },
-  );
-}
-
-/** @param why completes "… cannot be ended by hand: " */
-export function stepNotEndable(runId: string, stepId: string, why: string): RpcError {
-  return new RpcError(
-    StatusCode.FAILED_PRECONDITION,
-    ErrorReason.STEP_ENDED,
-    `Step '${stepId}' of run ${runId} cannot be ended by hand: ${why} Nothing was changed.`,
-    { metadata: { run_id: runId, step_id: stepId } },
-  );
-}
-
 export function stepMismatch(
   runId: string,
   stepId: string,
@@ -157,36 +138,6 @@ export function wrongRunState(runId: string, action: string, outcome: WrongRunSt
   );
 }
 
-export function notRetriable(runId: string, { status }: WrongRunState): RpcError {
-  const instead = isTerminal(status)
-    ? `it has a result, and only runs that FAILED, or were CANCELLED or TERMINATED, are retried. \`perdure run restart ${runId}\` starts it anew.`
-    : 'it has not ended.';
-  return new RpcError(
-    StatusCode.FAILED_PRECONDITION,
-    ErrorReason.WRONG_RUN_STATE,
-    `Run ${runId} is ${status} and cannot be retried: ${instead}`,
-    { metadata: { run_id: runId, status } },
-  );
-}
-
-export function notDismissible(runId: string, { status }: WrongRunState): RpcError {
-  return new RpcError(
-    StatusCode.FAILED_PRECONDITION,
-    ErrorReason.WRONG_RUN_STATE,
-    `Run ${runId} is ${status} and cannot be dismissed: only runs that FAILED are dead letters.`,
-    { metadata: { run_id: runId, status } },
-  );
-}
-
-export function noUseForOutcome(runId: string, { status }: WrongRunState): RpcError {
-  return new RpcError(
-    StatusCode.FAILED_PRECONDITION,
-    ErrorReason.WRONG_RUN_STATE,
-    `Run ${runId} is ${status} and cannot be retried, so nothing would use the outcome of its step. Nothing was changed.`,
-    { metadata: { run_id: runId, status } },
-  );
-}
-
 export function bulkNotFound(operationId: string): RpcError {
   return new RpcError(
     StatusCode.NOT_FOUND,
@@ -203,26 +154,6 @@ export function bulkEnded(operationId: string, status: BulkStatus, action: strin
     ErrorReason.BULK_OPERATION_ENDED,
     `Bulk operation ${operationId} is ${status} and cannot be ${action}: it has ended. Nothing was changed.`,
     { metadata: { operation_id: operationId, status } },
-  );
-}
-
-export function workflowIdInUse(runId: string, openRunId: string): RpcError {
-  return new RpcError(
-    StatusCode.FAILED_PRECONDITION,
-    ErrorReason.WORKFLOW_ID_IN_USE,
-    `Run ${runId} cannot be opened again: run ${openRunId} with the same workflow id is open. Nothing was changed. ` +
-      'Wait for the end of that run, or cancel or terminate it first.',
-    { metadata: { run_id: runId, open_run_id: openRunId } },
-  );
-}
-
-export function newWorkflowIdInUse(runId: string, workflowId: string, openRunId: string): RpcError {
-  return new RpcError(
-    StatusCode.FAILED_PRECONDITION,
-    ErrorReason.WORKFLOW_ID_IN_USE,
-    `Run ${runId} cannot be restarted: run ${openRunId} with workflow id '${workflowId}' is open. Nothing was started. ` +
-      'Wait for the end of that run, cancel or terminate it, or give the new run another workflow id.',
-    { metadata: { run_id: runId, open_run_id: openRunId } },
   );
 }
 
@@ -283,7 +214,7 @@ export function updateNotFound(runId: string, stepId: string): RpcError {
   );
 }
 
-function isTerminal(status: RunStatus): boolean {
+export function isTerminal(status: RunStatus): boolean {
   return (TERMINAL_STATUSES as readonly RunStatus[]).includes(status);
 }
 

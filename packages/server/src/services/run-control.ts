@@ -1,6 +1,7 @@
 import {
   type DismissRunRequest,
   type EndStepRequest,
+  type ForkRunRequest,
   type RestartRunRequest,
   type RetryRunRequest,
   RunStatus,
@@ -11,6 +12,8 @@ import type {
   DismissRunOutcome,
   EndStep,
   EndStepOutcome,
+  ForkRun,
+  ForkRunOutcome,
   RestartRun,
   RestartRunOutcome,
   RetryRun,
@@ -19,26 +22,26 @@ import type {
 import type { Handlers } from '../call/handlers.js';
 import { invalidArgument } from '../call/rpc-error.js';
 import type { ServerContext } from '../context.js';
-import { decodeEndStep, decodeRunAction } from '../rpc/decode/control-requests.js';
-import { decode } from '../rpc/decode/decode.js';
-import { runStatusNumber } from '../rpc/enums.js';
 import {
+  compensatedRun,
   newWorkflowIdInUse,
   notDismissible,
   notRetriable,
   noUseForOutcome,
-  runNotFound,
   stepEnded,
   stepNotEndable,
-  stepNotFound,
   workflowIdInUse,
-} from '../rpc/outcomes.js';
+} from '../rpc/control-outcomes.js';
+import { decodeEndStep, decodeForkRun, decodeRunAction } from '../rpc/decode/control-requests.js';
+import { decode } from '../rpc/decode/decode.js';
+import { runStatusNumber } from '../rpc/enums.js';
+import { runNotFound, stepNotFound } from '../rpc/outcomes.js';
 import { runIdOf } from './find-run.js';
 
 /** RPCs with which a person lets a run continue, or happen again, or has dealt with its failure. */
 export function runControl(
   context: ServerContext,
-): Pick<Handlers<typeof WorkflowService>, 'retryRun' | 'restartRun' | 'endStep' | 'dismissRun'> {
+): Pick<Handlers<typeof WorkflowService>, 'retryRun' | 'restartRun' | 'forkRun' | 'endStep' | 'dismissRun'> {
   const { commands } = context;
   return {
     async retryRun(request: RetryRunRequest) {
@@ -62,6 +65,13 @@ export function runControl(
       return runRestarted(command, await commands.restartRun(command));
     },
 
+    async forkRun(request: ForkRunRequest) {
+      const { ref, action, stepId, workflowId, input } = decode(context, (check) => decodeForkRun(check, request));
+      const { namespace } = ref;
+      const command = { ...action, namespace, runId: await runIdOf(context, ref), stepId, workflowId, input };
+      return runForked(command, await commands.forkRun(command));
+    },
+
     async endStep(request: EndStepRequest) {
       const { ref, action, stepId, outcome } = decode(context, (check) => decodeEndStep(check, request));
       const { namespace } = ref;
@@ -82,6 +92,8 @@ function runRetried(
       return { runId, status: runStatusNumber[outcome.status] };
     case 'wrong_state':
       throw notRetriable(runId, outcome);
+    case 'compensated':
+      throw compensatedRun(runId, 'retried', outcome.status);
     case 'workflow_id_taken':
       throw workflowIdInUse(runId, outcome.runId);
     case 'run_not_found':
@@ -110,9 +122,27 @@ function runRestarted({ runId }: RestartRun, outcome: RestartRunOutcome) {
     case 'already_restarted':
       return { runId: outcome.runId, workflowId: outcome.workflowId, created: outcome.kind === 'restarted' };
     case 'workflow_id_taken':
-      throw newWorkflowIdInUse(runId, outcome.workflowId, outcome.runId);
+      throw newWorkflowIdInUse(runId, 'restarted', outcome.workflowId, outcome.runId);
     case 'run_not_found':
       throw runNotFound(runId);
+  }
+}
+
+function runForked({ runId, stepId }: ForkRun, outcome: ForkRunOutcome) {
+  switch (outcome.kind) {
+    case 'forked':
+    case 'already_forked': {
+      const { workflowId, keptSteps } = outcome;
+      return { runId: outcome.runId, workflowId, keptSteps, created: outcome.kind === 'forked' };
+    }
+    case 'run_not_found':
+      throw runNotFound(runId);
+    case 'step_not_found':
+      throw stepNotFound(runId, stepId, 0);
+    case 'wrong_state':
+      throw compensatedRun(runId, 'forked', outcome.status);
+    case 'workflow_id_taken':
+      throw newWorkflowIdInUse(runId, 'forked', outcome.workflowId, outcome.runId);
   }
 }
 

@@ -2,6 +2,7 @@ import type { WorkflowService } from '@perdure/proto';
 import {
   countRuns,
   getStepAttempt,
+  listForks,
   listRuns,
   listStepAttempts,
   readHistory,
@@ -105,10 +106,13 @@ export function workflowService(context: ServerContext): Handlers<typeof Workflo
     async getRunTree(request, call) {
       const { ref, maxChildren } = decode(context, (check) => decodeGetRunTree(check, request));
       const { runId } = await runOf(context, ref);
-      const { nodes, hasMore } = await readRunTree(reads.for(call), runId, maxChildren);
+      const from = reads.for(call);
+      const { nodes, hasMore } = await readRunTree(from, runId, maxChildren);
+      const forks = await listForks(from, runId);
       return {
         nodes: nodes.map(({ run, depth, hasMoreChildren }) => ({ run: runMessage(run), depth, hasMoreChildren })),
         hasMore,
+        forks: forks.map(actionMessage),
       };
     },
 

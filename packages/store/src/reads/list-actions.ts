@@ -12,6 +12,14 @@ const LIST_ACTIONS = defineStatement(
   limit 20`,
 );
 
+const LIST_FORKS = defineStatement(
+  'list_forks',
+  `select a.kind, a.acted_at, a.actor, a.reason, a.detail
+  from perdure.run_actions a where a.run_id = $1::uuid and a.kind = 'FORK'
+  order by a.seq desc
+  limit 20`,
+);
+
 const ACTIONS_OF_STEPS = defineStatement(
   'actions_of_steps',
   `select a.run_id, a.seq, a.kind, a.acted_at, a.actor, a.reason, a.detail
@@ -36,6 +44,11 @@ interface Row {
 export async function listActions(db: Reader, runId: string): Promise<readonly RecordedAction[]> {
   const rows = await db.query<Row>(LIST_ACTIONS, [runId]);
   return rows.map(actionOf);
+}
+
+/** @returns the newest 20 forks of a run, newest first */
+export async function listForks(db: Reader, runId: string): Promise<readonly RecordedAction[]> {
+  return (await db.query<Row>(LIST_FORKS, [runId])).map(actionOf);
 }
 
 /** Adds to steps which a person has ended who it was, when and why. */

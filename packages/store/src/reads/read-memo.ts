@@ -12,6 +12,7 @@ import { plainArray, textArray } from '../database/literals.js';
 import { payloadOf } from '../database/payload-columns.js';
 import { defineStatement } from '../database/statement.js';
 import type { Failure, FenceOutcome, LeaseRef, MemoEntry, StepKind, StepStatus } from '../model.js';
+import { type BorrowingRow, withBorrowed } from './borrowed-payloads.js';
 import type { MemoPage } from './queries.js';
 import { withReceivedUpdates } from './received-updates.js';
 
@@ -29,14 +30,14 @@ const DELIVERED = `s.is_cut or s.event_seq is null, s.lease_token, s.event_seq,
 const READ_MEMO = defineStatement(
   'read_memo',
   `select m.run_id, m.step_id, m.seq, m.kind, m.attempt_number, m.counted_attempt, m.status, m.output, m.output_encoding,
-    m.failure, m.lease_token, m.event_seq, m.is_cut, m.finished_at, m.next_retry_at, m.fires_at,
+    m.failure, m.lease_token, m.event_seq, m.is_cut, m.finished_at, m.next_retry_at, m.fires_at, m.payload_run_id, m.payload_attempt,
     m.place::int as place, m.bytes::float8 as bytes, m.total::int as total,
     m.last_heartbeat as heartbeat, m.last_heartbeat_encoding as heartbeat_encoding
   from unnest($1::uuid[]) as run(run_id)
   cross join lateral (
     select s.*, h.heartbeat as last_heartbeat, h.heartbeat_encoding as last_heartbeat_encoding, count(*) over () as total,
       row_number() over delivered as place,
-      sum(coalesce(octet_length(s.output), 0) + coalesce(s.failure_bytes, 0)
+      sum(coalesce(octet_length(s.output), s.payload_bytes, 0) + coalesce(s.failure_bytes, 0)
         + coalesce(octet_length(h.heartbeat), 0) + 100) over delivered as bytes
     from perdure.step_runs s
     left join lateral (
@@ -56,7 +57,8 @@ const READ_MEMO = defineStatement(
 const READ_MEMO_OF = defineStatement(
   'read_memo_of',
   `select s.run_id, s.step_id, s.seq, s.kind, s.attempt_number, s.counted_attempt, s.status, s.output, s.output_encoding,
-    s.failure, s.lease_token, s.event_seq, s.is_cut, s.finished_at, s.next_retry_at, s.fires_at, s.heartbeat, s.heartbeat_encoding
+    s.failure, s.lease_token, s.event_seq, s.is_cut, s.finished_at, s.next_retry_at, s.fires_at, s.heartbeat, s.heartbeat_encoding,
+    s.payload_run_id, s.payload_attempt
   from unnest($2::text[]) as c(step_id)
   join perdure.step_runs s on s.run_id = $1::uuid and s.step_id = c.step_id and s.attempt_key = 0
   order by ${DELIVERED}`,
@@ -68,7 +70,7 @@ const CHECK_LEASE = defineStatement(
   where r.run_id = $1 and r.namespace = $2`,
 );
 
-interface Row {
+interface Row extends BorrowingRow {
   readonly run_id: string;
   readonly step_id: string;
   readonly seq: number;
@@ -129,7 +131,7 @@ export async function readMemoOf(
 ): Promise<FenceOutcome | { readonly kind: 'page'; readonly page: MemoPage }> {
   const refusal = await checkLease(db, lease);
   if (refusal !== undefined) return refusal;
-  const rows = await db.query<Row>(READ_MEMO_OF, [lease.runId, textArray(stepIds)]);
+  const rows = await withBorrowed(db, await db.query<Row>(READ_MEMO_OF, [lease.runId, textArray(stepIds)]));
   const [memo] = await withReceivedUpdates(db, [rows.map(entryOf)]);
   return { kind: 'page', page: { memo: memo ?? [], next: null } };
 }
@@ -151,7 +153,8 @@ function readPage(db: Reader, runIds: readonly string[], cursor: MemoCursor, lim
 }
 
 async function pagesOf(db: Reader, rows: readonly PagedRow[]): Promise<Map<string, MemoPage>> {
-  const [entries = []] = await withReceivedUpdates(db, [rows.map(entryOf)]);
+  const complete = await withBorrowed(db, rows);
+  const [entries = []] = await withReceivedUpdates(db, [complete.map(entryOf)]);
   const pages = new Map<string, { memo: MemoEntry[]; next: MemoCursor | null }>();
   rows.forEach((row, index) => {
     let page = pages.get(row.run_id);

@@ -2,6 +2,7 @@
 import type { Reader } from '../database/database.js';
 import { defineStatement } from '../database/statement.js';
 import type { StepAttempt } from '../model.js';
+import { withBorrowed } from './borrowed-payloads.js';
 import { withActions } from './list-actions.js';
 import { withSenders } from './message-senders.js';
 import type { HistoryCursor, HistoryPage } from './queries.js';
@@ -27,7 +28,7 @@ const historyPage = (
 
 const FAILURE_BYTES = 'coalesce(c.failure_bytes, 0)';
 const PAYLOAD_BYTES = `coalesce(octet_length(c.input), 0) + coalesce(octet_length(c.output), 0)
-      + coalesce(octet_length(c.heartbeat), 0)`;
+      + coalesce(octet_length(c.heartbeat), 0) + coalesce(c.payload_bytes, 0)`;
 
 const READ_HISTORY = defineStatement('read_history', historyPage(STEP_COLUMNS, FAILURE_BYTES));
 
@@ -75,7 +76,7 @@ export async function readHistory(
     page.payloads ? READ_HISTORY_WITH_PAYLOADS : READ_HISTORY,
     [runId, seq, stepId, attemptNumber, page.limit + 1, MAX_HISTORY_BYTES],
   );
-  const shown = rows.slice(0, page.limit);
+  const shown = await withBorrowed(db, rows.slice(0, page.limit));
   const steps = await withActions(db, await withSenders(db, shown.map(stepOf)));
   const last = steps.at(-1);
   return {
@@ -103,7 +104,7 @@ export async function getStepAttempt(
   stepId: string,
   attemptNumber: number,
 ): Promise<StepAttempt | null> {
-  const [row] = await db.query<StepRow>(GET_STEP_ATTEMPT, [runId, stepId, attemptNumber]);
+  const [row] = await withBorrowed(db, await db.query<StepRow>(GET_STEP_ATTEMPT, [runId, stepId, attemptNumber]));
   return row === undefined ? null : ((await withActions(db, await withSenders(db, [stepOf(row)])))[0] ?? null);
 }
 

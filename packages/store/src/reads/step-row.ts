@@ -7,7 +7,7 @@ export const STEP_COLUMNS = `s.run_id, s.step_id, s.seq, s.kind, s.attempt_numbe
     s.awaits, s.deadline_at, s.failure, s.action_seq`;
 
 export const STEP_PAYLOAD_COLUMNS =
-  's.input, s.input_encoding, s.output, s.output_encoding, s.heartbeat, s.heartbeat_encoding';
+  's.input, s.input_encoding, s.output, s.output_encoding, s.heartbeat, s.heartbeat_encoding, s.payload_run_id, s.payload_attempt';
 
 export interface StepRow {
   readonly run_id: string;
@@ -36,6 +36,8 @@ export interface StepRow {
   readonly output?: Uint8Array | null;
   readonly output_encoding?: string | null;
   readonly heartbeat?: Uint8Array | null;
+  readonly payload_run_id?: string | null;
+  readonly payload_attempt?: number | null;
   readonly heartbeat_encoding?: string | null;
 }
 

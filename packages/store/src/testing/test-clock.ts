@@ -6,7 +6,7 @@ import type postgres from 'postgres';
 
 /** The function reads a table, so that moving the clock again does not throw away all plans. */
 export const INSTALL_TEST_CLOCK = `
-  create table public.perdure_test_clock (ahead interval not null);
+  create table public.perdure_test_clock (ahead interval not null) with (fillfactor = 10);
   insert into public.perdure_test_clock values ('0');
   create or replace function perdure.clock() returns timestamptz language sql stable parallel safe
     as $$ select statement_timestamp() + (select ahead from public.perdure_test_clock) $$;`;

@@ -1,11 +1,11 @@
 /** Statements for databases of tests; they use the clock's table, so they are not among the store's own. */
 import { WAKE_SLEEPERS } from '../sweeps/wake-sleepers.js';
-import { TIMERS_CHANNEL, WAKEUP_CHANNEL } from '../wakeup/channels.js';
+import { TIMERS_CHANNEL } from '../wakeup/channels.js';
 
 /** A timer must be due when its time is reached, whatever was rounded, in ms. */
 const BEYOND_MS = 0.01;
 
-/** A notification names their queues, and has room for some hundred. */
+/** More than any test has. */
 const MAX_WOKEN = 10_000;
 
 const STANDSTILL = `
@@ -44,12 +44,12 @@ const STANDSTILL = `
 export const LOOK = `with ${STANDSTILL} select * from standstill`;
 
 /**
- * When everything waits: moves the clock to the next due time, wakes what is due, and tells the servers; in one statement, because a test may
- * skip thousands of times. No run is held then, so no lease has to move along.
+ * When everything waits: moves the clock to the next due time, and wakes what is due; in one statement, because a test may
+ * skip thousands of times. No run is held then, so no lease has to move along. Not by EXECUTE, which would plan it anew each time.
  */
 export const INSTALL_SKIP = `
-  create function public.perdure_test_skip(awaited_runs text, ignore_unserved boolean, sender text)
-  returns table (running integer, moving boolean, due_in_ms float8, awaited boolean, unserved jsonb, moved boolean)
+  create function public.perdure_test_skip(awaited_runs text, ignore_unserved boolean)
+  returns table (running integer, moving boolean, due_in_ms float8, awaited boolean, unserved jsonb, moved boolean, woken jsonb)
   language plpgsql volatile as $skip$
   #variable_conflict use_column
   declare
@@ -66,18 +66,16 @@ export const INSTALL_SKIP = `
       further := (greatest(0, s.due_in_ms) + ${BEYOND_MS}) * interval '1 ms';
       update public.perdure_test_clock set ahead = ahead + further;
       update perdure.workers set last_seen_at = last_seen_at + further where status <> 'OFFLINE';
-      for queue in execute $wake$${WAKE_SLEEPERS.text}$wake$ using ${MAX_WOKEN} loop
-        queues := queues || jsonb_build_array(jsonb_build_array(queue.namespace, queue.task_queue));
+      for queue in ${WAKE_SLEEPERS.text.replace('$1', String(MAX_WOKEN))} loop
+        queues := queues || jsonb_build_array(jsonb_build_object('namespace', queue.namespace, 'taskQueue', queue.task_queue));
       end loop;
       -- What fell due is not a sleeper: a deadline, for the reaper.
-      if queues = '[]' then perform pg_notify('${TIMERS_CHANNEL}', '{"wakeInMs":0,"expiryInMs":0}');
-      else perform pg_notify('${WAKEUP_CHANNEL}', jsonb_build_object('from', sender, 'queues', queues)::text);
-      end if;
+      if queues = '[]' then perform pg_notify('${TIMERS_CHANNEL}', '{"wakeInMs":0,"expiryInMs":0}'); end if;
     end if;
-    return query select s.running, s.moving, s.due_in_ms, s.awaited, s.unserved, has_moved;
+    return query select s.running, s.moving, s.due_in_ms, s.awaited, s.unserved, has_moved, queues;
   end $skip$`;
 
-export const SKIP = 'select * from public.perdure_test_skip($1, $2, $3)';
+export const SKIP = 'select * from public.perdure_test_skip($1, $2)';
 
 /**
  * Takes along what stands for living processes: leases, and when workers, servers and reapers were last seen. So nobody seems to have

@@ -4,7 +4,7 @@ import { openDriver } from '../database/driver.js';
 import type { QueueRef } from '../model.js';
 import { reclaimLeases } from '../sweeps/reclaim-leases.js';
 import { wakeSleepers } from '../sweeps/wake-sleepers.js';
-import { encodeTimers, encodeWakeup, newSenderId, TIMERS_CHANNEL, WAKEUP_CHANNEL } from '../wakeup/channels.js';
+import { encodeTimers, TIMERS_CHANNEL } from '../wakeup/channels.js';
 import { EXPIRE_LEASES, LOOK, MOVE_WITH_PROCESSES, SKIP } from './test-statements.js';
 
 /** A queue whose runs nobody executes. */
@@ -65,21 +65,20 @@ interface Row {
 /** More than any test has. */
 const ALL = 10_000;
 
-/** @param url of a database made by {@link createTestDatabase} */
-export function openTestTime(url: string): TestTime {
+/**
+ * @param url of a database made by {@link createTestDatabase}
+ * @param wake tells the server of queues that have claimable runs: it is in this process, so that a notification would only take longer
+ */
+export function openTestTime(url: string, wake: (queues: readonly QueueRef[]) => void): TestTime {
   const sql = openDriver(url, {
     maxConnections: 2,
     preparedStatements: true,
     parameters: { application_name: 'perdure-testing', jit: 'off' },
   });
   const db = openDatabase({ url, maxConnections: 2, applicationName: 'perdure-testing' });
-  const from = newSenderId();
   const run = async <R>(text: string, parameters: readonly (string | number | boolean)[]) => {
     const [row] = await sql.unsafe<R[]>(text, parameters as never[], { prepare: true });
     return row as R;
-  };
-  const wake = async (queues: readonly QueueRef[]) => {
-    for (const payload of encodeWakeup({ from, queues })) await db.notify(WAKEUP_CHANNEL, payload);
   };
   return {
     async now() {
@@ -89,13 +88,17 @@ export function openTestTime(url: string): TestTime {
       return standstillOf(await run<Row>(LOOK, [JSON.stringify(awaited)]));
     },
     async skip(awaited, ignoreUnserved) {
-      const row = await run<Row & { moved: boolean }>(SKIP, [JSON.stringify(awaited), ignoreUnserved, from]);
+      const row = await run<Row & { moved: boolean; woken: QueueRef[] }>(SKIP, [
+        JSON.stringify(awaited),
+        ignoreUnserved,
+      ]);
+      wake(row.woken);
       return { ...standstillOf(row), hasMoved: row.moved };
     },
     async move(ms) {
       await run(MOVE_WITH_PROCESSES, [ms]);
       const { woken, queues } = await wakeSleepers(db, { limit: ALL });
-      await wake(queues);
+      wake(queues);
       // What fell due is not a sleeper: a deadline, for the reaper.
       if (woken === 0) await db.notify(TIMERS_CHANNEL, encodeTimers({ wakeInMs: 0, expiryInMs: 0 }));
     },
@@ -104,7 +107,7 @@ export function openTestTime(url: string): TestTime {
       const rows = leases.map(({ runId, leaseToken }) => ({ run_id: runId, lease_token: leaseToken }));
       await run(EXPIRE_LEASES, [JSON.stringify(rows)]);
       const { queues } = await reclaimLeases(db, { limit: ALL, backoffMs: 0, maxBackoffMs: 0, serverGraceMs: 0 });
-      await wake(queues);
+      wake(queues);
     },
     async close() {
       await Promise.all([sql.end({ timeout: 5 }), db.close()]);

@@ -1,4 +1,5 @@
 import { v7 as newRequestId } from 'uuid';
+import { encodeValue } from '../codec/payload.js';
 import { refuseUnknownKeys } from '../options.js';
 import type { ClientContext } from './await-result.js';
 import { retryUntilAnswered } from './retry-until-answered.js';
@@ -61,6 +62,31 @@ export async function dismissRun(
 export interface RestartOptions extends ActionOptions {
   /** Of the new run, 1 to 255 bytes; default: that of the other run, which must have ended then. */
   readonly workflowId?: string;
+}
+
+/** Options of a fork. */
+export interface ForkOptions extends ActionOptions {
+  /** Of the new run, 1 to 255 bytes; default: that of the other run with `/fork-1`, `/fork-2` and so on after it. */
+  readonly workflowId?: string;
+  /** Of the new run; default: that of the other run. Its code must request the steps that are kept as the other run did. */
+  readonly input?: unknown;
+}
+
+/** Starts another run from a step of one that exists. */
+export async function forkRun(
+  { service, namespace, codec, outage, limit }: ClientContext,
+  run: RunOf,
+  stepId: string,
+  options: ForkOptions,
+): Promise<{ readonly runId: string; readonly workflowId: string; readonly created: boolean }> {
+  const action = actionFields('A fork', options, ['workflowId', 'input']);
+  const request = { namespace, ...run, ...action, stepId, newWorkflowId: options.workflowId ?? '' };
+  if (!('input' in options)) return retryUntilAnswered(outage, (callOptions) => service.forkRun(request, callOptions));
+  const what = 'The input of the fork';
+  const value = encodeValue(codec, options.input, what);
+  await limit.check(value, what, {});
+  const input = value === undefined ? {} : { value };
+  return retryUntilAnswered(outage, (callOptions) => service.forkRun({ ...request, input }, callOptions));
 }
 
 /** Starts another run like one that exists. */

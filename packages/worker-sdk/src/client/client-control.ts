@@ -1,6 +1,15 @@
 import { dateOf } from '@perdure/proto';
 import { refuseUnknownKeys } from '../options.js';
-import { type ActionOptions, dismissRun, type RestartOptions, type RunOf, restartRun, retryRun } from './act-on-run.js';
+import {
+  type ActionOptions,
+  dismissRun,
+  type ForkOptions,
+  forkRun,
+  type RestartOptions,
+  type RunOf,
+  restartRun,
+  retryRun,
+} from './act-on-run.js';
 import { BulkHandle, type BulkKind, type BulkSummary, bulkSummary } from './bulk-operation.js';
 import { ClientPauses } from './client-pauses.js';
 import { completeStep, failStep, skipStep } from './end-step.js';
@@ -43,6 +52,11 @@ export abstract class ClientControl extends ClientPauses {
   /** Starts another run like one that exists; see {@link RunHandle.restart}. */
   async restart<Output = unknown>(run: RunOf, options: RestartOptions = {}): Promise<RunHandle<Output>> {
     return new RunHandle<Output>(await restartRun(this.context, run, options), undefined, this.context);
+  }
+
+  /** Starts another run from a step of one that exists; see {@link RunHandle.fork}. */
+  async fork<Output = unknown>(run: RunOf, stepId: string, options: ForkOptions = {}): Promise<RunHandle<Output>> {
+    return new RunHandle<Output>(await forkRun(this.context, run, stepId, options), undefined, this.context);
   }
 
   /** Gives a step a result by hand; see {@link RunHandle.completeStep}. */

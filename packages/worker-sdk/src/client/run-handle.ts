@@ -2,7 +2,15 @@ import type { GetRunResponse, WorkflowRun } from '@perdure/proto';
 import { refuseUnknownKeys } from '../options.js';
 import type { Signal } from '../signal.js';
 import type { Update } from '../update.js';
-import { type ActionOptions, dismissRun, type RestartOptions, restartRun, retryRun } from './act-on-run.js';
+import {
+  type ActionOptions,
+  dismissRun,
+  type ForkOptions,
+  forkRun,
+  type RestartOptions,
+  restartRun,
+  retryRun,
+} from './act-on-run.js';
 import { awaitResult, type ClientContext } from './await-result.js';
 import { completeStep, failStep, skipStep } from './end-step.js';
 import { type PauseOptions, pauseBy, resumeBy } from './pause-options.js';
@@ -182,6 +190,21 @@ export class RunHandle<Output = unknown> {
    */
   async restart(options: RestartOptions = {}): Promise<RunHandle<Output>> {
     const run = await restartRun(this.#context, { runId: this.runId }, options);
+    return new RunHandle<Output>(run, this.#workflowType, this.#context);
+  }
+
+  /**
+   * Starts another run from a step of this one, which may be open and does not change. Steps that the code has requested before keep their outcomes
+   * and are not executed again; the step and what follows are. Steps that had no outcome yet, timers and waits begin again; signals that no kept step has
+   * received are not taken over, nor is a cancel request.
+   *
+   * @param stepId as `perdure run history` shows it: its name, or `name#2` for the second step of the name
+   * @returns the new run
+   * @throws {RpcError} STEP_NOT_FOUND; WRONG_RUN_STATE when the run was compensated; WORKFLOW_ID_IN_USE when an open run has the workflow id;
+   *   RUN_NOT_FOUND
+   */
+  async fork(stepId: string, options: ForkOptions = {}): Promise<RunHandle<Output>> {
+    const run = await forkRun(this.#context, { runId: this.runId }, stepId, options);
     return new RunHandle<Output>(run, this.#workflowType, this.#context);
   }
 

@@ -1,6 +1,6 @@
 /** Requests of people who act on runs. */
-import type { EndStepRequest } from '@perdure/proto';
-import type { EndStep, RunAction, RunRef } from '@perdure/store';
+import type { EndStepRequest, ForkRunRequest } from '@perdure/proto';
+import type { EndStep, ForkRun, RunAction, RunRef } from '@perdure/store';
 import type { Checker } from './checker.js';
 import { decodeFailure } from './failure.js';
 import { decodeRunRef } from './workflow-requests.js';
@@ -36,6 +36,19 @@ export function decodeEndStep(check: Checker, request: EndStepRequest): ActOnRun
     ...decodeRunAction(check, request),
     stepId: check.id('step_id', request.stepId),
     outcome: outcomeOf(check, request.outcome),
+  };
+}
+
+export function decodeForkRun(
+  check: Checker,
+  request: ForkRunRequest,
+): ActOnRun & Pick<ForkRun, 'stepId' | 'workflowId' | 'input'> {
+  const { input } = request;
+  return {
+    ...decodeRunAction(check, request),
+    stepId: check.id('step_id', request.stepId),
+    workflowId: check.optionalId('new_workflow_id', request.newWorkflowId) || null,
+    input: input === undefined ? null : { value: check.payload('input.value', input.value) },
   };
 }
 

@@ -163,7 +163,8 @@ create function perdure.start_children(run_ids uuid[], namespaces text[], lease_
     order by j.ord;
   end $$;
 
--- Ends the steps of parents whose children have ended, and wakes the parents. One row per parent that has something to take.
+-- Ends the steps of parents whose children have ended, and wakes the parents. One row per parent that has something to take. A step that waits for the first
+-- run of a chain waits for the end of the chain; the columns of chains come with a later migration.
 create function perdure.tell_parents(child_ids uuid[])
   returns table (run_id uuid, namespace text, woken boolean, task_queue text, workflow_type text, leased_by uuid, lease_token integer,
     wake_in_ms float8)
@@ -173,11 +174,11 @@ create function perdure.tell_parents(child_ids uuid[])
   begin
     perform perdure.lock_runs((
       select array_agg(c.parent_run_id) from perdure.workflow_runs c
-      where c.run_id = any(child_ids) and c.finished_at is not null and c.parent_run_id is not null));
+      where c.run_id = any(child_ids) and c.finished_at is not null and c.status <> 'CONTINUED' and c.parent_run_id is not null));
     return query
     with child as materialized (
       select * from perdure.workflow_runs c
-      where c.run_id = any(child_ids) and c.finished_at is not null and c.parent_run_id is not null
+      where c.run_id = any(child_ids) and c.finished_at is not null and c.status <> 'CONTINUED' and c.parent_run_id is not null
     ),
     ended as (
       update perdure.step_runs s
@@ -192,8 +193,10 @@ create function perdure.tell_parents(child_ids uuid[])
             'child', jsonb_build_object('runId', c.run_id, 'workflowId', c.workflow_id, 'workflowType', c.workflow_type))
           || case when c.failure is null then '{}'::jsonb else jsonb_build_object('cause', c.failure) end end
       from child c
-      where s.run_id = c.parent_run_id and s.step_id = c.parent_step_id and s.attempt_key = 0 and s.status = 'RUNNING'
-        and s.kind = 'CHILD' and s.awaits = c.run_id::text
+      cross join lateral (
+        select x.ctid as step_at, x.status, x.kind, x.awaits from perdure.step_runs x
+        where x.run_id = c.parent_run_id and x.step_id = c.parent_step_id and x.attempt_key = 0 limit 1) p
+      where p.status = 'RUNNING' and p.kind = 'CHILD' and p.awaits = coalesce(c.first_run_id, c.run_id)::text and s.ctid = p.step_at
       returning s.run_id
     ),
     total as materialized (select e.run_id, count(*)::int as ends from ended e group by e.run_id),

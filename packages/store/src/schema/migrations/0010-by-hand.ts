@@ -1,4 +1,7 @@
 /** People decide about single steps of runs. */
+import { cuts } from './0010-cuts.js';
+import { forks } from './0010-forks.js';
+import { redrives } from './0010-redrives.js';
 import { stepsByHand } from './0010-steps-by-hand.js';
 
 const tables = `
@@ -9,7 +12,7 @@ alter table perdure.step_runs
   add column action_seq integer;
 alter table perdure.run_actions
   drop constraint run_actions_kind_check,
-  add constraint run_actions_kind_check check (kind in ('RETRY', 'RESTART', 'COMPLETE_STEP', 'FAIL_STEP', 'SKIP_STEP'));
+  add constraint run_actions_kind_check check (kind in ('RETRY', 'RESTART', 'COMPLETE_STEP', 'FAIL_STEP', 'SKIP_STEP', 'FORK'));
 `;
 
-export const byHand = tables + stepsByHand;
+export const byHand = tables + stepsByHand + forks + cuts + redrives;

@@ -22,7 +22,7 @@ create function perdure.end_step(ended_run uuid, in_namespace text, ended_step t
   begin
     select r.* into run
     from perdure.workflow_runs r where r.run_id = ended_run and r.namespace = in_namespace for no key update;
-    if not found then
+    if not found or run.deleting_at is not null then
       verdict := 'run_not_found';
       return next;
       return;
@@ -47,7 +47,10 @@ create function perdure.end_step(ended_run uuid, in_namespace text, ended_step t
 
     if run.finished_at is not null then
       -- A retry goes back to this place: what the code was given before it stays, and what it requested after it is taken back.
-      select c.from_lease, c.from_event, c.last_seq into cut_lease, cut_event, cut_seq from perdure.retry_cut(ended_run) c;
+      -- A run that was compensated in part is not cut: a retry executes the compensations again that have failed.
+      if run.compensation is null then
+        select c.from_lease, c.from_event, c.last_seq into cut_lease, cut_event, cut_seq from perdure.retry_cut(ended_run) c;
+      end if;
       if step.seq > cut_seq then
         verdict := 'taken_back';
         return next;
@@ -55,7 +58,8 @@ create function perdure.end_step(ended_run uuid, in_namespace text, ended_step t
       end if;
       is_seen := step.status not in ('RUNNING', 'FAILED', 'CANCELLED') or step.is_arrived
         or (step.event_seq is not null and step.next_retry_at is null
-          and coalesce((step.lease_token, step.event_seq) < (cut_lease, cut_event), true));
+          and coalesce((step.lease_token, step.event_seq) < (cut_lease, cut_event), true)
+          and not coalesce(run.failure->'compensation'->'failed' @> jsonb_build_array(jsonb_build_object('stepId', ended_step)), false));
     else
       is_seen := step.is_arrived or not (step.status = 'RUNNING' or (step.status = 'FAILED' and step.next_retry_at is not null));
     end if;

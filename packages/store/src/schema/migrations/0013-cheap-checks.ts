@@ -45,7 +45,7 @@ begin
     and (parent_run_id is null) = (parent_close is null)
     and (parent_close is null or parent_close in ('CANCEL', 'TERMINATE', 'ABANDON'))
     and (origin_run_id is null) = (origin_kind is null)
-    and (origin_kind is null or origin_kind in ('RESTART', 'CONTINUE'));
+    and (origin_kind is null or origin_kind in ('RESTART', 'CONTINUE', 'FORK'));
 end $$;
 alter table perdure.workflow_runs add constraint valid_run check (perdure.is_valid_run(
   status, yield_reason, leased_by, lease_expires_at, lease_token, available_at, wake_at, waits, finished_at, output, failure,

@@ -123,10 +123,8 @@ export function resultOf(act: BulkAct): BulkResult {
       return refused(act, `Run ${act.outcome.runId} with the same workflow id is open.`);
     case 'too_many_signals':
       return refused(act, `It keeps ${act.outcome.max} signals that no step has received, as many as it may.`);
-    case 'wrong_state':
-      return act.kind === 'RETRY' && ['FAILED', 'CANCELLED', 'TERMINATED'].includes(act.outcome.status)
-        ? refused(act, 'What it did was compensated, so it cannot be retried; restart it.')
-        : UNCHANGED;
+    case 'compensated':
+      return refused(act, 'What it did was compensated, so it cannot be retried; restart it.');
     default:
       return UNCHANGED;
   }

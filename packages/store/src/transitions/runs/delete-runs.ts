@@ -4,12 +4,15 @@
  *
  * A run may have any number of steps, so each statement deletes a bounded number of them, in run id order, and a run
  * together with the last of its steps; the statement is repeated until every run of the batch is deleted. When that is interrupted, a
- * run keeps a part of its history and its terminal status, and deleting it again deletes the rest.
+ * run keeps a part of its history and its terminal status, and deleting it again deletes the rest. Until then it is not retried or forked.
+ *
+ * Forks use payloads of the run that they come from: steps that have such a payload stay, without their run, until the last of these forks is
+ * deleted (decision 0030). A fork gives back what it uses before it is deleted itself.
  *
  * A run with relatives is deleted when its parent has been told of its end and its children are closed, which is done first.
  *
- * Race closed: a run that ends while this waits for its lock has steps that this statement's snapshot does not show. It is
- * judged again with a new snapshot, so that no step outlives its run.
+ * Race closed: a run that ends, or is forked, while this waits for its lock has steps, or forks, that this statement's snapshot does not show. It is
+ * judged again with a new snapshot, so that no step outlives its run, and no fork loses a payload.
  */
 import type { Database } from '../../database/database.js';
 import { plainArray, textArray } from '../../database/literals.js';
@@ -50,25 +53,29 @@ const isWithin = (what: string) => `((select count(*) from ${what}) < $3
 const DELETE_RUNS = defineStatement(
   'delete_runs',
   `with locked as materialized (
-    select r.run_id, r.namespace, r.status, r.finished_at,
+    select r.run_id, r.namespace, r.status, r.finished_at, r.forks,
       r.has_children or exists (select 1 from perdure.child_ends e where e.child_id = r.run_id) as has_open_ends
     from perdure.workflow_runs r
-    where r.run_id = any($1::uuid[])
+    -- With those whose payloads the forks among them use: a transaction that deletes more than a run returns them under locks that it has.
+    where r.run_id = any(array(
+      select c.run_id from unnest($1::uuid[]) c(run_id)
+      union
+      select f.owner_run_id from perdure.fork_payloads f where f.fork_run_id = any($1::uuid[])))
     order by r.run_id
     for update
   ),
   seen as materialized (
-    select r.run_id from perdure.workflow_runs r where r.run_id = any($1::uuid[]) and r.finished_at is not null
+    select r.run_id, r.forks from perdure.workflow_runs r where r.run_id = any($1::uuid[]) and r.finished_at is not null
   ),
   command as (
     select * from unnest($1::uuid[], $2::text[]) with ordinality as t(run_id, namespace, ord)
   ),
   judged as materialized (
-    select c.run_id, c.ord, l.status,
+    select c.run_id, c.ord, l.status, l.forks,
       case
         when l.run_id is null or l.namespace <> c.namespace then 'run_not_found'
         when l.finished_at is null then 'wrong_state'
-        when s.run_id is null then 'raced'
+        when s.run_id is null or s.forks is distinct from l.forks then 'raced'
         when l.has_open_ends then 'has_open_ends'
         else 'delete'
       end as verdict
@@ -78,9 +85,10 @@ const DELETE_RUNS = defineStatement(
   ),
   steps as materialized (
     select s.run_id, s.step_id, s.attempt_key
-    from (select run_id from judged where verdict = 'delete' order by run_id) d
+    from (select run_id, forks from judged where verdict = 'delete' order by run_id) d
     cross join lateral (
-      select run_id, step_id, attempt_key from perdure.step_runs where run_id = d.run_id
+      select x.run_id, x.step_id, x.attempt_key from perdure.step_runs x
+      where x.run_id = d.run_id and (d.forks is null or not perdure.is_borrowed(x.run_id, x.step_id, x.attempt_number, null))
       order by step_id, attempt_key limit $3
     ) s
     limit $3
@@ -95,7 +103,13 @@ const DELETE_RUNS = defineStatement(
   gone as (
     delete from perdure.workflow_runs r using judged j
     where j.verdict = 'delete' and r.run_id = j.run_id and ${isWithin('steps')} and ${isWithin('signals')} and ${isWithin('run_updates')}
+      and not exists (select 1 from perdure.fork_payloads f where f.fork_run_id = j.run_id)
     returning r.run_id
+  ),
+  marked as (
+    update perdure.workflow_runs r set deleting_at = coalesce(r.deleting_at, perdure.clock())
+    from judged j
+    where j.verdict = 'delete' and r.run_id = j.run_id and not exists (select 1 from gone g where g.run_id = j.run_id)
   ),
   states_deleted as (
     delete from perdure.run_states s using gone g where s.run_id = g.run_id
@@ -111,12 +125,29 @@ const DELETE_RUNS = defineStatement(
   ),
   pauses_deleted as (
     delete from perdure.run_pauses p using gone g where p.run_id = g.run_id
+  ),
+  cuts_deleted as (
+    delete from perdure.child_cuts c using gone g where c.run_id = g.run_id
+  ),
+  -- Nobody settles a promise of a deleted run.
+  promises_left as (
+    update perdure.step_runs s set awaits = null, fires_at = null
+    from gone g
+    join judged j on j.run_id = g.run_id and j.forks is not null
+    where s.run_id = g.run_id and s.kind = 'PROMISE' and s.awaits is not null
+      and perdure.is_borrowed(s.run_id, s.step_id, s.attempt_number, null)
   )
   select j.ord::int as ord, j.status,
     case when j.verdict = 'delete' then case when g.run_id is null then 'more' else 'deleted' end else j.verdict end as verdict
   from judged j
   left join gone g on g.run_id = j.run_id
   order by j.ord`,
+);
+
+const RETURN_PAYLOADS = defineStatement(
+  'return_payloads',
+  `select perdure.return_payloads(c.run_id, $2::int)
+  from (select run_id from unnest($1::uuid[]) as t(run_id) order by run_id offset 0) c`,
 );
 
 interface Row extends VerdictRow {
@@ -141,6 +172,8 @@ export function deleteRuns(db: Database, commands: readonly DeleteRun[]): Promis
           rows[index] = judged[position] as Row;
         });
         open = open.filter((index) => rows[index]?.verdict === 'more');
+        if (open.length > 0)
+          await db.query(RETURN_PAYLOADS, [plainArray(open, (index) => round[index]?.runId), MAX_STEPS]);
       }
       const withOpenEnds = round
         .filter((_, index) => rows[index]?.verdict === 'has_open_ends')

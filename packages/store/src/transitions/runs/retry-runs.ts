@@ -3,6 +3,9 @@
  * that keep their outcomes; what is cut stays in the history. The worker has sent the place with the end; see `perdure.retry_cut`
  * for runs that ended without their worker. The SQL is the function `perdure.retry_run`.
  *
+ * A run that was compensated is refused: a retry would rely on what is undone. One that was compensated in part continues to be compensated: the
+ * compensations that have failed are tried again, and nothing is cut.
+ *
  * The cancel request is taken back, and a pause is over. Retries, lost leases and all timeouts count anew. Updates that no step had received are refused. A parent
  * has been told of the end before, and children are closed: a retried child is no longer awaited.
  *
@@ -20,21 +23,7 @@ import { unknownVerdict } from '../parts/batch.js';
 
 const RETRY_RUN = defineStatement(
   'retry_run',
-  // What a compensated run has done is undone: a retry would rely on it. Only a retry changes the column of an ended run.
-  `with compensated as materialized (
-    select r.status from perdure.workflow_runs r
-    where r.run_id = $1::uuid and r.namespace = $2::text and r.finished_at is not null and r.compensation is not null
-  ),
-  retried as materialized (
-    select * from perdure.retry_run($1::uuid, $2::text, $3::text, $4::text, $5::text) where not exists (select 1 from compensated)
-  ),
-  limited as materialized (select perdure.renew_limits($1::uuid, $1::uuid) as done from retried where verdict = 'retried')
-  select 'wrong_state' as verdict, c.status, null as task_queue, null as workflow_type, null::uuid as other_run_id,
-    null::float8 as expires_in_ms
-  from compensated c
-  union all
-  select t.verdict, t.status, t.task_queue, t.workflow_type, t.other_run_id, t.expires_in_ms
-  from retried t cross join (select count(l.done) from limited l) as after_limits`,
+  'select * from perdure.retry_run($1::uuid, $2::text, $3::text, $4::text, $5::text)',
 );
 
 interface Row {
@@ -70,6 +59,7 @@ function outcomeOf({ namespace }: RetryRun, row: Row): RetryRunOutcome | 'has_op
     case 'run_not_found':
       return { kind: 'run_not_found' };
     case 'wrong_state':
+    case 'compensated':
     case 'already_retried':
       return { kind: row.verdict, status: row.status };
     case 'workflow_id_taken':

@@ -54,7 +54,7 @@ const RECORD_STEPS = defineStatement(
       p.seq as recorded_seq, p.finished_at as recorded_finished_at,
       coalesce(${FENCE_VERDICT}, case
         when ${IS_MISMATCH} then 'step_mismatch'
-        when p.action_seq is not null and not p.is_cut then 'ended_by_hand'
+        when p.action_seq is not null and not p.is_cut and p.next_retry_at is null then 'ended_by_hand'
         when p.attempt_number = c.attempt_number and p.lease_token = c.lease_token and p.status = 'COMPLETED'
           then 'already_recorded'
         when l.paused_at is not null then 'paused'

@@ -44,7 +44,7 @@ export async function startParts(databaseUrl: string | undefined, logger: Logger
     const quick = { maxSleepMs: 500, serverGraceMs: 0, reclaimBackoffMs: 0, maxReclaimBackoffMs: 0 };
     const reaping = reaper.startReaper({ ...reaperConfig, ...quick }, { logger: log });
     undo.push(() => reaping.stop());
-    const time = store.openTestTime(database.url);
+    const time = store.openTestTime(database.url, (queues) => running.wake(queues));
     undo.push(() => time.close());
     return { address: running.grpcAddress, databaseUrl: database.url, time, log, stop };
   } catch (error) {
