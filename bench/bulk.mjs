@@ -9,7 +9,7 @@ import { startStack, TASK_QUEUE } from './lib/stack.mjs';
 import { median, quantile } from './lib/statistics.mjs';
 import { finishCommand, recordCommand, startCommand } from './lib/store-commands.mjs';
 
-const RATE = Number(process.argv[2] ?? 2_000);
+const RATE = Number(process.argv[2] ?? 1_000);
 const RUNS = 100_000;
 const TURN_MS = 5_000;
 const STORE_PACE_MS = 100;

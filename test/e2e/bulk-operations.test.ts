@@ -51,7 +51,7 @@ describe('bulk operations whose servers are killed', { timeout: 120_000 }, () =>
   };
 
   it('send each run one signal, when their server is killed in a chunk and started again', async () => {
-    const runs = 3_000;
+    const runs = 2_000;
     await startRuns(runs);
     const operation = await client.startBulk(
       'SIGNAL',
@@ -71,7 +71,7 @@ describe('bulk operations whose servers are killed', { timeout: 120_000 }, () =>
   });
 
   it('retry each run once, when their server is killed among the retries and another one is there', async () => {
-    const runs = 1_000;
+    const runs = 500;
     await startRuns(runs);
     await database.sql`
       update perdure.workflow_runs set status = 'FAILED', available_at = null, finished_at = perdure.clock(),
