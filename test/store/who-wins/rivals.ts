@@ -2,6 +2,7 @@
 import {
   cancelRuns,
   type Database,
+  dismissRuns,
   endRuns,
   endSteps,
   expireRuns,
@@ -74,6 +75,10 @@ export const RIVALS: Readonly<Record<string, Rival>> = {
     states: ['FAILED'],
     act: (db, { runId }) => retryRuns(db, [{ namespace, runId, actor: '', reason: '', requestId: null }]),
   },
+  dismiss: {
+    states: ['FAILED'],
+    act: (db, { runId }) => dismissRuns(db, [{ namespace, runId, actor: '', reason: '', requestId: null }]),
+  },
   'end a step by hand': {
     states: [...OPEN, 'FAILED'],
     act: (db, { runId }) =>
@@ -111,15 +116,16 @@ export const RIVALS: Readonly<Record<string, Rival>> = {
   },
 };
 
-/** Commands that end a run so that a retry may open it again. */
-const REOPENED: ReadonlySet<string> = new Set(['fail', 'terminate', 'deadline']);
+/** Commands that end a run, so that one for ended runs does something. */
+const ENDS: ReadonlySet<string> = new Set(['fail', 'terminate', 'deadline']);
+const FOR_ENDED: ReadonlySet<string> = new Set(['retry', 'dismiss']);
 
 /** @returns the states in which the two commands meet */
 export function statesOf(one: string, other: string): readonly State[] {
   const [a, b] = [RIVALS[one] as Rival, RIVALS[other] as Rival];
-  if (one === 'retry' || other === 'retry') {
-    const rival = one === 'retry' ? other : one;
-    return REOPENED.has(rival) ? ['FAILED', 'LEASED'] : ['FAILED'];
+  if (FOR_ENDED.has(one) || FOR_ENDED.has(other)) {
+    const rival = FOR_ENDED.has(one) ? other : one;
+    return ENDS.has(rival) ? ['FAILED', 'LEASED'] : ['FAILED'];
   }
   const both = a.states.filter((state) => b.states.includes(state));
   // What a paused run does is a matter of the resume; other pairs meet in runs that are not paused.
