@@ -7,7 +7,7 @@ import { type RacedRun, racedRuns, type State } from './who-wins/runs.js';
 import { normalized, rowsOf } from './who-wins/snapshots.js';
 
 /** Races of each pair in each state. 200 in a full run. */
-const RACES = Number(process.env.PERDURE_RACE_PAIRS ?? 8);
+const RACES = Number(process.env.PERDURE_RACE_PAIRS ?? 5);
 /** Two runs show the serial orders. */
 const SERIAL = 2;
 /** Times that it is looked whether both commands wait for the row that is held; a sweep never does. */
