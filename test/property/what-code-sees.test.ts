@@ -30,7 +30,7 @@ import {
 } from './program.js';
 
 /** Programs per seed and way; PERDURE_PROPERTY_PROGRAMS for more. */
-const PROGRAMS = Number(process.env.PERDURE_PROPERTY_PROGRAMS ?? 250);
+const PROGRAMS = Number(process.env.PERDURE_PROPERTY_PROGRAMS ?? 100);
 const SEEDS = (process.env.PERDURE_PROPERTY_SEEDS ?? '1,2').split(',').map(Number);
 /** One program alone, many times: the seed that a problem names. */
 const ONLY = process.env.PERDURE_PROPERTY_CASE;

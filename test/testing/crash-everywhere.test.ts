@@ -59,7 +59,7 @@ describe('crashEverywhere', () => {
         worker,
         drive,
         probe: ({ handle }) => world.of(handle.runId),
-        ...every(worker.warmRuns === 0 ? 2 : 4),
+        ...every(worker.warmRuns === 0 ? 5 : 8),
       });
       expect(crashes.repeatedBodies).toBeGreaterThan(0);
       report(crashes);
@@ -106,7 +106,7 @@ describe('crashEverywhere', () => {
         worker,
         drive,
         probe: async ({ handle }) => world.of((await handle.get()).namespace),
-        ...every(worker.warmRuns === 0 ? 4 : 6),
+        ...every(worker.warmRuns === 0 ? 8 : 12),
       });
       expect(crashes.repeatedBodies).toBeGreaterThan(0);
       report(crashes);
@@ -125,7 +125,7 @@ describe('crashEverywhere', () => {
         await handle.cancel();
       },
       probe: async ({ handle }) => world.of((await handle.get()).namespace),
-      ...every(3),
+      ...every(5),
     });
     report(crashes);
   });

@@ -22,8 +22,9 @@ export const FILTER = `r.namespace = $1
     and ($7::timestamptz is null or r.created_at >= $7)
     and ($8::timestamptz is null or r.created_at < $8)`;
 
-export const HELD = `(not $9::boolean or (r.paused_at is not null and r.finished_at is null and exists (
-      select 1 from perdure.run_pauses p where p.run_id = r.run_id and p.resumed_at is null and p.failure is not null)))`;
+export const HELD = `(not $9::boolean or (r.paused_at is not null and r.finished_at is null and (
+      -- Not EXISTS, which may be planned as a scan of all pauses.
+      select true from perdure.run_pauses p where p.run_id = r.run_id and p.resumed_at is null and p.failure is not null limit 1) is true))`;
 
 /** Other statements for paused runs, because they are few and have an index. */
 const PAUSED = `r.paused_at is not null and r.finished_at is null and ${HELD}`;

@@ -28,8 +28,9 @@ function matchingRuns(name: string, scan: string): Statement {
         and (not $18::boolean or (r.paused_at is not null and r.finished_at is null))
         and (not $12::boolean or (${IS_DEAD_LETTER}))
         and ($13::text is null or ${FINGERPRINT} = $13)
-        and (r.created_at <= (select at from since) or (r.origin_kind = 'CONTINUE' and exists (
-          select 1 from perdure.workflow_runs f where f.run_id = r.first_run_id and f.created_at <= (select at from since))))
+        -- Not EXISTS, which may be planned as a scan of all runs.
+        and (r.created_at <= (select at from since) or (r.origin_kind = 'CONTINUE' and coalesce((
+          select f.created_at from perdure.workflow_runs f where f.run_id = r.first_run_id) <= (select at from since), false)))
       ) as matches
       from perdure.workflow_runs r
       where ${scan} and r.run_id > coalesce($14::uuid, '00000000-0000-0000-0000-000000000000'::uuid)
