@@ -186,8 +186,10 @@ describe('what the code of a run has seen', () => {
       sql: perdure.database.sql,
       random: new Seeded(seed),
       share: 0.7,
-      onClaim({ runId, leaseToken }) {
+      onClaim({ runId, leaseToken, retries }) {
         of(runId).leaseToken = leaseToken;
+        // Not counted when the retry is recorded: that may be committed although its call failed.
+        of(runId).epoch = retries;
       },
       onCommitted({ method, runId, request }) {
         if (method === 'completeStep') noteRecorded(of(runId), request as CompleteStepRequest);
@@ -195,7 +197,6 @@ describe('what the code of a run has seen', () => {
           const { finalStep, leaseToken } = request as CompleteWorkflowRequest;
           if (finalStep !== undefined) noteRecorded(of(runId), { ...finalStep, leaseToken });
         }
-        if (method === 'failWorkflow' && 'retryAfter' in request && request.retryAfter !== undefined) of(runId).epoch++;
       },
       async onWrite(runId) {
         const run = of(runId);

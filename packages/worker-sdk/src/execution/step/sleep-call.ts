@@ -31,8 +31,14 @@ export async function callSleep(host: StepHost, call: SleepCall): Promise<void> 
     const before = cut?.attemptNumber ?? 0;
     const cancelled = async () => void (await settleCancelled(host, call, StepKind.SLEEP, before));
     if (host.cancellation.isCancelled(step)) return cancelled();
+    // From now on somebody may end it by hand. What is taken before the answer to this call is told in its turn, not when the wait begins.
+    host.arrivals.expect(step.stepId, onArrival);
     const scheduled = await host.work.during(() => schedule(host, call, before + 1));
-    if (scheduled === 'cancel_requested') return cancelled();
+    if (scheduled === 'cancel_requested') {
+      host.arrivals.forget(step.stepId);
+      return cancelled();
+    }
+    if (!host.arrivals.isExpected(step.stepId)) return;
     timer = scheduled;
   }
   for (;;) {
@@ -44,10 +50,15 @@ export async function callSleep(host: StepHost, call: SleepCall): Promise<void> 
       onArrival,
     });
     if (end === 'cancelled') return;
+    host.arrivals.expect(step.stepId, onArrival);
     const remainingMs = await host.work.during(() => fire(host, call, timer.attemptNumber));
-    if (remainingMs === 'fired') return;
+    if (remainingMs === 'fired') {
+      host.arrivals.forget(step.stepId);
+      return;
+    }
+    if (!host.arrivals.isExpected(step.stepId)) return;
     if (remainingMs === 'ended_by_hand') {
-      host.arrivals.takeFor(step.stepId, onArrival);
+      host.arrivals.hint();
       return;
     }
     timer = { ...timer, remainingMs };

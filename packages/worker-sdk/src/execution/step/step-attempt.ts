@@ -49,6 +49,8 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
   #request: RequestOf<'completeStep'> | undefined;
   /** The code is given the result before it is recorded. */
   #isEarly = false;
+  /** An outcome from outside is told by this attempt. */
+  #isExpecting = false;
   /** {@link #onEnd} was called. */
   #isOver = false;
 
@@ -145,6 +147,8 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
     };
     this.#isEarly = this.#isInstant && this.#mayBeEarly(ticket);
     if (!this.#isEarly) {
+      // Somebody may have ended the step by hand after its last attempt: what is taken before this call is refused is told in its turn.
+      if (this.#isInstant && this.#attempt.attemptNumber > 1) this.#expect();
       this.send();
       return;
     }
@@ -219,16 +223,22 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
   #end(end: AttemptEnd): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    // Expected since the beginning was sent; see #sendBegin.
-    if (this.#beginRecorded !== undefined) this.#host.arrivals.forget(this.#call.step.stepId);
+    if (this.#isExpecting) this.#host.arrivals.forget(this.#call.step.stepId);
     this.#onEnd(end);
   }
 
   /** Somebody has ended the step by hand before this attempt did: the outcome is taken, and what the body does has no effect. */
   #endedByHand(): void {
+    // It was taken and told before this attempt was refused.
+    if (this.#isOver) return;
     const { stepId } = this.#call.step;
     this.#end({ kind: 'delivered' });
     this.#host.arrivals.takeFor(stepId, this.#told());
+  }
+
+  #expect(): void {
+    this.#isExpecting = true;
+    this.#host.arrivals.expect(this.#call.step.stepId, this.#told());
   }
 
   /** For when the outcome of the step comes from outside. */
@@ -275,7 +285,7 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
   async #sendBegin(): Promise<boolean> {
     const { step, options } = this.#call;
     // From now on somebody may end the step by hand.
-    this.#host.arrivals.expect(step.stepId, this.#told());
+    this.#expect();
     try {
       await this.#host.calls.call('beginStep', {
         stepId: step.stepId,
