@@ -32,6 +32,8 @@ import {
 /** Programs per seed and way; PERDURE_PROPERTY_PROGRAMS for more. */
 const PROGRAMS = Number(process.env.PERDURE_PROPERTY_PROGRAMS ?? 100);
 const SEEDS = (process.env.PERDURE_PROPERTY_SEEDS ?? '1,2').split(',').map(Number);
+/** Programs that have found a mistake which others rarely find. */
+const KNOWN = [1_001_618, 1_002_638];
 /** One program alone, many times: the seed that a problem names. */
 const ONLY = process.env.PERDURE_PROPERTY_CASE;
 /** How long a program may take, in ms. */
@@ -327,7 +329,8 @@ describe('what the code of a run has seen', () => {
           return result !== undefined && kept.has(result) ? [entry] : [];
         });
       const [before, after] = [seenBy(originId), seenBy(runId)];
-      if (after.some((entry, index) => entry !== before[index]))
+      // What was recorded when the origin's code had ended, the fork sees and its origin did not.
+      if (after.some((entry, index) => index < before.length && entry !== before[index]))
         problem(`${after.join(' | ')} after ${before.join(' | ')}`);
     };
     const keptUpTo = (originId: string) => of(originId).leaseToken;
@@ -375,7 +378,11 @@ describe('what the code of a run has seen', () => {
       ['by a worker that kept it in memory', 1_000],
     ] as const) {
       it(`is the same whenever the run is continued ${way}, for ${PROGRAMS} programs of seed ${seed}`, async () => {
-        const cases = Array.from({ length: PROGRAMS }, (_, n) => caseOf(Number(ONLY ?? seed * 1_000_003 + n * 17)));
+        const known = ONLY === undefined ? KNOWN.flatMap((one) => Array.from({ length: 5 }, () => caseOf(one))) : [];
+        const cases = [
+          ...Array.from({ length: PROGRAMS }, (_, n) => caseOf(Number(ONLY ?? seed * 1_000_003 + n * 17))),
+          ...known,
+        ];
         const problems = await execute(cases, seed, warmRuns);
         expect(problems.slice(0, 10), `${problems.length} problems`).toEqual([]);
       }, 600_000);
