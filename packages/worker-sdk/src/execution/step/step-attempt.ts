@@ -74,6 +74,8 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
   }
 
   start(): void {
+    // Somebody may end the step by hand after its last attempt: what is taken before a call of this one is refused is told in its turn.
+    if (this.#attempt.attemptNumber > 1) this.#expect();
     if (!this.#call.options.atMostOnce && !this.#host.isSuspect) {
       this.#runBody();
       return;
@@ -147,11 +149,11 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
     };
     this.#isEarly = this.#isInstant && this.#mayBeEarly(ticket);
     if (!this.#isEarly) {
-      // Somebody may have ended the step by hand after its last attempt: what is taken before this call is refused is told in its turn.
-      if (this.#isInstant && this.#attempt.attemptNumber > 1) this.#expect();
       this.send();
       return;
     }
+    // The code has a result then: when another one was recorded, a replay shows it.
+    if (this.#isExpecting) this.#host.arrivals.forget(step.stepId);
     this.#host.unrecorded.keep(this);
     // The body may have ended within the call of the code that began it: the code must stand still first.
     ticket.readyLater(() => this.#tell());
