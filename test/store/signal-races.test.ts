@@ -15,7 +15,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Seeded } from '../support/seeded.js';
 import { openTestStore, type TestStore } from '../support/store.js';
 
-const PAIRS = Number(process.env.PERDURE_RACE_PAIRS ?? 300);
+const PAIRS = Number(process.env.PERDURE_RACE_PAIRS ?? 1_000);
 /** Pairs under way at once: more than the connections, so that statements wait for each other. */
 const AT_ONCE = 25;
 
