@@ -3,6 +3,7 @@ import {
   cancelRuns,
   drainWorkers,
   endRuns,
+  endSteps,
   type LeaseRef,
   pauseDispatch,
   pauseRuns,
@@ -148,7 +149,8 @@ describe('runs that wake are leased to their keepers', () => {
     ]);
   });
 
-  it('the end of a child: the parent has its result, and the end is not told again', async () => {
+  /** A parent that waits, suspended, for its child, which has ended. @returns the parent, and the child's run id */
+  const parentOfEnded = async () => {
     const [parent] = (await leases(1)) as [LeaseRef];
     const childRunId = startIdentity('default', '').runId;
     await startChildren(store.db, [
@@ -177,6 +179,11 @@ describe('runs that wake are leased to their keepers', () => {
     await suspendRuns(store.db, [{ ...parent, waits: [], arrivalsAwaited: 1, isKept: true }]);
     const [child] = (await store.claim(keeper)) as [LeaseRef];
     await endRuns(store.db, [{ ...child, end: 'COMPLETED', output: text('done'), hasOpenSteps: false }]);
+    return { parent, childRunId };
+  };
+
+  it('the end of a child: the parent has its result, and the end is not told again', async () => {
+    const { parent, childRunId } = await parentOfEnded();
     const slots = offerSlots(keeper);
     expect(await tellParents(store.db, [childRunId], slots)).toEqual([
       { namespace: 'default', runId: parent.runId, effect: { kind: 'leased' } },
@@ -186,6 +193,18 @@ describe('runs that wake are leased to their keepers', () => {
     ]);
     expect(await untoldChildren(store.db, { limit: 10, minAgeMs: 0 })).toEqual([]);
     expect(await tellParents(store.db, [childRunId], slots)).toEqual([]);
+  });
+
+  it('a parent that something else has woken gets its lease, when only another one is told of an end', async () => {
+    const [told, other] = [await parentOfEnded(), await parentOfEnded()];
+    const { runId } = other.parent;
+    const ending = { namespace: 'default', runId, stepId: 'c', actor: '', reason: '', requestId: '' };
+    expect(await endSteps(store.db, [{ ...ending, outcome: { kind: 'SKIPPED' } }])).toMatchObject([{ kind: 'ended' }]);
+    const slots = offerSlots(keeper);
+    const parents = await tellParents(store.db, [told.childRunId, other.childRunId], slots);
+    expect(parents.map((parent) => parent.runId)).toEqual([told.parent.runId]);
+    // A lease that nobody is told of would hold the run until it expires.
+    expect(slots.claims.map(({ run }) => run.runId).sort()).toEqual([told.parent.runId, runId].sort());
   });
 
   it('a batch: each run once, however many signals it gets, and only those that wake', async () => {

@@ -119,7 +119,8 @@ export function wakingStatements(name: string, { told, also, parameters, on }: W
       )
       select t.*, ${COLUMNS.map((column) => `l.${column} as leased_${column}`).join(', ')}
       from (select *, row_number() over () as place from told) t
-      left join leased l on ${on}
+      -- Full: a run that something else has woken before is leased too, and has no row in told.
+      full join leased l on ${on}
       order by t.place, l.nth`,
     ),
   };
@@ -143,14 +144,14 @@ export async function queryWaking<Row extends object>(
   if (reservation === undefined) return { rows: await db.query<Row>(plain, parameters), leased: NONE };
   let claims: readonly (ClaimedRun | null)[] = [];
   try {
-    const rows = await db.query<Row & Prefixed>(leasing, [
+    const rows = await db.query<Row & Prefixed & { readonly place: unknown }>(leasing, [
       ...parameters,
       plainArray(runIds),
       plainArray(reservation.slots, (slot) => slot?.workerId),
     ]);
     claims = claimsOf(rows, runIds.length);
     return {
-      rows: rows.filter(({ leased_nth: nth }) => nth === null || nth === 1),
+      rows: rows.filter(({ place, leased_nth: nth }) => place !== null && (nth === null || nth === 1)),
       leased: new Set(claims.flatMap((claim) => (claim === null ? [] : [claim.run.runId]))),
     };
   } finally {
