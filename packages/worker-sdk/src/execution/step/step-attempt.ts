@@ -152,8 +152,6 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
       this.send();
       return;
     }
-    // The code has a result then: when another one was recorded, a replay shows it.
-    if (this.#isExpecting) this.#host.arrivals.forget(step.stepId);
     this.#host.unrecorded.keep(this);
     // The body may have ended within the call of the code that began it: the code must stand still first.
     ticket.readyLater(() => this.#tell());
@@ -162,6 +160,8 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
   #mayBeEarly(ticket: ResultTicket): boolean {
     const { step, options } = this.#call;
     const host = this.#host;
+    // After another attempt somebody may have ended the step by hand. Then this result is refused, but not those that the code comes to with it.
+    if (this.#attempt.attemptNumber > 1) return false;
     if (host.cancellation.isRequested || host.isPaused || !Unrecorded.mayKeep(this.request)) return false;
     return options.isLazy || host.foretellsEnd(step.stepId, ticket);
   }
@@ -215,9 +215,9 @@ export class StepAttempt implements CallHandler<CompleteStepResponse>, UnsentRes
   /** The completion is refused. */
   onError(error: unknown): void {
     if (!this.#isEarly) this.#ticket?.release();
-    if (!isEndedByHand(error)) this.#onRefusal(error);
-    else if (!this.#isEarly) this.#endedByHand();
-    // A replay shows the code that the step is cancelled or ended by hand, or executes it when the run is resumed.
+    if (isEndedByHand(error)) this.#endedByHand();
+    else this.#onRefusal(error);
+    // A replay shows the code that the step is cancelled, or executes it when the run is resumed.
     if (this.#isEarly) this.#host.rewind();
     this.#end({ kind: this.#isEarly ? 'delivered' : 'not_begun' });
   }
